@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func says(v Verdict) Check {
+	return CheckFunc(func(context.Context, *Query) (Verdict, error) { return v, nil })
+}
+
+func fails(err error) Check {
+	return CheckFunc(func(context.Context, *Query) (Verdict, error) { return Verdict{}, err })
+}
+
+var (
+	nothing = Verdict{}
+	valid   = Verdict{Reason: ReasonValid, Code: 250, Source: SourceRAM}
+	taken   = Verdict{Action: Accept, Reason: ReasonTrusted}
+	unknown = Verdict{Action: Reject, Code: 550, Enhanced: "5.1.1", Text: "no", Reason: ReasonUnknownUser}
+)
+
+func TestChain(t *testing.T) {
+	down := errors.New("directory is down")
+	for _, tc := range []struct {
+		name  string
+		steps []Step
+		want  Verdict
+		asked int
+	}{
+		{"empty continues", nil, nothing, 0},
+		{"the last reason is the chain's", []Step{{Check: says(valid)}, {Check: says(nothing)}}, valid, 2},
+		{"a refusal ends it", []Step{{Check: says(unknown)}, {Check: says(valid)}}, unknown, 1},
+		{"so does accept", []Step{{Check: says(taken)}, {Check: says(unknown)}}, taken, 1},
+		{"an error is not a no", []Step{{Check: fails(down)}, {Check: says(unknown)}}, CouldNotFindOut, 1},
+		{"an error has the configured verdict", []Step{
+			{Check: fails(down), OnError: func(*Query, error) Verdict { return nothing }}, {Check: says(valid)},
+		}, valid, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var q Query
+			got, err := (&Chain{Steps: tc.steps}).Check(context.Background(), &q)
+			if err != nil || got != tc.want {
+				t.Errorf("got %+v, %v; want %+v", got, err, tc.want)
+			}
+			if len(q.Trace.Steps) != tc.asked {
+				t.Errorf("asked %d steps, want %d", len(q.Trace.Steps), tc.asked)
+			}
+		})
+	}
+}
+
+func TestChainTraces(t *testing.T) {
+	down := errors.New("directory is down")
+	chain := &Chain{Steps: []Step{
+		{Name: "first", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
+			q.Trace.Note("asked nicely")
+			return Verdict{}, nil
+		})},
+		{Name: "second", Check: fails(down)},
+	}}
+	q := Query{Trace: Trace{Explain: true}}
+	if _, err := chain.Check(context.Background(), &q); err != nil {
+		t.Fatal(err)
+	}
+	steps := q.Trace.Steps
+	if len(steps) != 2 || steps[0].Name != "first" || steps[1].Name != "second" {
+		t.Fatalf("steps = %+v", steps)
+	}
+	if len(steps[0].Notes) != 1 || len(steps[1].Notes) != 0 {
+		t.Errorf("notes belong to the step that made them: %q, %q", steps[0].Notes, steps[1].Notes)
+	}
+	if !errors.Is(steps[1].Err, down) || steps[1].Verdict.Reason != ReasonError {
+		t.Errorf("second step = %+v", steps[1])
+	}
+	q.Reset()
+	if len(q.Trace.Steps) != 0 || q.Trace.Explain {
+		t.Errorf("Reset left %+v", q.Trace)
+	}
+}
+
+func TestChainDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := CheckFunc(func(ctx context.Context, _ *Query) (Verdict, error) {
+			<-ctx.Done()
+			return Verdict{}, ctx.Err()
+		})
+		start := time.Now()
+		var q Query
+		v, _ := (&Chain{Deadline: 8 * time.Second, Steps: []Step{{Check: slow}}}).Check(context.Background(), &q)
+		if took := time.Since(start); took != 8*time.Second || v.Action != Tempfail {
+			t.Errorf("answered %v after %v, want a tempfail after 8s", v.Action, took)
+		}
+		if !errors.Is(q.Trace.Steps[0].Err, context.DeadlineExceeded) {
+			t.Errorf("error = %v", q.Trace.Steps[0].Err)
+		}
+	})
+}
+
+func TestLazyDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		parent, cancel := context.WithCancel(context.Background())
+		d := &lazyDeadline{Context: parent, at: time.Now().Add(time.Second)}
+		if d.Err() != nil {
+			t.Error("over before it began")
+		}
+		time.Sleep(time.Second)
+		if !errors.Is(d.Err(), context.DeadlineExceeded) {
+			t.Errorf("Err without a timer = %v", d.Err())
+		}
+		early := &lazyDeadline{Context: parent, at: time.Now().Add(time.Hour)}
+		cancel()
+		if !errors.Is(early.Err(), context.Canceled) {
+			t.Errorf("a cancelled parent gives %v", early.Err())
+		}
+		<-early.Done()
+		early.stop()
+	})
+}

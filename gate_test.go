@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+type observed struct{ verdicts []Verdict }
+
+func (o *observed) Observe(_ *Query, v *Verdict) { o.verdicts = append(o.verdicts, *v) }
+
+func TestGateWithoutSetupTempfails(t *testing.T) {
+	var g Gate
+	if v := g.Ask(context.Background(), &Query{}); v != CouldNotFindOut {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestRehearsalContinuesAndTells(t *testing.T) {
+	var g Gate
+	var seen observed
+	g.Swap(Setup{Check: says(unknown), Rehearse: func(*Query) bool { return true }, Observers: []Observer{&seen}})
+	v := g.Ask(context.Background(), &Query{})
+	if v.Action != Continue || v.Would != Reject || v.Code != 550 {
+		t.Errorf("got %+v", v)
+	}
+	if len(seen.verdicts) != 1 || seen.verdicts[0] != v {
+		t.Errorf("observer saw %+v", seen.verdicts)
+	}
+}
+
+func TestRehearsalLeavesAcceptAlone(t *testing.T) {
+	var g Gate
+	g.Swap(Setup{Check: says(taken), Rehearse: func(*Query) bool { return true }})
+	if v := g.Ask(context.Background(), &Query{}); v != taken {
+		t.Errorf("got %+v", v)
+	}
+}
+
+func TestGateSurvivesAPanic(t *testing.T) {
+	var g Gate
+	var seen observed
+	g.Swap(Setup{Observers: []Observer{&seen}, Check: CheckFunc(func(context.Context, *Query) (Verdict, error) {
+		panic("hostile input")
+	})})
+	var q Query
+	if v := g.Ask(context.Background(), &q); v != CouldNotFindOut {
+		t.Errorf("got %+v", v)
+	}
+	if len(q.Trace.Steps) != 1 || q.Trace.Steps[0].Err == nil || len(seen.verdicts) != 1 {
+		t.Errorf("nobody was told: %+v, %+v", q.Trace.Steps, seen.verdicts)
+	}
+}
+
+// TestSwapUnderLoad swaps setups while queries run: no query sees a closed setup,
+// and each setup is closed exactly once.
+func TestSwapUnderLoad(t *testing.T) {
+	var g Gate
+	var closed, wrong atomic.Int64
+	setup := func() Setup {
+		var gone atomic.Bool
+		return Setup{
+			Check: CheckFunc(func(context.Context, *Query) (Verdict, error) {
+				if gone.Load() {
+					wrong.Add(1)
+				}
+				return Verdict{}, nil
+			}),
+			Close: func() { gone.Store(true); closed.Add(1) },
+		}
+	}
+	g.Swap(setup())
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					g.Ask(context.Background(), &Query{})
+				}
+			}
+		})
+	}
+	const swaps = 500
+	for range swaps {
+		g.Swap(setup())
+	}
+	close(stop)
+	wg.Wait()
+	g.Close()
+	if closed.Load() != swaps+1 || wrong.Load() != 0 {
+		t.Errorf("%d of %d setups closed, %d queries under a closed one", closed.Load(), swaps+1, wrong.Load())
+	}
+}
+
+func BenchmarkAsk(b *testing.B) {
+	var g Gate
+	g.Swap(Setup{Check: &Chain{Deadline: 8e9, Steps: []Step{{Name: "scope", Check: says(nothing)}, {Name: "existence", Check: says(valid)}}}})
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		var q Query
+		for pb.Next() {
+			q.Reset()
+			g.Ask(context.Background(), &q)
+		}
+	})
+}

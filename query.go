@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"net/netip"
+	"strings"
+	"time"
+)
+
+// Stage is the moment of the SMTP transaction at which a question is asked.
+type Stage uint8
+
+// The stages in the order in which an SMTP session reaches them.
+const (
+	StageConnect Stage = iota
+	StageMail
+	StageRcpt
+	StageMessage
+)
+
+// String gives the stage's word as logs, metrics and configuration have it.
+func (s Stage) String() string {
+	switch s {
+	case StageConnect:
+		return "connect"
+	case StageMail:
+		return "mail"
+	case StageRcpt:
+		return "rcpt"
+	case StageMessage:
+		return "message"
+	}
+	return "unknown"
+}
+
+// Mailbox is one address (RFC 5321 section 2.3.11) in the two shapes that matter:
+// as it was written, and as it is compared. Package address makes them; the zero
+// Mailbox is no address.
+type Mailbox struct {
+	// Path is the address as the client wrote it, without angle brackets, source
+	// route and ESMTP parameters. It is what a backend is asked about. It holds no
+	// CR, LF or NUL.
+	Path string
+	// Local is the local part without its quoting, its case kept.
+	Local string
+	// Domain is the domain in lower case, as A-labels, without a trailing dot; an
+	// address literal keeps its brackets. Empty for a bare user name.
+	Domain string
+}
+
+// Key is the name under which answers about the mailbox are remembered: local
+// part, "@", domain. With foldLocal the local part's case is ignored too, as
+// nearly every mail store does. Two spellings of one mailbox have one key.
+func (m Mailbox) Key(foldLocal bool) string {
+	local := m.Local
+	if foldLocal {
+		local = strings.ToLower(local) // no allocation when nothing changes
+	}
+	n := len(local)
+	if len(m.Path) == n+1+len(m.Domain) && m.Path[:n] == local && m.Path[n] == '@' && m.Path[n+1:] == m.Domain {
+		return m.Path // already canonical: the usual case costs nothing
+	}
+	return local + "@" + m.Domain
+}
+
+// IsZero reports whether m is no address at all.
+func (m Mailbox) IsZero() bool { return m.Local == "" && m.Domain == "" && m.Path == "" }
+
+// NextHop is the MTA's own route for a recipient: the macros {rcpt_mailer},
+// {rcpt_host} and {rcpt_addr}, verbatim, each empty when the MTA did not send it.
+type NextHop struct {
+	Mailer string // transport or mailer name: "smtp", "relay", "esmtp", "local", "error"
+	Host   string // next hop: "[192.0.2.1]:25", "host.example.", "" for local
+	Addr   string // the address after the MTA's own rewriting
+}
+
+// Query is one question. A front owns it and may use it again for its next
+// question once the gate has answered; a check must not keep it.
+type Query struct {
+	Stage Stage
+	// Recipient is the argument of RCPT TO.
+	Recipient Mailbox
+	// Target is the mailbox the question is really about: the recipient, or what
+	// the MTA (virtusertable) or an alias made of it.
+	Target Mailbox
+
+	Sender     string     // reverse-path without brackets; empty for <>
+	Client     netip.Addr // zero when the client is local or unknown
+	ClientName string     // the client's verified name as the MTA has it
+	Helo       string
+	Size       int64  // octets, from MAIL's SIZE=; 0 when not given
+	AuthUser   string // {auth_authen}; empty when not authenticated
+	NextHop    NextHop
+	QueueID    string // may be empty until a recipient was accepted (Postfix)
+
+	// Trace is filled by the chain while it answers.
+	Trace Trace
+
+	targets  []Mailbox // see Follow
+	followed int       // targets that this question and those above it have led to
+}
+
+// Reset makes q ready for the next question, keeping the trace's memory.
+func (q *Query) Reset() {
+	trace := q.Trace
+	trace.reset()
+	*q = Query{Trace: trace}
+}
+
+// Trace is what was said about one query: every step, how long it took and where
+// the answer came from. It belongs to one query and is not safe for concurrent use.
+type Trace struct {
+	// Explain asks the checks for notes in words. It is off for the MTAs' questions:
+	// notes cost more than the answer.
+	Explain bool
+	Started time.Time
+	Elapsed time.Duration
+	Steps   []TraceStep
+
+	notes []string
+}
+
+// TraceStep is what one check said.
+type TraceStep struct {
+	Name string
+	// Target is the mailbox that the step was asked about when that was one of several
+	// or another than the recipient's: an alias's target. Empty for the question itself.
+	Target  string
+	Verdict Verdict
+	Err     error // why the check could not find out; the verdict is then the configured one
+	Elapsed time.Duration
+	Notes   []string // in words, for people; empty unless Explain
+}
+
+// Note adds a remark for people to the step that is running, when Explain is on.
+// Callers that must format first test Explain themselves.
+func (t *Trace) Note(text string) {
+	if t.Explain {
+		t.notes = append(t.notes, text)
+	}
+}
+
+func (t *Trace) add(name string, v Verdict, err error, elapsed time.Duration) {
+	t.Steps = append(t.Steps, TraceStep{Name: name, Verdict: v, Err: err, Elapsed: elapsed, Notes: t.notes})
+	t.notes = nil
+}
+
+func (t *Trace) reset() {
+	clear(t.Steps)
+	*t = Trace{Steps: t.Steps[:0]}
+}

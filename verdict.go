@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Action is what the MTA shall do.
+type Action uint8
+
+// The actions. Continue is the zero value: "nothing against it from here".
+const (
+	// Continue lets the following steps decide; at the end of the chain the
+	// recipient is taken.
+	Continue Action = iota
+	// Accept takes the recipient and asks no further step. A front still tells the
+	// MTA to go on, so that its other filters and later recipients are not skipped.
+	Accept
+	// Reject refuses for good (5xx).
+	Reject
+	// Tempfail refuses for the time being (4xx).
+	Tempfail
+	// Discard takes the message and throws it away.
+	Discard
+)
+
+// String gives the action's word as logs, metrics and JSON have it.
+func (a Action) String() string {
+	switch a {
+	case Continue:
+		return "continue"
+	case Accept:
+		return "accept"
+	case Reject:
+		return "reject"
+	case Tempfail:
+		return "tempfail"
+	case Discard:
+		return "discard"
+	}
+	return "unknown"
+}
+
+// Refuses reports whether the sender is told no, whether for good or not.
+func (a Action) Refuses() bool { return a == Reject || a == Tempfail }
+
+// Reason is a stable word for why a verdict is what it is, for logs and metrics.
+type Reason string
+
+// The reasons that more than one package speaks of.
+const (
+	ReasonValid         Reason = "valid"          // the backend takes this mailbox
+	ReasonUnknownUser   Reason = "unknown-user"   // it has no such mailbox
+	ReasonLocal         Reason = "local"          // the gateway's own tables take this name
+	ReasonMailboxFull   Reason = "mailbox-full"   // it has no room
+	ReasonRefused       Reason = "refused"        // refused, but not for want of a mailbox
+	ReasonDeferred      Reason = "deferred"       // the backend said 4xx to RCPT
+	ReasonUnreachable   Reason = "unreachable"    // nobody could be asked
+	ReasonAcceptAll     Reason = "accept-all"     // the backend takes every name
+	ReasonLoop          Reason = "loop"           // the call-ahead came back to us
+	ReasonBadAddress    Reason = "bad-address"    // the recipient cannot be asked about
+	ReasonNotRouted     Reason = "not-routed"     // no backend is responsible
+	ReasonUnchecked     Reason = "unchecked"      // the domain has check = false
+	ReasonTrusted       Reason = "trusted"        // client in a trusted network
+	ReasonAuthenticated Reason = "authenticated"  // client has authenticated
+	ReasonBackendClient Reason = "backend-client" // the client is the route's own backend
+	ReasonExempt        Reason = "exempt"         // postmaster, abuse: never refused by guess
+	ReasonError         Reason = "error"          // a check could not find out
+)
+
+// Where a verdict came from, beside the names of steps.
+const (
+	SourceRAM       = "ram"
+	SourceDisk      = "disk"
+	SourceMemcached = "memcached"
+	SourceProbe     = "probe"
+	SourceConfig    = "config"
+	SourceAlias     = "alias" // the MTA's own tables
+)
+
+// Verdict is the answer to a query. The zero Verdict continues and says nothing.
+type Verdict struct {
+	Action Action
+	// Code is the SMTP reply code, 400 to 599 for Reject and Tempfail, else what the
+	// backend said (250) or 0. Its class always fits the action.
+	Code int
+	// Enhanced is the enhanced status code (RFC 3463), "5.1.1"; may be empty.
+	Enhanced string
+	// Text is for the sender, without codes; lines are separated by "\n". It has
+	// been through CleanText.
+	Text   string
+	Reason Reason
+	// Source says where the answer came from: "ram", "disk", "probe", a step's name.
+	Source  string
+	Backend string // the server that said it; never shown to the sender
+	// Learnt and Expires bound a remembered answer's life; zero when there is none.
+	Learnt  time.Time
+	Expires time.Time
+	// Would is the action that rehearsal (enforce = false) turned into Continue;
+	// it is Continue when nothing was rehearsed. Code and Text stay as they would
+	// have been.
+	Would Action
+}
+
+// replyLineMax and replyLinesMax bound a reply's text: SMTP lines are at most 512
+// octets (RFC 5321 section 4.5.3.1.5), code and enhanced code included; an MTA
+// takes up to 980 from a milter, but not every sender does.
+const (
+	replyLineMax  = 480
+	replyLinesMax = 32
+)
+
+// CleanText makes another server's reply text fit to be sent on: control
+// characters become spaces, octets that are no UTF-8 become "?", lines (separated
+// by "\n") are cut at 480 octets and the text after 32 lines. It allocates only when something has to change.
+func CleanText(s string) string {
+	if isClean(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, line := range strings.SplitN(s, "\n", replyLinesMax+1) {
+		if i == replyLinesMax {
+			break
+		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(cleanLine(line))
+	}
+	return b.String()
+}
+
+func isClean(s string) bool {
+	if len(s) > replyLineMax {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+func cleanLine(line string) string {
+	line = strings.ToValidUTF8(line, "?")
+	line = strings.Map(func(r rune) rune {
+		switch {
+		case r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == 0x2028 || r == 0x2029:
+			return ' '
+		}
+		return r
+	}, strings.TrimRight(line, "\r"))
+	if len(line) <= replyLineMax {
+		return line
+	}
+	cut := replyLineMax
+	for cut > 0 && !utf8.RuneStart(line[cut]) {
+		cut--
+	}
+	return line[:cut]
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func TestCleanText(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{"User unknown", "User unknown"},
+		{"two\nlines", "two\nlines"},
+		{"a\r\nb\r", "a\nb"},
+		{"bell\a escape\x1b[2J nul\x00", "bell  escape [2J nul "},
+		{"c1\u0085 next\u2028line", "c1  next line"},
+		{"bad \xff utf8", "bad ? utf8"},
+		{"grüße", "grüße"},
+		{strings.Repeat("x", 600), strings.Repeat("x", 480)},
+		{strings.Repeat("é", 300), strings.Repeat("é", 240)},
+		{strings.Repeat("l\n", 100), strings.TrimSuffix(strings.Repeat("l\n", 32), "\n")},
+	} {
+		got := CleanText(tc.in)
+		if got != tc.want {
+			t.Errorf("CleanText(%.40q) = %.60q, want %.60q", tc.in, got, tc.want)
+		}
+		if !utf8.ValidString(got) {
+			t.Errorf("CleanText(%.40q) is no UTF-8", tc.in)
+		}
+	}
+}
+
+func FuzzCleanText(f *testing.F) {
+	f.Add("550 no\r\nsuch\x00user")
+	f.Fuzz(func(t *testing.T, s string) {
+		got := CleanText(s)
+		if CleanText(got) != got {
+			t.Fatalf("not stable: %q", got)
+		}
+		for line := range strings.SplitSeq(got, "\n") {
+			if len(line) > replyLineMax || strings.ContainsAny(line, "\r\x00\x1b") {
+				t.Fatalf("line %q is not fit to send", line)
+			}
+		}
+	})
+}
+
+func TestKey(t *testing.T) {
+	m := Mailbox{Path: `"Quo ted"@X`, Local: "Quo ted", Domain: "x"}
+	if got := m.Key(true); got != "quo ted@x" {
+		t.Errorf("Key(true) = %q", got)
+	}
+	if got := m.Key(false); got != "Quo ted@x" {
+		t.Errorf("Key(false) = %q", got)
+	}
+}
+
+func TestWords(t *testing.T) {
+	for a := Continue; a <= Discard; a++ {
+		if a.String() == "unknown" {
+			t.Errorf("action %d has no word", a)
+		}
+	}
+	for s := StageConnect; s <= StageMessage; s++ {
+		if s.String() == "unknown" {
+			t.Errorf("stage %d has no word", s)
+		}
+	}
+	if Continue.Refuses() || Accept.Refuses() || !Reject.Refuses() || !Tempfail.Refuses() {
+		t.Error("Refuses is wrong")
+	}
+}
