@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package config reads the configuration file: TOML 1.0 (toml.io), decoded strictly
+// into whatever struct the caller composed from the units' own sections. It knows
+// no option itself.
+//
+// A field is an option when it has a `toml:"name"` tag; embedded structs are
+// flattened into the section that embeds them. Beside the name, tags say
+//
+//	doc:"..."      what the option does; examples and manual page are made of it
+//	example:"..."  a value for the example, as TOML
+//	min:"1"        the least value, written as in the file
+//	max:"1w"       the greatest
+//	oneof:"a,b"    the allowed words
+//	secret:"true"  Show never prints the value
+//
+// A section may have a method Validate() error, called with its effective values.
+// What it returns should begin with the key it is about ("expire: must be longer
+// than refresh") or be a [unit.KeyError]; several are joined with errors.Join. The
+// file and the line are added here. A value that reads itself
+// (encoding.TextUnmarshaler) gives its own error; a method Form() string says what
+// it takes ("a duration such as \"15m\"").
+//
+// Every error of a file is reported at once, the first 20 of them, each with file,
+// line, column and key. Limits: a file has at most 1 MiB.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"reflect"
+)
+
+// MaxFileSize bounds a configuration file, in octets.
+const MaxFileSize = 1 << 20
+
+// File is what was read from one file: where each option stands in it.
+type File struct {
+	Name string
+	root *node
+}
+
+// Load reads the file at path into cfg, a pointer to a struct that holds the
+// defaults. On an error, which is an [Errors] or says that the file could not be
+// read, cfg is as it was.
+func Load(path string, cfg any) error {
+	_, err := LoadFile(path, cfg)
+	return err
+}
+
+// LoadFile is Load that also tells which options the file sets.
+func LoadFile(path string, cfg any) (*File, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data, cfg)
+}
+
+// Parse is LoadFile for a text already read; name is used in errors.
+func Parse(name string, data []byte, cfg any) (*File, error) {
+	into := reflect.ValueOf(cfg)
+	if into.Kind() != reflect.Pointer || into.Elem().Kind() != reflect.Struct {
+		return nil, fmt.Errorf("read configuration into %T: it is no pointer to a struct", cfg)
+	}
+	root, err := parseTree(name, data)
+	if err != nil {
+		return nil, err
+	}
+	d := &decoder{errs: collector{file: name}, root: root, schema: into.Elem().Type()}
+	fresh := reflect.New(into.Elem().Type()).Elem()
+	fresh.Set(into.Elem()) // shallow: decoding replaces lists, maps and pointers, it never writes through them
+	d.table(root, fresh, "")
+	d.validate(root, fresh, "")
+	if err := d.errs.err(); err != nil {
+		return nil, err
+	}
+	into.Elem().Set(fresh)
+	return &File{Name: name, root: root}, nil
+}
+
+// Validate checks the values of cfg, a pointer to a struct, as Load does after
+// reading a file: for a configuration that consists of defaults alone.
+func Validate(cfg any) error {
+	_, err := Parse("built-in defaults", nil, cfg)
+	return err
+}
+
+// Line gives the line of an option ("callahead.timeout"), 0 if the file does not
+// set it.
+func (f *File) Line(key string) int {
+	if f == nil {
+		return 0
+	}
+	if n := f.root.find(key); n != nil {
+		return n.line
+	}
+	return 0
+}
+
+func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path) // before open, which would wait on a FIFO
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read configuration %s: %w", path, errNotRegular)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", &fs.PathError{Op: "read", Path: path, Err: err})
+	}
+	if len(data) > MaxFileSize {
+		return nil, fmt.Errorf("read configuration %s: the file is larger than %d octets", path, MaxFileSize)
+	}
+	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
+}
+
+var errNotRegular = errors.New("it is no regular file")
