@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package disk keeps records in one SQLite file (WAL, synchronous=NORMAL), so that
+// they survive a restart and a killed process.
+//
+// The file is answers.db in the state directory, mode 0600; a file named lock
+// beside it keeps a second daemon out. "sqlite3 answers.db 'SELECT * FROM
+// remembered'" shows it while the daemon runs. Its schema is in schema.go.
+//
+// Writes are queued and written by one goroutine in transactions of at most
+// batchSize records, at latest flushEvery after they came: a killed process loses
+// less than the last second. Reads see the queue. When the disk cannot keep up, the
+// oldest of more than queueLimit queued writes are dropped and counted.
+//
+// A file that is damaged, at start or at any time later, is renamed to
+// answers.db.damaged-TIME and a new one is begun; one of another schema version,
+// as a newer release leaves it, to answers.db.schema-TIME. At most three of each are
+// kept. A disk that is full, read-only or missing costs only what it knew: the store
+// gives errors, keeps the newest writes queued, and tries again.
+//
+// The file is bounded in records. Those that only refuse have a tenth. Valid ones
+// that were asked for again since they were learnt have precedence over those that
+// were not, so that a flood of accepted user+random@ addresses ends up overwriting
+// itself. The file does not shrink; space that was freed is used again.
+package disk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rcptgate/store"
+)
+
+const (
+	// FileName is the store's file in the state directory.
+	FileName = "answers.db"
+	// MinEntries is the smallest bound.
+	MinEntries = 100
+
+	readerCount = 4
+	batchSize   = 1000
+	flushEvery  = 100 * time.Millisecond
+	queueLimit  = 20_000
+	retryEvery  = time.Second
+	closeWithin = 5 * time.Second
+	// logEvery is how often a trouble that lasts is logged again.
+	logEvery = 5 * time.Minute
+)
+
+var errUnavailable = errors.New("disk store is not available")
+
+// Options say where a Store is and how much it keeps.
+type Options struct {
+	// Dir is the state directory; it is made with mode 0700.
+	Dir string
+	// Entries is the most records kept; below MinEntries it is MinEntries.
+	Entries int
+	// TombstoneLife is how long a forget is kept for other gateways; 0 means 62
+	// days, twice the default life of a valid answer.
+	TombstoneLife time.Duration
+	// Now is the clock by which records end; nil means time.Now.
+	Now func() time.Time
+	// Log is told of damage and trouble; nil means nobody.
+	Log *slog.Logger
+	// Renewed is told that another file is in use than the one before, because that one
+	// was damaged or somebody took it away: what it knew is gone. It must not block; nil
+	// means nobody.
+	Renewed func()
+}
+
+// Store is a store.Store in a file, made by Open.
+type Store struct {
+	options Options
+	path    string
+	lock    *os.File // nil while the directory cannot be used; the writer's after Open
+	file    atomic.Pointer[file]
+	cause   atomic.Pointer[string] // why file is nil
+	aside   atomic.Pointer[string] // the last file set aside
+	queue   *queue
+	table   counts                 // the writer's
+	public  atomic.Pointer[counts] // a copy of it
+
+	wake    chan struct{} // something was queued
+	urgent  chan struct{} // something must not wait for more to come
+	suspect chan verdict  // a reader found damage
+	quit    chan struct{}
+	done    chan struct{}
+	closing sync.Once
+
+	hits, misses, failures, evicted atomic.Uint64
+
+	// The writer's own.
+	cursor  int64     // of the search for ended records
+	retryAt time.Time // after trouble
+	logged  time.Time
+	trouble bool
+	lost    bool // the file before was given up
+}
+
+// verdict is damage found in a file.
+type verdict struct {
+	file *file
+	err  error
+}
+
+// counts is what the table holds and how it goes on.
+type counts struct {
+	parts [parts]int64
+	next  int64 // id
+	floor int64 // tombstones before this time (nanoseconds) were dropped
+}
+
+// Open opens the store in a directory, making what is missing. The only error is
+// one with ErrLocked: with any other trouble the store is there, without a file,
+// and goes on trying.
+func Open(o Options) (*Store, error) {
+	o.Entries = max(o.Entries, MinEntries)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.TombstoneLife <= 0 {
+		o.TombstoneLife = 62 * 24 * time.Hour
+	}
+	s := &Store{
+		options: o,
+		path:    filepath.Join(o.Dir, FileName),
+		queue:   newQueue(queueLimit),
+		wake:    make(chan struct{}, 1),
+		urgent:  make(chan struct{}, 1),
+		suspect: make(chan verdict, 1),
+		quit:    make(chan struct{}),
+		done:    make(chan struct{}),
+	}
+	s.public.Store(&counts{})
+	if err := s.tryOpen(); errors.Is(err, ErrLocked) {
+		return nil, err
+	}
+	go s.run()
+	return s, nil
+}
+
+// Get gives the record under key, queued or written.
+func (s *Store) Get(ctx context.Context, key string) (store.Record, error) {
+	if s.closed() {
+		return store.Record{}, store.ErrClosed
+	}
+	rec, err := s.get(ctx, key)
+	switch {
+	case err == nil && rec.Expire().After(s.options.Now()):
+		s.hits.Add(1)
+		return rec, nil
+	case err == nil || errors.Is(err, store.ErrNotFound):
+		s.misses.Add(1)
+		return store.Record{}, store.ErrNotFound
+	default:
+		s.failures.Add(1)
+		return store.Record{}, err
+	}
+}
+
+func (s *Store) get(ctx context.Context, key string) (store.Record, error) {
+	o, waits, hides := s.queue.get(key)
+	switch {
+	case waits && o.kind == opPut:
+		return o.rec, nil
+	case waits && o.kind == opDelete, hides == math.MaxInt64, len(key) > store.MaxKey:
+		return store.Record{}, store.ErrNotFound
+	}
+	f := s.file.Load()
+	if f == nil {
+		return store.Record{}, s.unavailable()
+	}
+	if f.filters.lacks(key) {
+		return store.Record{}, store.ErrNotFound
+	}
+	r, err := f.key(ctx, key)
+	if damaged(err) {
+		s.report(f, err)
+	}
+	if err == nil && r.id < hides {
+		return store.Record{}, store.ErrNotFound
+	}
+	if err == nil && r.part == partNew {
+		s.enqueue(key, op{kind: opProve})
+	}
+	return r.rec, err
+}
+
+// report hands a file found damaged to the writer.
+func (s *Store) report(f *file, err error) {
+	select {
+	case s.suspect <- verdict{f, err}:
+	default: // one is enough
+	}
+}
+
+func (s *Store) unavailable() error {
+	if cause := s.cause.Load(); cause != nil {
+		return fmt.Errorf("%w: %s", errUnavailable, *cause)
+	}
+	return errUnavailable
+}
+
+func (s *Store) closed() bool {
+	select {
+	case <-s.quit:
+		return true
+	default:
+		return false
+	}
+}
+
+// Put queues rec. It does not wait for the disk.
+func (s *Store) Put(_ context.Context, key string, rec store.Record) error {
+	if s.closed() {
+		return store.ErrClosed
+	}
+	if len(key) > store.MaxKey {
+		return nil
+	}
+	rec = store.Bound(rec)
+	if rec.IsZero() || !rec.Expire().After(s.options.Now()) {
+		s.enqueue(key, op{kind: opDelete})
+		return nil
+	}
+	s.enqueue(key, op{kind: opPut, rec: rec})
+	return nil
+}
+
+// Delete queues the deletions. See Forget for what must not come back.
+func (s *Store) Delete(_ context.Context, keys ...string) error {
+	if s.closed() {
+		return store.ErrClosed
+	}
+	for _, key := range keys {
+		if len(key) <= store.MaxKey {
+			s.enqueue(key, op{kind: opDelete})
+		}
+	}
+	return nil
+}
+
+func (s *Store) enqueue(key string, o op) {
+	if s.queue.put(key, o) >= batchSize {
+		signal(s.urgent)
+	}
+	signal(s.wake)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Forget deletes what matches and writes a tombstone, both synced to the disk
+// before it returns. If that fails or takes longer than ctx, nothing that matches
+// is given out any more, and the store keeps trying as long as the process lives. A
+// large domain is deleted a page at a time, other writes in between; records that
+// these overwrite are not in the count.
+func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
+	if s.closed() {
+		return 0, store.ErrClosed
+	}
+	f := s.queue.forget(t)
+	signal(s.urgent)
+	select {
+	case err := <-f.done:
+		if err != nil {
+			s.failures.Add(1)
+			return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, err)
+		}
+		return f.n, nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, ctx.Err())
+	case <-s.done:
+		return 0, store.ErrClosed
+	}
+}
+
+// pageSize is how many lines one read of Range takes.
+const pageSize = 500
+
+// Range gives what is queued and then what is in the file, page by page, so that a
+// slow receiver holds no transaction open.
+func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, store.Record) bool) error {
+	if s.closed() {
+		return store.ErrClosed
+	}
+	if match.Address != "" {
+		rec, err := s.get(ctx, match.Address)
+		if err == nil {
+			f(match.Address, rec)
+		} else if !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		return nil
+	}
+	last := s.public.Load().next // what is written from here on is not seen twice
+	waiting := s.queue.waiting()
+	for key, o := range waiting {
+		if o.kind == opPut && match.Matches(key) && !f(key, o.rec) {
+			return nil
+		}
+	}
+	db := s.file.Load()
+	if db == nil {
+		return s.unavailable()
+	}
+	p := pages{file: db, match: match, last: last}
+	for {
+		rows, err := p.next(ctx)
+		if damaged(err) {
+			s.report(db, err)
+		}
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		for i := range rows {
+			r := &rows[i]
+			o, waits := waiting[r.key]
+			if _, _, hides := s.queue.get(r.key); waits && o.kind != opProve || r.id < hides {
+				continue
+			}
+			if !f(r.key, r.rec) {
+				return nil
+			}
+		}
+	}
+}
+
+// pages walks the table, or one domain of it.
+type pages struct {
+	file  *file
+	match store.Pattern
+	last  int64
+	id    int64
+	key   string
+}
+
+func (p *pages) next(ctx context.Context) ([]row, error) {
+	var rows []row
+	var err error
+	if p.match.Domain != "" {
+		rows, err = p.file.ask(ctx, pageDomain, p.match.Domain, p.key, p.last, pageSize)
+	} else {
+		rows, err = p.file.ask(ctx, pageSQL, p.id, p.last, pageSize)
+	}
+	if err == nil && len(rows) > 0 {
+		p.id, p.key = rows[len(rows)-1].id, rows[len(rows)-1].key
+	}
+	return rows, err
+}
+
+// Tombstones gives the forgets numbered above generation, the oldest first, and the
+// time before which forgets may have been dropped for want of room.
+func (s *Store) Tombstones(ctx context.Context, generation uint64) (list []store.Tombstone, floor time.Time, err error) {
+	f := s.file.Load()
+	if s.closed() || f == nil {
+		return nil, time.Time{}, s.unavailable()
+	}
+	rows, err := f.db.QueryContext(ctx,
+		`SELECT generation, address, domain, forgotten FROM tombstones WHERE generation > ? ORDER BY generation`,
+		int64(min(generation, 1<<62))) //nolint:gosec // held by min
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("reading tombstones: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var t store.Tombstone
+		var at int64
+		if err := rows.Scan(&t.Generation, &t.Pattern.Address, &t.Pattern.Domain, &at); err != nil {
+			return nil, time.Time{}, fmt.Errorf("reading tombstones: %w", err)
+		}
+		t.When = time.Unix(0, at)
+		list = append(list, t)
+	}
+	if at := s.public.Load().floor; at != 0 {
+		floor = time.Unix(0, at)
+	}
+	return list, floor, rows.Err()
+}
+
+// Stats describes the store.
+func (s *Store) Stats() store.Stats {
+	c := s.public.Load()
+	_, dropped := s.queue.len()
+	st := store.Stats{
+		Name:     "disk",
+		Entries:  c.parts[partRefusals] + c.parts[partNew] + c.parts[partProven],
+		Refusals: c.parts[partRefusals],
+		Capacity: int64(s.options.Entries),
+		Hits:     s.hits.Load(),
+		Misses:   s.misses.Load(),
+		Errors:   s.failures.Load() + dropped,
+		Evicted:  s.evicted.Load(),
+	}
+	if cause := s.cause.Load(); cause != nil {
+		st.Detail = *cause
+	} else if aside := s.aside.Load(); aside != nil {
+		st.Detail = "a damaged file was set aside as " + *aside
+	}
+	return st
+}
+
+// Close writes what is queued, if the disk takes it within closeWithin, and gives
+// up the lock.
+func (s *Store) Close() error {
+	s.closing.Do(func() { close(s.quit) })
+	select {
+	case <-s.done:
+	case <-time.After(closeWithin + openTimeout):
+		return fmt.Errorf("closing %s: the disk does not answer", s.path)
+	}
+	if n, _ := s.queue.len(); n > 0 && s.cause.Load() != nil {
+		return fmt.Errorf("closing %s: %d records could not be written: %w", s.path, n, s.unavailable())
+	}
+	return nil
+}

@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package disk
+
+import (
+	"math"
+	"slices"
+	"sync"
+
+	"rcptgate/store"
+)
+
+// queue is what waits to be written, by key: the newest order for each, in the
+// order in which the keys came. Reads look here first, so what was put is seen at
+// once. It is bounded: when the disk cannot keep up the oldest orders are dropped,
+// and counted. Refusals wait in a lane of their own, so that no flood of them makes
+// the others drop.
+type queue struct {
+	mu      sync.Mutex
+	ops     map[string]op
+	lanes   [lanes]lane
+	seq     uint64
+	dropped uint64
+	forgets []*forget // not yet carried out, in order
+}
+
+type lane struct {
+	order []string // keys that wait; may name some that no longer do
+	ops   int      // orders of this lane, those that are being written included
+	limit int
+}
+
+const (
+	laneKeep = iota
+	laneRefuse
+	lanes
+)
+
+func newQueue(limit int) *queue {
+	q := &queue{ops: map[string]op{}}
+	q.lanes[laneRefuse].limit = limit / 4
+	q.lanes[laneKeep].limit = limit - limit/4
+	return q
+}
+
+type opKind uint8
+
+const (
+	opPut opKind = iota
+	opDelete
+	opProve // the line is in use: move it to partProven
+)
+
+type op struct {
+	kind   opKind
+	rec    store.Record
+	proven bool // a put: the key's valid answer was learnt anew
+	lane   int
+	seq    uint64
+	queued bool // its key is in its lane's order; otherwise it is being written
+}
+
+type item struct {
+	key string
+	op
+}
+
+// forget is an order to forget, which masks what is in the file until it is done.
+type forget struct {
+	tomb store.Tombstone
+	keys []string // records that were waiting to be written and match
+	n    int      // records forgotten
+	// Lines below this id are hidden: all of them until the writer has begun.
+	hides int64
+	begun bool
+	key   string     // the last key deleted
+	done  chan error // has room for one; the first attempt's outcome
+}
+
+// tell gives the first attempt's outcome to whoever ordered it.
+func (f *forget) tell(err error) {
+	select {
+	case f.done <- err:
+	default:
+	}
+}
+
+// maxForgets bounds the forgets that a failing disk leaves undone. Beyond it they
+// become one that forgets everything: that is always safe.
+const maxForgets = 1000
+
+// set and remove keep the lanes' counts.
+func (q *queue) set(key string, o op) {
+	q.remove(key)
+	q.ops[key] = o
+	q.lanes[o.lane].ops++
+}
+
+func (q *queue) remove(key string) {
+	if o, ok := q.ops[key]; ok {
+		q.lanes[o.lane].ops--
+		delete(q.ops, key)
+	}
+}
+
+// put queues an order and reports how many wait.
+func (q *queue) put(key string, o op) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	old, exists := q.ops[key]
+	if exists && o.kind == opProve {
+		return len(q.ops)
+	}
+	q.seq++
+	o.seq = q.seq
+	if o.kind == opPut && o.rec.Refuses() {
+		o.lane = laneRefuse
+	}
+	if exists && old.kind == opPut && !old.rec.Refuses() {
+		o.proven = old.proven || o.rec.Standing.Learnt.After(old.rec.Standing.Learnt)
+	}
+	o.queued = old.queued || !exists
+	q.set(key, o)
+	lane := &q.lanes[o.lane]
+	if o.queued && (!exists || old.lane != o.lane) {
+		lane.order = append(lane.order, key)
+	}
+	if len(lane.order) > 2*lane.limit {
+		q.compact(o.lane)
+	}
+	for lane.ops > lane.limit && q.dropOldest(o.lane) {
+	}
+	return len(q.ops)
+}
+
+// compact leaves each key that waits in a lane's order once.
+func (q *queue) compact(lane int) {
+	l := &q.lanes[lane]
+	seen := make(map[string]bool, l.ops)
+	l.order = slices.DeleteFunc(l.order, func(key string) bool {
+		o := q.ops[key]
+		if seen[key] || !o.queued || o.lane != lane {
+			return true
+		}
+		seen[key] = true
+		return false
+	})
+}
+
+// next takes the first key that waits out of a lane's order.
+func (q *queue) next(lane int) (key string, o op, ok bool) {
+	l := &q.lanes[lane]
+	for len(l.order) > 0 {
+		key, l.order = l.order[0], l.order[1:]
+		if o = q.ops[key]; o.queued && o.lane == lane {
+			return key, o, true
+		}
+	}
+	return "", op{}, false
+}
+
+func (q *queue) dropOldest(lane int) bool {
+	key, _, ok := q.next(lane)
+	if ok {
+		q.remove(key)
+		q.dropped++
+	}
+	return ok
+}
+
+// get gives the order that waits for key, and the id below which the file's line
+// under it has been forgotten already.
+func (q *queue) get(key string) (o op, waits bool, hides int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	o, waits = q.ops[key]
+	for _, f := range q.forgets {
+		if f.tomb.Pattern.Matches(key) {
+			hides = max(hides, f.hides)
+		}
+	}
+	return o, waits, hides
+}
+
+// begin marks where the lines end that f is about.
+func (q *queue) begin(f *forget, next int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f.hides, f.begun = next, true
+}
+
+// take gives up to n orders to write, of both lanes in turn. They stay visible
+// until done or failed.
+func (q *queue) take(n int) []item {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var items []item
+	for empty := 0; len(items) < n && empty < lanes; {
+		empty = 0
+		for lane := range q.lanes {
+			key, o, ok := q.next(lane)
+			if !ok {
+				empty++
+				continue
+			}
+			o.queued = false
+			q.ops[key] = o
+			items = append(items, item{key, o})
+		}
+	}
+	return items
+}
+
+// done removes what was written; what changed meanwhile waits again.
+func (q *queue) done(items []item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, it := range items {
+		switch o, ok := q.ops[it.key]; {
+		case !ok || o.queued:
+		case o.seq == it.seq:
+			q.remove(it.key)
+		default:
+			o.queued = true
+			q.ops[it.key] = o
+			q.lanes[o.lane].order = append(q.lanes[o.lane].order, it.key)
+		}
+	}
+}
+
+// failed puts items back to the front.
+func (q *queue) failed(items []item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var keys [lanes][]string
+	for _, it := range items {
+		if o, ok := q.ops[it.key]; ok && !o.queued {
+			o.queued = true
+			q.ops[it.key] = o
+			keys[o.lane] = append(keys[o.lane], it.key)
+		}
+	}
+	for lane := range q.lanes {
+		l := &q.lanes[lane]
+		l.order = append(keys[lane], l.order...)
+	}
+}
+
+// forget takes out what matches and masks the file until the order is done.
+func (q *queue) forget(tomb store.Tombstone) *forget {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := &forget{tomb: tomb, done: make(chan error, 1), hides: math.MaxInt64}
+	for key, o := range q.ops {
+		if !tomb.Pattern.Matches(key) {
+			continue
+		}
+		if o.kind == opPut {
+			f.keys = append(f.keys, key)
+		}
+		q.remove(key)
+	}
+	for lane := range q.lanes {
+		q.compact(lane)
+	}
+	if len(q.forgets) >= maxForgets {
+		f.tomb.Pattern = store.Pattern{}
+		for _, old := range q.forgets {
+			old.tell(errUnavailable)
+		}
+		q.forgets = nil
+	}
+	q.forgets = append(q.forgets, f)
+	return f
+}
+
+// nextForget gives the forget to carry out, nil if there is none.
+func (q *queue) nextForget() *forget {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.forgets) == 0 {
+		return nil
+	}
+	return q.forgets[0]
+}
+
+func (q *queue) forgotten(f *forget) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.forgets {
+		if q.forgets[i] == f {
+			q.forgets = append(q.forgets[:i:i], q.forgets[i+1:]...)
+			return
+		}
+	}
+}
+
+// waiting gives a copy of the orders.
+func (q *queue) waiting() map[string]op {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	list := make(map[string]op, len(q.ops))
+	for key, o := range q.ops {
+		list[key] = o
+	}
+	return list
+}
+
+func (q *queue) len() (ops int, dropped uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.ops), q.dropped
+}

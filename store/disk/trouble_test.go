@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package disk
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rcptgate/store"
+	"rcptgate/store/storetest"
+)
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1500 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%s never came true", what)
+}
+
+// TestNoDirectory starts where no state directory can be made, and finds it later.
+func TestNoDirectory(t *testing.T) {
+	base := t.TempDir()
+	block := filepath.Join(base, "state")
+	if err := os.WriteFile(block, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, now := context.Background(), time.Now()
+	s := open(t, block, 1000)
+	_ = s.Put(ctx, "queued@example.org", storetest.Valid(now))
+	if _, err := s.Get(ctx, "queued@example.org"); err != nil {
+		t.Errorf("what is queued is not given: %v", err)
+	}
+	if _, err := s.Get(ctx, "other@example.org"); err == nil || errors.Is(err, store.ErrNotFound) {
+		t.Errorf("a store without a file says %v", err)
+	}
+	if _, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Address: "x@example.org"}, When: now}); err == nil {
+		t.Error("a forget that is not on disk was called done")
+	}
+	if !strings.Contains(s.Stats().Detail, "state directory") || s.Stats().Errors == 0 {
+		t.Errorf("stats: %+v", s.Stats())
+	}
+	if err := os.Remove(block); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the store works again", func() bool { return s.Stats().Entries == 1 })
+	eventually(t, "the forget is done", func() bool {
+		tombs, _, err := s.Tombstones(ctx, 0)
+		return err == nil && len(tombs) == 1
+	})
+	if s.Stats().Detail != "" {
+		t.Errorf("detail: %q", s.Stats().Detail)
+	}
+}
+
+// TestWritableByAll does not trust a directory in which everybody can replace files.
+func TestWritableByAll(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, dir, 1000)
+	if !strings.Contains(s.Stats().Detail, "0777") {
+		t.Errorf("detail: %q", s.Stats().Detail)
+	}
+}
+
+// TestDiskFull goes on with what is there, and writes the rest when there is room.
+func TestDiskFull(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 100_000)
+	_ = s.Put(ctx, "before@example.org", storetest.Valid(now))
+	written(t, s)
+	f := s.file.Load()
+	if _, err := f.conn.ExecContext(ctx, "PRAGMA max_page_count = 20"); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2000 {
+		_ = s.Put(ctx, numbered(i), storetest.Full(numbered(i), now))
+	}
+	eventually(t, "the full disk is noticed", func() bool { return strings.Contains(s.Stats().Detail, "full") })
+	if _, err := s.Get(ctx, "before@example.org"); err != nil {
+		t.Errorf("reading from a full disk: %v", err)
+	}
+	if s.file.Load() != f || s.aside.Load() != nil {
+		t.Fatal("a full disk was taken for a damaged file")
+	}
+	if _, err := f.conn.ExecContext(ctx, "PRAGMA max_page_count = 1000000"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "everything is written", func() bool { return s.Stats().Entries == 2001 && s.Stats().Detail == "" })
+}
+
+// TestRemovedWhileOpen begins a new file when somebody removed the old one.
+func TestRemovedWhileOpen(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 1000)
+	_ = s.Put(ctx, "a@example.org", storetest.Valid(now))
+	written(t, s)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		_ = os.Remove(s.path + suffix)
+	}
+	eventually(t, "a new file is begun", func() bool {
+		_, err := os.Stat(s.path)
+		return err == nil
+	})
+	eventually(t, "it takes records", func() bool {
+		_ = s.Put(ctx, "b@example.org", storetest.Valid(now))
+		written(t, s)
+		return s.Stats().Entries == 1
+	})
+}
+
+// TestEndedAreRemoved turns the clock.
+func TestEndedAreRemoved(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	clock := make(chan time.Time, 1)
+	clock <- now
+	s, err := Open(Options{Dir: t.TempDir(), Entries: 1000, Now: func() time.Time {
+		at := <-clock
+		clock <- at
+		return at
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_ = s.Put(ctx, "valid@example.org", storetest.Valid(now))
+	_ = s.Put(ctx, "no@example.org", storetest.Unknown("no@example.org", now))
+	written(t, s)
+	<-clock
+	clock <- now.Add(2 * time.Hour)
+	if _, err := s.Get(ctx, "no@example.org"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an answer that has ended: %v", err)
+	}
+	eventually(t, "what ended is removed", func() bool { return s.Stats().Entries == 1 && s.Stats().Refusals == 0 })
+}
+
+// TestHangingReaders never lets an asker wait longer than it wants to.
+func TestHangingReaders(t *testing.T) {
+	s := open(t, t.TempDir(), 1000)
+	real := s.file.Load()
+	hung := &file{asks: make(chan ask), quit: make(chan struct{})}
+	s.file.Store(hung)
+	defer s.file.Store(real)
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	_, err := s.Get(ctx, "a@example.org")
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) > 10*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+}

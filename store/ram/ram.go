@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package ram keeps records in memory: the store that answers in well under a
+// microsecond, without a lock that all callers share.
+//
+// It is bounded in entries. Records that only refuse live apart, in a tenth of the
+// room, so that no flood of unknown recipients evicts a valid one; within each part
+// the cache is W-TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient
+// Cache Admission Policy", 2017), so that a flood of valid addresses that nobody
+// asks about twice (user+random@) does not either. Keys over 128 octets count as
+// several entries. Texts and backends that many records have in common are stored
+// once; a text that repeats its recipient's key is shared as well.
+//
+// A million valid answers take about 200 octets of live heap each, keys included
+// (docs/decisions/ram-store.md). Nothing survives the process.
+package ram
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"github.com/maypok86/otter/v2/stats"
+
+	"rcptgate/store"
+)
+
+// MinEntries is the smallest bound: below it the parts would round to nothing.
+const MinEntries = 100
+
+// Options say how much a Store keeps.
+type Options struct {
+	// Entries is the most records kept; below MinEntries it is MinEntries.
+	Entries int
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Store is a store.Store in memory, made by New.
+type Store struct {
+	capacity int
+	now      func() time.Time
+	keep     part // what says that a mailbox lives, and findings
+	refuse   part // what only refuses: a tenth
+	seed     maphash.Seed
+	writers  [64]sync.Mutex // by key: two writes of one key do not interleave
+	closed   atomic.Bool
+}
+
+type part struct {
+	*otter.Cache[string, packed]
+	counts *stats.Counter
+}
+
+// New makes an empty store. Close ends its clean-up goroutines.
+func New(o Options) *Store {
+	entries := max(o.Entries, MinEntries)
+	now := o.Now
+	if now == nil {
+		now = time.Now
+	}
+	refusals := entries / 10
+	return &Store{
+		capacity: entries,
+		now:      now,
+		keep:     newPart(entries-refusals, now, o.Now != nil),
+		refuse:   newPart(refusals, now, o.Now != nil),
+		seed:     maphash.MakeSeed(),
+	}
+}
+
+func newPart(entries int, now func() time.Time, injected bool) part {
+	counts := stats.NewCounter()
+	opts := &otter.Options[string, packed]{
+		MaximumWeight: uint64(entries), //nolint:gosec // positive
+		Weigher:       weigh,
+		StatsRecorder: counts,
+		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, packed]) time.Duration {
+			return store.FromSeconds(e.Value.expire()).Sub(now())
+		}),
+	}
+	if injected {
+		opts.Clock = clock(now)
+	}
+	return part{otter.Must(opts), counts}
+}
+
+// weigh makes long keys, which an attacker can choose, count for what they take.
+func weigh(key string, _ packed) uint32 {
+	return 1 + uint32(len(key)/129) //nolint:gosec // store.MaxKey bounds it
+}
+
+// clock is an injected time source. It has no ticks: what ended goes at the next
+// use of the cache.
+type clock func() time.Time
+
+func (c clock) NowNano() int64                      { return c().UnixNano() }
+func (c clock) Tick(time.Duration) <-chan time.Time { return nil }
+
+// Get gives the record under key. It does no I/O and does not look at ctx.
+func (s *Store) Get(_ context.Context, key string) (store.Record, error) {
+	if s.closed.Load() {
+		return store.Record{}, store.ErrClosed
+	}
+	if p, ok := s.keep.GetIfPresent(key); ok {
+		return p.unpack(key), nil
+	}
+	if p, ok := s.refuse.GetIfPresent(key); ok {
+		return p.unpack(key), nil
+	}
+	return store.Record{}, store.ErrNotFound
+}
+
+// Now is the store's clock.
+func (s *Store) Now() time.Time { return s.now() }
+
+// Has reports whether a record is kept under key, without counting as a use.
+func (s *Store) Has(key string) bool {
+	if _, ok := s.keep.GetEntryQuietly(key); ok {
+		return true
+	}
+	_, ok := s.refuse.GetEntryQuietly(key)
+	return ok
+}
+
+// Put keeps rec in the part it belongs to, and takes it out of the other.
+func (s *Store) Put(_ context.Context, key string, rec store.Record) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	if len(key) > store.MaxKey {
+		return nil
+	}
+	rec = store.Bound(rec)
+	mu := s.writer(key)
+	mu.Lock()
+	defer mu.Unlock()
+	if rec.IsZero() || !rec.Expire().After(s.now()) {
+		s.drop(key)
+		return nil
+	}
+	into, other := s.keep, s.refuse
+	if rec.Refuses() {
+		into, other = other, into
+	}
+	into.Set(key, pack(key, &rec))
+	other.Invalidate(key)
+	return nil
+}
+
+func (s *Store) writer(key string) *sync.Mutex {
+	return &s.writers[maphash.String(s.seed, key)%uint64(len(s.writers))]
+}
+
+// drop is called with the key's writer lock held.
+func (s *Store) drop(key string) bool {
+	_, kept := s.keep.Invalidate(key)
+	_, refused := s.refuse.Invalidate(key)
+	return kept || refused
+}
+
+func (s *Store) forget(key string) bool {
+	mu := s.writer(key)
+	mu.Lock()
+	defer mu.Unlock()
+	return s.drop(key)
+}
+
+// Delete forgets the keys.
+func (s *Store) Delete(_ context.Context, keys ...string) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	for _, key := range keys {
+		s.forget(key)
+	}
+	return nil
+}
+
+// Forget deletes what matches. For anything but one address it looks at every key.
+func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
+	if s.closed.Load() {
+		return 0, store.ErrClosed
+	}
+	n := 0
+	if t.Pattern.Address != "" {
+		if s.forget(t.Pattern.Address) {
+			n++
+		}
+		return n, nil
+	}
+	for _, p := range []part{s.keep, s.refuse} {
+		for key := range p.Keys() {
+			if t.Pattern.Matches(key) && s.forget(key) {
+				n++
+			}
+		}
+	}
+	return n, ctx.Err()
+}
+
+// Range calls f for every record that matches. It does not count as use.
+func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, store.Record) bool) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	for _, p := range []part{s.keep, s.refuse} {
+		n := 0
+		for key, value := range p.All() {
+			if n++; n%1024 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if match.Matches(key) && !f(key, value.unpack(key)) {
+				return nil
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// Stats describes the store. Entries may count some that have just ended.
+func (s *Store) Stats() store.Stats {
+	kept, refused := s.keep.counts.Snapshot(), s.refuse.counts.Snapshot()
+	refusals := int64(s.refuse.EstimatedSize())
+	return store.Stats{
+		Name:     "ram",
+		Entries:  int64(s.keep.EstimatedSize()) + refusals,
+		Refusals: refusals,
+		Capacity: int64(s.capacity),
+		Hits:     kept.Hits + refused.Hits,
+		Misses:   refused.Misses, // who misses in one part is looked up in the other
+		Evicted:  kept.Evictions + refused.Evictions,
+	}
+}
+
+// Close ends the store's goroutines. The memory goes with the store: taking a
+// million records out one by one would hold up the end of the process.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.keep.StopAllGoroutines()
+	s.refuse.StopAllGoroutines()
+	return nil
+}

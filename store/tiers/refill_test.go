@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package tiers
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rcptgate/store"
+	"rcptgate/store/disk"
+	"rcptgate/store/storetest"
+)
+
+// TestLostFileIsRefilled takes the file away while the store is open: what RAM knows
+// of living mailboxes is written to the new one, and survives a restart.
+func TestLostFileIsRefilled(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	open := func() *Tiers {
+		t.Helper()
+		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, dir, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	name := func(i int) string { return fmt.Sprintf("user%d@example.com", i) }
+	m, now := open(), time.Now()
+	const n = refillBatch + 20
+	for i := range n {
+		m.Learn(name(i), now, func(store.Record) store.Record { return storetest.Valid(now) })
+	}
+	m.Learn("nobody@example.com", now, func(store.Record) store.Record { return storetest.Unknown("nobody@example.com", now) })
+	onDisk := func() (count int) {
+		_ = m.places[0].Range(context.Background(), store.Pattern{}, func(string, store.Record) bool { count++; return true })
+		return count
+	}
+	wait(t, "everything is written", func() bool { return onDisk() == n+1 && m.places[0].Stats().Entries == n+1 })
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Rename(filepath.Join(dir, disk.FileName+suffix), filepath.Join(dir, "taken"+suffix)); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+	}
+	wait(t, "the new file is refilled", func() bool { return onDisk() == n })
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m = open()
+	defer func() { _ = m.Close() }()
+	for i := range n {
+		if _, source, ok := m.Recall(t.Context(), name(i)); !ok || source != "disk" {
+			t.Fatalf("%s after the restart: known %v, by %q", name(i), ok, source)
+		}
+	}
+}
+
+func wait(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !done(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
