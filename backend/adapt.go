@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// adaptFor is how long an adaptation lasts, so that a repaired backend is used fully
+// again. What it costs to find out anew is one connection or pipelineStall.
+const adaptFor = time.Hour
+
+// A backend that ends connections after so many recipients or refusals is adapted to
+// after cutsNeeded of them that agree, at most cutsWithin apart. Each followed a reply
+// by less than cutSoon: later ends are idle time-outs.
+const (
+	cutsNeeded = 3
+	cutsWithin = 10 * time.Minute
+	cutSoon    = 2 * time.Second
+)
+
+// knowledge is what was learnt about a backend, each until its own time.
+type knowledge struct {
+	noPipelining, noEHLO, noTLS time.Time
+	provenPipelining            time.Time
+	maxProbes, maxErrors        int // a connection; 0: no other limit than the configured one
+	maxUntil                    time.Time
+}
+
+// knownNow is knowledge that still holds.
+type knownNow struct {
+	noPipelining, noEHLO, noTLS, proven bool
+	maxProbes, maxErrors                int
+}
+
+func (b *Backend) known() knownNow { return b.knowledge.Load().at(time.Now()) }
+
+func (k *knowledge) at(now time.Time) knownNow {
+	if k == nil {
+		return knownNow{}
+	}
+	n := knownNow{
+		noPipelining: now.Before(k.noPipelining),
+		noEHLO:       now.Before(k.noEHLO),
+		noTLS:        now.Before(k.noTLS),
+		proven:       now.Before(k.provenPipelining),
+	}
+	if now.Before(k.maxUntil) {
+		n.maxProbes, n.maxErrors = k.maxProbes, k.maxErrors
+	}
+	return n
+}
+
+// learn changes what is known; what is the remark for the log, "" for none.
+func (b *Backend) learn(what string, change func(k *knowledge, until time.Time)) {
+	b.mu.Lock()
+	var k knowledge
+	if old := b.knowledge.Load(); old != nil {
+		k = *old
+	}
+	change(&k, time.Now().Add(adaptFor))
+	b.knowledge.Store(&k)
+	b.mu.Unlock()
+	if what != "" {
+		b.say(slog.LevelWarn, "adapted to a backend", "what", what, "for", adaptFor)
+	}
+}
+
+func (b *Backend) learnManner(c *conn, how manner, before knownNow) {
+	if c.helo && !before.noEHLO {
+		b.learn("it refuses EHLO: HELO from now on", func(k *knowledge, until time.Time) { k.noEHLO = until })
+	}
+	if how.plain && !before.noTLS {
+		b.learn("its TLS is broken: no STARTTLS from now on", func(k *knowledge, until time.Time) { k.noTLS = until })
+	}
+}
+
+func (b *Backend) learnPipelining(works bool) {
+	if works {
+		b.learn("", func(k *knowledge, until time.Time) { k.provenPipelining, k.noPipelining = until, time.Time{} })
+		return
+	}
+	b.learn("it offers PIPELINING and cannot do it: one command at a time from now on",
+		func(k *knowledge, until time.Time) { k.noPipelining = until })
+}
+
+// cut is how much a connection had carried when the backend ended it.
+type cut struct {
+	probes, errors int
+	at             time.Time // of the last reply before
+}
+
+// wasCut is told that the backend ended a connection that had carried as much as c
+// says. When several ends agree, later connections are ended before the backend does.
+func (b *Backend) wasCut(c cut) {
+	now := time.Now()
+	if c.probes == 0 || now.Sub(c.at) > cutSoon {
+		return
+	}
+	b.mu.Lock()
+	b.cuts[b.nextCut] = c
+	b.nextCut = (b.nextCut + 1) % len(b.cuts)
+	probes, errs := agreed(b.cuts[:], now)
+	if probes != 0 || errs != 0 {
+		b.cuts = [cutsNeeded]cut{}
+	}
+	b.mu.Unlock()
+	switch {
+	case errs != 0:
+		b.learn(fmt.Sprintf("it ends connections after %d refusals", errs),
+			func(k *knowledge, until time.Time) { k.maxErrors, k.maxUntil = errs, until })
+	case probes != 0:
+		b.learn(fmt.Sprintf("it takes %d recipients a connection", probes),
+			func(k *knowledge, until time.Time) { k.maxProbes, k.maxUntil = probes, until })
+	}
+}
+
+// agreed says what the ends have in common: a number of refusals, or else of
+// recipients. Zeros mean nothing.
+func agreed(cuts []cut, now time.Time) (probes, errs int) {
+	probes, errs = cuts[0].probes, cuts[0].errors
+	for _, c := range cuts {
+		if c.probes == 0 || now.Sub(c.at) > cutsWithin {
+			return 0, 0
+		}
+		if c.probes != probes {
+			probes = 0
+		}
+		if c.errors != errs {
+			errs = 0
+		}
+	}
+	if errs != 0 {
+		return 0, errs
+	}
+	return probes, 0
+}
+
+func (k knownNow) words() []string {
+	var words []string
+	for _, w := range []struct {
+		on   bool
+		word string
+	}{
+		{k.noPipelining, "no-pipelining"},
+		{k.noEHLO, "helo"},
+		{k.noTLS, "no-tls"},
+		{k.maxProbes > 0, fmt.Sprintf("probes-per-connection=%d", k.maxProbes)},
+		{k.maxErrors > 0, fmt.Sprintf("refusals-per-connection=%d", k.maxErrors)},
+	} {
+		if w.on {
+			words = append(words, w.word)
+		}
+	}
+	return words
+}

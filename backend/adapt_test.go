@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"rcptgate/address"
+	"rcptgate/backend/sim"
+)
+
+// Each peculiarity costs nobody an answer, is noticed, and once noticed costs little.
+func TestAdaptations(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		change func(*sim.Behaviour)
+		word   string
+		spared func(before, after sim.Stats, probes int) string // what is wrong once it was noticed
+	}{
+		{"no EHLO", func(b *sim.Behaviour) { b.NoEHLO = true }, "helo", nil},
+		{"drops on EHLO", func(b *sim.Behaviour) { b.DropOnEHLO = true }, "helo", oneConnection},
+		{"does not know RSET", func(b *sim.Behaviour) { b.NoRset = true }, "probes-per-connection=1", noReset},
+		{"drops after RSET", func(b *sim.Behaviour) { b.DropAfterRset = true }, "probes-per-connection=1", noReset},
+		{"drops after one recipient", func(b *sim.Behaviour) { b.DropAfterProbes = 1 }, "probes-per-connection=1", noReset},
+		{"drops after four recipients", func(b *sim.Behaviour) { b.DropAfterProbes = 4 }, "probes-per-connection=4", nothingCutShort(4)},
+		{"452 4.5.3 after three", func(b *sim.Behaviour) { b.RecipientsPerConnection = 3 }, "probes-per-connection=3", nothingCutShort(3)},
+		{"drops after two refusals", func(b *sim.Behaviour) { b.DropAfterRefusals = 2 }, "refusals-per-connection=2", nil},
+		{"discards pipelined commands", func(b *sim.Behaviour) { b.Pipelining = sim.PipelineDiscard }, "no-pipelining", oneConnection},
+		{"drops on pipelined commands", func(b *sim.Behaviour) { b.Pipelining = sim.PipelineDrop }, "no-pipelining", oneConnection},
+		{"refuses pipelined commands", func(b *sim.Behaviour) { b.Pipelining = sim.PipelineRefuse }, "no-pipelining", oneConnection},
+		{"drops on STARTTLS", func(b *sim.Behaviour) { b.STARTTLS = sim.TLSDrop }, "no-tls", oneConnection},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			server := startSim(t, func(c *sim.Config) { oneInThree(c); tc.change(&c.Behaviour) })
+			b := newTestBackend(t, server, Config{})
+			askThirds(t, b, 40)
+			if words := b.Health().Adaptations; !slices.Contains(words, tc.word) {
+				t.Errorf("adaptations %q, want %q", words, tc.word)
+			}
+			before := server.Stats()
+			askThirds(t, b, 12)
+			if tc.spared != nil {
+				if wrong := tc.spared(before, server.Stats(), 12); wrong != "" {
+					t.Error(wrong)
+				}
+			}
+			server.SetBehaviour(goodThirds())
+			expire(b)
+			before = server.Stats()
+			askThirds(t, b, 20)
+			if n := server.Stats().Connections - before.Connections; n > 4 {
+				t.Errorf("a repaired backend gets %d connections for 20 probes", n)
+			}
+			if words := b.Health().Adaptations; len(words) != 0 {
+				t.Errorf("a repaired backend is still adapted to: %q", words)
+			}
+		})
+	}
+}
+
+func oneConnection(before, after sim.Stats, _ int) string {
+	if n := after.Connections - before.Connections; n > 3 { // nine refusals each
+		return fmt.Sprintf("%d connections more", n)
+	}
+	return ""
+}
+
+func noReset(before, after sim.Stats, probes int) string {
+	if n := after.Connections - before.Connections; n > probes+1 {
+		return fmt.Sprintf("%d connections for %d probes", n, probes)
+	}
+	if after.Resets != before.Resets {
+		return "RSET was sent"
+	}
+	return ""
+}
+
+func nothingCutShort(each int) func(before, after sim.Stats, probes int) string {
+	return func(before, after sim.Stats, probes int) string {
+		if n := after.Probes - before.Probes; n != probes {
+			return fmt.Sprintf("%d recipients named for %d probes", n, probes)
+		}
+		if n := after.Connections - before.Connections; n > probes/each+1 {
+			return fmt.Sprintf("%d connections for %d probes", n, probes)
+		}
+		return ""
+	}
+}
+
+// oneInThree refuses u3, u6, ...
+func oneInThree(c *sim.Config) { c.Behaviour = goodThirds() }
+
+func goodThirds() sim.Behaviour {
+	return sim.Behaviour{Decide: func(recipient string) string {
+		var n int
+		if _, err := fmt.Sscanf(recipient, "u%d@", &n); err == nil && n%3 != 0 {
+			return "250 2.1.5 Ok"
+		}
+		return ""
+	}}
+}
+
+func askThirds(t *testing.T, b *Backend, probes int) {
+	t.Helper()
+	for n := range probes {
+		want := 250
+		if n%3 == 0 {
+			want = 550
+		}
+		if rep, err := askFor(b, numbered(n).Path, 20*time.Second, 15*time.Second); err != nil || rep.Code != want {
+			t.Fatalf("u%d: %+v, %v; want %d", n, rep, err, want)
+		}
+	}
+}
+
+// expire makes everything known about b an hour older.
+func expire(b *Backend) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	k := *b.knowledge.Load()
+	for _, until := range []*time.Time{&k.noPipelining, &k.noEHLO, &k.noTLS, &k.provenPipelining, &k.maxUntil} {
+		*until = until.Add(-adaptFor)
+	}
+	b.knowledge.Store(&k)
+	for _, c := range b.idle {
+		b.retire(c)
+	}
+	b.idle = nil
+}
+
+// A backend that is slow without pipelining too does not lie about it.
+func TestSlownessIsNoLie(t *testing.T) {
+	t.Parallel()
+	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 1200 * time.Millisecond })
+	b := newTestBackend(t, server, Config{})
+	mustSay(t, b, "nobody@example.com", 550)
+	if k := b.known(); k.noPipelining || !k.proven {
+		t.Errorf("known: %+v", k)
+	}
+}
+
+// Postfix sleeps for a second before it refuses a client that has erred, and for
+// another when mail comes in too fast. Neither is a reason to ask again.
+func TestSleepsOfPostfixAreNoLie(t *testing.T) {
+	t.Parallel()
+	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 2 * time.Second })
+	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.stall = pipelineStall })
+	mustSay(t, b, "nobody@example.com", 550)
+	if s := server.Stats(); s.Probes != 1 || s.Connections != 1 {
+		t.Errorf("%d probes over %d connections for one question", s.Probes, s.Connections)
+	}
+}
+
+// 421, 454 and 452 4.5.3 at RCPT concern the connection: a fresh one is asked.
+func TestRepliesThatConcernTheConnectionAreAskedAgain(t *testing.T) {
+	for _, reply := range []string{"421 4.7.0 too many", "452 4.5.3 too many recipients", "454 4.7.0 later"} {
+		server := startSim(t, func(c *sim.Config) {
+			c.Faults = map[sim.Stage]sim.Fault{sim.Rcpt: {Kind: sim.Say, Reply: reply, After: 2}}
+		})
+		b := newTestBackend(t, server, Config{})
+		for range 8 {
+			mustSay(t, b, "user@example.com", 250)
+		}
+		if h := b.Health(); len(h.Failures) != 0 {
+			t.Errorf("%s: %v", reply, h.Failures)
+		}
+	}
+}
+
+func TestBrokenTLS(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []sim.TLSMode{sim.TLSNone, sim.TLSRefuse, sim.TLSDrop, sim.TLSGarbage, sim.TLSInject, sim.TLSHang} {
+		t.Run("mode "+string(mode), func(t *testing.T) {
+			t.Parallel()
+			server := startSim(t, func(c *sim.Config) { c.STARTTLS = mode })
+			impatient := func(s *Set) { s.tune.tlsWait = 200 * time.Millisecond }
+			b := newTestBackend(t, server, Config{TLS: TLSOpportunistic}, impatient)
+			mustSay(t, b, "user@example.com", 250) // without
+			mustSay(t, b, "nobody@example.com", 550)
+			required := newTestBackend(t, server, Config{TLS: TLSRequired}, impatient)
+			rep, err := ask(required, "user@example.com")
+			if f := (&Failure{}); err == nil {
+				t.Fatalf("answered without TLS: %+v", rep)
+			} else if f = mustBe(t, err); f.Stage != StageTLS {
+				t.Errorf("failed at %s: %v", f.Stage, f)
+			}
+			off := newTestBackend(t, server, Config{TLS: TLSOff})
+			mustSay(t, off, "user@example.com", 250)
+			if n := server.Stats().TLS; n != 0 { // the reply to EHLO would be the injected one
+				t.Errorf("%d handshakes", n)
+			}
+		})
+	}
+}
+
+func TestVerifiedTLS(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) { c.STARTTLS = sim.TLSGood; c.NeedTLS = true })
+	ca := t.TempDir() + "/ca.pem"
+	if err := os.WriteFile(ca, server.CertificatePEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name string
+		cfg  Config
+		good bool
+	}{
+		{"opportunistic", Config{}, true},
+		{"trusted by address", Config{TLS: TLSRequired, CAFile: ca}, true},
+		{"trusted by name", Config{TLS: TLSRequired, CAFile: ca, TLSName: "sim.example"}, true},
+		{"another name", Config{TLS: TLSRequired, CAFile: ca, TLSName: "other.example"}, false},
+		{"not trusted", Config{TLS: TLSRequired}, false},
+		{"no such ca_file", Config{TLS: TLSRequired, CAFile: ca + "x"}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newTestBackend(t, server, tc.cfg)
+			if tc.good {
+				for range 3 {
+					mustSay(t, b, "user@example.com", 250)
+					mustSay(t, b, "nobody@example.com", 550)
+				}
+				if n := b.Health().Connections; n != 1 {
+					t.Errorf("%d connections: session tickets must not end them", n)
+				}
+				return
+			}
+			rep, err := ask(b, "user@example.com")
+			mustFail(t, rep, err, StageTLS, KindTLS)
+		})
+	}
+}
+
+func TestOurNameInTheBannerIsALoop(t *testing.T) {
+	suspicious := func(s *Set) { s.tune.mayLoop = func(net.IP) bool { return false } }
+	server := startSim(t, func(c *sim.Config) { c.Name = "Gate.Example.org" })
+	rep, err := ask(newTestBackend(t, server, Config{}, suspicious), "user@example.com")
+	mustFail(t, rep, err, StageBanner, KindLoop)
+	mustSay(t, newTestBackend(t, server, Config{}), "user@example.com", 250) // loopback is exempt
+	lmtp := startSim(t, func(c *sim.Config) { c.Name, c.LMTP = "gate.example.org", true })
+	mustSay(t, newTestBackend(t, lmtp, Config{}, suspicious), "user@example.com", 250)
+	unix := startSim(t, func(c *sim.Config) {
+		c.Name, c.Network, c.Address = "gate.example.org", "unix", t.TempDir()+"/smtp"
+	})
+	mustSay(t, newTestBackend(t, unix, Config{}, suspicious), "user@example.com", 250)
+	ehlo := startSim(t, func(c *sim.Config) {
+		c.Faults = map[sim.Stage]sim.Fault{sim.Hello: {Kind: sim.Say, Reply: "250 gate.example.org\nPIPELINING"}}
+	})
+	rep, err = ask(newTestBackend(t, ehlo, Config{}, suspicious), "user@example.com")
+	mustFail(t, rep, err, StageEHLO, KindLoop)
+}
+
+func TestAddressesOutsideASCII(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) { c.AcceptAll = true })
+	able := startSim(t, func(c *sim.Config) { c.AcceptAll = true; c.SMTPUTF8 = true })
+	plain, utf8 := newTestBackend(t, server, Config{}), newTestBackend(t, able, Config{})
+	mustSay(t, plain, "u@bücher.example", 250)
+	if server.Asked("u@xn--bcher-kva.example") != 1 {
+		t.Errorf("asked %v", server.Stats().PerRecipient)
+	}
+	rep, err := plain.Ask(t.Context(), Probe{Recipient: address.Parse("ü@bücher.example")})
+	mustFail(t, rep, err, StageMail, KindUnsupported)
+	mustSay(t, utf8, "ü@bücher.example", 250)
+	if able.Asked("ü@bücher.example") != 1 {
+		t.Errorf("asked %v", able.Stats().PerRecipient)
+	}
+	if h := plain.Health(); h.Open || h.Idle != 1 {
+		t.Errorf("health: %+v", h)
+	}
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+// Backend is one server behind the gateway and what is known of its health. It is
+// made by [Set.Get] and safe for concurrent use.
+type Backend struct {
+	addr Address
+	name string
+	set  *Set
+	tune *tuning
+
+	base   context.Context // ends with Close; owns dials and trials
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // every goroutine of this backend
+
+	settings  atomic.Pointer[settings]
+	knowledge atomic.Pointer[knowledge]
+	limiter   atomic.Pointer[rate.Limiter] // nil: no limit
+	names     names
+
+	lastUse    atomic.Int64 // UNIX nanoseconds of the last Get or Ask
+	lastMail   atomic.Int64 // of the last answer to MAIL
+	lastSender atomic.Pointer[string]
+	said       *rate.Limiter
+	unsaid     atomic.Int64  // log lines left out since the last
+	dialled    atomic.Uint64 // connections tried
+	opened     atomic.Uint64 // connections made ready
+
+	mu sync.Mutex // guards what follows
+	pool
+	breaker
+	counts  counts
+	cuts    [cutsNeeded]cut
+	nextCut int
+	closed  bool
+}
+
+func newBackend(s *Set, a Address, set *settings) *Backend {
+	b := &Backend{addr: a, name: a.String(), set: s, tune: &s.tune}
+	b.base, b.cancel = context.WithCancel(context.Background())
+	b.conns = make(map[*conn]struct{})
+	b.since = time.Now()
+	b.said = rate.NewLimiter(rate.Every(sayEvery), sayBurst)
+	b.configure(set)
+	b.lastUse.Store(time.Now().UnixNano())
+	return b
+}
+
+// Address says where the backend is.
+func (b *Backend) Address() Address { return b.addr }
+
+// configure changes limits; connections and knowledge stay.
+func (b *Backend) configure(set *settings) {
+	b.settings.Store(set)
+	b.mu.Lock()
+	b.most = set.Connections
+	b.limit = set.Connections
+	b.mu.Unlock()
+	if set.ProbesPerSecond == 0 {
+		b.limiter.Store(nil)
+		return
+	}
+	if l := b.limiter.Load(); l != nil && l.Burst() == set.ProbesPerSecond {
+		return
+	}
+	b.limiter.Store(rate.NewLimiter(rate.Limit(set.ProbesPerSecond), set.ProbesPerSecond))
+}
+
+func (b *Backend) failure(stage Stage, kind Kind, err error) *Failure {
+	return &Failure{Backend: b.name, Stage: stage, Kind: kind, Err: err}
+}
+
+// errGone: this Backend has made room for others; the Set has or makes a new one.
+var errGone = errors.New("backend is closed")
+
+// Ask puts one question and waits for the reply to RCPT, until ctx ends. Whatever
+// else happens is a *Failure. When p.Due passes it waits on: an asker that does not
+// want to runs Ask in a goroutine of its own.
+func (b *Backend) Ask(ctx context.Context, p Probe) (Reply, error) {
+	for try := 0; ; try++ {
+		rep, fail := b.tryAsk(ctx, &p)
+		if fail == nil {
+			return rep, nil
+		}
+		if !errors.Is(fail.Err, errGone) || try == 2 {
+			return Reply{}, fail
+		}
+		b = b.set.Get(b.addr)
+	}
+}
+
+func (b *Backend) tryAsk(ctx context.Context, p *Probe) (Reply, *Failure) {
+	b.lastUse.Store(time.Now().UnixNano())
+	if b.addr.IsMX || b.addr.IsZero() {
+		return Reply{}, b.failure(StageAddress, KindClosed, errors.New("not one server: its MX has to be looked up first"))
+	}
+	q, err := newQuestion(p)
+	if err != nil {
+		b.count(StageAddress)
+		return Reply{}, b.failure(StageAddress, KindBadAddress, err)
+	}
+	if s := b.lastSender.Load(); s == nil || *s != p.Sender {
+		sender := p.Sender
+		b.lastSender.Store(&sender)
+	}
+	if b.isOpen.Load() {
+		return Reply{}, b.refuse()
+	}
+	if fail := b.throttle(ctx); fail != nil {
+		return Reply{}, fail
+	}
+	c, fail := b.acquire(ctx, p.Due)
+	if fail != nil {
+		return Reply{}, fail
+	}
+	return b.carry(ctx, c, &q, p.Due)
+}
+
+// throttle waits until the limit of probes a second leaves room for one.
+func (b *Backend) throttle(ctx context.Context) *Failure {
+	l := b.limiter.Load()
+	if l == nil {
+		return nil
+	}
+	if err := l.Wait(ctx); err != nil {
+		kind := KindBusy
+		if errors.Is(ctx.Err(), context.Canceled) {
+			kind = KindCancelled
+		}
+		b.count(StageQueue)
+		return b.failure(StageQueue, kind, err)
+	}
+	return nil
+}
+
+// The time that a backend gets on a connection before it counts as late: until the
+// asker's deadline, but waiting for the connection is not its fault.
+const (
+	graceNoDue = 10 * time.Second
+	graceMin   = 3 * time.Second
+)
+
+func (t *tuning) judgedAt(due, now time.Time) time.Time {
+	if due.IsZero() {
+		return now.Add(graceNoDue)
+	}
+	if least := now.Add(t.grace); due.Before(least) {
+		return least
+	}
+	return due
+}
+
+// retries are the reasons for which one question is asked again, once each, on a
+// fresh connection in the place of the old one.
+type retries struct {
+	kept    bool // a kept connection turned out to be of no use
+	reply   bool // 421, 454 or 452 4.5.3 at RCPT concern the connection
+	step    bool // perhaps PIPELINING does not work
+	stalled bool // the reason for step was silence
+}
+
+// carry asks q on c, which belongs to the caller, and gives the connection back.
+func (b *Backend) carry(ctx context.Context, c *conn, q *question, due time.Time) (Reply, *Failure) {
+	var tried retries
+	for {
+		before := cut{c.probes, c.errors, c.used}
+		out := b.once(ctx, c, q, due, tried.step)
+		if ctx.Err() != nil || !b.again(c, &out, before, &tried) {
+			b.release(c, &out)
+			if out.fail != nil {
+				b.failed(out.fail)
+			}
+			return out.reply, out.fail
+		}
+		fresh, fail := b.renew(ctx, c, due)
+		if fail != nil {
+			return Reply{}, fail
+		}
+		c = fresh
+	}
+}
+
+func (b *Backend) once(ctx context.Context, c *conn, q *question, due time.Time, step bool) outcome {
+	now := time.Now()
+	until := now.Add(c.set.Timeout.Std())
+	if d, ok := ctx.Deadline(); ok {
+		until = d
+	}
+	c.clock(b.tune.judgedAt(due, now), until)
+	if err := c.quiet(); err != nil {
+		return outcome{fail: c.failure(StageMail, err), notQuiet: true}
+	}
+	know := b.knowledge.Load().at(now)
+	stop := context.AfterFunc(ctx, c.aborter)
+	out := c.ask(q, c.pipelining && !know.noPipelining && !step, know.proven)
+	if !stop() {
+		out.keep = false
+		if out.fail != nil && errors.Is(ctx.Err(), context.Canceled) {
+			out.fail = b.failure(out.fail.Stage, KindCancelled, ctx.Err())
+		}
+	}
+	return out
+}
+
+// again decides whether the question is put once more, and learns from how it went.
+func (b *Backend) again(c *conn, out *outcome, before cut, tried *retries) bool {
+	unproven := out.pipelined && !b.known().proven
+	switch {
+	case c.kept && out.endedKept():
+		b.wasCut(before)
+		if tried.kept {
+			return false
+		}
+		tried.kept = true
+		return true
+	case unproven && !tried.step && out.looksUnpipelined():
+		tried.step = true
+		tried.stalled = out.fail != nil && errors.Is(out.fail.Err, errStalled)
+		return true
+	case out.fail != nil:
+		return false
+	case out.reply.ofConnection():
+		if tried.reply {
+			out.fail = c.refused(StageRcpt, out.reply)
+			out.reply = Reply{}
+			return false
+		}
+		if c.kept {
+			if out.reply.Code == 452 {
+				before.errors = 0 // it says itself that recipients are what it counts
+			}
+			b.wasCut(before)
+		}
+		tried.reply = true
+		return true
+	}
+	switch {
+	case tried.step:
+		// Slow without pipelining too: then silence was no sign.
+		b.learnPipelining(tried.stalled && out.reply.Elapsed >= b.tune.stall)
+	case unproven:
+		b.learnPipelining(true)
+	}
+	return false
+}
+
+// ofConnection: the reply to RCPT speaks of the connection and not of the recipient.
+func (r *Reply) ofConnection() bool {
+	return r.Code == 421 || r.Code == 454 || r.Code == 452 && r.Enhanced == "4.5.3"
+}
+
+// endedKept: a kept connection went the way kept connections go. A fresh one decides.
+func (o *outcome) endedKept() bool {
+	if o.fail == nil {
+		return false
+	}
+	return o.fail.Kind == KindDropped || o.notQuiet || o.rsetNo || o.fail.Stage == StageMail && o.fail.Reply != nil &&
+		(o.fail.Reply.Code == 421 || o.fail.Reply.Code == 503)
+}
+
+// looksUnpipelined: replies are missing, or the backend complains of the order.
+func (o *outcome) looksUnpipelined() bool {
+	if o.fail == nil {
+		return o.reply.Code == 503
+	}
+	return errors.Is(o.fail.Err, errStalled) || o.fail.Kind == KindDropped ||
+		o.fail.Reply != nil && o.fail.Reply.Code == 503
+}
+
+// renew puts a fresh connection in the place of c.
+func (b *Backend) renew(ctx context.Context, c *conn, due time.Time) (*conn, *Failure) {
+	b.mu.Lock()
+	b.forget(c)
+	gone := b.closed
+	b.mu.Unlock()
+	c.close()
+	var fresh *conn
+	fail := b.failure(StageQueue, KindClosed, errGone)
+	if !gone {
+		if fail = b.throttle(ctx); fail == nil {
+			fresh, fail = b.open(ctx, b.tune.judgedAt(due, time.Now()))
+		}
+	}
+	b.mu.Lock()
+	if fail == nil && b.closed {
+		fresh.close()
+		fail = b.failure(StageQueue, KindClosed, errGone)
+	}
+	if fail != nil {
+		b.busy--
+		b.grow()
+		b.mu.Unlock()
+		b.failed(fail)
+		return nil, fail
+	}
+	b.conns[fresh] = struct{}{}
+	b.mu.Unlock()
+	return fresh, nil
+}

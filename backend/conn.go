@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// conn is one connection to a backend. It belongs to one goroutine at a time: the
+// one that opens it, then each prober in turn; only abort may be called by others.
+type conn struct {
+	b    *Backend
+	set  *settings // in force when it was opened
+	sock *socket
+	nc   net.Conn // sock, or TLS over it
+	in   replyReader
+	out  []byte
+
+	pipelining, utf8, starttls, secure, helo bool
+
+	probes int       // recipients asked about
+	errors int       // 4xx and 5xx replies; Postfix counts each of them
+	began  time.Time // when it was opened
+	used   time.Time // when it became idle
+	dirty  bool      // a transaction may be open: RSET comes first
+
+	kept  bool // has been used, or has lain idle: it may have ended meanwhile
+	ready bool // opening is over
+
+	// For the probe that it carries, or its opening.
+	mailAnswered bool
+	late         bool  // due has passed
+	stage        Stage // before MAIL; for what is said when it is late
+	clockSet     time.Time
+	due          time.Time // see clock
+	until        time.Time
+	stall        time.Time // zero: none
+
+	aborted atomic.Bool
+	aborter func() // abort, made once
+	overdue bool   // in b.overdue; guarded by b.mu
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// errStalled: some but not all replies to a pipelined write came.
+var errStalled = errors.New("no further reply to pipelined commands")
+
+// clock bounds what follows: at due the backend counts as late and the breaker hears
+// of it, at until reading and writing fail.
+func (c *conn) clock(due, until time.Time) {
+	c.due, c.until, c.late, c.stall = due, until, false, time.Time{}
+	c.mailAnswered = false
+	c.clockSet = time.Now()
+	c.wait()
+}
+
+// stallAfter makes reads fail with errStalled after d; 0 takes that back.
+func (c *conn) stallAfter(d time.Duration) {
+	if d == 0 {
+		if c.stall.IsZero() {
+			return
+		}
+		c.stall = time.Time{}
+	} else {
+		c.stall = time.Now().Add(d)
+	}
+	c.wait()
+}
+
+// wait sets the deadline to the next moment at which something has to be decided.
+func (c *conn) wait() {
+	at := c.until
+	if !c.late && c.due.Before(at) {
+		at = c.due
+	}
+	if !c.stall.IsZero() && c.stall.Before(at) {
+		at = c.stall
+	}
+	_ = c.sock.SetDeadline(at) // fails only on a closed socket, and then so does what follows
+	if c.aborted.Load() {
+		_ = c.sock.SetDeadline(past)
+	}
+}
+
+// abort ends what the connection is doing with a time-out. It may be called at any
+// time by anyone; the connection is not used again.
+func (c *conn) abort() {
+	c.aborted.Store(true)
+	_ = c.sock.SetDeadline(past)
+}
+
+// Read is the replies' source: it reads on when only due has passed.
+func (c *conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.nc.Read(p)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted.Load() {
+			return n, err
+		}
+		now := time.Now()
+		switch {
+		case !c.stall.IsZero() && !now.Before(c.stall):
+			return 0, errStalled
+		case !now.Before(c.until) || c.late:
+			return 0, err
+		case !now.Before(c.due):
+			c.late = true
+			c.b.becameLate(c)
+		}
+		c.wait()
+	}
+}
+
+// quiet is nil when nothing has arrived since the last reply: no stray reply, no
+// 421, no end.
+func (c *conn) quiet() error {
+	if c.in.pending() {
+		return errUnasked
+	}
+	c.sock.now = true
+	n, err := c.nc.Read(c.in.buf[:])
+	c.sock.now = false
+	switch {
+	case n > 0:
+		return errUnasked
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil
+	}
+	return err
+}
+
+// write sends what is in c.out.
+func (c *conn) write() error {
+	_, err := c.nc.Write(c.out)
+	return err
+}
+
+// command sends one line and reads its reply.
+func (c *conn) command(line string) (Reply, error) {
+	if c.in.pending() {
+		return Reply{}, errUnasked
+	}
+	c.out = append(append(c.out[:0], line...), "\r\n"...)
+	if err := c.write(); err != nil {
+		return Reply{}, err
+	}
+	return c.in.next(true)
+}
+
+// quitWait bounds the time that is spent on QUIT.
+const quitWait = time.Second
+
+// quit ends the session as RFC 5321 section 4.1.1.10 wants it.
+func (c *conn) quit() {
+	now := time.Now().Add(quitWait)
+	c.clock(now, now)
+	if _, err := c.command("QUIT"); err == nil {
+		// The server closes first: only then has it a place for the next connection,
+		// and TIME_WAIT is its own.
+		_, _ = c.nc.Read(c.in.buf[:])
+	}
+	c.close()
+}
+
+// close ends the connection at once. The socket below TLS is closed, since a
+// close_notify could block.
+func (c *conn) close() { _ = c.sock.Close() }
+
+// failure says what err meant at stage.
+func (c *conn) failure(stage Stage, err error) *Failure {
+	kind := KindDropped
+	switch {
+	case errors.Is(err, errGarbage):
+		kind = KindGarbage
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errStalled):
+		kind = KindTimeout
+	}
+	return c.b.failure(stage, kind, err)
+}
+
+func (c *conn) refused(stage Stage, rep Reply) *Failure {
+	f := c.b.failure(stage, KindReply, nil)
+	f.Reply = &rep
+	if rep.Code/100 == 2 || rep.Code/100 == 3 {
+		f.Kind = KindGarbage
+	}
+	return f
+}

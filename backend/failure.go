@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Stage is how far a probe came; a word for logs and metrics.
+type Stage string
+
+// The stages in the order in which a probe reaches them.
+const (
+	StageAddress Stage = "address" // the addresses themselves; nothing was sent
+	StageBreaker Stage = "breaker" // the breaker is open; nothing was sent
+	StageQueue   Stage = "queue"   // waiting for a connection or for the limit a second
+	StageConnect Stage = "connect" // name look-up, TCP
+	StageBanner  Stage = "banner"
+	StageEHLO    Stage = "ehlo" // EHLO, HELO, LHLO
+	StageTLS     Stage = "starttls"
+	StageMail    Stage = "mail" // RSET too
+	StageRcpt    Stage = "rcpt"
+)
+
+var stages = [...]Stage{StageAddress, StageBreaker, StageQueue, StageConnect, StageBanner, StageEHLO, StageTLS, StageMail, StageRcpt}
+
+// Kind is what went wrong; a word for logs and metrics.
+type Kind string
+
+// The kinds of failure.
+const (
+	KindNoConnection Kind = "no-connection" // refused, unreachable, no such name
+	KindTimeout      Kind = "timeout"
+	KindDropped      Kind = "dropped"     // the backend closed the connection
+	KindReply        Kind = "reply"       // it said no; see Failure.Reply
+	KindGarbage      Kind = "garbage"     // it said something that is no SMTP reply, or not one for this place
+	KindTLS          Kind = "tls"         // TLS is required and cannot be had
+	KindLoop         Kind = "loop"        // it is ourselves
+	KindBusy         Kind = "busy"        // too many probes wait already, or the limit a second leaves no time
+	KindOpen         Kind = "open"        // the breaker is open
+	KindBadAddress   Kind = "bad-address" // the recipient or the sender cannot be written into a command
+	KindUnsupported  Kind = "unsupported" // the address needs SMTPUTF8, the backend does not offer it
+	KindCancelled    Kind = "cancelled"   // the asker's context was cancelled
+	KindClosed       Kind = "closed"      // the Set was closed, or the address is not one that can be asked (mx)
+)
+
+// Failure is why a question has no answer. It says nothing about the recipient.
+type Failure struct {
+	Backend string // as Address.String writes it
+	Stage   Stage
+	Kind    Kind
+	Reply   *Reply // what the backend said, when it did: banner 554, MAIL 553, RCPT 421
+	Err     error  // the cause; may be nil
+}
+
+// Error says where, at which stage and why, in one line.
+func (f *Failure) Error() string {
+	var b strings.Builder
+	b.WriteString(f.Backend + ": " + string(f.Stage) + ": ")
+	switch {
+	case f.Reply != nil:
+		b.WriteString("backend said " + strconv.Itoa(f.Reply.Code))
+		for _, part := range []string{f.Reply.Enhanced, strings.ReplaceAll(f.Reply.Text, "\n", " / ")} {
+			if part != "" {
+				b.WriteString(" " + part)
+			}
+		}
+		if f.Kind != KindReply {
+			b.WriteString(" (" + string(f.Kind) + ")")
+		}
+	case f.Err != nil:
+		b.WriteString(string(f.Kind) + ": " + f.Err.Error())
+	default:
+		b.WriteString(string(f.Kind))
+	}
+	return b.String()
+}
+
+// Unwrap gives the cause.
+func (f *Failure) Unwrap() error { return f.Err }
+
+// beforeMail reports whether the backend failed before it had answered MAIL.
+func (f *Failure) beforeMail() bool {
+	switch f.Stage {
+	case StageConnect, StageBanner, StageEHLO, StageTLS:
+		return true
+	case StageMail:
+		return f.Kind != KindReply || f.Reply.Code == 421
+	}
+	return false
+}

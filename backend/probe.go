@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"rcptgate"
+	"rcptgate/address"
+)
+
+// Probe is one question about a recipient.
+type Probe struct {
+	Sender    string // reverse-path without brackets; empty for <>
+	Recipient rcptgate.Mailbox
+	// Due is when the asker stops waiting for the answer. A backend that has not
+	// answered MAIL by then opens its breaker; the probe itself goes on until its
+	// context ends. Zero: ten seconds after the probe got its connection.
+	Due time.Time
+}
+
+// question is a Probe as it goes into commands.
+type question struct {
+	sender, recipient string
+	utf8              bool // needs SMTPUTF8
+}
+
+// addressMax bounds what is written: a path of 512 octets is twice what RFC 5321
+// section 4.5.3.1.3 allows, and local parts over 64 octets are real.
+const addressMax = 512
+
+// newQuestion refuses what could end a command early or begin another.
+func newQuestion(p *Probe) (question, error) {
+	if err := writable(p.Sender); err != nil {
+		return question{}, errors.New("sender: " + err.Error())
+	}
+	if err := writable(p.Recipient.Path); err != nil {
+		return question{}, errors.New("recipient: " + err.Error())
+	}
+	if p.Recipient.Path == "" {
+		return question{}, errors.New("recipient: empty")
+	}
+	utf8 := address.NeedsUTF8(p.Recipient)
+	q := question{sender: p.Sender, utf8: utf8 || !isASCII(p.Sender)}
+	q.recipient = address.Wire(p.Recipient, utf8)
+	if !utf8 && !isASCII(q.recipient) {
+		q.utf8 = true // a domain that IDNA cannot write: let the backend judge it
+	}
+	return q, nil
+}
+
+// writable reports whether s may stand between "<" and ">". Control characters may
+// stand nowhere; brackets and spaces only inside a quoted local part.
+func writable(s string) error {
+	if len(s) > addressMax {
+		return errors.New("longer than 512 octets")
+	}
+	quoted := false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ' || c == 0x7f:
+			return errors.New("holds a control character")
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+			if i < len(s) && (s[i] < ' ' || s[i] == 0x7f) {
+				return errors.New("holds a control character")
+			}
+		case (c == '<' || c == '>' || c == ' ') && !quoted:
+			return errors.New("holds " + string(rune(c)) + " outside quotes")
+		}
+	}
+	if quoted {
+		return errors.New("quotes are not closed")
+	}
+	return nil
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
+}
+
+// The commands of a probe.
+const (
+	cmdRset = iota
+	cmdMail
+	cmdRcpt
+)
+
+func (c *conn) append(cmd int, q *question) {
+	switch cmd {
+	case cmdRset:
+		c.out = append(c.out, "RSET\r\n"...)
+	case cmdMail:
+		c.out = append(append(append(c.out, "MAIL FROM:<"...), q.sender...), '>')
+		if q.utf8 {
+			c.out = append(c.out, " SMTPUTF8"...)
+		}
+		c.out = append(c.out, "\r\n"...)
+	case cmdRcpt:
+		c.out = append(append(append(c.out, "RCPT TO:<"...), q.recipient...), ">\r\n"...)
+	}
+}
+
+// outcome is what became of a question on one connection.
+type outcome struct {
+	reply     Reply    // to RCPT, when fail is nil
+	fail      *Failure // else
+	keep      bool     // the connection can carry another question
+	pipelined bool     // several commands went out in one write
+	rsetNo    bool     // RSET was refused
+	notQuiet  bool     // something had arrived before anything was asked
+}
+
+const (
+	// pipelineStall is how long a backend that has not yet shown that it can pipeline
+	// may take between two replies to one write, before it is asked again without.
+	// Longer than Postfix sleeps (smtpd_error_sleep_time and in_flow_delay are 1 s
+	// each), and short enough to leave time for the second question.
+	pipelineStall = 3 * time.Second
+	// drainWait bounds reading a reply that does not matter.
+	drainWait = 2 * time.Second
+)
+
+// ask puts q to the backend in one transaction of its own. The clock is running.
+func (c *conn) ask(q *question, pipeline, proven bool) outcome {
+	start := time.Now()
+	first := cmdMail
+	if c.dirty {
+		first = cmdRset
+	}
+	out := outcome{pipelined: pipeline}
+	if q.utf8 && !c.utf8 {
+		out.fail = c.b.failure(StageMail, KindUnsupported, errors.New("the address needs SMTPUTF8, which the backend does not offer"))
+		out.keep = true
+		return out
+	}
+	c.dirty = true
+	for cmd := first; cmd <= cmdRcpt; cmd++ {
+		rep, err := c.exchange(q, cmd, first, pipeline)
+		if err != nil {
+			out.fail = c.failure(stageOf(cmd), err)
+			return out
+		}
+		if rep.Code >= 400 {
+			c.errors++
+		}
+		if c.judge(&out, cmd, rep) {
+			break
+		}
+		if pipeline && !proven {
+			c.stallAfter(c.b.tune.stall)
+		}
+	}
+	c.finish(&out, start)
+	return out
+}
+
+// errUnasked: there are more replies than commands.
+var errUnasked = garbage("a reply to no command")
+
+func stageOf(cmd int) Stage {
+	if cmd == cmdRcpt {
+		return StageRcpt
+	}
+	return StageMail
+}
+
+func (c *conn) exchange(q *question, cmd, first int, pipeline bool) (Reply, error) {
+	if cmd == first || !pipeline {
+		if c.in.pending() {
+			return Reply{}, errUnasked
+		}
+		c.out = c.out[:0]
+		c.append(cmd, q)
+		for next := cmd + 1; pipeline && next <= cmdRcpt; next++ {
+			c.append(next, q)
+		}
+		if err := c.write(); err != nil {
+			return Reply{}, err
+		}
+	}
+	return c.in.next(cmd == cmdRcpt)
+}
+
+// judge looks at the reply to cmd and reports whether it is the last that matters.
+func (c *conn) judge(out *outcome, cmd int, rep Reply) bool {
+	switch cmd {
+	case cmdRset:
+		if rep.Code/100 == 2 {
+			return false
+		}
+		out.fail, out.rsetNo = c.refused(StageMail, rep), true
+		return true
+	case cmdMail:
+		if rep.Code != 421 && rep.Code/100 != 3 {
+			c.mailAnswered = true
+			c.b.answered()
+		}
+		if rep.Code/100 == 2 {
+			return false
+		}
+		out.fail = c.refused(StageMail, rep)
+		out.keep = rep.Code != 421 && (!out.pipelined || c.drain())
+		return true
+	}
+	out.keep = rep.Code != 421
+	if rep.Code/100 == 3 {
+		out.fail, out.keep = c.refused(StageRcpt, rep), false
+	} else {
+		out.reply = rep
+	}
+	return true
+}
+
+// drain reads the reply to a RCPT that followed a refused MAIL.
+func (c *conn) drain() bool {
+	if soon := time.Now().Add(drainWait); soon.Before(c.until) {
+		c.until = soon
+	}
+	c.late = true // the breaker has heard of MAIL already
+	c.wait()
+	rep, err := c.in.next(false)
+	if rep.Code >= 400 {
+		c.errors++
+	}
+	return err == nil && rep.Code != 421
+}
+
+func (c *conn) finish(out *outcome, start time.Time) {
+	c.used = time.Now()
+	out.reply.Elapsed = c.used.Sub(start)
+	if out.fail == nil {
+		c.probes++
+	}
+	if c.aborted.Load() {
+		out.keep = false
+	}
+	if c.in.pending() {
+		out.keep = false
+		if rep, err := c.in.next(false); out.fail == nil && (err != nil || rep.Code != 421) {
+			// Which of the replies was the one to RCPT cannot be known.
+			out.fail, out.reply = c.failure(StageRcpt, errUnasked), Reply{}
+		}
+	}
+}

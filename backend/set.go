@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Set is every backend there is. It is safe for concurrent use and outlives reloads.
+type Set struct {
+	log  *slog.Logger
+	tune tuning
+
+	mu       sync.RWMutex // guards what follows
+	settings *settings
+	backends map[Address]*Backend
+	closed   bool
+}
+
+// tuning is what tests have to change.
+type tuning struct {
+	trialEvery, trialSlow time.Duration
+	most                  int           // backends
+	grace                 time.Duration // see graceMin
+	stall                 time.Duration // see pipelineStall
+	tlsWait               time.Duration
+	// mayLoop reports that a server at ip may bear our name.
+	mayLoop func(ip net.IP) bool
+	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+}
+
+// Option changes how a Set works; for tests and for those with their own resolver.
+type Option func(*Set)
+
+// WithLookup makes the set ask lookup for the addresses of a backend's name instead
+// of the system's resolver.
+func WithLookup(lookup func(ctx context.Context, host string) ([]netip.Addr, error)) Option {
+	return func(s *Set) { s.tune.lookup = lookup }
+}
+
+// WithTrials sets the time between two trials of a backend that does not answer,
+// while it is asked about (5 s) and later (1 min).
+func WithTrials(every, slow time.Duration) Option {
+	return func(s *Set) { s.tune.trialEvery, s.tune.trialSlow = every, slow }
+}
+
+// NewSet makes an empty set. A nil log means silence. A CAFile that cannot be read
+// makes every backend fail that needs it; Config.Validate tells beforehand.
+func NewSet(cfg Config, hostname string, log *slog.Logger, options ...Option) *Set {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	s := &Set{log: log, settings: newSettings(cfg, hostname), backends: make(map[Address]*Backend)}
+	s.tune = tuning{
+		trialEvery: 5 * time.Second,
+		trialSlow:  time.Minute,
+		most:       10_000,
+		grace:      graceMin,
+		stall:      pipelineStall,
+		tlsWait:    tlsWait,
+		mayLoop:    net.IP.IsLoopback,
+		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		},
+	}
+	for _, o := range options {
+		o(s)
+	}
+	return s
+}
+
+// Configure puts cfg in force for all backends. What is known of them stays, and so
+// do their connections, up to the new limits.
+func (s *Set) Configure(cfg Config, hostname string) {
+	set := newSettings(cfg, hostname)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settings = set
+	for _, b := range s.backends {
+		b.configure(set)
+	}
+}
+
+// Get gives the backend at a, the same one each time while it is in use. It does no
+// I/O.
+func (s *Set) Get(a Address) *Backend {
+	s.mu.RLock()
+	b := s.backends[a]
+	s.mu.RUnlock()
+	if b != nil {
+		b.lastUse.Store(time.Now().UnixNano())
+		return b
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b := s.backends[a]; b != nil {
+		return b
+	}
+	b = newBackend(s, a, s.settings)
+	if s.closed {
+		b.closed = true
+		b.cancel()
+		return b
+	}
+	if len(s.backends) >= s.tune.most {
+		s.makeRoom()
+	}
+	s.backends[a] = b
+	return b
+}
+
+// makeRoom lets a hundredth of the backends go, the least recently used ones that
+// have nothing to do. A holder of one may go on using it: Ask finds its successor.
+func (s *Set) makeRoom() {
+	all := make([]*Backend, 0, len(s.backends))
+	for _, b := range s.backends {
+		all = append(all, b)
+	}
+	slices.SortFunc(all, func(a, b *Backend) int { return cmp.Compare(a.lastUse.Load(), b.lastUse.Load()) })
+	want := max(1, s.tune.most/100)
+	for _, b := range all {
+		if want > 0 && b.shut(false) {
+			delete(s.backends, b.addr)
+			want--
+		}
+	}
+}
+
+// Health says how every backend is, in the order of their names.
+func (s *Set) Health() []Health {
+	s.mu.RLock()
+	all := make([]*Backend, 0, len(s.backends))
+	for _, b := range s.backends {
+		all = append(all, b)
+	}
+	s.mu.RUnlock()
+	health := make([]Health, len(all))
+	for i, b := range all {
+		health[i] = b.Health()
+	}
+	slices.SortFunc(health, func(a, b Health) int { return cmp.Compare(a.Backend, b.Backend) })
+	return health
+}
+
+// Close ends every connection and waits for every goroutine of the set. Questions
+// under way fail, later ones too.
+func (s *Set) Close() {
+	s.mu.Lock()
+	s.closed = true
+	all := s.backends
+	s.backends = make(map[Address]*Backend)
+	s.mu.Unlock()
+	for _, b := range all {
+		b.shut(true)
+	}
+	for _, b := range all {
+		b.wg.Wait()
+	}
+}
+
+// shut ends the backend's connections and goroutines without waiting for the latter.
+// Unless forced it does so only when nothing is under way, and reports whether.
+func (b *Backend) shut(force bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !force && b.busy+b.opening+b.queue.n+b.late.n > 0 {
+		return false
+	}
+	b.closed = true
+	b.cancel()
+	for _, t := range []*time.Timer{b.ticker, b.reaper} {
+		if t != nil {
+			t.Stop()
+		}
+	}
+	for c := range b.conns {
+		c.abort()
+	}
+	for _, c := range b.idle {
+		c.close()
+		delete(b.conns, c)
+	}
+	b.idle = nil
+	for _, q := range []*waiters{&b.queue, &b.late} {
+		for w := q.pop(); w != nil; w = q.pop() {
+			w.ready <- grant{fail: b.failure(StageQueue, KindClosed, errGone)}
+		}
+	}
+	return true
+}
