@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package route
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"rcptgate/address"
+)
+
+// Bounds of what is asked of DNS and kept of it.
+const (
+	lookupTimeout   = 10 * time.Second // one look-up with all its tries
+	exchangeTimeout = 2 * time.Second  // one try at one server
+	rounds          = 2                // tries at each server
+	maxServers      = 4
+	maxMX           = 32              // records used of one answer
+	maxLookups      = 1024            // in progress
+	minTTL          = 5 * time.Second // a shorter one would have us ask for every probe
+	maxTTL          = time.Hour
+	failureTTL      = 30 * time.Second
+	addrTTL         = 5 * time.Minute // the system's resolver tells no TTL
+	staleFor        = 24 * time.Hour  // what DNS said last serves while it cannot be asked
+)
+
+// mxHost is one MX record: a host in canonical form.
+type mxHost struct {
+	name string
+	pref uint16
+}
+
+// mxSet is the mail servers of a domain, most preferred first, those of equal
+// preference in random order (RFC 5321 section 5.1).
+type mxSet struct{ hosts []mxHost }
+
+// resolver asks DNS and remembers what it said. It is safe for concurrent use.
+type resolver struct {
+	servers []string
+	system  *net.Resolver // for addresses: honours /etc/hosts
+	mxs     *cache[mxSet]
+	ips     *cache[[]netip.Addr]
+
+	ctx    context.Context //nolint:containedctx // the life of look-ups nobody waits for
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	running map[string]chan struct{}
+	closed  bool
+}
+
+func newResolver(servers []string) (*resolver, error) {
+	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), running: make(map[string]chan struct{})}
+	r.ctx, r.cancel = context.WithCancel(context.Background())
+	r.system = &net.Resolver{PreferGo: true}
+	if len(servers) == 0 {
+		r.servers = systemServers()
+		return r, nil
+	}
+	for _, s := range servers {
+		if _, err := netip.ParseAddrPort(s); err != nil {
+			return nil, fmt.Errorf("dns server %q: an address with a port is allowed, as in \"192.0.2.1:53\"", s)
+		}
+	}
+	r.servers = slices.Clone(servers)
+	r.system.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, servers[rand.IntN(len(servers))]) // #nosec G404 -- spreads load
+	}
+	return r, nil
+}
+
+// systemServers reads /etc/resolv.conf; without it, this machine is asked, as
+// resolv.conf(5) says.
+func systemServers() []string {
+	conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+	if err != nil || len(conf.Servers) == 0 {
+		return []string{"127.0.0.1:53"}
+	}
+	var list []string
+	for _, s := range conf.Servers {
+		list = append(list, net.JoinHostPort(s, conf.Port))
+	}
+	return list[:min(len(list), maxServers)]
+}
+
+func (r *resolver) close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.cancel()
+	r.wg.Wait()
+}
+
+// mx gives the mail servers of a domain, from memory or from DNS.
+func (r *resolver) mx(ctx context.Context, domain string) (mxSet, error) {
+	if e, fresh := r.mxs.get(domain); fresh {
+		return e.value, e.err
+	}
+	if err := r.wait(ctx, "mx "+domain, func() { r.lookUpMX(domain) }); err != nil {
+		return mxSet{}, fmt.Errorf("mx of %s: %w", domain, err)
+	}
+	e, _ := r.mxs.get(domain)
+	return e.value, e.err
+}
+
+// addrs gives the addresses of a host, from memory or from the system's resolver.
+func (r *resolver) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	if e, fresh := r.ips.get(host); fresh {
+		return e.value, e.err
+	}
+	if err := r.wait(ctx, "ip "+host, func() { r.lookUpAddrs(host) }); err != nil {
+		return nil, fmt.Errorf("addresses of %s: %w", host, err)
+	}
+	e, _ := r.ips.get(host)
+	return e.value, e.err
+}
+
+// learnAddrs has a host's addresses looked up if they are not remembered, and does
+// not wait.
+func (r *resolver) learnAddrs(host string) {
+	if _, fresh := r.ips.get(host); !fresh {
+		_, _ = r.start("ip "+host, func() { r.lookUpAddrs(host) })
+	}
+}
+
+// knownMX is what DNS said last, however old; no I/O.
+func (r *resolver) knownMX(domain string) (mxSet, bool) {
+	e, _ := r.mxs.get(domain)
+	return e.value, len(e.value.hosts) > 0
+}
+
+// knownAddrs is what was looked up last, however old; no I/O.
+func (r *resolver) knownAddrs(host string) []netip.Addr {
+	e, _ := r.ips.get(host)
+	return e.value
+}
+
+// wait joins or starts the look-up under key and waits for its end.
+func (r *resolver) wait(ctx context.Context, key string, lookUp func()) error {
+	done, err := r.start(key, lookUp)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var (
+	errBusy   = errors.New("too many look-ups in progress")
+	errClosed = errors.New("this configuration is no longer in force")
+)
+
+func (r *resolver) start(key string, lookUp func()) (<-chan struct{}, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if done, running := r.running[key]; running {
+		return done, nil
+	}
+	switch {
+	case r.closed:
+		return nil, errClosed
+	case len(r.running) >= maxLookups:
+		return nil, errBusy
+	}
+	done := make(chan struct{})
+	r.running[key] = done
+	r.wg.Go(func() {
+		lookUp()
+		r.mu.Lock()
+		delete(r.running, key)
+		r.mu.Unlock()
+		close(done)
+	})
+	return done, nil
+}
+
+func (r *resolver) lookUpAddrs(host string) {
+	ctx, cancel := context.WithTimeout(r.ctx, lookupTimeout)
+	defer cancel()
+	addrs, err := r.system.LookupNetIP(ctx, "ip", host+".")
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	r.ips.put(host, addrs, err, addrTTL)
+}
+
+func (r *resolver) lookUpMX(domain string) {
+	ctx, cancel := context.WithTimeout(r.ctx, lookupTimeout)
+	defer cancel()
+	set, ttl, err := r.askMX(ctx, domain)
+	if err != nil {
+		err = fmt.Errorf("mx of %s: %w", domain, err)
+	}
+	r.mxs.put(domain, set, err, ttl)
+}
+
+var (
+	errNoDomain = errors.New("no such domain")
+	errNullMX   = fmt.Errorf("%w: null MX, the domain takes no mail (RFC 7505)", ErrNoBackend)
+)
+
+// askMX asks for MX records. A domain without any is its own mail server (the
+// implicit MX).
+func (r *resolver) askMX(ctx context.Context, domain string) (mxSet, time.Duration, error) {
+	if _, ok := dns.IsDomainName(domain); !ok || strings.HasPrefix(domain, "[") {
+		return mxSet{}, failureTTL, permanent{errNoDomain}
+	}
+	m := new(dns.Msg).SetQuestion(dns.Fqdn(domain), dns.TypeMX)
+	m.SetEdns0(1232, false) // the size that never fragments
+	reply, err := r.exchange(ctx, m)
+	if err != nil {
+		return mxSet{}, failureTTL, err
+	}
+	if reply.Rcode == dns.RcodeNameError {
+		return mxSet{}, failureTTL, permanent{errNoDomain}
+	}
+	return readMX(domain, reply)
+}
+
+// permanent is an error that DNS itself stated: what it said before is void.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+func readMX(domain string, reply *dns.Msg) (mxSet, time.Duration, error) {
+	var set mxSet
+	ttl, records := maxTTL, 0
+	for _, rr := range reply.Answer {
+		ttl = min(ttl, time.Duration(rr.Header().Ttl)*time.Second)
+		mx, ok := rr.(*dns.MX)
+		if !ok {
+			continue
+		}
+		records++
+		name := address.Domain(mx.Mx)
+		if _, err := netip.ParseAddr(name); err == nil || name == "" || len(set.hosts) == maxMX {
+			continue // "." is a null MX; an address is no host (RFC 5321 section 2.3.5)
+		}
+		set.hosts = append(set.hosts, mxHost{name, mx.Preference})
+	}
+	ttl = max(ttl, minTTL)
+	switch {
+	case records == 0:
+		return mxSet{[]mxHost{{domain, 0}}}, failureTTL, nil
+	case len(set.hosts) == 0:
+		return set, ttl, permanent{errNullMX}
+	}
+	rand.Shuffle(len(set.hosts), func(i, j int) { set.hosts[i], set.hosts[j] = set.hosts[j], set.hosts[i] })
+	slices.SortStableFunc(set.hosts, func(a, b mxHost) int { return cmp.Compare(a.pref, b.pref) })
+	return set, ttl, nil
+}
+
+// exchange asks one server after the other until one knows.
+func (r *resolver) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
+	var last error
+	for range rounds {
+		for _, server := range r.servers {
+			reply, err := exchangeOnce(ctx, m, server)
+			switch {
+			case ctx.Err() != nil:
+				return nil, ctx.Err()
+			case err != nil:
+				last = err
+			case reply.Rcode == dns.RcodeSuccess || reply.Rcode == dns.RcodeNameError:
+				return reply, nil
+			default:
+				last = fmt.Errorf("%s said %s", server, dns.RcodeToString[reply.Rcode])
+			}
+		}
+	}
+	return nil, last
+}
+
+func exchangeOnce(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
+	client := dns.Client{Timeout: exchangeTimeout}
+	reply, _, err := client.ExchangeContext(ctx, m, server)
+	if err == nil && reply.Truncated {
+		client.Net = "tcp"
+		reply, _, err = client.ExchangeContext(ctx, m, server)
+	}
+	return reply, err
+}

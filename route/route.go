@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/backend"
+)
+
+// DomainConfig is what a [[domain]] section says about routing.
+type DomainConfig struct {
+	// Name is "example.com", ".example.com" for everything below it, or "*" for any
+	// domain whose next hop the MTA has in brackets.
+	Name string `toml:"name" doc:"the domain: \"example.com\", \".example.com\" for everything below it, or \"*\" for any domain whose next hop the MTA has in brackets" example:"\"example.com\""`
+	// Backend lists the servers to ask, in order; none: the MTA's own next hop.
+	Backend []string `toml:"backend" doc:"servers to ask, in order, as in a transport table; without it, the MTA's own next hop" example:"[\"smtp:[10.0.0.5]:25\", \"smtp:[10.0.0.6]:25\"]"`
+	// Check = false leaves the domain alone.
+	Check *bool `toml:"check" doc:"false: leave this domain alone"`
+	// Enforce = false rehearses the domain: everything is done and logged, nothing
+	// refused.
+	Enforce *bool `toml:"enforce" doc:"false: rehearse this domain: do and log everything, refuse nothing"`
+}
+
+// Backend is a server that can be asked: a *backend.Backend.
+type Backend interface {
+	Address() backend.Address
+	Ask(ctx context.Context, p backend.Probe) (backend.Reply, error)
+}
+
+// Options are what a Router is made of.
+type Options struct {
+	Domains []DomainConfig
+	// Maps are the MTA's maps of next hops, in order; see Router.
+	Maps      []Map
+	FollowMTA bool   // use the MTA's bracketed next hop for domains without a section
+	Enforce   bool   // of the whole gate
+	Hostname  string // our own name: an MX of this name is ourselves
+	// Get gives the backend at an address; it does no I/O. Nil: from Set.
+	Get func(backend.Address) Backend
+	Set *backend.Set
+	// Servers are the DNS servers to ask, "192.0.2.1:53"; none: those of
+	// /etc/resolv.conf.
+	Servers []string
+	// IsSelf reports whether an address is one of this machine. Nil: the addresses of
+	// its interfaces, as they are when New is called, and loopback.
+	IsSelf func(netip.Addr) bool
+}
+
+// Origin says who named a route.
+type Origin uint8
+
+// The origins. A route that only the MTA named may be a smart host for outgoing
+// mail; it is treated with more caution.
+const (
+	Configured Origin = iota
+	MTA
+)
+
+// String gives the origin's word.
+func (o Origin) String() string {
+	if o == MTA {
+		return "mta"
+	}
+	return "configured"
+}
+
+// Router finds routes. It does not change once made and is safe for concurrent use.
+// Close it after its last use.
+type Router struct {
+	opt   Options
+	exact map[string]*section // by domain
+	below map[string]*section // by the suffix without its leading dot
+	star  *section
+	sects []*section
+	dns   *resolver
+
+	mu   sync.Mutex // guards writes to hops
+	hops atomic.Pointer[map[hopKey]*Route]
+}
+
+// hopKey is one next hop of the MTA under one section.
+type hopKey struct {
+	section      int
+	mailer, host string
+}
+
+// maxMTARoutes bounds the MTA's next hops that are remembered. A site has few.
+const maxMTARoutes = 1024
+
+// New reads the sections. The error names the section and the value.
+func New(opt Options) (*Router, error) {
+	if opt.Get == nil {
+		set := opt.Set
+		if set == nil {
+			return nil, errors.New("router: no backends to ask")
+		}
+		opt.Get = func(a backend.Address) Backend { return set.Get(a) }
+	}
+	opt.Hostname = address.Domain(opt.Hostname)
+	if opt.IsSelf == nil {
+		opt.IsSelf = ownAddresses()
+	}
+	dns, err := newResolver(opt.Servers)
+	if err != nil {
+		return nil, err
+	}
+	r := &Router{opt: opt, dns: dns, exact: make(map[string]*section), below: make(map[string]*section)}
+	r.hops.Store(&map[hopKey]*Route{})
+	for i, c := range opt.Domains {
+		if err := r.add(i, c); err != nil {
+			dns.close()
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (r *Router) add(index int, c DomainConfig) error {
+	s, err := r.readSection(index, c)
+	if err != nil {
+		return err
+	}
+	for _, other := range r.sects {
+		if other.name == s.name {
+			return fmt.Errorf("[[domain]] section %d: name = %q: section %d has it already", index+1, c.Name, other.index+1)
+		}
+	}
+	r.sects = append(r.sects, s)
+	switch {
+	case s.name == "*":
+		r.star = s
+	case s.name[0] == '.':
+		r.below[s.name[1:]] = s
+	default:
+		r.exact[s.name] = s
+	}
+	return nil
+}
+
+// Close ends the look-ups in progress.
+func (r *Router) Close() { r.dns.close() }
+
+// IsSelf reports whether addr is one of this machine's own addresses.
+func (r *Router) IsSelf(addr netip.Addr) bool { return r.opt.IsSelf(addr.Unmap()) }
+
+// Route gives the route of the query's target, nil when nobody is responsible. It
+// does no I/O and does not allocate for a route that was used before.
+func (r *Router) Route(q *rcptgate.Query) *Route {
+	s := r.find(q.Target.Domain)
+	switch {
+	case s == nil:
+		return r.hop(-1, MTA, q)
+	case s.name == "*":
+		hop := r.hop(s.index, Configured, q)
+		if hop == nil || hop.err != nil || s.route == nil {
+			return hop
+		}
+		return s.route
+	case s.route != nil:
+		return s.route
+	}
+	return r.hop(s.index, Configured, q)
+}
+
+// hop gives the route by the MTA's maps, then by the next hop that it told.
+func (r *Router) hop(section int, origin Origin, q *rcptgate.Query) *Route {
+	if len(r.opt.Maps) > 0 {
+		if rt := r.tableRoute(section, origin, q); rt != nil {
+			return rt
+		}
+	}
+	if section < 0 && (!r.opt.FollowMTA || q.Target.Domain == "") {
+		return nil
+	}
+	return r.mtaRoute(section, origin, q)
+}
+
+// Rehearse reports whether verdicts about the query are only logged: enforce is
+// false for the gate, for the recipient's domain or for that of the mailbox it stands
+// for.
+func (r *Router) Rehearse(q *rcptgate.Query) bool {
+	if !r.opt.Enforce {
+		return true
+	}
+	if s := r.find(q.Target.Domain); s != nil && !s.enforce {
+		return true
+	}
+	if q.Recipient.Domain == q.Target.Domain {
+		return false
+	}
+	s := r.find(q.Recipient.Domain)
+	return s != nil && !s.enforce
+}
+
+// mtaRoute gives the route that the MTA's next hop is, nil if it is none.
+func (r *Router) mtaRoute(section int, origin Origin, q *rcptgate.Query) *Route {
+	host := q.NextHop.Host
+	if !bracketed(host) || repeatsLiteral(q.Target.Domain, host) {
+		return nil
+	}
+	return r.remembered(hopKey{section, q.NextHop.Mailer, host}, origin, func() ([]backend.Address, bool) { return readNextHop(q.NextHop) })
+}
+
+// remembered gives the route of a next hop that was met before, or makes one of what
+// read gives, nil if it is none.
+func (r *Router) remembered(key hopKey, origin Origin, read func() ([]backend.Address, bool)) *Route {
+	if rt, known := (*r.hops.Load())[key]; known {
+		return rt
+	}
+	var rt *Route
+	if list, ok := read(); ok {
+		rt = r.newRoute(key.section, origin, list)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := *r.hops.Load()
+	if known, ok := old[key]; ok {
+		return known
+	}
+	hops := make(map[hopKey]*Route, len(old)+1)
+	if len(old) < maxMTARoutes {
+		maps.Copy(hops, old)
+	}
+	key.mailer, key.host = strings.Clone(key.mailer), strings.Clone(key.host) // not the front's buffer
+	hops[key] = rt
+	r.hops.Store(&hops)
+	return rt
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package route
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"rcptgate/table"
+)
+
+// lines is a map file: "key value" a line. Nil is one that could not be read.
+type lines map[string]string
+
+var errUnread = errors.New("the table could not be read yet")
+
+func (l lines) Lookup(_ context.Context, key string) (string, bool, error) {
+	if l == nil {
+		return "", false, errUnread
+	}
+	v, ok := l[key]
+	return v, ok, nil
+}
+
+func mapOf(addresses bool, text string) Map {
+	l := lines{}
+	for line := range strings.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		l[key] = value
+	}
+	return Map{Table: l, Addresses: addresses}
+}
+
+func TestMaps(t *testing.T) {
+	no := false
+	maps := []Map{
+		mapOf(false, `inside.example esmtp:[10.0.0.1]
+.inside.example relay:[10.0.0.2]
+two.example esmtp:[10.0.0.1]:[10.0.0.3]
+name.example esmtp:mail.name.example
+local.example local:ann
+error.example error:5.1.1:550 no
+arg.example smtp:[%1.example]
+bare.example [10.0.0.9]
+both.example smtp:[10.0.0.1]
+u@inside.example smtp:[10.0.0.8]
+section.example smtp:[10.0.0.7]
+. smtp:[10.9.9.9]`),
+		mapOf(true, `post.example relay:[10.0.1.1]:2525
+.post.example smtp:[10.0.1.2]
+ann@post.example lmtp:unix:/run/lmtp
+lmtp.example lmtp:inet:[127.0.0.1]:24
+rel.example lmtp:unix:private/lmtp
+empty.example :
+mx.example smtp:
+both.example smtp:[10.0.1.9]
+list.example smtp:[10.0.1.3], [10.0.1.4]:26
+off.example smtp:[10.0.1.5]
+fixed.example smtp:[10.0.1.6]
+* smtp:[10.9.9.9]`),
+	}
+	r := newRouter(t, Options{FollowMTA: true, Maps: maps, Domains: []DomainConfig{
+		{Name: "fixed.example", Backend: []string{"smtp:[10.5.5.5]"}}, {Name: "off.example", Check: &no}, {Name: "section.example"}, {Name: "plain.example"},
+	}})
+	for _, tt := range []struct{ to, host, want string }{
+		{"u@inside.example", "", "mta smtp:[10.0.0.1]:25"}, // mailertable has no addresses
+		{"u@INSIDE.example.", "[10.7.7.7]", "mta smtp:[10.0.0.1]:25"},
+		{"u@a.b.inside.example", "", "mta smtp:[10.0.0.2]:25"},
+		{"u@notinside.example", "", "none"},
+		{"u@two.example", "", "mta smtp:[10.0.0.1]:25, smtp:[10.0.0.3]:25"},
+		{"u@name.example", "", "none"},
+		{"u@name.example", "[10.7.7.7]", "mta smtp:[10.7.7.7]:25"},
+		{"u@local.example", "", "none"},
+		{"u@error.example", "", "none"},
+		{"u@arg.example", "", "none"},
+		{"u@bare.example", "", "none"},
+		{"u@both.example", "", "mta smtp:[10.0.0.1]:25"},
+		{"u@post.example", "", "mta smtp:[10.0.1.1]:2525"},
+		{"u@x.post.example", "", "mta smtp:[10.0.1.2]:25"},
+		{"Ann@post.example", "", "mta lmtp:unix:/run/lmtp"},
+		{"ann+x@post.example", "", "mta lmtp:unix:/run/lmtp"},
+		{"u@lmtp.example", "", "mta lmtp:[127.0.0.1]:24"},
+		{"u@rel.example", "", "none"},
+		{"u@empty.example", "", "none"},
+		{"u@mx.example", "", "none"},
+		{"u@list.example", "", "mta smtp:[10.0.1.3]:25, smtp:[10.0.1.4]:26"},
+		{"u@stranger.example", "", "none"},
+		{"u@stranger.example", "[10.7.7.7]", "mta smtp:[10.7.7.7]:25"},
+		{"u@[192.0.2.1]", "", "none"},
+		{"u", "", "none"},
+		// A section comes first; one without servers takes the map's.
+		{"u@fixed.example", "", "configured smtp:[10.5.5.5]:25"},
+		{"u@off.example", "", "unchecked"},
+		{"u@section.example", "[10.7.7.7]", "configured smtp:[10.0.0.7]:25"},
+		{"u@plain.example", "[10.7.7.7]", "configured smtp:[10.7.7.7]:25"},
+	} {
+		for range 2 { // the second time from memory
+			if got := text(r.Route(query(tt.to, "smtp", tt.host))); got != tt.want {
+				t.Errorf("%s via %q: %s, want %s", tt.to, tt.host, got, tt.want)
+			}
+		}
+	}
+	off := newRouter(t, Options{Maps: maps})
+	if got := text(off.Route(query("u@inside.example", "smtp", "[10.7.7.7]"))); got != "mta smtp:[10.0.0.1]:25" {
+		t.Errorf("follow_mta = false turned the maps off: %s", got)
+	}
+	if got := text(off.Route(query("u@stranger.example", "smtp", "[10.7.7.7]"))); got != "none" {
+		t.Errorf("follow_mta = false: %s", got)
+	}
+	q := query("u@inside.example", "smtp", "")
+	if n := testing.AllocsPerRun(100, func() { r.Route(q) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// TestUnreadMap holds that a map that could not be read is an error and not "no route".
+func TestUnreadMap(t *testing.T) {
+	r := newRouter(t, Options{FollowMTA: true, Maps: []Map{{Table: lines(nil)}}, Domains: []DomainConfig{{Name: "fixed.example", Backend: []string{"smtp:[10.5.5.5]"}}, {Name: "*", Backend: []string{"smtp:[10.5.5.6]"}}}})
+	rt := r.Route(query("u@x.example", "smtp", "[10.7.7.7]"))
+	if rt == nil {
+		t.Fatal("no route")
+	}
+	if _, err := rt.Backends(context.Background(), "x.example"); !errors.Is(err, errUnread) {
+		t.Errorf("error = %v", err)
+	}
+	if got := text(r.Route(query("u@fixed.example", "", ""))); got != "configured smtp:[10.5.5.5]:25" {
+		t.Error(got)
+	}
+}
+
+func TestTablesConfig(t *testing.T) {
+	for key, cfg := range map[string]TablesConfig{
+		"mailertable":    {Mailertable: []table.Spec{{Type: table.Text, Name: "/etc/mail/mailertable"}}},
+		"transport_maps": {TransportMaps: []table.Spec{{Type: table.Text, Name: "/etc/postfix/transport"}}},
+	} {
+		if err := cfg.Validate(); err == nil || !strings.Contains(fmt.Sprint(err), key) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	if err := (TablesConfig{Mailertable: []table.Spec{{Type: table.Hash, Name: "/etc/mail/mailertable"}}}).Validate(); err != nil {
+		t.Error(err)
+	}
+}
