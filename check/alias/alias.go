@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package alias
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"rcptgate"
+	"rcptgate/route"
+	"rcptgate/table"
+)
+
+// SourceName begins this check's notes in a trace.
+const SourceName = "tables"
+
+// Router finds who is responsible for a mailbox: a *route.Router.
+type Router interface {
+	Route(q *rcptgate.Query) *route.Route
+}
+
+// Options are what a Check is made of. All are needed.
+type Options struct {
+	Config Config
+	Router Router
+	// Open gives the table of a file, kept fresh. What is not a map file (class files,
+	// passwd) has the type table.Text and its name as it is; see NamesFormat.
+	Open func(use Use, spec table.Spec) (table.Table, error)
+}
+
+// Check follows local names. It does not change once made, owns none of its tables,
+// and is safe for concurrent use.
+type Check struct {
+	router    Router
+	files     []source
+	virtual   []source // Postfix
+	virtusers []source // Sendmail
+	users     []source
+	local     domainList
+	relay     []source // relay_recipient_maps
+	relayTo   domainList
+	delimiter string
+	includes  *includes
+}
+
+// New makes a Check.
+func New(opt Options) (*Check, error) {
+	if opt.Router == nil || opt.Open == nil {
+		return nil, errors.New("aliases: router and tables are needed")
+	}
+	cfg := &opt.Config
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("[aliases]: %w", err)
+	}
+	c := &Check{router: opt.Router, delimiter: cfg.Delimiter, includes: newIncludes()}
+	written, classes := readDomains(cfg.Domains)
+	relayTo, relayClasses := readDomains(cfg.RelayDomains)
+	c.local.written, c.relayTo.written = written, relayTo
+	var users []table.Spec
+	if cfg.Passwd != "" && len(written) > 0 { // nobody is refused elsewhere
+		users = append(users, table.Spec{Type: table.Text, Name: cfg.Passwd})
+	}
+	for _, group := range []struct {
+		use   Use
+		specs []table.Spec
+		to    *[]source
+	}{
+		{UseAliases, cfg.Files, &c.files},
+		{UseMap, cfg.VirtualAliasMaps, &c.virtual},
+		{UseMap, cfg.VirtUserTable, &c.virtusers},
+		{UseMap, cfg.RelayRecipientMaps, &c.relay},
+		{UseClass, classes, &c.local.classes},
+		{UseClass, relayClasses, &c.relayTo.classes},
+		{UseUsers, users, &c.users},
+	} {
+		for _, spec := range group.specs {
+			t, err := opt.Open(group.use, spec)
+			if err != nil {
+				return nil, fmt.Errorf("[aliases]: %w", err)
+			}
+			*group.to = append(*group.to, source{t, spec.String()})
+		}
+	}
+	return c, nil
+}
+
+// readDomains parts a list of domains from the class files in it. It has been
+// validated.
+func readDomains(list []string) (written map[string]bool, classes []table.Spec) {
+	written = make(map[string]bool)
+	for _, text := range list {
+		if domain, file, _ := readDomain(text); file != "" {
+			classes = append(classes, table.Spec{Type: table.Text, Name: file})
+		} else {
+			written[domain] = true
+		}
+	}
+	return written, classes
+}
+
+// domainList is domains written out, and files of them.
+type domainList struct {
+	written map[string]bool
+	classes []source
+}
+
+// locality says how a domain is local.
+type locality uint8
+
+const (
+	foreign    locality = iota
+	listed              // in a class file, or the MTA says so
+	writtenOut          // in the configuration: absent names are refused
+)
+
+func (l locality) any() bool { return l != foreign }
+
+// isLocal finds a domain among the local ones. A bare name is local.
+func (c *Check) isLocal(ctx context.Context, domain string) (locality, error) {
+	if domain == "" {
+		return listed, nil
+	}
+	return c.local.find(ctx, domain)
+}
+
+func (l *domainList) find(ctx context.Context, domain string) (locality, error) {
+	if l.written[domain] {
+		return writtenOut, nil
+	}
+	for i := range l.classes {
+		if _, found, err := l.classes[i].Lookup(ctx, domain); found || err != nil {
+			return listed, err
+		}
+	}
+	return foreign, nil
+}
+
+// Check follows the query's target if a table holds it (see the package comment). An
+// error is a table that could not be read. It does not allocate for names in domains
+// that are not local.
+func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+	local, err := c.isLocal(ctx, q.Target.Domain)
+	if err != nil {
+		return rcptgate.Verdict{}, err
+	}
+	if local == foreign && q.NextHop.Mailer == "local" {
+		local = listed
+	}
+	if local == foreign && len(c.virtual)+len(c.virtusers)+len(c.relay) == 0 {
+		return rcptgate.Verdict{}, nil
+	}
+	return c.follow(ctx, q, local)
+}
+
+func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
+	w := walk{Check: c, ctx: ctx, q: q}
+	m := q.Target
+	if name := q.NextHop.Addr; q.NextHop.Mailer == "local" && name != "" && !strings.Contains(name, "@") && len(c.virtusers) == 0 && !strings.EqualFold(name, m.Local) {
+		// Sendmail's virtusertable made a local name of the address.
+		m = mailbox(name)
+		w.note("the MTA delivers to the local name " + name)
+	}
+	held := w.lookup(&m, local.any(), 0)
+	switch {
+	case !held && m.Domain != q.Target.Domain && w.err == nil:
+		return rcptgate.Verdict{}, nil // the MTA knows its own users
+	case w.taken || (held && never(q.Target.Local)):
+		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+	case w.err != nil:
+		return rcptgate.Verdict{}, w.err
+	case !held:
+		return c.absent(ctx, q, local)
+	case len(w.targets) == 1 && same(&w.targets[0], &q.Target):
+		return rcptgate.Verdict{}, nil // it stands for itself, and the MTA's next hop is its own
+	case len(w.targets) > 0 && w.refusal.Action != rcptgate.Tempfail:
+		q.Follow(w.targets)
+		return rcptgate.Verdict{Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+	case len(w.targets) == 0 && w.refusal.Action.Refuses():
+		return w.refusal, nil
+	}
+	// Nobody to ask, and nobody who refuses for good: an empty list, or one whose
+	// members are put off only in part.
+	w.note("nobody to ask: counts as taken")
+	return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+}
+
+// absent says what becomes of a recipient that no table holds.
+func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
+	note := func(text string) {
+		if q.Trace.Explain {
+			q.Trace.Note(SourceName + ": " + text)
+		}
+	}
+	listing, err := c.relayed(ctx, &q.Target)
+	switch {
+	case err != nil:
+		return rcptgate.Verdict{}, err
+	case listing == relayKnown:
+		note(q.Target.Path + " is in relay_recipient_maps")
+		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+	case listing == relayUnknown && !never(q.Target.Local):
+		note(q.Target.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
+		return unknownUser(), nil
+	case local != writtenOut:
+		if local == listed {
+			note("no table holds " + q.Target.Path + "; its domain is not written out in [aliases] domains")
+		}
+		return rcptgate.Verdict{}, nil
+	case never(q.Target.Local):
+		return rcptgate.Verdict{}, nil
+	case c.router.Route(q) != nil:
+		note("no table holds " + q.Target.Path + "; its domain has a route")
+		return rcptgate.Verdict{}, nil
+	}
+	if m := q.NextHop.Mailer; m == "local" || m == "" {
+		user, err := c.isUser(ctx, q.Target.Local)
+		if err != nil {
+			return rcptgate.Verdict{}, err
+		}
+		if user {
+			note(q.Target.Local + " is a local user (" + c.users[0].text + ")")
+			return rcptgate.Verdict{}, nil
+		}
+	}
+	note("no table holds " + q.Target.Path)
+	return unknownUser(), nil
+}
+
+// unknownUser refuses a name that no table holds.
+func unknownUser() rcptgate.Verdict {
+	return rcptgate.Verdict{
+		Action: rcptgate.Reject, Code: 550, Enhanced: "5.1.1", Text: "No such mailbox here",
+		Reason: rcptgate.ReasonUnknownUser, Source: rcptgate.SourceAlias,
+	}
+}
+
+// never reports whether a local part is one that every domain must have (RFC 5321
+// section 4.5.1, RFC 2142): what the tables lead to is then a mistake in them.
+func never(local string) bool {
+	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
+}

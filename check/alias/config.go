@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package alias
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"rcptgate/address"
+	"rcptgate/config/unit"
+	"rcptgate/table"
+)
+
+// Config is the section [aliases].
+type Config struct {
+	Files              []table.Spec `toml:"files" doc:"the MTA's alias databases, the first that holds a name counts; read as they are on disk, while the MTA rewrites them" example:"[\"hash:/etc/mail/aliases\"]"`
+	Domains            []string     `toml:"domains" doc:"the local domains, whose local parts the alias databases hold; a name that begins with \"/\" is a file with a domain a line (Sendmail's local-host-names); only in domains written out here are names refused that no table holds" example:"[\"example.org\", \"/etc/mail/local-host-names\"]"`
+	VirtUserTable      []table.Spec `toml:"virtusertable" doc:"Sendmail's virtusertable: whole addresses and @domain, in every domain" example:"[\"hash:/etc/mail/virtusertable\"]"`
+	VirtualAliasMaps   []table.Spec `toml:"virtual_alias_maps" doc:"Postfix's virtual_alias_maps: whole addresses and @domain, in every domain" example:"[\"hash:/etc/postfix/virtual\"]"`
+	RelayRecipientMaps []table.Spec `toml:"relay_recipient_maps" doc:"Postfix's relay_recipient_maps: who is listed exists and no server is asked; @domain is a domain without a list" example:"[\"hash:/etc/postfix/relay_recipients\"]"`
+	RelayDomains       []string     `toml:"relay_domains" doc:"the domains whose every recipient relay_recipient_maps lists: who is not listed is refused; a name that begins with \"/\" is a file with a domain a line" example:"[\"example.com\"]"`
+	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix; \"\": none, which Sendmail does not have"`
+	Passwd             string       `toml:"passwd" doc:"the file of local users, who are never refused when the MTA delivers with its mailer \"local\"; \"\": none"`
+}
+
+// DefaultConfig is what an empty [aliases] section means.
+func DefaultConfig() Config { return Config{Delimiter: "+", Passwd: "/etc/passwd"} }
+
+// Active reports whether there is anything to look up.
+func (c *Config) Active() bool {
+	return len(c.Files)+len(c.Domains)+len(c.VirtUserTable)+len(c.VirtualAliasMaps)+len(c.RelayRecipientMaps) > 0
+}
+
+// Validate reports settings that cannot be meant.
+func (c Config) Validate() error {
+	var errs []error
+	if strings.ContainsAny(c.Delimiter, "@\"\\ \t\r\n\x00") || len(c.Delimiter) > 8 {
+		errs = append(errs, unit.Keyf("recipient_delimiter", "%q: up to 8 characters such as \"+\" or \"+-\" are allowed", c.Delimiter))
+	}
+	if c.Passwd != "" && !filepath.IsAbs(c.Passwd) {
+		errs = append(errs, unit.Keyf("passwd", "%q is no absolute path", c.Passwd))
+	}
+	for key, domains := range map[string][]string{"domains": c.Domains, "relay_domains": c.RelayDomains} {
+		for _, d := range domains {
+			if _, _, err := readDomain(d); err != nil {
+				errs = append(errs, &unit.KeyError{Key: key, Err: err})
+			}
+		}
+	}
+	if len(c.RelayDomains) > 0 && len(c.RelayRecipientMaps) == 0 {
+		errs = append(errs, unit.Keyf("relay_domains", "nothing lists the recipients of these domains: relay_recipient_maps is empty"))
+	}
+	for key, specs := range map[string][]table.Spec{
+		"virtusertable": c.VirtUserTable, "virtual_alias_maps": c.VirtualAliasMaps, "relay_recipient_maps": c.RelayRecipientMaps,
+	} {
+		for _, s := range specs {
+			if s.Type == table.Text {
+				errs = append(errs, unit.Keyf(key, "%q: text: is the form of aliases; files of addresses are written texthash:%s", s, s.Name))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readDomain reads one element of domains: a domain, or the path of a class file.
+func readDomain(s string) (domain, file string, err error) {
+	if strings.HasPrefix(s, "/") {
+		if filepath.Clean(s) == "/" || strings.HasSuffix(s, "/") {
+			return "", "", fmt.Errorf("%q is the name of a directory", s)
+		}
+		return "", s, nil
+	}
+	domain = address.Domain(s)
+	if domain == "" || strings.ContainsAny(domain, "@*/: \t\r\n\x00") || strings.HasPrefix(domain, ".") {
+		return "", "", fmt.Errorf("%q: a domain such as \"example.org\" or an absolute path such as \"/etc/mail/local-host-names\" is allowed", s)
+	}
+	return domain, "", nil
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package alias
+
+import (
+	"context"
+	"strings"
+	"unicode/utf8"
+
+	"rcptgate"
+	"rcptgate/table"
+)
+
+// source is one table and its spelling, for the trace.
+type source struct {
+	table.Table
+	text string
+}
+
+// hit is what a look-up found.
+type hit struct {
+	value, key, file string
+}
+
+// lookup asks the tables in order for a key: in lower case, which is what newaliases,
+// postalias, makemap and postmap make of keys, then as it was written, which is what
+// "makemap -f" keeps.
+func lookup(ctx context.Context, tables []source, key string) (h hit, found bool, err error) {
+	folded := fold(key)
+	for i := range tables {
+		t := &tables[i]
+		h := hit{key: folded, file: t.text}
+		h.value, found, err = t.Lookup(ctx, h.key)
+		if !found && err == nil && folded != key {
+			h.key = key
+			h.value, found, err = t.Lookup(ctx, h.key)
+		}
+		if found || err != nil {
+			return h, found, err
+		}
+	}
+	return hit{}, false, nil
+}
+
+// fold makes lower case what has case; octets that are no UTF-8 stay.
+func fold(s string) string {
+	if utf8.ValidString(s) {
+		return strings.ToLower(s) // no allocation when nothing changes
+	}
+	b := []byte(s)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+	return string(b)
+}
+
+// split parts a local part at the first delimiter: "ann+news" is "ann", "+", "news".
+// Sep is empty when there is no detail. Names that are the system's own have none
+// (Postfix, split_addr).
+func (c *Check) split(local string) (user, sep, detail string) {
+	at := strings.IndexAny(local, c.delimiter)
+	if c.delimiter == "" || at <= 0 {
+		return local, "", ""
+	}
+	for _, own := range [...]string{"postmaster", "mailer-daemon", "double-bounce"} {
+		if strings.EqualFold(local, own) {
+			return local, "", ""
+		}
+	}
+	if local[at] == '-' && (len(local) > 6 && strings.EqualFold(local[:6], "owner-") || len(local) > 8 && strings.EqualFold(local[len(local)-8:], "-request")) {
+		return local, "", ""
+	}
+	return local[:at], local[at : at+1], local[at+1:]
+}
+
+// findAlias looks a local part up in the alias databases: as it is, then "user+*"
+// (Sendmail, ruleset 5 of cf/m4/proto.m4), then without its detail.
+func (c *Check) findAlias(ctx context.Context, local string) (h hit, found bool, err error) {
+	if len(c.files) == 0 || local == "" {
+		return hit{}, false, nil
+	}
+	h, found, err = lookup(ctx, c.files, local)
+	user, sep, _ := c.split(local)
+	if found || err != nil || sep == "" {
+		return h, found, err
+	}
+	if sep == "+" {
+		if h, found, err = lookup(ctx, c.files, user+"+*"); found || err != nil {
+			return h, found, err
+		}
+	}
+	return lookup(ctx, c.files, user)
+}
+
+// relayListing is what relay_recipient_maps say of an address.
+type relayListing uint8
+
+const (
+	relaySilent  relayListing = iota // nothing: neither is it listed nor must it be
+	relayKnown                       // listed
+	relayUnknown                     // not listed, though its domain's recipients are
+)
+
+// relayed looks an address up in relay_recipient_maps (postconf(5)): with and without
+// its detail. "@domain" stands for a domain without a list, about which nothing is
+// said.
+func (c *Check) relayed(ctx context.Context, m *rcptgate.Mailbox) (relayListing, error) {
+	if len(c.relay) == 0 || m.Domain == "" {
+		return relaySilent, nil
+	}
+	_, found, err := lookup(ctx, c.relay, m.Local+"@"+m.Domain)
+	if user, sep, _ := c.split(m.Local); !found && err == nil && sep != "" {
+		_, found, err = lookup(ctx, c.relay, user+"@"+m.Domain)
+	}
+	if err != nil || found {
+		return relayKnown, err
+	}
+	local, err := c.relayTo.find(ctx, m.Domain)
+	if err != nil || !local.any() {
+		return relaySilent, err
+	}
+	_, found, err = lookup(ctx, c.relay, "@"+m.Domain)
+	if err != nil || found {
+		return relaySilent, err
+	}
+	return relayUnknown, nil
+}
+
+// isUser reports whether passwd(5) has a local part, with or without its detail.
+func (c *Check) isUser(ctx context.Context, local string) (bool, error) {
+	if len(c.users) == 0 {
+		return false, nil
+	}
+	_, found, err := lookup(ctx, c.users, local)
+	if user, sep, _ := c.split(local); !found && err == nil && sep != "" {
+		_, found, err = lookup(ctx, c.users, user)
+	}
+	return found, err
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package callahead
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"rcptgate/address"
+	"rcptgate/backend"
+	"rcptgate/config/unit"
+)
+
+// Config is the [callahead] section.
+type Config struct {
+	// Sender is the reverse-path of probes.
+	Sender string `toml:"sender" doc:"reverse-path of probes; \"<>\" is the null sender, which no backend should refuse" example:"\"<>\""`
+	// FallbackSender is tried when Sender is refused.
+	FallbackSender string `toml:"fallback_sender" doc:"sender to ask with once more when the first is refused; the default is postmaster at hostname" example:"\"postmaster@mx1.example.org\""`
+	// UnknownCodes are the enhanced codes that mean "no such mailbox" in a 5xx reply.
+	UnknownCodes UnknownCodes `toml:"unknown_codes" doc:"enhanced status codes that mean \"no such mailbox\" in a 5xx reply; x stands for any class" example:"[\"x.1.1\", \"5.4.1\"]"`
+	// AcceptAllTest has a made-up recipient asked about after a valid answer.
+	AcceptAllTest bool `toml:"accept_all_test" doc:"find out, with a made-up recipient, which backends take every name"`
+
+	backend.Config
+}
+
+// DefaultConfig is what an empty [callahead] section means.
+func DefaultConfig() Config {
+	return Config{Sender: "<>", UnknownCodes: DefaultUnknownCodes(), AcceptAllTest: true, Config: backend.DefaultConfig()}
+}
+
+// Validate reports settings that cannot be meant.
+func (c Config) Validate() error {
+	var errs []error
+	if _, err := readSender(c.Sender); err != nil {
+		errs = append(errs, &unit.KeyError{Key: "sender", Err: err})
+	}
+	if c.FallbackSender != "" {
+		if _, err := readSender(c.FallbackSender); err != nil {
+			errs = append(errs, &unit.KeyError{Key: "fallback_sender", Err: err})
+		}
+	}
+	return errors.Join(append(errs, c.Config.Validate())...)
+}
+
+// Fallback is the effective fallback sender: FallbackSender, or postmaster at our own
+// name when that is a domain; "" when there is none.
+func (c Config) Fallback(hostname string) string {
+	sender, _ := readSender(c.FallbackSender)
+	if name := address.Domain(hostname); sender == "" && strings.Contains(name, ".") {
+		sender = "postmaster@" + name
+	}
+	return sender
+}
+
+// readSender reads a sender setting: "<>" or "" is the null sender, anything else an
+// address with a domain, with or without brackets.
+func readSender(s string) (string, error) {
+	bare := strings.TrimSuffix(strings.TrimPrefix(s, "<"), ">")
+	if bare == "" {
+		return "", nil
+	}
+	local, domain, ok := strings.Cut(bare, "@")
+	if !ok || local == "" || domain == "" || len(bare) > maxPath || strings.ContainsAny(bare, "<> \t\r\n\x00") || strings.Contains(domain, "@") {
+		return "", fmt.Errorf("%q is no sender: \"<>\" or an address such as \"postmaster@mx1.example.org\" is allowed", s)
+	}
+	return bare, nil
+}
+
+// Life is how long answers of one class are remembered.
+type Life struct {
+	Expire unit.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
+}
+
+// RefreshedLife is the life of an answer that is asked again before it ends.
+type RefreshedLife struct {
+	Refresh unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background when it is used" max:"366d"`
+	Expire  unit.Duration `toml:"expire" doc:"how long the answer serves at most; use never prolongs it" max:"366d"`
+}
+
+// Lives is what the [cache] section says about how long answers are remembered.
+type Lives struct {
+	Valid        RefreshedLife `toml:"valid" doc:"the backend takes the mailbox"`
+	Unknown      Life          `toml:"unknown" doc:"it has no such mailbox; keep this short, or new mailboxes stay shut"`
+	Full         Life          `toml:"full" doc:"the mailbox has no room"`
+	Refused      Life          `toml:"refused" doc:"refused for another reason than a missing mailbox"`
+	Deferred     Life          `toml:"deferred" doc:"the backend said 4xx; only against stampedes"`
+	AcceptAll    Life          `toml:"accept_all" doc:"the backend takes, or does not take, every name of a domain"`
+	PositiveOnly bool          `toml:"positive_only" doc:"keep no refusals at all, ask again each time"`
+}
+
+// DefaultLives is what an empty [cache] section means.
+func DefaultLives() Lives {
+	life := func(d time.Duration) Life { return Life{unit.Duration(d)} }
+	const day = 24 * time.Hour
+	return Lives{
+		Valid:   RefreshedLife{unit.Duration(day), unit.Duration(31 * day)},
+		Unknown: life(15 * time.Minute), Full: life(5 * time.Minute), Refused: life(5 * time.Minute),
+		Deferred: life(30 * time.Second), AcceptAll: life(time.Hour),
+	}
+}
+
+// Validate reports lives that cannot be meant.
+func (l Lives) Validate() error {
+	if l.Valid.Expire < l.Valid.Refresh {
+		return &unit.KeyError{Key: "valid.expire", Err: fmt.Errorf("%q is less than refresh, %q", l.Valid.Expire, l.Valid.Refresh)}
+	}
+	return nil
+}
+
+// LifeChange changes a Life for one domain.
+type LifeChange struct {
+	Expire *unit.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
+}
+
+// RefreshedLifeChange changes a RefreshedLife for one domain.
+type RefreshedLifeChange struct {
+	Refresh *unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background" max:"366d"`
+	Expire  *unit.Duration `toml:"expire" doc:"how long the answer serves at most" max:"366d"`
+}
+
+// DomainConfig is what a [[domain]] section says about call-ahead. What is unset is
+// as in [cache] and [callahead].
+type DomainConfig struct {
+	Unreachable   *string `toml:"unreachable" doc:"what to do when nobody can be asked and nothing is remembered: \"tempfail\" (451 4.4.1, the default) or \"accept\"" oneof:"tempfail,accept"`
+	MailboxFull   *string `toml:"mailbox_full" doc:"what a full mailbox means for the sender: \"tempfail\" (452 4.2.2, the default: it tries again) or \"reject\" (552 5.2.2)" oneof:"tempfail,reject"`
+	LocalCase     *string `toml:"local_case" doc:"whether case matters in local parts: \"ignore\" (the default) or \"keep\"" oneof:"ignore,keep"`
+	AcceptAllTest *bool   `toml:"accept_all_test" doc:"find out, with a made-up recipient, whether the backend takes every name; the default is as in [callahead]"`
+
+	Valid        *RefreshedLifeChange `toml:"valid" doc:"as in [cache]" example:"{ refresh = \"1d\", expire = \"31d\" }"`
+	Unknown      *LifeChange          `toml:"unknown" doc:"as in [cache]" example:"{ expire = \"15m\" }"`
+	Full         *LifeChange          `toml:"full" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
+	Refused      *LifeChange          `toml:"refused" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
+	Deferred     *LifeChange          `toml:"deferred" doc:"as in [cache]" example:"{ expire = \"30s\" }"`
+	AcceptAll    *LifeChange          `toml:"accept_all" doc:"as in [cache]" example:"{ expire = \"1h\" }"`
+	PositiveOnly *bool                `toml:"positive_only" doc:"as in [cache]"`
+}
+
+// settings is what holds for one [[domain]] section, ready for use.
+type settings struct {
+	refresh, expire   time.Duration // valid
+	unknown, full     time.Duration
+	refused, deferred time.Duration
+	acceptAll         time.Duration
+	positiveOnly      bool
+	foldLocal         bool
+	acceptUnreachable bool
+	rejectFull        bool
+	testAcceptAll     bool
+}
+
+func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, error) {
+	s := &settings{
+		refresh: lives.Valid.Refresh.Std(), expire: lives.Valid.Expire.Std(),
+		unknown: lives.Unknown.Expire.Std(), full: lives.Full.Expire.Std(), refused: lives.Refused.Expire.Std(),
+		deferred: lives.Deferred.Expire.Std(), acceptAll: lives.AcceptAll.Expire.Std(),
+		positiveOnly: lives.PositiveOnly, foldLocal: true, testAcceptAll: cfg.AcceptAllTest,
+	}
+	if d == nil {
+		return s, nil
+	}
+	if d.Valid != nil {
+		set(&s.refresh, d.Valid.Refresh)
+		set(&s.expire, d.Valid.Expire)
+	}
+	for _, c := range []struct {
+		life   *time.Duration
+		change *LifeChange
+	}{{&s.unknown, d.Unknown}, {&s.full, d.Full}, {&s.refused, d.Refused}, {&s.deferred, d.Deferred}, {&s.acceptAll, d.AcceptAll}} {
+		if c.change != nil {
+			set(c.life, c.change.Expire)
+		}
+	}
+	if d.PositiveOnly != nil {
+		s.positiveOnly = *d.PositiveOnly
+	}
+	if d.AcceptAllTest != nil {
+		s.testAcceptAll = *d.AcceptAllTest
+	}
+	if s.expire < s.refresh {
+		return nil, fmt.Errorf("valid: expire %q is less than refresh %q", unit.Duration(s.expire), unit.Duration(s.refresh))
+	}
+	return s, s.choose(d)
+}
+
+// choose reads the settings that are words.
+func (s *settings) choose(d *DomainConfig) error {
+	for _, c := range []struct {
+		key      string
+		value    *string
+		no, yes  string
+		chosen   *bool
+		inverted bool
+	}{
+		{"unreachable", d.Unreachable, "tempfail", "accept", &s.acceptUnreachable, false},
+		{"mailbox_full", d.MailboxFull, "tempfail", "reject", &s.rejectFull, false},
+		{"local_case", d.LocalCase, "ignore", "keep", &s.foldLocal, true},
+	} {
+		switch {
+		case c.value == nil:
+		case *c.value == c.yes:
+			*c.chosen = !c.inverted
+		case *c.value == c.no:
+			*c.chosen = c.inverted
+		default:
+			return fmt.Errorf("%s = %q: %q or %q is allowed", c.key, *c.value, c.no, c.yes)
+		}
+	}
+	return nil
+}
+
+func set(d *time.Duration, to *unit.Duration) {
+	if to != nil {
+		*d = to.Std()
+	}
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package callahead
+
+import (
+	"time"
+
+	"rcptgate/route"
+	"rcptgate/store"
+)
+
+// outcome is what one probe found out.
+type outcome struct {
+	// answer is the backend's; its Class is None when nobody could be asked, and its
+	// times are set when it is remembered.
+	answer store.Answer
+	// proven: the backend that refused has just taken another recipient of the domain,
+	// so the refusal is about this one.
+	proven bool
+	// before5xx: nobody could be asked because a backend said 5xx before RCPT.
+	before5xx bool
+	badPath   bool  // the recipient cannot be written into an SMTP command
+	noUTF8    bool  // it needs SMTPUTF8, which the backend does not offer (RFC 6531)
+	err       error // why nobody could be asked
+	by        route.Backend
+	elapsed   time.Duration
+}
+
+// conclusive reports whether another backend need not be asked.
+func (o *outcome) conclusive() bool {
+	return o.badPath || o.noUTF8 || (o.answer.Class != store.None && o.answer.Class != store.Deferred)
+}
+
+// better reports whether o says more than other: a temporary answer more than none.
+func (o *outcome) better(other *outcome) bool {
+	if o.conclusive() != other.conclusive() {
+		return o.conclusive()
+	}
+	return o.answer.Class != store.None && other.answer.Class == store.None
+}
+
+// Demotion of valid answers.
+const (
+	refreshApart = 10 * time.Minute // between refreshes of one answer, and between confirmations
+	doubtCount   = 3                // confirmations
+	doubtSpan    = 6 * time.Hour    // from the first of them to the last
+)
+
+// change is one probe's outcome on its way into memory.
+type change struct {
+	*settings
+	out   *outcome
+	began time.Time
+	now   time.Time
+	// acceptAll: the backend takes every name of the domain, its "valid" says nothing
+	// of this mailbox.
+	acceptAll bool
+	// cautious: the route is one that only the MTA named.
+	cautious bool
+	// held: too many of the domain's refreshes say unknown; nothing is demoted.
+	held bool
+}
+
+// effect is what a change did, for counters and for the postmaster.
+type effect struct {
+	rec       store.Record // what is known from here on
+	before    store.Answer // the valid answer that stood; zero if none did
+	refreshed bool         // one did
+	doubted   bool         // and this one said unknown
+	demoted   bool         // the valid answer is gone
+	held      bool         // it would be, but for the domain's many unknowns
+}
+
+// apply gives what shall be known, given what was. It has no side effects: a store
+// may call it again when another gateway was faster.
+func (c *change) apply(old store.Record) effect {
+	standing := old.Standing.Class == store.Valid && old.Standing.Alive(c.now)
+	e := effect{rec: old, refreshed: standing}
+	if standing {
+		e.before = old.Standing
+	} else {
+		e.rec.Standing, e.rec.Doubt = store.Answer{}, store.Doubt{}
+	}
+	e.rec.Tried = c.began
+	switch c.out.answer.Class {
+	case store.Valid:
+		e.rec.Passing, e.rec.Doubt = store.Answer{}, store.Doubt{}
+		if !c.acceptAll {
+			e.rec.Standing = c.dated(c.expire)
+			e.rec.Standing.Refresh = c.now.Add(c.refresh)
+		}
+	case store.Unknown:
+		c.unknownUser(&e)
+	case store.Full:
+		e.rec.Doubt = store.Doubt{} // a mailbox that is full exists
+		e.rec.Passing = c.refusal(c.full)
+	case store.Refused:
+		if c.out.proven || c.cautious {
+			e.rec.Passing = c.refusal(c.refused)
+		}
+	case store.Deferred:
+		e.rec.Passing = c.refusal(c.deferred)
+	}
+	if c.positiveOnly {
+		e.rec.Passing = store.Answer{}
+	}
+	return e
+}
+
+// unknownUser remembers "no such mailbox". Beside a valid answer it is a doubt: a
+// directory that fails for ten minutes says it of everybody.
+func (c *change) unknownUser(e *effect) {
+	if !e.refreshed {
+		e.rec.Standing, e.rec.Passing = c.refusal(c.unknown), store.Answer{}
+		return
+	}
+	e.doubted = true
+	doubt := &e.rec.Doubt
+	switch {
+	case doubt.Count == 0:
+		*doubt = store.Doubt{Count: 1, First: c.now, Last: c.now}
+	case c.now.Sub(doubt.Last) >= refreshApart:
+		doubt.Count++
+		doubt.Last = c.now
+	}
+	if doubt.Count < doubtCount || doubt.Last.Sub(doubt.First) < doubtSpan {
+		return
+	}
+	if c.held {
+		e.held = true
+		return
+	}
+	e.demoted = true
+	e.rec = store.Record{Standing: c.refusal(c.unknown), Tried: c.began}
+}
+
+// refusal is the answer as it is kept: not at all with positive_only.
+func (c *change) refusal(life time.Duration) store.Answer {
+	if c.positiveOnly || life <= 0 {
+		return store.Answer{}
+	}
+	return c.dated(life)
+}
+
+func (c *change) dated(life time.Duration) store.Answer {
+	a := c.out.answer
+	a.Learnt, a.Refresh, a.Expire = c.now, c.now.Add(life), c.now.Add(life)
+	return a
+}

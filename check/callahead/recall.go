@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package callahead
+
+import (
+	"time"
+
+	"rcptgate/store"
+)
+
+// use is what a remembered record is good for.
+type use uint8
+
+const (
+	askNow     use = iota // nothing serves: ask, and wait
+	serve                 // the answer serves
+	serveAsk              // it serves, and is to be asked again in the background
+	askWithNet            // ask and wait; if nobody can be asked, the answer serves
+)
+
+// backends tells whether a server is still responsible: a *route.Route.
+type backends interface {
+	Has(domain, answered string) bool
+}
+
+// judge decides what a record is good for at now, and which of its answers.
+//
+// A refusal serves until it ends, or its backend is no longer routed. A valid answer
+// serves until it ends; what passed beside it (full, refused, deferred) must be asked
+// again when it has ended, since the mailbox may still be full.
+func (s *settings) judge(rec *store.Record, rt backends, domain string, now time.Time) (use, *store.Answer) {
+	passing := rec.Passing.Class != store.None
+	if passing && !s.positiveOnly && rec.Passing.Alive(now) && rt.Has(domain, rec.Passing.Backend) {
+		return serve, &rec.Passing
+	}
+	if !rec.Standing.Alive(now) {
+		return askNow, nil
+	}
+	routed := rt.Has(domain, rec.Standing.Backend)
+	if rec.Standing.Class != store.Valid {
+		if s.positiveOnly || !routed || rec.Standing.Class != store.Unknown {
+			return askNow, nil
+		}
+		return serve, &rec.Standing
+	}
+	switch {
+	case passing:
+		return askWithNet, &rec.Standing
+	case (rec.Standing.Due(now) || !routed) && now.Sub(rec.Tried) >= refreshApart:
+		return serveAsk, &rec.Standing
+	}
+	return serve, &rec.Standing
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package callahead
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"rcptgate/store"
+)
+
+// Bounds of what is kept beside the answers.
+const (
+	maxPairs       = 10_000
+	refreshWorkers = 32
+	refreshPerName = 8 // workers that one domain may hold
+	refreshQueue   = 8192
+)
+
+// State is what outlives a configuration: probes in progress, refreshes that wait,
+// and what was learnt of backends. Make one with NewState for the life of the
+// process, and close it after the last Check that uses it.
+type State struct {
+	flights   *flights
+	inFlight  atomic.Int64
+	proofs    *recent[pair, taken]
+	fallbacks *recent[string, time.Time] // until when a backend is asked with the fallback sender first
+	tests     *recent[pair, *acceptAllTest]
+	windows   *recent[string, *window]
+	hints     *recent[string, time.Time]
+	refresh   refresher
+	count     counters
+
+	ctx    context.Context //nolint:containedctx // the life of probes nobody waits for
+	cancel context.CancelFunc
+	workers
+}
+
+// NewState starts the refresh workers.
+func NewState() *State {
+	s := &State{
+		flights:   newFlights(),
+		proofs:    newRecent[pair, taken](maxPairs),
+		fallbacks: newRecent[string, time.Time](maxPairs),
+		tests:     newRecent[pair, *acceptAllTest](maxPairs),
+		windows:   newRecent[string, *window](maxPairs),
+		hints:     newRecent[string, time.Time](maxPairs),
+		workers:   workers{jobs: make(chan func())},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.refresh.init()
+	for range refreshWorkers {
+		s.wg.Go(s.refreshWorker)
+	}
+	return s
+}
+
+// Close ends all probes and waits for them. What they had not found out is lost.
+func (s *State) Close() {
+	s.workers.close()
+	s.cancel()
+	s.wg.Wait()
+}
+
+// once reports whether a hint may be given: not more than once in every for one key.
+func (s *State) once(key string, every time.Duration, now time.Time) bool {
+	ok := false
+	s.hints.update(key, func(last time.Time) time.Time {
+		if ok = last.IsZero() || now.Sub(last) >= every; ok {
+			return now
+		}
+		return last
+	})
+	return ok
+}
+
+// counters are what Stats shows.
+type counters struct {
+	probes [store.Selective + 1]atomic.Uint64 // by class
+	joined, busy, fallback, loops,
+	refreshes, refreshDropped, demotions, demotionsHeld,
+	acceptAllTests, acceptAllFound,
+	unproven, cautious atomic.Uint64
+}
+
+// Stats are counters since the start, and what is going on.
+type Stats struct {
+	// Probes are the questions put to backends and answered, by class
+	// ("valid", "unknown", ..., "unreachable" when nobody could be asked). A made-up
+	// recipient is not among them.
+	Probes map[string]uint64
+	// Joined are questions that shared the probe of another.
+	Joined uint64
+	// Busy are questions not asked because too many probes were in progress.
+	Busy uint64
+	// Fallback are probes repeated with the other sender.
+	Fallback uint64
+	// Loops are call-aheads that came back to us.
+	Loops uint64
+	// Refreshes began in the background; RefreshesDropped found no place to wait.
+	Refreshes, RefreshesDropped uint64
+	// Demotions are valid answers taken back; DemotionsHeld were not, because too
+	// much of the domain looked unknown.
+	Demotions, DemotionsHeld uint64
+	// AcceptAllTests are made-up recipients asked about; AcceptAllFound were taken.
+	AcceptAllTests, AcceptAllFound uint64
+	// Unproven are refusals that may be about us and were made temporary.
+	Unproven uint64
+	// Cautious are refusals passed over because only the MTA named the route.
+	Cautious uint64
+	// InFlight are probes in progress, RefreshesWaiting those not yet begun.
+	InFlight, RefreshesWaiting int64
+}
+
+// Stats reads the counters.
+func (s *State) Stats() Stats {
+	c := &s.count
+	st := Stats{
+		Probes: make(map[string]uint64), Joined: c.joined.Load(), Busy: c.busy.Load(), Fallback: c.fallback.Load(), Loops: c.loops.Load(),
+		Refreshes: c.refreshes.Load(), RefreshesDropped: c.refreshDropped.Load(),
+		Demotions: c.demotions.Load(), DemotionsHeld: c.demotionsHeld.Load(),
+		AcceptAllTests: c.acceptAllTests.Load(), AcceptAllFound: c.acceptAllFound.Load(),
+		Unproven: c.unproven.Load(), Cautious: c.cautious.Load(),
+		InFlight: s.inFlight.Load(), RefreshesWaiting: int64(len(s.refresh.queue)),
+	}
+	for class := range store.Selective {
+		name := class.String()
+		if class == store.None {
+			name = "unreachable"
+		}
+		if class != store.AcceptAll {
+			st.Probes[name] = c.probes[class].Load()
+		}
+	}
+	return st
+}
