@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package admin is the command line's way into the running daemon: HTTP/1.1 with
+// JSON over a unix socket, server and client. Who may open the socket (mode 0660
+// and a group) may do everything; there is no other authentication.
+//
+//	GET  /v1/version           what is running
+//	POST /v1/check             one question, with its trace (CheckRequest, Result)
+//	GET  /v1/cache?pattern=P   records as NDJSON: see docs/cache-export.md
+//	GET  /v1/cache/show?address=A
+//	POST /v1/cache/forget      ForgetRequest
+//	GET  /v1/cache/stats
+//	POST /v1/cache/import      NDJSON, as it was exported
+//	GET  /v1/config            the effective configuration, TOML
+//	POST /v1/reload
+//	GET  /v1/backends          health
+//
+// A refusal is {"error": "..."} with a status of 400 or above. Limits: 64
+// connections, 64 KiB a request but for imports, 64 KiB a line, 30 s without progress.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/backend"
+	"rcptgate/store"
+
+	"golang.org/x/net/netutil"
+)
+
+// Bounds of the socket.
+const (
+	maxConnections = 64
+	maxRequest     = 64 << 10
+	stallTimeout   = 30 * time.Second
+	checkTimeout   = 60 * time.Second
+)
+
+// Memory is what the cache commands need of the gate's memory.
+type Memory interface {
+	Recall(ctx context.Context, key string) (rec store.Record, source string, ok bool)
+	Learn(key string, began time.Time, change func(old store.Record) store.Record)
+	Forget(ctx context.Context, match store.Pattern) (int, error)
+	Range(ctx context.Context, match store.Pattern, f func(key string, rec store.Record) bool) error
+	Stats() []store.Stats
+}
+
+// Options is what the server speaks for. Gate and Memory are needed; what is nil
+// of the others is answered with 404.
+type Options struct {
+	Gate     rcptgate.Asker
+	Memory   Memory
+	Show     func() string                           // the effective configuration
+	Reload   func(context.Context) (Reloaded, error) // reads the configuration again
+	Backends func() []backend.Health
+	FoldCase func(domain string) bool // whether a domain's local parts ignore case; nil means all do
+	Version  string
+	Hostname string // stands in exports
+	Log      *slog.Logger
+}
+
+// Server answers on the admin socket. Make it with New.
+type Server struct {
+	Options
+	started time.Time
+	stall   time.Duration // without progress, after which a request is given up
+	http    *http.Server
+}
+
+// New makes a server; Serve starts it.
+func New(o Options) *Server {
+	s := &Server{Options: o, started: time.Now(), stall: stallTimeout}
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	s.http = &http.Server{
+		Handler: s.routes(), ReadHeaderTimeout: stallTimeout, IdleTimeout: stallTimeout, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+	}
+	return s
+}
+
+// Serve answers on l until ctx ends, then gives requests in progress two seconds
+// and returns. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		patience, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if s.http.Shutdown(patience) != nil {
+			_ = s.http.Close()
+		}
+	})
+	defer func() {
+		if !stop() {
+			<-ended // http.Server's own Serve returns as soon as the end has begun
+		}
+	}()
+	err := s.http.Serve(netutil.LimitListener(l, maxConnections))
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serve admin socket: %w", err)
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, handle := range map[string]func(*http.Request) (any, error){
+		"GET /v1/version":       s.version,
+		"POST /v1/check":        s.check,
+		"GET /v1/cache/show":    s.cacheShow,
+		"POST /v1/cache/forget": s.cacheForget,
+		"GET /v1/cache/stats":   s.cacheStats,
+		"POST /v1/cache/import": s.cacheImport,
+		"GET /v1/config":        s.config,
+		"POST /v1/reload":       s.reload,
+		"GET /v1/backends":      s.backends,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, handle) })
+	}
+	mux.HandleFunc("GET /v1/cache", s.cacheExport)
+	return mux
+}
+
+// failure is an error with the status it is answered with.
+type failure struct {
+	status int
+	err    error
+}
+
+func (f *failure) Error() string { return f.err.Error() }
+func (f *failure) Unwrap() error { return f.err }
+
+func bad(format string, args ...any) error {
+	return &failure{http.StatusBadRequest, fmt.Errorf(format, args...)}
+}
+
+var errNotOffered = &failure{http.StatusNotFound, errors.New("this daemon does not offer that")}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, handle func(*http.Request) (any, error)) {
+	control := http.NewResponseController(w)
+	body := &timedBody{ReadCloser: r.Body, control: control, stall: s.stall, until: time.Now().Add(s.stall)}
+	if r.URL.Path == "/v1/cache/import" {
+		body.until = time.Time{} // as long as it likes, so long as it moves
+	} else {
+		body.ReadCloser = http.MaxBytesReader(w, r.Body, maxRequest)
+	}
+	r.Body = body
+	out, err := handle(r)
+	status := http.StatusOK
+	if err != nil {
+		status = http.StatusInternalServerError
+		var f *failure
+		if errors.As(err, &f) {
+			status = f.status
+		}
+		out = errorBody{Error: err.Error()}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = control.SetWriteDeadline(time.Now().Add(s.stall))
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+type errorBody struct {
+	Error string `json:"error"`
+}
+
+func readJSON(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return bad("read request: %w", err)
+	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return bad("read request: %w", err)
+	}
+	return nil
+}
+
+// Version is what is running.
+type Version struct {
+	Version string    `json:"version"`
+	Go      string    `json:"go"`
+	Started time.Time `json:"started"`
+}
+
+func (s *Server) version(*http.Request) (any, error) {
+	return Version{s.Version, runtime.Version(), s.started}, nil
+}
+
+func (s *Server) check(r *http.Request) (any, error) {
+	var req CheckRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	q, err := req.Query()
+	if err != nil {
+		return nil, bad("%w", err)
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+	defer cancel()
+	v := s.Gate.Ask(ctx, q)
+	return NewResult(q, &v, time.Now()), nil
+}
+
+// Configuration is the answer to config show.
+type Configuration struct {
+	TOML string `json:"toml"`
+}
+
+func (s *Server) config(*http.Request) (any, error) {
+	if s.Show == nil {
+		return nil, errNotOffered
+	}
+	return Configuration{s.Show()}, nil
+}
+
+// Reloaded is what a reload did.
+type Reloaded struct {
+	// Restart names the settings that changed but need a restart to take effect.
+	Restart []string `json:"restart,omitempty"`
+}
+
+func (s *Server) reload(r *http.Request) (any, error) {
+	if s.Reload == nil {
+		return nil, errNotOffered
+	}
+	done, err := s.Reload(r.Context())
+	if err != nil {
+		return nil, &failure{http.StatusUnprocessableEntity, err}
+	}
+	return done, nil
+}
+
+// CheckRequest is one question, as the command line puts it.
+type CheckRequest struct {
+	Recipient string `json:"recipient"`
+	Sender    string `json:"sender,omitempty"`
+	Client    string `json:"client,omitempty"` // an IP address
+	Helo      string `json:"helo,omitempty"`
+	Mailer    string `json:"mailer,omitempty"` // {rcpt_mailer}
+	Host      string `json:"host,omitempty"`   // {rcpt_host}: the MTA's next hop
+	Addr      string `json:"addr,omitempty"`   // {rcpt_addr}
+	Auth      string `json:"auth,omitempty"`   // authenticated as
+	Size      int64  `json:"size,omitempty"`
+}
+
+// Query turns the request into the question that a milter would have put.
+func (r *CheckRequest) Query() (*rcptgate.Query, error) {
+	q := &rcptgate.Query{
+		Stage: rcptgate.StageRcpt, Recipient: address.Parse(r.Recipient), Sender: address.Parse(r.Sender).Path,
+		Helo: r.Helo, AuthUser: r.Auth, Size: max(r.Size, 0),
+		NextHop: rcptgate.NextHop{Mailer: r.Mailer, Host: r.Host, Addr: r.Addr},
+	}
+	if q.Recipient.Path == "" {
+		return nil, errors.New("no recipient")
+	}
+	if r.Client != "" {
+		client, err := netip.ParseAddr(r.Client)
+		if err != nil {
+			return nil, fmt.Errorf("client %q is no IP address", r.Client)
+		}
+		q.Client = client.Unmap()
+	}
+	q.Target = address.Target(q.Recipient, r.Addr)
+	q.Trace.Explain = true
+	return q, nil
+}

@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"rcptgate"
+	"rcptgate/backend"
+)
+
+// Result is a verdict and its trace: what "rcptgate check --json" prints.
+type Result struct {
+	Recipient string `json:"recipient"`
+	Target    string `json:"target,omitempty"` // the mailbox it is really about, if another
+	Words
+	Would     string  `json:"would,omitempty"` // the action that rehearsal held back
+	AgeS      *int64  `json:"age_s"`           // null unless the answer was remembered
+	ExpiresS  *int64  `json:"expires_s"`
+	ElapsedMS float64 `json:"elapsed_ms"`
+	Trace     []Step  `json:"trace"`
+}
+
+// Words are what a verdict and a step of its trace have in common.
+type Words struct {
+	Action   string `json:"action"`
+	Code     int    `json:"code"`
+	Enhanced string `json:"enhanced"`
+	Text     string `json:"text"`
+	Reason   string `json:"reason"`
+	Source   string `json:"source"`
+	Backend  string `json:"backend"`
+}
+
+// Step is what one step of the chain said.
+type Step struct {
+	Step   string `json:"step"`
+	Target string `json:"target,omitempty"` // the mailbox that it was asked about, if an alias's target
+	Words
+	ElapsedMS float64  `json:"elapsed_ms"`
+	Error     string   `json:"error,omitempty"` // why it could not find out
+	Notes     []string `json:"notes,omitempty"`
+}
+
+// NewResult describes the answer v to q, at the time now.
+func NewResult(q *rcptgate.Query, v *rcptgate.Verdict, now time.Time) Result {
+	r := Result{Recipient: q.Recipient.Path, Words: wordsOf(v), ElapsedMS: millis(q.Trace.Elapsed), Trace: []Step{}}
+	if q.Target.Path != q.Recipient.Path {
+		r.Target = q.Target.Path
+	}
+	if v.Would != rcptgate.Continue {
+		r.Would = v.Would.String()
+	}
+	if !v.Learnt.IsZero() {
+		age := int64(max(now.Sub(v.Learnt), 0) / time.Second)
+		r.AgeS = &age
+	}
+	if !v.Expires.IsZero() {
+		left := int64(v.Expires.Sub(now) / time.Second)
+		r.ExpiresS = &left
+	}
+	for i := range q.Trace.Steps {
+		s := &q.Trace.Steps[i]
+		step := Step{Step: s.Name, Target: s.Target, Words: wordsOf(&s.Verdict), ElapsedMS: millis(s.Elapsed), Notes: s.Notes}
+		if s.Err != nil {
+			step.Error = s.Err.Error()
+		}
+		r.Trace = append(r.Trace, step)
+	}
+	return r
+}
+
+func wordsOf(v *rcptgate.Verdict) Words {
+	return Words{
+		Action: v.Action.String(), Code: v.Code, Enhanced: v.Enhanced, Text: v.Text,
+		Reason: string(v.Reason), Source: v.Source, Backend: v.Backend,
+	}
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// Backend is the health of one server behind the gateway.
+type Backend struct {
+	Backend     string            `json:"backend"`
+	Open        bool              `json:"open"` // the breaker is open: it is not asked
+	Since       *time.Time        `json:"since,omitempty"`
+	LastError   string            `json:"last_error,omitempty"`
+	LastErrorAt *time.Time        `json:"last_error_at,omitempty"`
+	LastAnswer  *time.Time        `json:"last_answer,omitempty"`
+	Idle        int               `json:"idle"`
+	Busy        int               `json:"busy"`
+	Overdue     int               `json:"overdue"`
+	Waiting     int               `json:"waiting"`
+	Limit       int               `json:"limit"`
+	Connections uint64            `json:"connections"`
+	Probes      uint64            `json:"probes"`
+	Refusals    uint64            `json:"refusals"`
+	Failures    map[string]uint64 `json:"failures,omitempty"`
+	LatencyMS   float64           `json:"latency_ms"`
+	Adaptations []string          `json:"adaptations,omitempty"`
+}
+
+func (s *Server) backends(*http.Request) (any, error) {
+	if s.Backends == nil {
+		return nil, errNotOffered
+	}
+	out := []Backend{}
+	for _, h := range s.Backends() {
+		out = append(out, backendOf(&h))
+	}
+	return out, nil
+}
+
+func backendOf(h *backend.Health) Backend {
+	b := Backend{
+		Backend: h.Backend, Open: h.Open, Since: when(h.Since), LastError: h.LastError, LastErrorAt: when(h.LastErrorAt),
+		LastAnswer: when(h.LastAnswer), Idle: h.Idle, Busy: h.Busy, Overdue: h.Overdue, Waiting: h.Waiting, Limit: h.Limit,
+		Connections: h.Connections, Probes: h.Probes, Refusals: h.Refusals, LatencyMS: millis(h.Latency), Adaptations: h.Adaptations,
+	}
+	for stage, n := range h.Failures {
+		if b.Failures == nil {
+			b.Failures = map[string]uint64{}
+		}
+		b.Failures[string(stage)] = n
+	}
+	return b
+}
+
+// when gives nil for the zero time, so that JSON has no year 1.
+func when(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package milter is the front that Sendmail and Postfix talk to: a milter (mail
+// filter) server that puts every recipient to the gate and answers while the
+// sending server is still connected.
+//
+// Protocol: version 6 and older ones down to 2, as package wire has it. Of all
+// events only connect, HELO, MAIL, RCPT, end of message and abort are wanted;
+// everything else is switched off, or answered "continue" for an MTA that cannot
+// leave it out. Connect is always wanted and always answered: there are clients
+// that send it and wait, whatever was negotiated. Recipients that the MTA has
+// refused itself are not asked for.
+//
+// A recipient is answered with "continue", never with "accept", which would hide
+// the following recipients; with a reply code and the verdict's text; or with
+// "discard". Nothing that goes wrong in a look-up ends the connection: the MTA
+// would take the filter for broken and fall back on its default action.
+//
+// Limits: frames, macros, connections, idle time, the time that a frame may take
+// to arrive and an answer to leave, and the time that a drain takes are bounded
+// ([Config]). A malformed frame ends its connection with one log line.
+//
+// The package has one goroutine a connection and one a listener that watches them
+// all, so that no connection needs a timer.
+package milter

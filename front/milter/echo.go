@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+
+	"rcptgate/front/milter/wire"
+)
+
+// Echo answers "continue" to everything: the fastest that a milter with these events
+// and macros can be, and thereby the measure for one that does something. It reads
+// the same frames as a Server and looks into none of them.
+type Echo struct {
+	limits wire.Limits
+}
+
+// NewEcho makes an Echo.
+func NewEcho() *Echo { return &Echo{limits: limitsFor(wire.FrameMax)} }
+
+// Serve answers the connections of ln until ctx ends, which is no error, then closes
+// them and waits for them.
+func (e *Echo) Serve(ctx context.Context, ln net.Listener) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { _ = ln.Close() })()
+	defer func() { _ = ln.Close() }()
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		running.Go(func() {
+			stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+			defer stop()
+			defer func() { _ = nc.Close() }()
+			_ = e.answer(nc) // whoever measures sees it at the other end
+		})
+	}
+}
+
+// errQuit ends a connection in good order.
+var errQuit = errors.New("quit")
+
+func (e *Echo) answer(nc net.Conn) error {
+	reader := wire.NewReader(nc, &e.limits)
+	ack := newQuickAck(nc)
+	var quiet silent
+	for {
+		answered := false
+		for {
+			cmd, data, ok, err := reader.Next()
+			if err != nil {
+				return err
+			}
+			if !ok {
+				break
+			}
+			if answered, err = echo(nc, cmd, data, &quiet); err != nil {
+				return err
+			}
+		}
+		if !answered {
+			ack.now()
+		}
+		if err := reader.Fill(); err != nil {
+			return err
+		}
+	}
+}
+
+// echo answers one frame, if it has an answer.
+func echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered bool, err error) {
+	switch cmd {
+	case wire.CmdMacro, wire.CmdAbort, wire.CmdQuitNewConn:
+		return false, nil
+	case wire.CmdQuit:
+		return false, errQuit
+	case wire.CmdOptions:
+		offer, err := wire.ParseOptions(data)
+		if err != nil {
+			return false, err
+		}
+		agreed, err := negotiate(offer)
+		if err != nil {
+			return false, err
+		}
+		*quiet = silentUnder(agreed.Protocol)
+		_, err = nc.Write(wire.AppendOptions(nil, agreed))
+		return true, err
+	}
+	if quiet.has(cmd) {
+		return false, nil
+	}
+	_, err = nc.Write(continueFrame)
+	return true, err
+}

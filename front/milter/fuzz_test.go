@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"rcptgate"
+	"rcptgate/front/milter"
+	"rcptgate/front/milter/wire"
+)
+
+// FuzzConnection sends any octets to a server: the connection must end when they do,
+// every reply must be one that an MTA takes, and the server must live.
+func FuzzConnection(f *testing.F) {
+	gate := &forgetful{}
+	srv := start(f, gate, milter.Config{}, "unix")
+	for _, octets := range dialogues(f) {
+		f.Add(octets)
+	}
+	f.Fuzz(func(t *testing.T, octets []byte) {
+		nc, err := net.Dial("unix", srv.socket.Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			_, _ = nc.Write(octets) // the server may end the connection first
+			_ = nc.(*net.UnixConn).CloseWrite()
+		}()
+		reader := wire.NewReader(nc, anyFrame)
+		for {
+			cmd, data, err := readFrame(reader)
+			if err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, wire.ErrFrame) {
+					t.Fatalf("the connection did not end well: %v", err)
+				}
+				break
+			}
+			if cmd == wire.ReplyCode {
+				if _, err := wire.ParseReply(data); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		<-sent
+		if srv.log.panics.Load() > 0 {
+			t.Fatalf("the server panicked: %s", srv.log)
+		}
+	})
+}
+
+// forgetful refuses everything with the recipient as text.
+type forgetful struct{}
+
+func (*forgetful) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict {
+	return rcptgate.Verdict{Action: rcptgate.Action(len(q.Recipient.Path) % 6), Code: len(q.Recipient.Path), Enhanced: q.NextHop.Host, Text: q.Recipient.Path + "\n" + q.Sender + q.Helo}
+}
+
+// dialogues gives what the MTA says in testdata/wire.
+func dialogues(f *testing.F) (all [][]byte) {
+	files, err := filepath.Glob("testdata/wire/*.txt")
+	if err != nil || len(files) == 0 {
+		f.Fatalf("no dialogues: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		var octets []byte
+		for line := range strings.Lines(string(text)) {
+			verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+			cmd, quoted, _ := strings.Cut(rest, " ")
+			switch data, _ := strconv.Unquote(quoted); verb {
+			case ">":
+				octets = wire.AppendFrame(octets, cmd[0], []byte(data)...)
+			case ">raw":
+				raw, _ := strconv.Unquote(rest)
+				octets = append(octets, raw...)
+			}
+		}
+		all = append(all, octets)
+	}
+	return all
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"rcptgate/config/unit"
+	"rcptgate/front/milter"
+	"rcptgate/front/milter/mta"
+	"rcptgate/front/milter/wire"
+)
+
+// endsWithin waits until the filter has ended the connection.
+func endsWithin(t *testing.T, nc net.Conn) {
+	t.Helper()
+	_ = nc.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.Copy(io.Discard, nc); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Fatal("the connection was not ended")
+	}
+}
+
+func raw(t *testing.T, srv *running, octets []byte) net.Conn {
+	t.Helper()
+	nc, err := net.Dial(srv.socket.Network, srv.socket.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = nc.Close() })
+	if len(octets) > 0 {
+		if _, err := nc.Write(octets); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return nc
+}
+
+var bareOptions = wire.AppendOptions(nil, wire.Options{Version: 6})
+
+// A malformed frame costs its connection and one log line, nothing else.
+func TestMalformedFrameEndsOnlyItsConnection(t *testing.T) {
+	srv := start(t, &asker{}, milter.Config{}, "tcp")
+	good := srv.dial(t, mta.Options{})
+	endsWithin(t, raw(t, srv, append(bareOptions[:len(bareOptions):len(bareOptions)], 0, 0, 0, 1, 'D')))
+	eventually(t, "the count of protocol errors", func() bool { return srv.Stats().ProtocolErrors == 1 })
+	eventually(t, "the log line", func() bool { return strings.Count(srv.log.String(), "milter connection ended") == 1 })
+	if log := srv.log.String(); !strings.Contains(log, "macros without a command") {
+		t.Errorf("the log does not say what was wrong: %s", log)
+	}
+	say(t)(good.Connect("client.example", client))
+}
+
+func TestHalfSentFrameIsNotWaitedForLong(t *testing.T) {
+	srv := start(t, &asker{}, milter.Config{FrameTime: unit.Duration(200 * time.Millisecond)}, "unix")
+	long := wire.AppendStrings(nil, wire.CmdRcpt, strings.Repeat("x", 40000))
+	for _, part := range [][]byte{long[:3], long[:30000]} {
+		nc := raw(t, srv, append(bareOptions[:len(bareOptions):len(bareOptions)], part...))
+		// Dripping does not prolong it.
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for _, octet := range long[len(part):] {
+				select {
+				case <-stop:
+					return
+				case <-time.After(20 * time.Millisecond):
+					if _, err := nc.Write([]byte{octet}); err != nil {
+						return
+					}
+				}
+			}
+		}()
+		endsWithin(t, nc)
+		close(stop)
+		<-done
+	}
+	eventually(t, "the count of time-outs", func() bool { return srv.Stats().TimedOut == 2 })
+}
+
+// A connection that is asked something now and then is not idle, though it looks the
+// same each time the watch comes by.
+func TestBusyConnectionIsNotIdle(t *testing.T) {
+	srv := start(t, continues{}, milter.Config{Idle: unit.Duration(2 * time.Second)}, "unix")
+	c := srv.dial(t, mta.Options{})
+	for begun := time.Now(); time.Since(begun) < 2800*time.Millisecond; time.Sleep(50 * time.Millisecond) {
+		say(t)(c.Connect("client.example", client))
+	}
+}
+
+func TestIdleConnectionEnds(t *testing.T) {
+	srv := start(t, &asker{}, milter.Config{Idle: unit.Duration(time.Second)}, "unix")
+	nc := raw(t, srv, bareOptions)
+	begun := time.Now()
+	endsWithin(t, nc)
+	if after := time.Since(begun); after < 900*time.Millisecond {
+		t.Errorf("ended after %v", after)
+	}
+}
+
+// A peer that sends and never reads must not hold its connection's goroutine.
+func TestPeerThatDoesNotReadItsAnswers(t *testing.T) {
+	srv := start(t, &asker{}, milter.Config{FrameTime: unit.Duration(200 * time.Millisecond)}, "unix")
+	nc := raw(t, srv, bareOptions)
+	frames := []byte{}
+	for range 1000 {
+		frames = wire.AppendFrame(frames, wire.CmdHelo, 'x', 0)
+	}
+	_ = nc.SetWriteDeadline(time.Now().Add(20 * time.Second))
+	for {
+		if _, err := nc.Write(frames); err != nil {
+			break
+		}
+	}
+	eventually(t, "the connection's end", func() bool { s := srv.Stats(); return s.Open == 0 && s.TimedOut == 1 })
+}
+
+func TestTooManyConnectionsAreClosedAtOnce(t *testing.T) {
+	srv := start(t, &asker{}, milter.Config{Connections: 2}, "unix")
+	first, second := srv.dial(t, mta.Options{}), srv.dial(t, mta.Options{})
+	for range 3 {
+		endsWithin(t, raw(t, srv, nil))
+	}
+	if got := srv.Stats(); got.Refused != 3 || got.Open != 2 {
+		t.Errorf("stats %+v", got)
+	}
+	if n := strings.Count(srv.log.String(), "too many connections"); n != 1 {
+		t.Errorf("%d log lines for 3 refused connections", n)
+	}
+	say(t)(first.Connect("client.example", client))
+	if err := second.Quit(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "room for another", func() bool { return srv.Stats().Open == 1 })
+	say(t)(srv.dial(t, mta.Options{}).Connect("client.example", client))
+}
+
+// Frames as long as an MTA can make them are answered, however they arrive.
+func TestLongFrames(t *testing.T) {
+	gate := &asker{}
+	c := start(t, gate, milter.Config{}, "tcp").dial(t, mta.Options{Bare: true, Version: 6})
+	say := say(t)
+	name := strings.Repeat("l", 65000) + "@example.com"
+	say(c.Mail(name, nil, macros("{x}", strings.Repeat("y", 60000))...))
+	say(c.Rcpt(name, macros("{rcpt_addr}", name)...))
+	if q := gate.last(t); q.Recipient.Path != name || q.Sender != name || q.NextHop.Addr != name {
+		t.Error("a long name did not come through")
+	}
+	for range 3 {
+		say(c.Body([]byte(strings.Repeat("b", 65535))))
+	}
+	say(c.Rcpt("u@example.com"))
+	if q := gate.last(t); q.Recipient.Path != "u@example.com" {
+		t.Errorf("after long frames: %q", q.Recipient.Path)
+	}
+}

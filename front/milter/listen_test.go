@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter_test
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"rcptgate/config/unit"
+	"rcptgate/front/milter"
+)
+
+func listen(path string, mode milter.FileMode, group string) (net.Listener, error) {
+	return milter.Listen(context.Background(), unit.Socket{Network: "unix", Address: path}, mode, group)
+}
+
+func TestListenUnix(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "made", "m.sock")
+	ln, err := listen(path, 0o620, strconv.Itoa(os.Getgid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o620 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if _, err := listen(path, 0, ""); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("a socket in use was taken: %v", err)
+	}
+	// A process that is killed leaves its socket.
+	ln.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = ln.Close()
+	if ln, err = listen(path, 0, ""); err != nil {
+		t.Fatalf("a stale socket is in the way: %v", err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	_ = ln.Close()
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket is left behind: %v", err)
+	}
+}
+
+func TestListenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ path, group, want string }{
+		{file, "", "no socket"},
+		{filepath.Join(dir, "a", "b", "m.sock"), "", "folder"},
+		{filepath.Join(dir, "m.sock"), "no-such-group-here", "no-such-group-here"},
+	} {
+		ln, err := listen(tc.path, 0, tc.group)
+		if err == nil {
+			_ = ln.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v, want one with %q", tc.path, err, tc.want)
+		}
+	}
+	if content, err := os.ReadFile(file); err != nil || string(content) != "precious" {
+		t.Errorf("the file in the way: %q, %v", content, err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	if err := (milter.Config{}).Validate(); err != nil {
+		t.Errorf("the defaults: %v", err)
+	}
+	for _, tc := range []struct {
+		config milter.Config
+		want   string
+	}{
+		{milter.Config{Connections: -1}, "connections"},
+		{milter.Config{Idle: unit.Duration(time.Millisecond)}, "idle"},
+		{milter.Config{FrameTime: unit.Duration(time.Millisecond)}, "frame_time"},
+		{milter.Config{FrameSize: 1}, "frame_size"},
+		{milter.Config{Drain: unit.Duration(time.Hour)}, "drain"},
+	} {
+		if err := tc.config.Validate(); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%+v: %v", tc.config, err)
+		}
+	}
+	var mode milter.FileMode
+	if err := mode.UnmarshalText([]byte("0660")); err != nil || mode != 0o660 || mode.String() != "0660" {
+		t.Errorf("mode %v, %v", mode, err)
+	}
+	for _, bad := range []string{"", "rw", "999", "01000", "0"} {
+		if err := mode.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("mode %q was taken", bad)
+		}
+	}
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rcptgate"
+	"rcptgate/front/milter/wire"
+)
+
+// Server answers milter connections on any number of listeners, whose connections
+// count together.
+type Server struct {
+	gate   rcptgate.Asker
+	config Config
+	limits wire.Limits
+	log    *slog.Logger
+	totals totals
+	full   logGap
+	// maxConns is the number of connections that the limit of open files allows too.
+	maxConns func() int64
+
+	mu        sync.Mutex // held to start, end, watch and count connections, never to answer
+	listeners map[*listener]struct{}
+}
+
+// New makes a server that puts its questions to gate. config's missing values are
+// the defaults; what Validate would refuse is the caller's mistake. The server has
+// no goroutine before Serve.
+func New(gate rcptgate.Asker, config Config, log *slog.Logger) *Server {
+	config = config.withDefaults()
+	s := &Server{
+		gate: gate, config: config, limits: limitsFor(config.FrameSize), log: log,
+		listeners: make(map[*listener]struct{}),
+	}
+	s.maxConns = sync.OnceValue(s.connectionLimit)
+	return s
+}
+
+// skippedMax bounds the frames that are thrown away: a part of a body, at most
+// 1 MiB, the largest that Sendmail and libmilter know.
+const skippedMax = 1<<20 + 1
+
+func limitsFor(frameSize int) (l wire.Limits) {
+	for _, cmd := range []byte{wire.CmdConnect, wire.CmdHelo, wire.CmdMail, wire.CmdRcpt, wire.CmdMacro} {
+		l[cmd] = wire.Limit{Max: uint32(frameSize)}
+	}
+	l[wire.CmdOptions] = wire.Limit{Max: 4096}
+	for _, cmd := range []byte{wire.CmdAbort, wire.CmdQuit, wire.CmdQuitNewConn} {
+		l[cmd] = wire.Limit{Max: 1024, Skip: true}
+	}
+	for _, cmd := range []byte{wire.CmdBody, wire.CmdHeader, wire.CmdEndOfHeader, wire.CmdEndOfMsg, wire.CmdData, wire.CmdUnknown} {
+		l[cmd] = wire.Limit{Max: skippedMax, Skip: true}
+	}
+	return l
+}
+
+// Serve answers the connections of ln until ctx ends, which is no error, or the
+// listener fails. Then it drains: connections between transactions are closed at
+// once, the others may finish theirs within Config.Drain. Questions still being
+// asked after that have their context cancelled. Serve closes ln and returns when
+// all connections have ended. It may be called for several listeners at once.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	// Questions outlive ctx: they are cancelled at the end of the drain.
+	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	l := &listener{srv: s, conns: make(map[*conn]struct{}), max: s.maxConns()}
+	s.mu.Lock()
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	watch := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() { l.watch(watch) })
+
+	err := l.accept(asking, ln)
+	if ctx.Err() != nil {
+		err = nil
+	}
+	_ = ln.Close()
+	late := l.drain(cancel)
+	s.mu.Lock()
+	delete(s.listeners, l)
+	s.mu.Unlock()
+	close(watch)
+	watching.Wait()
+	if err == nil && late > 0 {
+		err = fmt.Errorf("drain milter connections: %d questions did not end when they were cancelled", late)
+	}
+	return err
+}
+
+// listener is one Serve: its connections, and their end.
+type listener struct {
+	srv      *Server
+	max      int64
+	draining atomic.Bool
+	running  sync.WaitGroup
+	conns    map[*conn]struct{} // under srv.mu
+}
+
+// accept takes connections until the listener is closed. Want of resources is
+// waited out.
+func (l *listener) accept(ctx context.Context, ln net.Listener) error {
+	var pause time.Duration
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			l.take(ctx, nc)
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case !isShortage(err):
+			return fmt.Errorf("accept milter connections on %v: %w", ln.Addr(), err)
+		default:
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			l.srv.logFull("milter connection not accepted", "listener", ln.Addr().String(), "error", err)
+			time.Sleep(pause)
+		}
+	}
+}
+
+// take starts a connection, or closes it when there are too many.
+func (l *listener) take(ctx context.Context, nc net.Conn) {
+	s := l.srv
+	if open := s.totals.open.Add(1); open > l.max {
+		s.totals.open.Add(-1)
+		s.totals.refused.Add(1)
+		_ = nc.Close()
+		s.logFull("milter connection closed: too many connections", "limit", l.max, "refused", s.totals.refused.Load())
+		return
+	}
+	s.totals.accepted.Add(1)
+	c := newConn(l, nc)
+	l.srv.mu.Lock()
+	l.conns[c] = struct{}{}
+	l.srv.mu.Unlock()
+	l.running.Go(func() {
+		defer l.forget(c)
+		c.serve(ctx)
+	})
+}
+
+func (l *listener) forget(c *conn) {
+	_ = c.nc.Close()
+	l.srv.mu.Lock()
+	delete(l.conns, c)
+	l.srv.totals.add(&c.counts)
+	l.srv.mu.Unlock()
+	l.srv.totals.open.Add(-1)
+}
+
+// each calls do for every connection.
+func (l *listener) each(do func(*conn)) {
+	l.srv.mu.Lock()
+	defer l.srv.mu.Unlock()
+	for c := range l.conns {
+		do(c)
+	}
+}
+
+// cancelGrace is how long a cancelled question may take to return.
+const cancelGrace = 5 * time.Second
+
+// drain ends all connections and waits for them. It reports how many it gave up
+// waiting for.
+func (l *listener) drain(cancelAsking context.CancelFunc) int {
+	l.draining.Store(true)
+	wake := time.Unix(1, 0)
+	// Whoever waits for a frame wakes and sees for itself whether it is in a
+	// transaction; closing from here could cut off a MAIL that has just arrived.
+	l.each(func(c *conn) { _ = c.nc.SetReadDeadline(wake) })
+	ended := make(chan struct{})
+	go func() { l.running.Wait(); close(ended) }()
+	if waitFor(ended, l.srv.config.Drain.Std()) {
+		return 0
+	}
+	l.each(func(c *conn) { c.end(endDrained) })
+	cancelAsking()
+	if waitFor(ended, cancelGrace) {
+		return 0
+	}
+	l.srv.mu.Lock()
+	defer l.srv.mu.Unlock()
+	return len(l.conns)
+}
+
+func waitFor(done <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// watch ends connections that are silent or slow for too long, until stop.
+func (l *listener) watch(stop <-chan struct{}) {
+	c := &l.srv.config
+	tick := min(max(min(c.Idle.Std(), c.FrameTime.Std())/8, 10*time.Millisecond), time.Second)
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case now := <-ticker.C:
+			l.each(func(conn *conn) { conn.checkTime(now, c) })
+		}
+	}
+}
+
+// logFull logs a shortage, at most once in ten seconds.
+func (s *Server) logFull(msg string, args ...any) {
+	if s.full.open(time.Now(), 10*time.Second) {
+		s.log.Warn(msg, args...)
+	}
+}
+
+// logGap lets something happen at most once in a while.
+type logGap struct{ last atomic.Int64 }
+
+func (g *logGap) open(now time.Time, gap time.Duration) bool {
+	last := g.last.Load()
+	return now.UnixNano()-last >= int64(gap) && g.last.CompareAndSwap(last, now.UnixNano())
+}

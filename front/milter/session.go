@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"strconv"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/front/milter/wire"
+)
+
+// session is what the MTA has said so far. Its strings are copies of their own: the
+// decision log and background probes keep them.
+type session struct {
+	query rcptgate.Query // used again for every recipient
+
+	// Of the connection.
+	client     netip.Addr
+	clientName string
+	helo       string
+
+	// Of the transaction.
+	sender   string
+	size     int64
+	smtputf8 bool
+
+	// Macros, each set replaced by a new frame for the same command alone.
+	connectAddr netip.Addr // {client_addr}
+	mailID      string     // "i" at MAIL
+	authUser    string     // {auth_authen} at MAIL
+	rcpt        rcptMacros
+}
+
+// rcptMacros are those of the next RCPT. They are for one recipient: the next hop
+// of another must never be taken for its own. The strings before them are kept to
+// be used again, since they rarely differ.
+type rcptMacros struct {
+	id, mailer, host             string
+	lastID, lastMailer, lastHost string
+	addr                         []byte // {rcpt_addr}
+}
+
+// keepMax is the longest string or buffer, in octets, that is kept from one
+// transaction to the next, and the longest HELO or client name.
+const keepMax = 1024
+
+func again(last string, b []byte) string {
+	if last == string(b) {
+		return last
+	}
+	return string(b)
+}
+
+func cut(b []byte) string { return string(b[:min(len(b), keepMax)]) }
+
+// reset forgets the client and all it said.
+func (s *session) reset() { *s = session{query: s.query} }
+
+// endMail forgets the transaction.
+func (s *session) endMail() {
+	s.sender, s.size, s.smtputf8 = "", 0, false
+	s.mailID, s.authUser = "", ""
+	s.rcpt.clear()
+	if cap(s.rcpt.addr) > keepMax || len(s.rcpt.lastID)+len(s.rcpt.lastMailer)+len(s.rcpt.lastHost) > keepMax {
+		s.rcpt = rcptMacros{}
+	}
+	s.query.Reset()
+}
+
+func (r *rcptMacros) clear() {
+	r.id, r.mailer, r.host, r.addr = "", "", "", r.addr[:0]
+}
+
+// macros takes a frame of macros.
+func (s *session) macros(data []byte) error {
+	cmd, list, err := wire.ParseMacros(data)
+	if err != nil {
+		return err
+	}
+	switch cmd {
+	case wire.CmdConnect:
+		s.connectAddr = netip.Addr{}
+	case wire.CmdMail:
+		s.mailID, s.authUser = "", ""
+	case wire.CmdRcpt:
+		s.rcpt.clear()
+	}
+	for {
+		name, value, ok, err := list.Next()
+		if err != nil || !ok {
+			return err
+		}
+		switch cmd {
+		case wire.CmdRcpt:
+			s.rcpt.set(name, value)
+		case wire.CmdMail:
+			s.setMailMacro(name, value)
+		case wire.CmdConnect:
+			if string(name) == "client_addr" {
+				s.connectAddr = wire.ParseAddr(string(value))
+			}
+		}
+	}
+}
+
+func (s *session) setMailMacro(name, value []byte) {
+	switch string(name) {
+	case "i":
+		s.mailID = again(s.rcpt.lastID, value)
+		s.rcpt.lastID = s.mailID
+	case "auth_authen":
+		s.authUser = cut(value)
+	}
+}
+
+func (r *rcptMacros) set(name, value []byte) {
+	switch string(name) {
+	case "rcpt_addr":
+		r.addr = append(r.addr[:0], value...)
+	case "rcpt_host":
+		r.host = again(r.lastHost, value)
+		r.lastHost = r.host
+	case "rcpt_mailer":
+		r.mailer = again(r.lastMailer, value)
+		r.lastMailer = r.mailer
+	case "i":
+		r.id = again(r.lastID, value)
+		r.lastID = r.id
+	}
+}
+
+// connect takes CmdConnect.
+func (s *session) connect(data []byte) error {
+	from, err := wire.ParseConnect(data)
+	if err != nil {
+		return err
+	}
+	s.clientName, s.client = cut(from.Name), from.Addr()
+	if !s.client.IsValid() && from.Family != wire.FamilyUnix {
+		s.client = s.connectAddr
+	}
+	return nil
+}
+
+// hello takes CmdHelo.
+func (s *session) hello(data []byte) error {
+	name, _, err := wire.Strings(wire.CmdHelo, data)
+	if err == nil {
+		s.helo = cut(name)
+	}
+	return err
+}
+
+// mail takes CmdMail: reverse-path and ESMTP arguments.
+func (s *session) mail(data []byte) error {
+	path, args, err := wire.Strings(wire.CmdMail, data)
+	if err != nil {
+		return err
+	}
+	s.sender, s.size, s.smtputf8 = string(stripBrackets(path)), 0, false
+	s.rcpt.clear()
+	for len(args) > 0 {
+		var arg []byte
+		arg, args, _ = wire.CutString(args)
+		switch name, value, _ := bytes.Cut(arg, []byte("=")); {
+		case len(name) == 4 && bytes.EqualFold(name, []byte("SIZE")):
+			if n, err := strconv.ParseInt(string(value), 10, 64); err == nil && n > 0 {
+				s.size = n
+			}
+		case len(name) == 8 && bytes.EqualFold(name, []byte("SMTPUTF8")):
+			s.smtputf8 = true
+		}
+	}
+	return nil
+}
+
+func stripBrackets(path []byte) []byte {
+	if n := len(path); n >= 2 && path[0] == '<' && path[n-1] == '>' {
+		return path[1 : n-1]
+	}
+	return path
+}
+
+// recipient takes CmdRcpt and makes the question of it.
+func (s *session) recipient(data []byte) (*rcptgate.Query, error) {
+	path, _, err := wire.Strings(wire.CmdRcpt, data)
+	if err != nil {
+		return nil, err
+	}
+	q := &s.query
+	q.Reset()
+	q.Stage = rcptgate.StageRcpt
+	q.Recipient = address.Parse(string(path))
+	q.NextHop = rcptgate.NextHop{Mailer: s.rcpt.mailer, Host: s.rcpt.host, Addr: again(q.Recipient.Path, s.rcpt.addr)}
+	q.Target = address.Target(q.Recipient, q.NextHop.Addr)
+	q.Sender, q.Size = s.sender, s.size
+	q.Client, q.ClientName, q.Helo = s.client, s.clientName, s.helo
+	q.AuthUser = s.authUser
+	q.QueueID = or(s.rcpt.id, s.mailID)
+	s.rcpt.clear()
+	return q, nil
+}
+
+// continueFrame is the reply to nearly everything.
+var continueFrame = []byte{0, 0, 0, 1, wire.ReplyContinue}
+
+var discardFrame = []byte{0, 0, 0, 1, wire.ReplyDiscard}
+
+// handle takes one frame; quit is true at the end of the connection.
+func (c *conn) handle(ctx context.Context, cmd byte, data []byte) (quit bool, err error) {
+	s := &c.session
+	switch cmd {
+	case wire.CmdOptions:
+		return false, c.options(data)
+	case wire.CmdQuit:
+		return true, nil
+	}
+	if !c.negotiated {
+		return false, errNotNegotiated
+	}
+	switch cmd {
+	case wire.CmdMacro:
+		return false, s.macros(data)
+	case wire.CmdAbort:
+		c.endMail()
+		return false, nil
+	case wire.CmdQuitNewConn:
+		c.endMail()
+		s.reset()
+		return false, nil
+	case wire.CmdRcpt:
+		return false, c.recipient(ctx, data)
+	case wire.CmdConnect:
+		err = s.connect(data)
+	case wire.CmdHelo:
+		err = s.hello(data)
+	case wire.CmdMail:
+		c.inMail = true
+		c.counts.transactions.Add(1)
+		err = s.mail(data)
+	case wire.CmdEndOfMsg:
+		c.endMail()
+	}
+	if err != nil || c.silent.has(cmd) {
+		return false, err
+	}
+	return false, c.write(continueFrame)
+}
+
+func (c *conn) endMail() {
+	c.inMail = false
+	c.session.endMail()
+}
+
+// options answers the option negotiation. A second one begins anew.
+func (c *conn) options(data []byte) error {
+	offer, err := wire.ParseOptions(data)
+	if err != nil {
+		return err
+	}
+	agreed, err := negotiate(offer)
+	if err != nil {
+		return err
+	}
+	c.endMail()
+	c.session.reset()
+	c.negotiated, c.silent = true, silentUnder(agreed.Protocol)
+	return c.write(wire.AppendOptions(nil, agreed))
+}
+
+// recipient asks the gate and answers.
+func (c *conn) recipient(ctx context.Context, data []byte) error {
+	q, err := c.session.recipient(data)
+	if err != nil {
+		return err
+	}
+	c.counts.recipients.Add(1)
+	c.setMark(phaseBusy)
+	v := c.l.srv.gate.Ask(ctx, q)
+	switch v.Action {
+	case rcptgate.Continue, rcptgate.Accept:
+		return c.write(continueFrame)
+	case rcptgate.Discard:
+		return c.write(discardFrame)
+	}
+	c.out = appendRefusal(c.out[:0], &v, c.session.smtputf8)
+	err = c.write(c.out)
+	if cap(c.out) > keepMax {
+		c.out = nil
+	}
+	return err
+}
+
+// appendRefusal forms the reply for a verdict that refuses. The code's class is made
+// to fit the action: the MTA would otherwise take the filter for broken. 421, 521
+// and 556 would end the client's session and become plain refusals.
+func appendRefusal(dst []byte, v *rcptgate.Verdict, utf8ok bool) []byte {
+	code := v.Code
+	switch {
+	case v.Action == rcptgate.Reject && (code < 500 || code > 599 || code == 521 || code == 556):
+		code = 550
+	case v.Action != rcptgate.Reject && (code < 400 || code > 499 || code == 421):
+		code = 451
+	}
+	return wire.AppendReply(dst, code, v.Enhanced, v.Text, utf8ok)
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package web is the daemon's HTTP side: what monitoring and people look at, and
+// nothing that changes anything.
+//
+//	/metrics   Prometheus text
+//	/healthz   200 while the process answers
+//	/readyz    200 when it takes questions, else 503 with the reasons, one a line
+//	/          a status page: decisions, servers behind, stores, last refusals
+//
+// Only GET and HEAD are answered. There is no authentication: it listens on
+// loopback unless told otherwise, and there a request must name a loopback host, so
+// that no web page can read it through a name of its own (DNS rebinding). Limits:
+// 128 connections, 16 KiB of header, 10 s for a request, 30 s for an answer.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"rcptgate/backend"
+	"rcptgate/store"
+
+	"golang.org/x/net/netutil"
+)
+
+const maxConnections = 128
+
+// Options is what the pages show. What is nil is left out.
+type Options struct {
+	Metrics http.Handler
+	// Ready gives the reasons why no questions are taken; none means ready.
+	Ready    func() []string
+	Counts   func() []Count
+	Backends func() []backend.Health
+	Stores   func() []store.Stats
+	Tables   func() []Table
+	Refusals *Refusals
+	Hostname string
+	Version  string
+	Log      *slog.Logger
+}
+
+// Table is what is known of a map file of the MTA.
+type Table struct {
+	Name     string // as it is spelled
+	Use      string // what it is read for
+	Entries  int
+	Modified time.Time // the file's, of what is in force; zero: nothing is
+	// Why says why the file as it is is not what is in force; empty: it is. Since is
+	// when that began.
+	Why   string
+	Since time.Time
+}
+
+// Count is how many decisions had one combination of words.
+type Count struct {
+	Action string
+	Would  string // in rehearsal: what was held back
+	Reason string
+	Source string
+	N      uint64
+}
+
+// Server answers HTTP. Make it with New.
+type Server struct {
+	Options
+	started time.Time
+}
+
+// New makes a server; Serve starts it.
+func New(o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{Options: o, started: time.Now()}
+}
+
+// Serve answers on l until ctx ends, then gives requests in progress two seconds
+// and returns. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	h := &http.Server{
+		Handler: s.Handler(onLoopback(l.Addr())), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
+	}
+	ended := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(ended)
+		patience, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		if h.Shutdown(patience) != nil {
+			_ = h.Close()
+		}
+	})
+	defer func() {
+		if !stop() {
+			<-ended // http.Server's own Serve returns as soon as the end has begun
+		}
+	}()
+	if err := h.Serve(netutil.LimitListener(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Handler is the whole site. loopback asks for a loopback name in the Host header.
+func (s *Server) Handler(loopback bool) http.Handler {
+	mux := http.NewServeMux()
+	if s.Metrics != nil {
+		mux.Handle("/metrics", s.Metrics)
+	}
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
+	mux.HandleFunc("/readyz", s.ready)
+	mux.HandleFunc("/{$}", s.status)
+	return guard(mux, loopback)
+}
+
+// guard refuses what is no look: other methods, and foreign names on loopback.
+func guard(next http.Handler, loopback bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := w.Header()
+		header.Set("X-Content-Type-Options", "nosniff")
+		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		header.Set("Referrer-Policy", "no-referrer")
+		header.Set("Cache-Control", "no-store")
+		switch {
+		case r.Method != http.MethodGet && r.Method != http.MethodHead:
+			header.Set("Allow", "GET, HEAD")
+			plain(w, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
+		case loopback && !loopbackName(r.Host):
+			plain(w, http.StatusMisdirectedRequest, "the Host header must name a loopback address or localhost")
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+func onLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// loopbackName reports whether a Host header names this machine only. A header
+// without a host (HTTP/1.0) was not sent by a browser.
+func loopbackName(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	return host == "" || strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintln(w, text)
+}
+
+func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
+	if reasons := s.reasons(); len(reasons) > 0 {
+		plain(w, http.StatusServiceUnavailable, strings.Join(reasons, "\n"))
+		return
+	}
+	plain(w, http.StatusOK, "ready")
+}
+
+func (s *Server) reasons() []string {
+	if s.Ready == nil {
+		return nil
+	}
+	return s.Ready()
+}
