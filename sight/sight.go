@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package sight is what the postmaster sees of the daemon: one log for decisions
+// and operational messages, and the metrics.
+//
+// A decision is one line of key=value pairs or one JSON object (see [Config]):
+//
+//	time=2026-11-21T01:51:45.123+01:00 level=info msg=decision queue=4F1a client=192.0.2.1
+//	sender=a@b.example recipient=c@d.example action=reject code=550 enhanced=5.1.1
+//	reason=unknown-user source=ram backend="smtp:[10.0.0.5]:25" elapsed=0.021ms text="No such user"
+//
+// Keys that have nothing to say are left out. A value is bare only when it consists
+// of printable ASCII without space, '"', '=' and '\'; all else is quoted with Go's
+// escapes, and cut at 256 octets (512 for texts), so that nothing that a stranger
+// sends can end a line, forge a key or move a terminal's cursor.
+//
+// The log goes to standard error, to journald in its native protocol
+// (systemd.io/JOURNAL_NATIVE_PROTOCOL) with the main words as RCPTGATE_* fields, or
+// to syslog's /dev/log in the form of RFC 3164 section 4.1, facility mail.
+//
+// Telling costs the answering goroutine well under a microsecond and never blocks:
+// a line is encoded into one of several buffers, of which each processor mostly has
+// its own, and a single goroutine writes them out in order of time, at most 10 ms
+// later, many in one write. The buffers hold 16 MiB; what does not fit is
+// counted, and the log says so once it flows again.
+package sight
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"rcptgate"
+)
+
+// Config is the section [log].
+type Config struct {
+	Target    string `toml:"target" doc:"where the log goes: standard error, journald with fields, or syslog (facility mail); a change needs a restart" oneof:"stderr,journald,syslog"`
+	Format    string `toml:"format" doc:"how a line is written; text is key=value pairs" oneof:"text,json"`
+	Level     string `toml:"level" doc:"the least level of operational messages that are written; decisions have a switch of their own" oneof:"debug,info,warn,error"`
+	Decisions bool   `toml:"decisions" doc:"write one line for every decision; metrics count them either way"`
+}
+
+// Defaults is the configuration of a daemon that was told nothing.
+func Defaults() Config {
+	return Config{Target: "stderr", Format: "text", Level: "info", Decisions: true}
+}
+
+// Validate reports a word that is not one of those allowed.
+func (c Config) Validate() error {
+	if _, err := c.level(); err != nil {
+		return err
+	}
+	if c.Target != "stderr" && c.Target != "journald" && c.Target != "syslog" {
+		return fmt.Errorf("target: %q is not allowed: \"stderr\", \"journald\" or \"syslog\" is", c.Target)
+	}
+	if c.Format != "text" && c.Format != "json" {
+		return fmt.Errorf("format: %q is not allowed: \"text\" or \"json\" is", c.Format)
+	}
+	return nil
+}
+
+func (c Config) level() (slog.Level, error) {
+	for word, level := range map[string]slog.Level{
+		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	} {
+		if c.Level == word {
+			return level, nil
+		}
+	}
+	return 0, fmt.Errorf("level: %q is not allowed: \"debug\", \"info\", \"warn\" or \"error\" is", c.Level)
+}
+
+// settings is what may change while the daemon runs.
+type settings struct {
+	Config
+	json  bool
+	level slog.Level
+}
+
+// Sight is the log and the metrics of one daemon: a [rcptgate.Observer]. All its
+// methods are safe for concurrent use.
+type Sight struct {
+	settings atomic.Pointer[settings]
+	journal  bool // lines are journald datagrams
+	lines    *lines
+	shards   []*shard
+	pool     sync.Pool // of *shard: gives each processor the one it had before
+	next     atomic.Uint32
+	registry *prometheus.Registry
+}
+
+var _ rcptgate.Observer = (*Sight)(nil)
+
+// Options are for tests and for the command line.
+type Options struct {
+	Stderr  io.Writer // instead of os.Stderr
+	Socket  string    // instead of journald's or syslog's
+	Version string    // for rcptgate_build_info
+}
+
+// New opens the target and starts the goroutine that writes to it; Close ends it.
+// A target that is not there yet is no error: it is tried again.
+func New(c Config, o Options) (*Sight, error) {
+	if err := c.Validate(); err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	s := &Sight{journal: c.Target == "journald"}
+	s.Configure(c)
+	s.shards = newShards()
+	s.pool.New = func() any { return s.anyShard() }
+	s.lines = newLines(openTarget(c.Target, o), s.shards, s.appendDropped)
+	s.newRegistry(o.Version)
+	return s, nil
+}
+
+// Configure changes format, level and decisions. It reports whether c names another
+// target than the one in use, which stays: that takes a restart. c is valid.
+func (s *Sight) Configure(c Config) (restart bool) {
+	level, _ := c.level()
+	if old := s.settings.Load(); old != nil {
+		restart = old.Target != c.Target
+		c.Target = old.Target // it decides what a line holds
+	}
+	s.settings.Store(&settings{Config: c, json: c.Format == "json", level: level})
+	return restart
+}
+
+// Dropped is how many lines could not be written so far.
+func (s *Sight) Dropped() uint64 { return s.lines.dropped.Load() }
+
+// Close writes what is pending, for at most the given time, and ends the writer.
+// What is told after it is dropped.
+func (s *Sight) Close(patience time.Duration) error { return s.lines.close(patience) }
+
+// Flush asks for everything told so far to be written now, and waits for it, for
+// at most the given time.
+func (s *Sight) Flush(patience time.Duration) { s.lines.flush(patience) }
+
+func (s *Sight) anyShard() *shard {
+	return s.shards[int(s.next.Add(1))%len(s.shards)]
+}
+
+// take gives a shard, locked. A shard that another goroutine is just using is
+// exchanged for the next one, so that two processors part again.
+func (s *Sight) take() *shard {
+	sh, _ := s.pool.Get().(*shard)
+	for range 3 {
+		if sh.mu.TryLock() {
+			return sh
+		}
+		sh = s.anyShard()
+	}
+	sh.mu.Lock()
+	return sh
+}
+
+func (s *Sight) give(sh *shard) {
+	sh.mu.Unlock()
+	s.pool.Put(sh)
+}
+
+// Observe counts one decision and writes its line.
+func (s *Sight) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
+	set := s.settings.Load()
+	cause := causeOf(q, v) // before the lock: errors run code that is not ours
+	sh := s.take()
+	sh.count(v, q.Trace.Elapsed)
+	var nudge nudge
+	if set.Decisions {
+		at := q.Trace.Started.Add(q.Trace.Elapsed)
+		if q.Trace.Started.IsZero() {
+			at = time.Now()
+		}
+		if sh.begin(at, priorityInfo) {
+			sh.buf = s.appendDecision(sh.buf, set, sh, q, v, cause, at)
+			nudge = sh.end()
+		}
+	}
+	s.give(sh)
+	s.lines.nudge(nudge)
+}
