@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rcptgate"
+	"rcptgate/backend"
+	"rcptgate/check/callahead"
+	"rcptgate/front/admin"
+	"rcptgate/front/milter"
+	"rcptgate/front/web"
+	"rcptgate/sight"
+	"rcptgate/store/tiers"
+)
+
+// daemon is a running gate: what it knows, what it listens on, what is in force.
+type daemon struct {
+	base
+	memory *tiers.Tiers
+	sight  *sight.Sight
+	gate   rcptgate.Gate
+	milter *milter.Server
+	web    *web.Server
+	admin  *admin.Server
+
+	mu       sync.Mutex // guards what a reload changes
+	config   *loaded
+	begun    Config // what it was started with, for what a reload cannot change
+	reread   func() (*loaded, error)
+	sections sectionNames
+
+	refusals *web.Refusals
+	notReady atomic.Pointer[string] // why no questions are taken; nil when they are
+
+	listeners listeners
+	milters   sync.WaitGroup // milter servers, which drain
+	servers   sync.WaitGroup // the others
+	failed    chan error     // a server that ended by itself
+	drain     context.CancelFunc
+	end       context.CancelFunc
+}
+
+// daemonOptions are for the demonstration and for tests.
+type daemonOptions struct {
+	stderr io.Writer // the log's standard error; nil is the process's
+	reread func() (*loaded, error)
+}
+
+// startDaemon opens everything and begins to answer. Nothing is left behind when
+// it fails.
+func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, err error) {
+	d := &daemon{config: l, begun: l.Config, reread: o.reread, failed: make(chan error, 8), refusals: web.NewRefusals()}
+	d.setReady("starting")
+	defer func() {
+		if err != nil {
+			d.stop()
+		}
+	}()
+	if d.sight, err = sight.New(l.Log, sight.Options{Stderr: o.stderr, Version: versionText()}); err != nil {
+		return nil, exitWith(exitConfig, err)
+	}
+	d.log = d.sight.Logger()
+	if d.memory, err = tiers.Open(l.Cache.Config, l.State, d.log); err != nil {
+		return nil, exitWith(exitUnavailable, fmt.Errorf("state: %w", err))
+	}
+	d.base.memory = d.memory
+	d.backends = backend.NewSet(l.Callahead.Config, l.Hostname, d.log)
+	d.probes = callahead.NewState()
+	d.tables = newTables(d.log, true)
+	setup, err := newSetup(&l.Config, d.base, d.observers()...)
+	if err != nil {
+		return nil, exitWith(exitConfig, fmt.Errorf("%s: %w", l.source(), err))
+	}
+	d.sections = newSectionNames(l.Domain)
+	d.gate.Swap(setup)
+	if d.listeners, err = openListeners(ctx, &l.Config); err != nil {
+		return nil, err
+	}
+	if err = d.registerMetrics(); err != nil {
+		return nil, err
+	}
+	d.serve()
+	d.setReady("")
+	d.log.Info("rcptgate is ready", "version", versionText(), "configuration", l.source(), "what", l.summary(), "remembered", d.remembered())
+	return d, nil
+}
+
+func (d *daemon) observers() []rcptgate.Observer { return []rcptgate.Observer{d.sight, d.refusals} }
+
+// serve starts a goroutine for every listener.
+func (d *daemon) serve() {
+	milterCtx, drain := context.WithCancel(context.Background())
+	otherCtx, end := context.WithCancel(context.Background())
+	d.drain, d.end = drain, end
+	d.milter = milter.New(&d.gate, d.config.Listen.Config, d.log)
+	d.admin = admin.New(admin.Options{
+		Gate: &d.gate, Memory: forgetting{d.memory, d.probes}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
+		Version: versionText(), Hostname: d.config.Hostname, Log: d.log,
+		Reload: func(context.Context) (admin.Reloaded, error) {
+			restart, err := d.reload()
+			return admin.Reloaded{Restart: restart}, err
+		},
+	})
+	d.web = d.newWeb()
+	for _, ln := range d.listeners.milter {
+		d.run(&d.milters, func() error { return d.milter.Serve(milterCtx, ln) })
+	}
+	d.run(&d.servers, func() error { return d.serveAdmin(otherCtx, d.listeners.admin) })
+	if ln := d.listeners.http; ln != nil {
+		d.run(&d.servers, func() error { return d.web.Serve(otherCtx, ln) })
+	}
+}
+
+// adminRetry is how often an admin socket that could not be opened is tried again.
+const adminRetry = 10 * time.Second
+
+// serveAdmin answers on the admin socket, and waits for one if there is none yet.
+func (d *daemon) serveAdmin(ctx context.Context, ln net.Listener) error {
+	if ln == nil {
+		d.log.Warn("no admin socket: check and cache cannot reach this daemon; trying again", "error", d.listeners.adminErr)
+	}
+	for ln == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(adminRetry):
+		}
+		ln, _ = admin.Listen(d.begun.adminSocket().Address, d.begun.Listen.AdminGroup) // a reload may change d.config
+	}
+	return d.admin.Serve(ctx, ln)
+}
+
+func (d *daemon) run(group *sync.WaitGroup, serve func() error) {
+	group.Go(func() {
+		if err := serve(); err != nil {
+			select {
+			case d.failed <- err:
+			default:
+			}
+		}
+	})
+}
+
+// stop drains: transactions in progress end first, then the rest is closed and
+// what is pending is written.
+func (d *daemon) stop() {
+	if d.drain != nil {
+		d.setReady("ending")
+		d.drain()
+		d.milters.Wait() // bounded by the milter server: [listen] drain
+		d.end()
+	}
+	d.servers.Wait()
+	d.listeners.close() // those that were never served
+	d.gate.Close()
+	if d.tables != nil {
+		d.tables.close()
+	}
+	if d.probes != nil {
+		d.probes.Close()
+	}
+	if d.backends != nil {
+		d.backends.Close()
+	}
+	if d.memory != nil {
+		if err := d.memory.Close(); err != nil {
+			d.log.Error("closing the memory failed", "error", err)
+		}
+	}
+	if d.sight != nil {
+		_ = d.sight.Close(2 * time.Second)
+	}
+}
+
+// reload reads the configuration again and puts it in force. On an error nothing
+// changes. It names the settings that changed but need a restart.
+func (d *daemon) reload() (restart []string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.reread == nil {
+		return nil, errors.New("this daemon has no configuration to read again")
+	}
+	l, err := d.reread()
+	if err == nil {
+		err = d.putInForce(l)
+	}
+	if err != nil {
+		d.log.Error("the configuration was not read again: the old one stays in force", "error", err)
+		return nil, err
+	}
+	restart = needRestart(&d.begun, &l.Config)
+	d.config, d.sections = l, newSectionNames(l.Domain)
+	d.log.Info("configuration read again", "configuration", l.source(), "what", l.summary(), "needs_restart", restart)
+	return restart, nil
+}
+
+func (d *daemon) putInForce(l *loaded) error {
+	setup, err := newSetup(&l.Config, d.base, d.observers()...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", l.source(), err)
+	}
+	d.backends.Configure(l.Callahead.Config, l.Hostname)
+	d.sight.Configure(l.Log)
+	d.refusals.HideAddresses(l.Listen.HideAddresses)
+	d.gate.Swap(setup)
+	return nil
+}
+
+// needRestart names what differs from the start but cannot change while the daemon
+// runs.
+func needRestart(begun, now *Config) (names []string) {
+	listen := now.Listen
+	listen.HideAddresses = begun.Listen.HideAddresses // takes effect at once
+	for _, s := range []struct {
+		name     string
+		old, now any
+	}{
+		{"state", begun.State, now.State},
+		{"listen", begun.Listen, listen},
+		{"log.target", begun.Log.Target, now.Log.Target},
+		{"cache.entries", begun.Cache.Entries, now.Cache.Entries},
+		{"cache.disk_entries", begun.Cache.DiskEntries, now.Cache.DiskEntries},
+	} {
+		if !reflect.DeepEqual(s.old, s.now) {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+func (d *daemon) current() *loaded {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.config
+}
+
+func (d *daemon) show() string { return d.current().show() + d.tables.comments() }
+
+func (d *daemon) foldCase(domain string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sections.foldsCase(domain)
+}
+
+// remembered says how much the memory holds.
+func (d *daemon) remembered() string {
+	most := int64(0)
+	for _, st := range d.memory.Stats() {
+		most = max(most, st.Entries)
+	}
+	return count(int(most), "record")
+}
+
+// httpAddress is where the status page is.
+func (d *daemon) httpAddress() string { return listenAddress(d.listeners.http) }
+
+func listenAddress(ln net.Listener) string {
+	if ln == nil {
+		return ""
+	}
+	return ln.Addr().String()
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"rcptgate/backend/sim"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"rcptgate": main})
+}
+
+// TestScripts runs the command line as a user does: each file is one story. $BACKEND
+// is a mail server with ann and bob at demo.example, carl whose mailbox is full;
+// $DEAD is an address where nobody listens. "exits CODE ARGS..." runs rcptgate and
+// wants that exit code; "socket FILE" waits for a unix socket.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			server := sim.New(sim.Config{Behaviour: demoUsers()})
+			if err := server.Start(); err != nil {
+				return err
+			}
+			env.Defer(server.Stop)
+			dead, err := deadAddress()
+			if err != nil {
+				return err
+			}
+			env.Setenv("BACKEND", server.Backend())
+			env.Setenv("DEAD", dead)
+			env.Setenv("TMPDIR", env.WorkDir)
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":  exits,
+			"socket": waitForSocket,
+			"subst":  subst,
+			"newline": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[0], "\r\n")
+			},
+		},
+	})
+}
+
+func deadAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = l.Close() }()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	return "smtp:[127.0.0.1]:" + port, err
+}
+
+// exits runs rcptgate and compares its exit code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: exits CODE ARGS...")
+	}
+	code := 0
+	if err := ts.Exec("rcptgate", args[1:]...); err != nil {
+		code = -1
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			code = exit.ExitCode()
+		}
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("rcptgate %v: exit code %d, want %s", args[1:], code, args[0])
+	}
+}
+
+func waitForSocket(ts *testscript.TestScript, _ bool, args []string) {
+	path := ts.MkAbs(args[0])
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if c, err := net.Dial("unix", path); err == nil {
+			_ = c.Close()
+			return
+		}
+	}
+	ts.Fatalf("nobody listens on %s", path)
+}
+
+// subst replaces $NAMES in files, which testscript leaves alone.
+func subst(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range args {
+		text := os.Expand(ts.ReadFile(name), ts.Getenv)
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+	}
+}
+
+// TestManualPagesAreFresh makes the pages and compares them with those in the tree.
+func TestManualPagesAreFresh(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeManuals(newRootCommand(), dir); err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join("..", "..", "docs", "man")
+	for _, pair := range [][2]string{{dir, kept}, {kept, dir}} {
+		names, err := os.ReadDir(pair[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			one, err := os.ReadFile(filepath.Join(pair[0], name.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			other, err := os.ReadFile(filepath.Join(pair[1], name.Name()))
+			if err != nil || !bytes.Equal(one, other) {
+				t.Errorf("docs/man/%s is not what the program says (%v): run \"make docs\"", name.Name(), err)
+			}
+		}
+	}
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"rcptgate/table"
+	"rcptgate/table/live"
+	"rcptgate/table/open"
+)
+
+func newTableCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "table",
+		Short: "look into the map files of the MTAs",
+		Long: `table reads map files as they are on disk, while the MTA may be rewriting them, and
+changes nothing. A table is spelled TYPE:FILE as in the MTAs, with or without the ending
+that they append:
+
+  hash:/etc/mail/aliases       Berkeley DB (.db), also btree:
+  cdb:/etc/postfix/virtual     constant database (.cdb)
+  lmdb:/etc/aliases            LMDB as Postfix writes it (.lmdb)
+  text:/etc/aliases            aliases(5): name: target, target
+  texthash:/etc/mail/access    what makemap and postmap read: key value
+
+Exit code 65: the file cannot be read. Exit code 75: it is being written.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newTableGet(), newTableDump(), newTableStat())
+	return cmd
+}
+
+// withTable opens the table that an argument spells for f.
+func withTable(cmd *cobra.Command, spelling string, f func(ctx context.Context, file *open.File) error) error {
+	spec, err := table.ParseSpec(spelling)
+	if err != nil {
+		return exitWith(exitUsage, err)
+	}
+	file, err := open.Open(cmd.Context(), spec, func(err error) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: left out: %v\n", err)
+	})
+	if err == nil {
+		defer file.Close() //nolint:errcheck // read-only
+		err = f(cmd.Context(), file)
+	}
+	var exit *exitError
+	switch {
+	case err == nil || errors.As(err, &exit):
+		return err
+	case errors.Is(err, live.ErrBusy):
+		return exitWith(exitTempfail, err)
+	}
+	return exitWith(exitData, err)
+}
+
+func newTableGet() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get TYPE:FILE KEY",
+		Short: "print the value of a key",
+		Long: `get prints the value of a key, as "postmap -q" does: first of the key as it is written,
+then of the key in lower case. A NUL at the end of keys and values is left out. Exit code
+67: the table does not hold the key.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
+				value, found, err := getFrom(ctx, file, args[1])
+				if err != nil {
+					return err
+				}
+				if !found {
+					return exitQuietly(exitUnknownUser)
+				}
+				_, err = cmd.OutOrStdout().Write(append(value, '\n'))
+				return outputError(err)
+			})
+		},
+	}
+}
+
+var errFound = errors.New("found")
+
+// getFrom looks for a key, and for it in lower case, in one pass. The first wins.
+func getFrom(ctx context.Context, file *open.File, key string) (value []byte, found bool, err error) {
+	lower := asciiLower(key)
+	err = file.Scan(ctx, func(k, v []byte) error {
+		k = withoutNUL(k)
+		if string(k) == key {
+			value, found = append([]byte(nil), withoutNUL(v)...), true
+			return errFound
+		}
+		if !found && string(k) == lower {
+			value, found = append([]byte(nil), withoutNUL(v)...), true
+		}
+		return nil
+	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return value, found, err
+}
+
+// asciiLower makes ASCII letters lower case, as the programs that write maps do.
+func asciiLower(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// withoutNUL takes off the NUL that ends strings in some map files.
+func withoutNUL(b []byte) []byte {
+	if n := len(b); n > 0 && b[n-1] == 0 {
+		return b[:n-1]
+	}
+	return b
+}
+
+// outputError is for output that cannot be written: not the table's fault.
+func outputError(err error) error { return exitWith(exitSoftware, err) }
+
+func newTableDump() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "dump TYPE:FILE",
+		Short: "print every entry, a line each",
+		Long: `dump prints every entry in the file's order, as "makemap -u" and "postmap -s" do: key, a
+tab, value, octet for octet but for a NUL at the end. Other formats: praliases prints
+key:value, json an object with key and value a line (octets that are no UTF-8 become
+U+FFFD there).`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			write, err := dumpFormat(format)
+			if err != nil {
+				return exitWith(exitUsage, err)
+			}
+			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
+				out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+				n, err := dumpTable(ctx, file, out, newProgress(cmd.ErrOrStderr()), write)
+				if flushed := out.Flush(); flushed != nil {
+					return outputError(flushed)
+				}
+				if err != nil && n > 0 {
+					return fmt.Errorf("%w (after %s)", err, count(n, "pair"))
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "tab", "how to print: `tab`, praliases or json")
+	return cmd
+}
+
+type dumpLine func(w *bufio.Writer, key, value []byte) error
+
+func dumpFormat(name string) (dumpLine, error) {
+	switch name {
+	case "tab":
+		return separated('\t'), nil
+	case "praliases":
+		return separated(':'), nil
+	case "json":
+		return dumpJSON, nil
+	}
+	return nil, fmt.Errorf("unknown format %q: tab, praliases and json are known", name)
+}
+
+func separated(by byte) dumpLine {
+	return func(w *bufio.Writer, key, value []byte) error {
+		_, _ = w.Write(key) // the writer keeps its first error
+		_ = w.WriteByte(by)
+		_, _ = w.Write(value)
+		return w.WriteByte('\n')
+	}
+}
+
+func dumpJSON(w *bufio.Writer, key, value []byte) error {
+	return printJSON(w, struct {
+		Key   string `json:"key"`
+		Value string `json:"value"`
+	}{string(key), string(value)})
+}
+
+func dumpTable(ctx context.Context, file *open.File, out *bufio.Writer, p *progress, write dumpLine) (n int, err error) {
+	err = file.Scan(ctx, func(key, value []byte) error {
+		if n++; n%4096 == 0 {
+			p.tell(count(n, "pair"))
+		}
+		if err := write(out, withoutNUL(key), withoutNUL(value)); err != nil {
+			return outputError(err)
+		}
+		return nil
+	})
+	return n, err
+}
+
+// tableStat is what "table stat" says.
+type tableStat struct {
+	Table    string    `json:"table"`
+	Path     string    `json:"path"`
+	Type     string    `json:"type"`
+	Version  string    `json:"version,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+	Entries  int64     `json:"entries"`
+	Octets   int64     `json:"octets"`
+	Pages    int64     `json:"pages,omitempty"`
+	Modified time.Time `json:"modified"`
+	AgeS     int64     `json:"age_s"`
+	Complete bool      `json:"complete_mark"`
+}
+
+func newTableStat() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "stat TYPE:FILE",
+		Short: "print type, version, entries and age of a table",
+		Long: `stat reads the whole table and says what it is, how many entries it holds, and when it was
+written. "complete mark" says whether it holds the entry "@", with which newaliases and
+postalias end a database.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
+				st, err := statTable(ctx, file, newProgress(cmd.ErrOrStderr()))
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return outputError(printJSON(cmd.OutOrStdout(), st))
+				}
+				return outputError(st.print(cmd.OutOrStdout()))
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
+	return cmd
+}
+
+func statTable(ctx context.Context, file *open.File, p *progress) (*tableStat, error) {
+	info, err := file.Stat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	st := &tableStat{
+		Table: file.Spec.String(), Path: file.Spec.Path(), Type: info.Type, Version: info.Version, Detail: info.Detail,
+		Octets: file.Size, Pages: info.Pages, Modified: file.Modified, AgeS: int64(time.Since(file.Modified).Seconds()),
+	}
+	err = file.Scan(ctx, func(key, value []byte) error {
+		if st.Entries++; st.Entries%4096 == 0 {
+			p.tell(count(int(st.Entries), "pair"))
+		}
+		st.Complete = st.Complete || string(withoutNUL(key)) == "@" && string(withoutNUL(value)) == "@"
+		return nil
+	})
+	return st, err
+}
+
+func (st *tableStat) print(w io.Writer) error {
+	var b strings.Builder
+	line := func(word, text string) {
+		if text != "" {
+			fmt.Fprintf(&b, "%-14s %s\n", word, text)
+		}
+	}
+	line("file", printable(st.Path))
+	line("type", st.Type)
+	line("version", st.Version)
+	line("detail", st.Detail)
+	line("entries", fmt.Sprint(st.Entries))
+	line("octets", fmt.Sprint(st.Octets))
+	if st.Pages > 0 {
+		line("pages", fmt.Sprint(st.Pages))
+	}
+	line("modified", fmt.Sprintf("%s, %s ago", when(st.Modified), time.Since(st.Modified).Round(time.Second)))
+	line("complete mark", map[bool]string{true: "yes", false: "no"}[st.Complete])
+	if !utf8.ValidString(b.String()) {
+		return errors.New("the description is no UTF-8")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
