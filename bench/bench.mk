@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: BSD-2-Clause
+
+## bench: the table of speed and size (BENCH="--only remembered --seconds 10" for further flags of rcptgate bench)
+## bench-peers: MIMEDefang, Postfix verify and Exim callouts measured beside rcptgate; needs root and Debian
+.PHONY: bench bench-peers
+
+bench: build
+	@./bin/rcptgate bench $(BENCH)
+
+bench-peers:
+	bash test/install.sh
+	bash bench/peers/install.sh
+	$(GO) test -tags peers -run '^TestPeers$$' -count=1 -timeout 60m -v ./bench/peers

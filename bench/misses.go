@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"rcptgate/backend/sim"
+	"rcptgate/bench/load"
+)
+
+// withGate runs f with a gate before a backend that takes delay for each recipient.
+func (b *bench) withGate(ctx context.Context, delay time.Duration, f func(gate *process, backend *sim.Server) error) error {
+	backend, err := startBackend(delay)
+	if err != nil {
+		return err
+	}
+	defer backend.Stop()
+	gate, err := b.gate(ctx, backend)
+	if err != nil {
+		return err
+	}
+	defer gate.stop()
+	return f(gate, backend)
+}
+
+// fastMisses measures recipients that nobody has asked about before, 1 in 20 of them unknown, and the connections that
+// they cost the backend.
+func fastMisses(ctx context.Context, b *bench, t *Table) error {
+	for _, size := range []struct{ people, bar int }{{1000, 15}, {20_000, 300}} {
+		err := b.withGate(ctx, 0, func(gate *process, backend *sim.Server) error {
+			r, err := b.askOnce(ctx, gate, b.Connections, people(mixedUser, 1, size.people, domain), load.Plan{Count: size.people})
+			if err != nil {
+				return err
+			}
+			if want := size.people / refusedEvery; r.Refused != want || r.Temporary > 0 {
+				return fmt.Errorf("%d of %d recipients are unknown, the gate refused %d and was not sure of %d%s",
+					want, size.people, r.Refused, r.Temporary, gate.log.tail())
+			}
+			s := backend.Stats()
+			t.Bar(fmt.Sprintf("connections to the backend for %d new recipients, 1 in 20 refused", size.people),
+				fmt.Sprintf("%d (%d probes)", s.Connections, s.Probes), fmt.Sprintf("%d", size.bar), s.Connections <= size.bar,
+				map[string]float64{"connections": float64(s.Connections), "probes": float64(s.Probes)})
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return missRate(ctx, b, t)
+}
+
+// missRate measures how many misses a second there are, in turns with a milter that holds one dialogue a recipient.
+func missRate(ctx context.Context, b *bench, t *Table) error {
+	return b.withGate(ctx, 0, func(p *process, backend *sim.Server) error {
+		d, err := b.dialogue(ctx, backend)
+		if err != nil {
+			return err
+		}
+		defer d.stop()
+		gate, single := &side{process: p}, &side{process: d}
+		for i := range 2 * b.Rounds {
+			s := []*side{gate, single, single, gate}[i%4]
+			if err := b.missTurn(ctx, s, i/2); err != nil {
+				return err
+			}
+		}
+		times := MedianRatio(gate.rates, single.rates)
+		t.Bar(fmt.Sprintf("misses against a fast backend, %d MTA connections, beside one dialogue a recipient (what milter-ahead does, at its cheapest)", b.Connections),
+			fmt.Sprintf("%.0f RCPT/s, one dialogue each %.0f: %.1f x", Median(gate.rates), Median(single.rates), times), "3 x",
+			times >= 3, map[string]float64{"gate": Median(gate.rates), "dialogue": Median(single.rates), "times": times})
+		t.Figure("processor time a miss takes", fmt.Sprintf("%.0f µs, one dialogue each %.0f µs", gate.perAnswer(), single.perAnswer()),
+			map[string]float64{"gate_us": gate.perAnswer(), "dialogue_us": single.perAnswer()})
+		return nil
+	})
+}
+
+// missTurn asks one side about recipients that it has not been asked about before.
+func (b *bench) missTurn(ctx context.Context, s *side, series int) error {
+	before := s.cpu()
+	r, err := b.askOnce(ctx, s.process, b.Connections, people(mixedUser, 2+series, 9_000_000, domain), load.Plan{Duration: b.Each})
+	if err != nil {
+		return err
+	}
+	if want := r.Asked / refusedEvery; r.Temporary > 0 || r.Refused < want-b.Connections || r.Refused > want+b.Connections {
+		return fmt.Errorf("%s refused %d of %d recipients, about %d are unknown, and was not sure of %d%s",
+			s.name, r.Refused, r.Asked, want, r.Temporary, s.log.tail())
+	}
+	s.used += s.cpu() - before
+	s.asked += r.Asked
+	s.rates = append(s.rates, r.PerSecond())
+	return nil
+}
+
+// The slow backend and how many ask it at the same time.
+const (
+	slowReply       = 200 * time.Millisecond
+	slowConnections = 64
+)
+
+// slowMisses measures how well a slow backend is used.
+func slowMisses(ctx context.Context, b *bench, t *Table) error {
+	return b.withGate(ctx, slowReply, func(gate *process, backend *sim.Server) error {
+		plan := load.Plan{Duration: max(3*b.Each, 5*time.Second)}
+		r, err := b.askOnce(ctx, gate, slowConnections, people(goodUser, 1, 1_000_000, domain), plan)
+		if err != nil {
+			return err
+		}
+		if r.Accepted != r.Asked {
+			return fmt.Errorf("the gate took %d of %d recipients that exist%s", r.Accepted, r.Asked, gate.log.tail())
+		}
+		possible := slowConnections / slowReply.Seconds()
+		used := r.PerSecond() / possible
+		t.Bar(fmt.Sprintf("misses against a backend that takes %v, %d connections", slowReply, slowConnections),
+			fmt.Sprintf("%.0f RCPT/s of %.0f possible: %.2f (%d backend connections)", r.PerSecond(), possible, used, backend.Stats().MaxConnections),
+			"0.95", used >= 0.95, map[string]float64{"rate": r.PerSecond(), "used": used})
+		return nil
+	})
+}
+
+// sameQuestion asks about one address over very many connections at the same moment.
+func sameQuestion(ctx context.Context, b *bench, t *Table) error {
+	for _, n := range []int{500, 1000} {
+		for _, c := range []struct {
+			what, recipient string
+			allowed         int // probes beside the first: the accept-all test after a valid answer
+		}{{"unknown", "nobody@" + domain, 0}, {"existing", "good1@" + domain, 1}} {
+			err := b.withGate(ctx, slowReply, func(gate *process, backend *sim.Server) error {
+				one, err := load.Pattern(c.recipient, 1)
+				if err != nil {
+					return err
+				}
+				r, err := b.askOnce(ctx, gate, n, one, load.Plan{Count: n})
+				if err != nil {
+					return err
+				}
+				if r.Answered() != n || r.Temporary > 0 || (r.Refused == n) != (c.allowed == 0) {
+					return errors.New("the gate's answers are wrong: " + fmt.Sprintf("%d accepted, %d refused, %d temporary", r.Accepted, r.Refused, r.Temporary))
+				}
+				s := backend.Stats()
+				other := s.Probes - backend.Asked(c.recipient)
+				t.Bar(fmt.Sprintf("%d simultaneous questions for one %s address", n, c.what),
+					fmt.Sprintf("%d probe(s), %d accept-all test(s)", backend.Asked(c.recipient), other),
+					"1 probe"+map[bool]string{true: " + 1 test"}[c.allowed > 0],
+					backend.Asked(c.recipient) == 1 && other <= c.allowed,
+					map[string]float64{"probes": float64(backend.Asked(c.recipient)), "others": float64(other)})
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
