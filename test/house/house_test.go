@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package house holds the rules of the house as tests: which way imports point,
+// how long functions and files may be, what every file and package must say. They
+// parse the source, so that a rule is broken by a red test and not by a habit.
+package house
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	module          = "rcptgate"
+	maxFunctionLine = 100
+	maxFileLines    = 500
+)
+
+// source is one parsed Go file of the module.
+type source struct {
+	path  string // relative to the module, with slashes
+	dir   string // package folder; "" for the root package
+	test  bool
+	text  string
+	file  *ast.File
+	files *token.FileSet
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	root := "../.."
+	var all []source
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, path, text, parser.ParseComments)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		dir := filepath.ToSlash(filepath.Dir(rel))
+		if dir == "." {
+			dir = ""
+		}
+		all = append(all, source{path: rel, dir: dir, test: strings.HasSuffix(path, "_test.go"), text: string(text), file: file, files: set})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 20 {
+		t.Fatalf("found only %d Go files: looking in the wrong place?", len(all))
+	}
+	return all
+}
+
+// allowed says what each part of the tree may import of the module, by prefix. The
+// first entry that fits the importing folder holds; "" is the root package.
+var allowed = []struct {
+	from string
+	to   []string
+}{
+	{"cmd", []string{"*"}},
+	{"test", []string{"*"}},
+	{"bench", []string{"*"}},
+	{"front", []string{"", "address", "route", "backend", "table", "store", "config/unit"}},
+	{"check", []string{"", "address", "route", "backend", "table", "store", "config/unit"}},
+	{"route", []string{"", "address", "table", "backend", "config/unit"}},
+	{"table", []string{"", "address", "config/unit"}},
+	{"store", []string{"", "address", "config/unit"}},
+	{"backend", []string{"", "address", "config/unit"}},
+	{"sight", []string{""}},
+	{"config/unit", []string{""}},
+	{"config", []string{"config/unit"}},
+	{"report", []string{"", "address"}},
+	{"address", []string{""}},
+	{"", nil},
+}
+
+func within(dir, prefix string) bool {
+	if prefix == "" {
+		return dir == ""
+	}
+	return dir == prefix || strings.HasPrefix(dir, prefix+"/")
+}
+
+// unitOf is the folder that is one unit: check/callahead, front/milter.
+func unitOf(dir string) string {
+	parts := strings.Split(dir, "/")
+	if len(parts) > 2 {
+		parts = parts[:2]
+	}
+	return strings.Join(parts, "/")
+}
+
+func mayImport(from, to string) bool {
+	if unitOf(from) == unitOf(to) || (from != "" && within(to, from)) || (to != "" && within(from, to)) {
+		return true // inside one unit
+	}
+	if !strings.Contains(from, "/") && from != "" && within(to, from) {
+		return true
+	}
+	for _, rule := range allowed {
+		if !within(from, rule.from) {
+			continue
+		}
+		for _, prefix := range rule.to {
+			if prefix == "*" || within(to, prefix) {
+				return true
+			}
+		}
+		// The folders of a family (store/ram, store/tiers) may build on each other,
+		// but a check never imports another check, nor a front another front.
+		family := strings.Split(from, "/")[0]
+		return within(to, family) && family != "check" && family != "front" && family != ""
+	}
+	return false
+}
+
+func TestImportsPointOneWay(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, spec := range s.file.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			to, ours := strings.CutPrefix(path, module)
+			if !ours {
+				if s.dir == "" && !s.test && strings.Contains(strings.Split(path, "/")[0], ".") {
+					t.Errorf("%s imports %s: the root package uses the standard library only", s.path, path)
+				}
+				continue
+			}
+			if s.test {
+				continue // tests may use simulated servers and real stores
+			}
+			if to = strings.TrimPrefix(to, "/"); !mayImport(s.dir, to) {
+				t.Errorf("%s imports %s: imports point the other way (DESIGN.md, Shape)", s.path, path)
+			}
+		}
+	}
+}
+
+func TestLengths(t *testing.T) {
+	for _, s := range sources(t) {
+		if n := strings.Count(s.text, "\n"); n > maxFileLines && !s.test {
+			t.Errorf("%s has %d lines, at most %d are allowed", s.path, n, maxFileLines)
+		}
+		for _, decl := range s.file.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if n := s.files.Position(fn.End()).Line - s.files.Position(fn.Pos()).Line; n > maxFunctionLine {
+				t.Errorf("%s: %s has %d lines, at most %d are allowed", s.path, fn.Name.Name, n, maxFunctionLine)
+			}
+		}
+	}
+}
+
+func TestEveryFileHasItsLicence(t *testing.T) {
+	for _, s := range sources(t) {
+		if !strings.HasPrefix(s.text, "// SPDX-License-Identifier: BSD-2-Clause\n") {
+			t.Errorf("%s does not begin with the licence line", s.path)
+		}
+	}
+}
+
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	said, seen := map[string]bool{}, map[string]bool{}
+	for _, s := range sources(t) {
+		if s.test && !strings.HasPrefix(s.dir, "test") {
+			continue
+		}
+		seen[s.dir] = true
+		if s.file.Doc != nil && len(s.file.Doc.Text()) > 80 {
+			said[s.dir] = true
+		}
+	}
+	for dir := range seen {
+		if !said[dir] {
+			t.Errorf("package in %q has no package comment that says what it is for", dir)
+		}
+	}
+}
+
+// TestNoHiddenState finds init functions and assignments to package-level variables.
+func TestNoHiddenState(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test {
+			continue
+		}
+		for _, decl := range s.file.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok || fn.Body == nil {
+				continue
+			}
+			if fn.Recv == nil && fn.Name.Name == "init" {
+				t.Errorf("%s has an init function: register in builtin.go", s.path)
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool {
+				assign, ok := n.(*ast.AssignStmt)
+				if !ok || assign.Tok == token.DEFINE {
+					return true
+				}
+				for _, lhs := range assign.Lhs {
+					if name := packageVariable(s.file, lhs); name != "" {
+						t.Errorf("%s: %s assigns to the package variable %s", s.path, fn.Name.Name, name)
+					}
+				}
+				return true
+			})
+		}
+	}
+}
+
+// packageVariable names the package-level variable of this file that an expression
+// assigns to, if it does.
+func packageVariable(file *ast.File, lhs ast.Expr) string {
+	ident, ok := lhs.(*ast.Ident)
+	if !ok || ident.Obj == nil || file.Scope.Lookup(ident.Name) != ident.Obj {
+		return ""
+	}
+	return ident.Name
+}
+
+var forbidden = regexp.MustCompile(`(?i)\b(todo|fixme|xxx|not implemented|for now)\b|/home/[a-z]+/`)
+
+func TestNoPromises(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.dir == "test/house" {
+			continue
+		}
+		for i, line := range strings.Split(s.text, "\n") {
+			if m := forbidden.FindString(line); m != "" {
+				t.Errorf("%s:%d says %q", s.path, i+1, m)
+			}
+		}
+	}
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A Gate is the program under test: the real binary with a configuration of its own. Its sockets stay the same over
+// restarts and changes of configuration, so an MTA in front keeps its setting.
+type Gate struct {
+	*Process
+	// Dir holds configuration, sockets and state.
+	Dir string
+	// Unix and Port are the milter sockets.
+	Unix string
+	Port int
+	// HTTP is the port of metrics and health.
+	HTTP int
+
+	t      testing.TB
+	binary string
+	extra  string
+}
+
+// build compiles the gate once in a test process.
+var build = sync.OnceValues(func() (string, error) {
+	if name := os.Getenv("RCPTGATE_BIN"); name != "" {
+		return name, nil
+	}
+	_, here, _, ok := runtime.Caller(0)
+	if !ok {
+		return "", errors.New("finding the repository: the source path is unknown")
+	}
+	repo := filepath.Dir(filepath.Dir(filepath.Dir(here)))
+	if err := os.MkdirAll(filepath.Join(repo, "bin"), 0o755); err != nil {
+		return "", err
+	}
+	// Several test processes build at the same time: each for itself, and the name changes hands at once.
+	final := filepath.Join(repo, "bin", "rcptgate-e2e")
+	own := fmt.Sprintf("%s.%d", final, os.Getpid())
+	cmd := exec.Command("go", "build", "-o", own, "./cmd/rcptgate")
+	cmd.Dir = repo
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building the gate: %w\n%s", err, out)
+	}
+	return final, os.Rename(own, final)
+})
+
+// NewGate prepares a gate that is not running yet; MTAs can be given its sockets.
+func NewGate(t testing.TB) *Gate {
+	t.Helper()
+	binary, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := NewDir(t, "gate")
+	g := &Gate{t: t, Dir: dir, binary: binary, Unix: filepath.Join(dir, "milter.sock"), Port: FreePort(t), HTTP: FreePort(t)}
+	g.Configure("")
+	return g
+}
+
+// StartGate starts a gate with further lines of configuration, see Configure.
+func StartGate(t testing.TB, extra string) *Gate {
+	t.Helper()
+	g := NewGate(t)
+	g.Configure(extra)
+	g.Run()
+	return g
+}
+
+// PostfixMilter is the inet socket in Postfix's spelling.
+func (g *Gate) PostfixMilter() string { return fmt.Sprintf("inet:127.0.0.1:%d", g.Port) }
+
+// SendmailMilter is the inet socket in Sendmail's spelling.
+func (g *Gate) SendmailMilter() string { return fmt.Sprintf("inet:%d@127.0.0.1", g.Port) }
+
+// Config returns the path of the configuration.
+func (g *Gate) Config() string { return filepath.Join(g.Dir, "rcptgate.toml") }
+
+// Configure writes the configuration: what a lab needs, then the lines given, top-level keys first. A running gate
+// reads it at Reload or Restart.
+func (g *Gate) Configure(extra string) {
+	g.t.Helper()
+	g.extra = extra
+	top, tables := splitTOML(extra)
+	head := map[string]string{"hostname": `"mx.gate.test"`, "state": fmt.Sprintf("%q", filepath.Join(g.Dir, "state"))}
+	var b strings.Builder
+	for _, key := range keys(head) {
+		if !regexp.MustCompile(`(?m)^\s*` + key + `\s*=`).MatchString(top) {
+			fmt.Fprintf(&b, "%s = %s\n", key, head[key])
+		}
+	}
+	fmt.Fprintf(&b, "%s\n[listen]\nmilter = [\"unix:%s\", \"inet:%d@127.0.0.1\"]\nadmin = \"unix:%s\"\nhttp = \"127.0.0.1:%d\"\n\n%s\n",
+		top, g.Unix, g.Port, filepath.Join(g.Dir, "admin.sock"), g.HTTP, tables)
+	write(g.t, g.Dir, "rcptgate.toml", b.String())
+}
+
+// splitTOML separates the top-level keys from the tables that follow them.
+func splitTOML(text string) (top, tables string) {
+	if at := regexp.MustCompile(`(?m)^\s*\[`).FindStringIndex(text); at != nil {
+		return text[:at[0]], text[at[0]:]
+	}
+	return text, ""
+}
+
+// Run starts the gate and waits until it answers on its sockets.
+func (g *Gate) Run() {
+	g.t.Helper()
+	g.Process = Start(g.t, "rcptgate", g.Dir, exec.Command(g.binary, "serve", "-c", g.Config()))
+	g.WaitFor(g.t, func() error {
+		for _, sock := range []string{g.Unix, filepath.Join(g.Dir, "admin.sock")} {
+			if err := knock("unix", sock); err != nil {
+				return err
+			}
+		}
+		return knock("tcp", fmt.Sprintf("127.0.0.1:%d", g.Port))
+	})
+	if err := os.Chmod(g.Unix, 0o666); err != nil { // Postfix's daemons are no users of root's
+		g.t.Fatalf("opening the milter socket to the MTA: %v", err)
+	}
+}
+
+// knock connects and goes.
+func knock(network, addr string) error {
+	c, err := net.DialTimeout(network, addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// Restart ends the gate in good order and starts it again.
+func (g *Gate) Restart() {
+	g.t.Helper()
+	g.Stop(20 * time.Second)
+	g.Run()
+}
+
+// Crash kills the gate (kill -9) and starts it again.
+func (g *Gate) Crash() {
+	g.t.Helper()
+	g.Kill()
+	g.Run()
+}
+
+// Fresh starts the gate anew with another configuration and without any memory.
+func (g *Gate) Fresh(extra string) {
+	g.t.Helper()
+	if g.Process != nil {
+		g.Kill()
+	}
+	for _, name := range []string{"state", "output.log"} {
+		if err := os.RemoveAll(filepath.Join(g.Dir, name)); err != nil {
+			g.t.Fatalf("emptying the gate's state: %v", err)
+		}
+	}
+	g.Configure(extra)
+	g.Run()
+}
+
+// Reload makes the gate read its configuration again.
+func (g *Gate) Reload() {
+	g.t.Helper()
+	if err := g.Signal(syscall.SIGHUP); err != nil {
+		g.t.Fatalf("reloading: %v", err)
+	}
+}
+
+// Command runs the binary with the gate's configuration, as in Command("cache", "forget", "x@y"). It returns what was
+// printed on standard output and standard error, and the exit code.
+func (g *Gate) Command(args ...string) (stdout, stderr string, code int) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, g.binary, append(args, "-c", g.Config())...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		g.t.Fatalf("running rcptgate %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// MustCommand is Command that has to end with the exit code.
+func (g *Gate) MustCommand(code int, args ...string) string {
+	g.t.Helper()
+	out, errs, got := g.Command(args...)
+	if got != code {
+		g.t.Errorf("rcptgate %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), got, code, out, errs)
+	}
+	return out + errs
+}
+
+// Log returns what the gate has written so far.
+func (g *Gate) Log() string {
+	text, err := os.ReadFile(filepath.Join(g.Dir, "output.log"))
+	if err != nil {
+		g.t.Fatalf("reading the log of the gate: %v", err)
+	}
+	return string(text)
+}
+
+// Logged waits until the log matches the expression, at most ten seconds, and says whether it did.
+func (g *Gate) Logged(expr string) bool {
+	want := regexp.MustCompile("(?m)" + expr)
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if want.MatchString(g.Log()) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package lab starts real mail servers for tests: Sendmail and Postfix as the gateways whose milter setting points at
+// the socket under test, Postfix and Dovecot LMTP as the servers behind them, all at once on one machine, from private
+// directories that test/install.sh has filled from Debian's packages.
+//
+// Servers listen on free loopback ports chosen at start, write everything they say to files in a directory of their
+// own, and are gone with their children when the test ends, even when the test process itself is killed: each has a
+// reaper (see proc.go). When a test fails, the logs of its servers are part of the test's output.
+//
+// Limits: root and Debian are required (Postfix's master and Sendmail's namespaces); where they are missing, Need skips
+// the test with the reason, notes it in the file named by RCPTGATE_LEFT_OUT, and fails when CI=true. Nothing here
+// ever talks to an address other than the loopback's.
+package lab
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Kit is one set of programs that install.sh unpacks.
+type Kit string
+
+// The kits, named like their directories.
+const (
+	PostfixKit    Kit = "postfix"
+	SendmailKit   Kit = "sendmail"
+	DovecotKit    Kit = "dovecot"
+	MiltertestKit Kit = "miltertest"
+	DatabaseKit   Kit = "database"
+	MapsKit       Kit = "maps"
+)
+
+// defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
+// (Sendmail) and enterable by every user (Postfix).
+const defaultDir = "/var/cache/rcptgate-lab"
+
+// Dir returns the directory of the lab.
+func Dir() string {
+	if dir := os.Getenv("RCPTGATE_LAB"); dir != "" {
+		return dir
+	}
+	return defaultDir
+}
+
+// Root returns the directory below which the programs of a kit lie as they would below "/".
+func (k Kit) Root() string { return filepath.Join(Dir(), string(k)) }
+
+// Path returns the path of a file of the kit, given as it is named in Debian's package.
+func (k Kit) Path(name string) string { return filepath.Join(k.Root(), name) }
+
+// libraryPath returns the value of LD_LIBRARY_PATH with which the programs of the kit run.
+func (k Kit) libraryPath() string {
+	var dirs []string
+	for _, pattern := range []string{"usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/postfix", "usr/lib/dovecot"} {
+		found, _ := filepath.Glob(k.Path(pattern)) // the patterns are well formed
+		dirs = append(dirs, found...)
+	}
+	return strings.Join(dirs, ":")
+}
+
+// environment returns the environment of every program of the kit: none of the test's own variables reach a server.
+func (k Kit) environment() []string {
+	return []string{
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+		"LC_ALL=C",
+		"TZ=UTC",
+		"LD_LIBRARY_PATH=" + k.libraryPath(),
+	}
+}
+
+// install runs install.sh once in a test process, and returns why the lab cannot be had.
+var install = sync.OnceValue(func() error {
+	if runtime.GOOS != "linux" || os.Getuid() != 0 {
+		return fmt.Errorf("real mail servers need root on Debian")
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil {
+		return fmt.Errorf("real mail servers need Debian's apt-get: %w", err)
+	}
+	_, here, _, ok := runtime.Caller(0)
+	if !ok {
+		return fmt.Errorf("finding test/install.sh: the source path is unknown")
+	}
+	script := filepath.Join(filepath.Dir(filepath.Dir(here)), "install.sh")
+	out, err := exec.Command("/bin/bash", script).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("running test/install.sh: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+})
+
+// Need makes sure that the kits are there. Where they cannot be had the test is skipped, or fails when CI=true:
+// leaving out the real servers unnoticed would make a green run worthless. With -short it always skips.
+func Need(t testing.TB, kits ...Kit) {
+	t.Helper()
+	if testing.Short() {
+		LeaveOut(t, "-short leaves out the real mail servers")
+	}
+	if err := install(); err != nil {
+		LeaveOut(t, err.Error())
+	}
+	for _, kit := range kits {
+		if _, err := os.Stat(kit.Root()); err != nil {
+			LeaveOut(t, fmt.Sprintf("the lab has no %s: %v", kit, err))
+		}
+	}
+}
+
+// LeaveOut ends the test as left out for the reason. It is a failure when CI=true; otherwise it is a skip, and one
+// line "TEST: REASON" is added to the file named by RCPTGATE_LEFT_OUT so that a run can list all it left out.
+func LeaveOut(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("left out, which CI does not allow: %s", reason)
+		return // only in a test of this function
+	}
+	if name := os.Getenv("RCPTGATE_LEFT_OUT"); name != "" {
+		if err := appendLine(name, t.Name()+": "+reason); err != nil {
+			t.Errorf("noting what was left out: %v", err)
+		}
+	}
+	t.Skip("left out: " + reason)
+}
+
+// appendLine adds one line to a file that several test processes write to at the same time: one write in append mode.
+func appendLine(name, line string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(line + "\n")
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package lab
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A Sendmail is a running Sendmail of its own, as a gateway.
+type Sendmail struct {
+	*Process
+	// Port is the loopback TCP port of the daemon.
+	Port int
+
+	t    testing.TB
+	conf string // sendmail.cf
+	dev  string // what the daemon sees as /dev
+	host string
+}
+
+// SendmailOptions says what a Sendmail does.
+type SendmailOptions struct {
+	// Name is used in messages; default "sendmail".
+	Name string
+	// Hostname is $j, a qualified name; default "mx.gate.test".
+	Hostname string
+	// Port to listen on; 0 chooses a free one.
+	Port int
+	// Milter is the socket of the filter, for instance "inet:8890@127.0.0.1" or "unix:/path"; empty for none.
+	Milter string
+	// MilterFlags follow the socket; default "F=T, T=S:10s;R:10s", the only safe way (see docs of the project).
+	MilterFlags string
+	// Relay maps a relayed domain to mailer and host, for instance "esmtp:[127.80.0.1]". There is no port in it: to
+	// Sendmail "[127.0.0.1]:2525" is a list of two hosts, the second a host named 2525. Use a Tap on port 25.
+	Relay map[string]string
+	// VirtualUsers is virtusertable: an address or "@domain" and its target. Each domain named becomes a virtual one.
+	VirtualUsers map[string]string
+	// Aliases is the local aliases file: a name and its target.
+	Aliases map[string]string
+	// LocalDomains are further names of this host.
+	LocalDomains []string
+	// Extra lines of the .mc file, before the mailers.
+	Extra string
+}
+
+// Addr returns the address of the daemon.
+func (s *Sendmail) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+
+// StartSendmail starts a Sendmail built from its own m4 files. There is no DNS; load averages stop nothing.
+func StartSendmail(t testing.TB, o SendmailOptions) *Sendmail {
+	t.Helper()
+	Need(t, SendmailKit)
+	if o.Name == "" {
+		o.Name = "sendmail"
+	}
+	if o.Hostname == "" {
+		o.Hostname = "mx.gate.test"
+	}
+	if o.Port == 0 {
+		o.Port = FreePort(t)
+	}
+	if o.MilterFlags == "" {
+		o.MilterFlags = "F=T, T=S:10s;R:10s"
+	}
+	dir := NewDir(t, o.Name)
+	s := &Sendmail{Port: o.Port, t: t, host: o.Hostname, conf: filepath.Join(dir, "sendmail.cf"), dev: filepath.Join(dir, "dev")}
+	for _, sub := range []string{"queue", "dev", "bin"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatalf("starting %s: %v", o.Name, err)
+		}
+	}
+	write(t, dir, "switch", "hosts files\naliases files\npasswd files\n")
+	write(t, dir, "sendmail.mc", sendmailMC(dir, o))
+	cf := run(t, SendmailKit, dir, SendmailKit.Path("usr/bin/m4"), "-D_CF_DIR_="+SendmailKit.Path("usr/share/sendmail/cf")+"/",
+		SendmailKit.Path("usr/share/sendmail/cf/m4/cf.m4"), filepath.Join(dir, "sendmail.mc"))
+	write(t, dir, "sendmail.cf", cf)
+	s.maps(dir, o)
+	write(t, dir, "statistics", "")
+	if len(o.Aliases) > 0 {
+		s.Command("-bi")
+	}
+	s.listenLog(dir)
+	s.start(o.Name, dir)
+	return s
+}
+
+// sendmailProgram is the daemon's path inside the kit.
+const sendmailProgram = "usr/libexec/sendmail/sendmail"
+
+// inNamespace runs a program with a qualified host name (Sendmail sleeps a minute without one) and a /dev whose "log"
+// is the socket of listenLog: Sendmail has no other way to log. Both hold for this process alone.
+const inNamespace = `set -e
+hostname "$1"; dev=$2; shift 2
+for node in null zero random urandom; do : >"$dev/$node"; mount --bind "/dev/$node" "$dev/$node"; done
+mount --rbind "$dev" /dev
+exec "$@"`
+
+// command returns a command of the kit inside the namespace.
+func (s *Sendmail) command(args ...string) *exec.Cmd {
+	all := append([]string{
+		"--uts", "--mount", "/bin/sh", "-c", inNamespace, "sh", s.host, s.dev,
+		SendmailKit.Path(sendmailProgram), "-C", s.conf,
+	}, args...)
+	cmd := exec.Command("/usr/bin/unshare", all...)
+	cmd.Env = SendmailKit.environment()
+	return cmd
+}
+
+// Command runs sendmail with arguments to its end and returns what it printed, for instance "-bv" ADDRESS.
+func (s *Sendmail) Command(args ...string) string {
+	s.t.Helper()
+	out, err := s.command(args...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("sendmail %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// start runs the daemon and waits for its banner.
+func (s *Sendmail) start(name, dir string) {
+	s.t.Helper()
+	s.Process = Start(s.t, name, dir, s.command("-bD"))
+	s.WaitFor(s.t, func() error { return Greets("tcp", s.Addr()) })
+}
+
+// listenLog receives the daemon's syslog datagrams and writes them to mail.log, until the end of the test.
+func (s *Sendmail) listenLog(dir string) {
+	s.t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: filepath.Join(s.dev, "log")})
+	if err != nil {
+		s.t.Fatalf("listening for Sendmail's log: %v", err)
+	}
+	out, err := os.OpenFile(filepath.Join(dir, "mail.log"), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		s.t.Fatalf("writing Sendmail's log: %v", err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer out.Close() //nolint:errcheck // a log of a test
+		buf := make([]byte, 16<<10)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			line := strings.TrimRight(string(buf[:n]), "\x00\n")
+			if _, rest, ok := strings.Cut(line, ">"); ok { // the priority "<22>"
+				line = rest
+			}
+			_, _ = out.WriteString(line + "\n")
+		}
+	}()
+	s.t.Cleanup(func() { _ = conn.Close(); <-done })
+}
+
+// Log returns what the Sendmail has logged so far.
+func (s *Sendmail) Log() string {
+	text, err := os.ReadFile(filepath.Join(s.Dir, "mail.log"))
+	if err != nil {
+		s.t.Fatalf("reading the log of %s: %v", s.Name, err)
+	}
+	return string(text)
+}
+
+// maps builds mailertable, virtusertable and the aliases file.
+func (s *Sendmail) maps(dir string, o SendmailOptions) {
+	s.t.Helper()
+	s.makemap(dir, "mailertable", o.Relay)
+	s.makemap(dir, "virtusertable", o.VirtualUsers)
+	var aliases strings.Builder
+	for _, name := range keys(o.Aliases) {
+		fmt.Fprintf(&aliases, "%s: %s\n", name, o.Aliases[name])
+	}
+	write(s.t, dir, "aliases", aliases.String())
+}
+
+// Table spells a map file of this Sendmail: "hash:/.../virtusertable".
+func (s *Sendmail) Table(kind, name string) string { return kind + ":" + filepath.Join(s.Dir, name) }
+
+// Newaliases makes the alias database (Table "hash", "aliases") of a text, as newaliases(1) does.
+func (s *Sendmail) Newaliases(text string) {
+	s.t.Helper()
+	write(s.t, s.Dir, "aliases", text)
+	s.Command("-bi")
+}
+
+// makemap builds a hash map as makemap(8) does.
+func (s *Sendmail) makemap(dir, name string, entries map[string]string) {
+	s.t.Helper()
+	var text strings.Builder
+	for _, key := range keys(entries) {
+		fmt.Fprintf(&text, "%s\t%s\n", key, entries[key])
+	}
+	cmd := exec.Command(SendmailKit.Path("usr/libexec/sendmail/makemap"), "-C", s.conf, "hash", filepath.Join(dir, name))
+	cmd.Env = SendmailKit.environment()
+	cmd.Stdin = strings.NewReader(text.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.t.Fatalf("makemap %s: %v\n%s", name, err, out)
+	}
+}
+
+// sendmailMC returns the .mc file.
+func sendmailMC(dir string, o SendmailOptions) string {
+	at := func(name string) string { return filepath.Join(dir, name) }
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("divert(0)dnl\nVERSIONID(`lab')\nOSTYPE(`linux')")
+	for _, def := range [][2]string{
+		{"confDOMAIN_NAME", o.Hostname},
+		{"QUEUE_DIR", at("queue")},
+		{"STATUS_FILE", at("statistics")},
+		{"confPID_FILE", at("sendmail.pid")},
+		{"HELP_FILE", at("helpfile")},
+		{"ALIAS_FILE", at("aliases")},
+		{"confSERVICE_SWITCH_FILE", at("switch")},
+		{"confCW_FILE", at("names")},
+		{"confDONT_PROBE_INTERFACES", "True"},
+		{"confTO_IDENT", "0"},
+		{"confTO_ICONNECT", "5s"},
+		{"confQUEUE_LA", "1000"},
+		{"confREFUSE_LA", "1000"},
+		{"confDELAY_LA", "0"},
+		{"confLOG_LEVEL", "14"},
+		{"confMILTER_LOG_LEVEL", "14"},
+		{"confME_TOO", "True"},
+		{"confHOST_STATUS_DIRECTORY", ""},
+		{"PROCMAIL_MAILER_PATH", "/bin/false"},
+		{"LOCAL_MAILER_PATH", "/bin/true"},
+	} {
+		line("define(`%s', `%s')", def[0], def[1])
+	}
+	line("FEATURE(`no_default_msa')")
+	line("DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port=%d')", o.Port)
+	for _, feature := range []string{"nocanonify", "accept_unresolvable_domains", "accept_unqualified_senders"} {
+		line("FEATURE(`%s')", feature)
+	}
+	line("FEATURE(`mailertable', `hash -o %s')", at("mailertable"))
+	line("FEATURE(`virtusertable', `hash -o %s')", at("virtusertable"))
+	for _, domain := range keys(o.Relay) {
+		line("RELAY_DOMAIN(`%s')", strings.TrimPrefix(domain, "."))
+	}
+	virtual := map[string]string{}
+	for _, addr := range keys(o.VirtualUsers) {
+		virtual[addr[strings.LastIndex(addr, "@")+1:]] = ""
+	}
+	for _, domain := range keys(virtual) {
+		line("VIRTUSER_DOMAIN(`%s')", domain)
+		line("RELAY_DOMAIN(`%s')", domain)
+	}
+	for _, domain := range o.LocalDomains {
+		line("LOCAL_DOMAIN(`%s')", domain)
+	}
+	if o.Milter != "" {
+		line("INPUT_MAIL_FILTER(`rcptgate', `S=%s, %s')", o.Milter, o.MilterFlags)
+	}
+	if o.Extra != "" {
+		line("%s", o.Extra)
+	}
+	line("MAILER(`local')\nMAILER(`smtp')")
+	return b.String()
+}
