@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package store
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+// ErrLeased says that somebody else is finding out what was asked for.
+var ErrLeased = errors.New("somebody else is finding out")
+
+// ErrDown says that no server of a shared place is alive: nothing was read or written.
+var ErrDown = errors.New("no server of the shared memory is alive")
+
+// ErrUnpublished says that a forget reached no server of the shared place: only this
+// gateway has forgotten so far. The others are told when a server is back.
+var ErrUnpublished = errors.New("only this gateway has forgotten so far: no server of the shared memory could be told")
+
+// ErrBudget says that an answer has spent the time it may wait for a shared place.
+var ErrBudget = errors.New("the time for the shared memory is used up")
+
+// Shared is a place that other gateways write to as well: store/memcached. It may be
+// absent, slow, empty, full or lying; whoever asks it goes on without it.
+//
+// Every method that asks a server is bounded by ctx, by the place's own time-out for one
+// operation, and by the budget of the answer it is done for; see [WithBudget].
+//
+// Range gives nothing: such a place cannot list. Forget returns nil when at least one
+// server has been told, an error that is ErrUnpublished otherwise; what was forgotten is
+// void here in either case. The number it gives is 0.
+type Shared interface {
+	Store
+	// Start begins the exchange of tombstones: known were carried out here before (the
+	// disk has them). forgotten is called, one call at a time, for every other one that
+	// is found, before anything stamped with it is believed; lost when what was
+	// forgotten may have been lost. Start returns after the first exchange or 500 ms;
+	// call it once, before the first answer. Close ends the exchange; no callback runs
+	// after it.
+	Start(known []Tombstone, forgotten func(Tombstone), lost func())
+	// After gives a time for a new tombstone: now, or just after the newest known.
+	After(now time.Time) time.Time
+	// Down reports that no server is alive: costs an atomic load.
+	Down() bool
+	// Server names the server responsible for key, for people; "" when there is none.
+	Server(key string) string
+	// Add keeps rec unless something is there. Like Put it is queued and never waits.
+	Add(ctx context.Context, key string, rec Record) error
+	// GetMany is Get for several keys at once; keys not found are absent. With an error
+	// the map holds what was found nevertheless.
+	GetMany(ctx context.Context, keys []string) (map[string]Record, error)
+	// Lease asks to be the one who finds out what is under key by route (any text that
+	// says who would be asked). ErrLeased: somebody else is. Any other error: nobody can
+	// say, go on without. release, which may be called more than once and never waits,
+	// lets go after everything that was Put under key before. The lease is kept alive
+	// until then.
+	Lease(ctx context.Context, key, route string) (release func(), err error)
+	// Await is one look at what a lease is waited for: the record under key, zero if
+	// there is none, and whether the lease is still held.
+	Await(ctx context.Context, key, route string) (rec Record, leased bool, err error)
+}
+
+// Budget is the time that one answer may still spend waiting for a shared place, all
+// its questions together. It is safe for concurrent use.
+type Budget struct{ left atomic.Int64 }
+
+type budgetKey struct{}
+
+// WithBudget gives a context whose questions to a shared place may wait for d together.
+// Waiting for somebody else's lease is not counted, only the questions are.
+func WithBudget(ctx context.Context, d time.Duration) context.Context {
+	b := &Budget{}
+	b.left.Store(int64(d))
+	return context.WithValue(ctx, budgetKey{}, b)
+}
+
+// BudgetOf gives the budget of ctx; nil when there is none.
+func BudgetOf(ctx context.Context) *Budget {
+	b, _ := ctx.Value(budgetKey{}).(*Budget)
+	return b
+}
+
+// Left is what may still be spent; of a nil Budget, limit. Never more than limit.
+func (b *Budget) Left(limit time.Duration) time.Duration {
+	if b == nil {
+		return limit
+	}
+	return min(limit, time.Duration(b.left.Load()))
+}
+
+// Spend takes d off what is left.
+func (b *Budget) Spend(d time.Duration) {
+	if b != nil {
+		b.left.Add(-int64(d))
+	}
+}
