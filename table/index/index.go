@@ -6,7 +6,8 @@
 // Keys and values lie one after the other in chunks of a megabyte, each pair as
 // length of key, length of value (unsigned varints), key, value. The table is one
 // slice of 64-bit slots (16 bits of the hash, chunk, place in the chunk) with linear
-// probing, at most three quarters full. So a pair costs 11 to 22 octets beyond its
+// probing, at most three quarters full, in the order of the hashes, so that a walk over
+// one index can be continued in the next one of the same seed. So a pair costs 11 to 22 octets beyond its
 // own, and the collector has nothing to walk through but a few chunks. Measured
 // against alternatives in docs/decisions/0401-table-index.md.
 //
@@ -19,6 +20,7 @@ import (
 	"errors"
 	"hash/maphash"
 	"iter"
+	"math/bits"
 	"strings"
 	"unsafe"
 )
@@ -29,12 +31,15 @@ const (
 	offsetBits = 24
 	tagShift   = 48
 	maxPairs   = 1 << 31
+	// spare slots lie behind the last: pairs that find theirs taken go forward, never round to the beginning.
+	spare = 64
 )
 
 // Index is a set of pairs. It is safe for concurrent use. The zero Index is empty.
 type Index struct {
 	seed    maphash.Seed
-	slots   []uint64 // 0 is free; a power of two of them
+	slots   []uint64 // 0 is free; a power of two of them, and some to spare
+	shift   int      // of a hash, to get its slot
 	chunks  []string
 	entries int
 	octets  int64
@@ -43,6 +48,10 @@ type Index struct {
 // Builder takes pairs and makes an Index of them. The zero Builder is ready. It is
 // for one goroutine.
 type Builder struct {
+	// Seed is that of the hashes; zero: one of its own. Places of indexes of one seed
+	// can be compared.
+	Seed maphash.Seed
+
 	chunks  []string
 	current *strings.Builder
 	pairs   int
@@ -94,12 +103,15 @@ func (b *Builder) flush() {
 // and then, so that a large index can be built beside live traffic.
 func (b *Builder) Build(pause func()) *Index {
 	b.flush()
-	x := &Index{seed: maphash.MakeSeed(), chunks: b.chunks, octets: b.octets}
+	x := &Index{seed: b.Seed, chunks: b.chunks, octets: b.octets}
+	if x.seed == (maphash.Seed{}) {
+		x.seed = maphash.MakeSeed()
+	}
 	size := 8
 	for size*3/4 <= b.pairs {
 		size *= 2
 	}
-	x.slots = make([]uint64, size)
+	x.slots, x.shift = make([]uint64, size+spare), bits.LeadingZeros64(uint64(size))+1 // #nosec G115 -- not negative
 	n := 0
 	for number, chunk := range x.chunks {
 		for at := 0; at < len(chunk); {
@@ -111,22 +123,24 @@ func (b *Builder) Build(pause func()) *Index {
 			}
 		}
 	}
-	*b = Builder{}
+	*b = Builder{Seed: b.Seed}
 	return x
 }
 
 func (x *Index) insert(key string, place uint64, octets int) {
 	h := maphash.String(x.seed, key)
-	mask := uint64(len(x.slots) - 1)
-	for i := h & mask; ; i = (i + 1) & mask {
+	for i := h >> x.shift; ; i++ {
+		if i == uint64(len(x.slots)) {
+			x.slots = append(x.slots, 0)
+		}
 		slot := x.slots[i]
 		if slot == 0 {
 			// The place is stored with 1 added to its chunk, so that no slot in use is 0.
-			x.slots[i] = h>>tagShift<<tagShift | (place + 1<<offsetBits)
+			x.slots[i] = h<<tagShift | (place + 1<<offsetBits)
 			x.entries++
 			return
 		}
-		if slot>>tagShift == h>>tagShift && x.key(slot) == key {
+		if slot>>tagShift == h<<tagShift>>tagShift && x.key(slot) == key {
 			x.octets -= int64(octets) // the first one stays
 			return
 		}
@@ -171,19 +185,19 @@ func (x *Index) find(key string) (slot uint64, value string) {
 		return 0, ""
 	}
 	h := maphash.String(x.seed, key)
-	mask := uint64(len(x.slots) - 1)
-	for i := h & mask; ; i = (i + 1) & mask {
+	for i := h >> x.shift; i < uint64(len(x.slots)); i++ {
 		slot := x.slots[i]
 		if slot == 0 {
-			return 0, ""
+			break
 		}
-		if slot>>tagShift != h>>tagShift {
+		if slot>>tagShift != h<<tagShift>>tagShift {
 			continue
 		}
 		if k, v := x.pair(slot); k == key {
 			return slot, v
 		}
 	}
+	return 0, ""
 }
 
 // Get returns the value of a key. The value shares the index's memory: what is kept

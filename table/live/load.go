@@ -159,7 +159,7 @@ func (l *Live) read(ctx context.Context, data []byte) (*content, error) {
 		return nil, err
 	}
 	c := &content{info: info}
-	var b index.Builder
+	b := index.Builder{Seed: l.try.seed}
 	pairs, pause := 0, l.breather()
 	err = format.Scan(ctx, file, file.Size(), func(key, value []byte) error {
 		if pairs++; pairs%128 == 0 {
