@@ -23,7 +23,7 @@ fail() { echo "test/install.sh: $*" >&2; exit 69; }
 command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab of real mail servers needs Debian's apt-get and dpkg-deb"
 
 # Each kit is a directory of its own: the packages named here, and the libraries they need that the system lacks.
-kits=(postfix sendmail dovecot miltertest database maps)
+kits=(postfix sendmail dovecot miltertest database maps memcached)
 declare -A packages=(
 	[postfix]="postfix"
 	[sendmail]="sendmail-bin sendmail-base sendmail-cf m4"
@@ -31,6 +31,7 @@ declare -A packages=(
 	[miltertest]="miltertest"
 	[database]="db5.3-util"
 	[maps]="postfix-cdb postfix-lmdb tinycdb lmdb-utils"
+	[memcached]="memcached libcache-memcached-perl libstring-crc32-perl"
 )
 
 # What a complete lab was made from: a change of this file has every kit looked at again.
@@ -72,8 +73,14 @@ plan() { # KIT: the archive files of its packages and of the libraries missing h
 	private_apt install -y --no-install-recommends --print-uris ${packages[$1]} |
 		sed -n "s/^'\([^']*\)' \([^ ]*\) .*/\1 \2/p"
 }
-if ! plan postfix >/dev/null 2>&1 || ! plan sendmail >/dev/null 2>&1; then
+updated=
+update() { # the package lists, once a run: old ones name files that the archive has replaced
+	[ -z "$updated" ] || return 1
+	updated=1
 	apt-get -o Acquire::Retries=3 update -qq || fail "apt-get update failed"
+}
+if ! plan postfix >/dev/null 2>&1 || ! plan sendmail >/dev/null 2>&1; then
+	update
 fi
 
 wanted() { # KIT: of "URI FILE" lines those that are unpacked: what the kit names, and libraries
@@ -85,14 +92,19 @@ wanted() { # KIT: of "URI FILE" lines those that are unpacked: what the kit name
 	done
 }
 
+download() { # KIT
+	local names
+	names=$(plan "$1" | wanted "$1") || return 1
+	[ -n "$names" ] || { echo "apt-get finds no packages for $1: are Debian's own sources configured?" >&2; return 1; }
+	(cd "$lab/debs" && private_apt download -qq $names)
+}
+
 for kit in "${kits[@]}"; do
 	# A kit stays as it is while its packages are the same: a new one does not pull the others from under running tests.
 	[ "$(cat "$lab/$kit/made-from" 2>/dev/null)" = "${packages[$kit]}" ] && continue
 	rm -rf "$lab/$kit" "$lab/debs"
 	mkdir -p "$lab/$kit" "$lab/debs"
-	names=$(plan "$kit" | wanted "$kit")
-	[ -n "$names" ] || fail "apt-get finds no packages for $kit: are Debian's own sources configured?"
-	(cd "$lab/debs" && private_apt download -qq $names) || fail "the packages of $kit could not be fetched: $names"
+	download "$kit" || { update && download "$kit"; } || fail "the packages of $kit could not be fetched"
 	for deb in "$lab"/debs/*.deb; do
 		dpkg-deb -x "$deb" "$lab/$kit"
 		dpkg-deb -f "$deb" Package Version | paste -sd' ' | sed 's/Package: //; s/Version: //' >>"$lab/$kit/packages"
