@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+
+	"rcptgate/store"
+)
+
+// ErrBusy says that as many questions as are allowed wait for servers already.
+var ErrBusy = errors.New("too many questions wait for memcached")
+
+// ErrSlow says that a server gave no answer in time.
+var ErrSlow = errors.New("memcached gave no answer in time")
+
+// ErrExists says that Add found something there.
+var ErrExists = errors.New("something is there already")
+
+const (
+	maxOps      = 256 // questions at once
+	maxPlain    = 200 // octets of a key that is written as it is
+	maxBatch    = 100 // keys of one question
+	thirtyDays  = 30 * 24 * time.Hour
+	complainGap = time.Minute // between log lines about bad values
+)
+
+// Client speaks to the memcached servers that several gateways share. All methods may
+// be called at the same time. Those that ask a server wait for at most 40 ms, and no
+// longer than ctx and its store.Budget allow; with all servers dead they ask nobody.
+type Client struct {
+	log   *slog.Logger
+	setup atomic.Pointer[setup]
+	slots chan struct{} // one for each question in progress
+	mu    sync.Mutex    // one Configure at a time
+
+	complained atomic.Int64  // when a bad value was last logged, UNIX nanoseconds
+	back       chan struct{} // a server is new or back: see revived
+
+	quit   chan struct{}
+	done   sync.WaitGroup
+	closed atomic.Bool
+}
+
+// setup is what a reload exchanges.
+type setup struct {
+	ring   *ring
+	seal   sealer
+	prefix string
+}
+
+// NewClient makes a client for cfg, whose key file it reads. It asks no server yet: all
+// are taken to live.
+func NewClient(cfg Config, log *slog.Logger) (*Client, error) {
+	c := &Client{log: log, slots: make(chan struct{}, maxOps), quit: make(chan struct{}), back: make(chan struct{}, 1)}
+	if err := c.Configure(cfg); err != nil {
+		return nil, err
+	}
+	c.done.Go(c.tend)
+	return c, nil
+}
+
+// Configure puts other servers and keys in force; on an error nothing changes. Servers
+// that are in both configurations keep their connections and counters.
+func (c *Client) Configure(cfg Config) error {
+	if err := cfg.Validate(); err != nil {
+		return err
+	}
+	keys, err := ReadKeys(cfg.KeyFile)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := map[string]*server{}
+	if old := c.setup.Load(); old != nil {
+		for _, s := range old.ring.servers {
+			known[s.network+":"+s.name] = s
+		}
+	}
+	var servers []*server
+	for _, want := range cfg.Servers {
+		id := want.Network + ":" + want.Address
+		s := known[id]
+		if s == nil {
+			s = newServer(want)
+		}
+		delete(known, id)
+		servers = append(servers, s)
+	}
+	next := &setup{ring: newRing(servers), seal: sealer{keys}, prefix: cfg.Prefix}
+	if next.prefix == "" {
+		next.prefix = DefaultPrefix
+	}
+	c.setup.Store(next)
+	for _, gone := range known {
+		gone.hangUp()
+	}
+	c.signalBack()
+	return nil
+}
+
+// Close ends what runs in the background and closes the connections.
+func (c *Client) Close() error {
+	if c.closed.Swap(true) {
+		return nil
+	}
+	close(c.quit)
+	c.done.Wait()
+	for _, s := range c.setup.Load().ring.servers {
+		s.hangUp()
+	}
+	return nil
+}
+
+// Down reports that no server lives: it asks nobody.
+func (c *Client) Down() bool {
+	for _, s := range c.setup.Load().ring.servers {
+		if s.alive.Load() {
+			return false
+		}
+	}
+	return true
+}
+
+// Server names the living server responsible for a memcached key, "" if there is none.
+func (c *Client) Server(key string) string {
+	if s := c.setup.Load().ring.pick(key); s != nil {
+		return s.name
+	}
+	return ""
+}
+
+// Key derives the memcached key of a name: "PREFIX:plain:NAME" if every octet of NAME is
+// a printable ASCII character other than a space and the whole has at most 200 octets,
+// "PREFIX:hashed:" and the SHA-256 of NAME in hex otherwise. plain and hashed must
+// differ, and from those of other uses.
+func (c *Client) Key(plain, hashed, name string) string {
+	prefix := c.setup.Load().prefix
+	if n := len(prefix) + len(plain) + 2 + len(name); n <= maxPlain && printable(name) {
+		return prefix + ":" + plain + ":" + name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return prefix + ":" + hashed + ":" + hex.EncodeToString(sum[:])
+}
+
+func printable(s string) bool {
+	for i := range len(s) {
+		if s[i] < 0x21 || s[i] > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// Get gives the value under a memcached key without its seal, and the name of the server
+// that was asked. store.ErrNotFound: nothing is there, or nothing that may be believed.
+// store.ErrDown: no server lives. Other errors: the server could not be asked.
+func (c *Client) Get(ctx context.Context, key string) (value []byte, from string, err error) {
+	st := c.setup.Load()
+	s := st.ring.pick(key)
+	if s == nil {
+		return nil, "", store.ErrDown
+	}
+	found, err := c.fetch(ctx, st, s, []string{key})
+	if err != nil {
+		return nil, s.name, err
+	}
+	value, ok := found[key]
+	if !ok {
+		return nil, s.name, store.ErrNotFound
+	}
+	return value, s.name, nil
+}
+
+// GetMulti is Get for several keys; those not found are absent. Each server is asked
+// once for every 100 keys. With an error the map holds what was found nevertheless.
+func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string][]byte, error) {
+	st := c.setup.Load()
+	groups := map[*server][]string{}
+	for _, key := range keys {
+		s := st.ring.pick(key)
+		if s == nil {
+			return nil, store.ErrDown
+		}
+		groups[s] = append(groups[s], key)
+	}
+	type result struct {
+		found map[string][]byte
+		err   error
+	}
+	results := make(chan result, len(groups))
+	for s, keys := range groups {
+		go func() { // ends by itself: fetch is bounded
+			found, err := c.fetch(ctx, st, s, keys)
+			results <- result{found, err}
+		}()
+	}
+	all := make(map[string][]byte, len(keys))
+	var failed []error
+	for range groups {
+		r := <-results
+		for key, value := range r.found {
+			all[key] = value
+		}
+		failed = append(failed, r.err)
+	}
+	return all, errors.Join(failed...)
+}
+
+// fetch asks one server for keys and verifies what comes.
+func (c *Client) fetch(ctx context.Context, st *setup, s *server, keys []string) (map[string][]byte, error) {
+	found := make(map[string][]byte, len(keys))
+	for len(keys) > 0 {
+		batch := keys[:min(len(keys), maxBatch)]
+		keys = keys[len(batch):]
+		items, err := do(ctx, c, s, again, func() (map[string]*memcache.Item, error) { return s.mc.GetMulti(batch) })
+		if err != nil {
+			return found, err
+		}
+		for _, key := range batch {
+			item := items[key]
+			if item == nil {
+				s.misses.Add(1)
+				continue
+			}
+			value, err := st.seal.open(key, item.Value)
+			if err != nil {
+				c.Bad(s.name, key, err)
+				continue
+			}
+			s.hits.Add(1)
+			found[key] = value
+		}
+	}
+	return found, nil
+}
+
+// Set keeps value under a memcached key until expire; the zero expire keeps it for ever.
+// A value without LF at its end gets one. What has ended deletes.
+func (c *Client) Set(ctx context.Context, key string, value []byte, expire time.Time) error {
+	return c.store(ctx, key, key, value, expire, false)
+}
+
+// Add is Set unless something is there: ErrExists.
+func (c *Client) Add(ctx context.Context, key string, value []byte, expire time.Time) error {
+	return c.store(ctx, key, key, value, expire, true)
+}
+
+// store writes to the server responsible for place, which for leases is the key of the
+// answer.
+func (c *Client) store(ctx context.Context, place, key string, value []byte, expire time.Time, add bool) error {
+	st := c.setup.Load()
+	s := st.ring.pick(place)
+	if s == nil {
+		return store.ErrDown
+	}
+	seconds, ended := exptime(expire, time.Now())
+	if ended {
+		return c.delete(ctx, s, key)
+	}
+	item := &memcache.Item{Key: key, Value: st.seal.seal(key, value), Expiration: seconds}
+	retry, write := again, s.mc.Set
+	if add {
+		retry, write = once, s.mc.Add
+	}
+	_, err := do(ctx, c, s, retry, func() (struct{}, error) { return struct{}{}, write(item) })
+	if errors.Is(err, memcache.ErrNotStored) {
+		return ErrExists
+	}
+	return err
+}
+
+// Delete takes what is under a memcached key away; an absent one is no error.
+func (c *Client) Delete(ctx context.Context, key string) error {
+	s := c.setup.Load().ring.pick(key)
+	if s == nil {
+		return store.ErrDown
+	}
+	return c.delete(ctx, s, key)
+}
+
+func (c *Client) delete(ctx context.Context, s *server, key string) error {
+	_, err := do(ctx, c, s, again, func() (struct{}, error) { return struct{}{}, s.mc.Delete(key) })
+	if errors.Is(err, memcache.ErrCacheMiss) {
+		return nil
+	}
+	return err
+}
+
+// exptime gives expire as memcached wants it: seconds from now up to 30 days, UNIX time
+// beyond, 0 for ever. UNIX time ends in 2038 there.
+func exptime(expire, now time.Time) (seconds int32, ended bool) {
+	if expire.IsZero() {
+		return 0, false
+	}
+	left := expire.Sub(now)
+	switch {
+	case left <= 0:
+		return 0, true
+	case left <= thirtyDays:
+		return int32((left + time.Second - 1) / time.Second), false //nolint:gosec // at most 30 days
+	case expire.Unix() <= math.MaxInt32:
+		return int32(expire.Unix()), false //nolint:gosec // held by the case
+	}
+	return int32(thirtyDays / time.Second), false
+}
+
+// Bad counts a value that may not be believed, and tells of it at most once a minute.
+func (c *Client) Bad(serverName, key string, why error) {
+	for _, s := range c.setup.Load().ring.servers {
+		if s.name != serverName {
+			continue
+		}
+		if errors.Is(why, errMAC) {
+			s.badMAC.Add(1)
+		} else {
+			s.badFormat.Add(1)
+		}
+	}
+	now, last := time.Now().UnixNano(), c.complained.Load()
+	if now-last < int64(complainGap) || !c.complained.CompareAndSwap(last, now) {
+		return
+	}
+	c.log.Warn("a value in memcached is ignored; more of them are counted in the metrics", "server", serverName, "key", key, "error", why)
+}
+
+// Stats describes the servers in the order of the configuration.
+func (c *Client) Stats() []ServerStats {
+	var list []ServerStats
+	for _, s := range c.setup.Load().ring.servers {
+		list = append(list, s.stats())
+	}
+	return list
+}
+
+// How do treats the end of a connection, which may have come while it lay idle.
+const (
+	once  = false
+	again = true // what may be done twice
+)
+
+// do asks s within the bounds. What a server that hangs has been asked goes on in the
+// background until its own time-out, and keeps its slot until then.
+func do[T any](ctx context.Context, c *Client, s *server, retry bool, op func() (T, error)) (T, error) {
+	var none T
+	budget := store.BudgetOf(ctx)
+	limit := budget.Left(opTimeout)
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	if limit <= 0 {
+		return none, store.ErrBudget
+	}
+	if c.closed.Load() {
+		return none, store.ErrClosed
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		return none, ErrBusy
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	began := time.Now()
+	results := make(chan result, 1)
+	go func() {
+		value, err := op()
+		if retry && err != nil && gone(err) {
+			s.hangUp()
+			value, err = op()
+		}
+		s.latency.note(time.Since(began))
+		if s.note(err, began) {
+			c.told(s, err)
+		}
+		<-c.slots
+		results <- result{value, err}
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	defer func() { budget.Spend(time.Since(began)) }()
+	select {
+	case r := <-results:
+		if r.err != nil && !answered(r.err) {
+			return none, fmt.Errorf("asking memcached %s: %w", s.name, r.err)
+		}
+		return r.value, r.err
+	case <-ctx.Done():
+		return none, ctx.Err()
+	case <-timer.C:
+		return none, fmt.Errorf("asking memcached %s: %w", s.name, ErrSlow)
+	}
+}
+
+// told logs that s has died.
+func (c *Client) told(s *server, err error) {
+	c.log.Warn("a memcached server is dead: the others answer for it, and it is tried again every second", "server", s.name, "error", err)
+}
+
+// tend tries dead servers again.
+func (c *Client) tend() {
+	tick := time.NewTicker(reviveAfter)
+	defer tick.Stop()
+	for {
+		select {
+		case <-c.quit:
+			return
+		case <-tick.C:
+		}
+		var all sync.WaitGroup
+		for _, s := range c.setup.Load().ring.servers {
+			if s.alive.Load() {
+				continue
+			}
+			all.Go(func() {
+				if deadFor, ok := s.revive(); ok {
+					c.log.Info("a memcached server is alive again", "server", s.name, "dead_for", deadFor.Round(time.Millisecond))
+					c.signalBack()
+				}
+			})
+		}
+		all.Wait() // bounded by the time-out of a question
+	}
+}
+
+// signalBack tells whoever exchanges tombstones that a server may lack them.
+func (c *Client) signalBack() {
+	select {
+	case c.back <- struct{}{}:
+	default:
+	}
+}

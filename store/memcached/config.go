@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"rcptgate/config/unit"
+)
+
+// Config names the memory that is shared with other gateways: part of section [cache].
+// The zero Config shares nothing.
+type Config struct {
+	Servers []Server `toml:"memcached" doc:"memcached servers that all gateways share, the same list on each; the port is 11211 unless written; none: nothing is shared; from none to some needs a restart" example:"[\"10.0.0.1:11211\", \"10.0.0.2:11211\"]"`
+	KeyFile string   `toml:"memcached_key_file" doc:"authenticates what is kept in memcached: one key a line, of 16 octets at least, the same file on every gateway; the first signs, each is believed; not readable by others" example:"\"/etc/rcptgate/cache.key\""`
+	Prefix  string   `toml:"memcached_prefix" doc:"begins every key in memcached, so that several sites can use one server" example:"\"rg\""`
+}
+
+// DefaultPrefix begins every key unless the configuration says otherwise.
+const DefaultPrefix = "rg"
+
+// DefaultConfig shares nothing.
+func DefaultConfig() Config { return Config{Prefix: DefaultPrefix} }
+
+const (
+	defaultPort = "11211"
+	maxServers  = 64
+	maxPrefix   = 32
+	minKey      = 16 // octets of one key
+	maxKeys     = 16
+	maxKeyFile  = 64 << 10
+)
+
+// Active reports whether anything is shared.
+func (c *Config) Active() bool { return len(c.Servers) > 0 }
+
+// Validate tells what is wrong with the settings, if anything. It opens no file.
+func (c Config) Validate() error {
+	var errs []error
+	if len(c.Servers) > maxServers {
+		errs = append(errs, unit.Keyf("memcached", "%d servers: at most %d are allowed", len(c.Servers), maxServers))
+	}
+	seen := map[string]bool{}
+	for _, s := range c.Servers {
+		switch {
+		case s.IsZero():
+			errs = append(errs, unit.Keyf("memcached", "an empty server: \"HOST\", \"HOST:PORT\", \"inet:PORT@HOST\" or \"unix:/path\" is allowed"))
+		case seen[s.Address]:
+			errs = append(errs, unit.Keyf("memcached", "%q is named twice", s.Address))
+		}
+		seen[s.Address] = true
+	}
+	if c.KeyFile != "" && !filepath.IsAbs(c.KeyFile) {
+		errs = append(errs, unit.Keyf("memcached_key_file", "%q is no absolute path", c.KeyFile))
+	}
+	if c.Prefix != "" && (len(c.Prefix) > maxPrefix || strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "") {
+		errs = append(errs, unit.Keyf("memcached_prefix", "%q is no prefix: at most %d letters, digits, \"-\", \"_\" and \".\" are allowed", c.Prefix, maxPrefix))
+	}
+	return errors.Join(errs...)
+}
+
+// Server is the address of one server: as unit.Socket, or a bare host, which means port
+// 11211.
+type Server struct{ unit.Socket }
+
+// ParseServer reads the address of a server.
+func ParseServer(s string) (Server, error) {
+	sock, err := unit.ParseSocket(s)
+	if err != nil {
+		if bare, bareErr := unit.ParseSocket("inet:" + defaultPort + "@" + s); bareErr == nil {
+			return Server{bare}, nil
+		}
+	}
+	return Server{sock}, err
+}
+
+// UnmarshalText reads the address of a server.
+func (s *Server) UnmarshalText(text []byte) error {
+	parsed, err := ParseServer(string(text))
+	if err != nil {
+		return err
+	}
+	*s = parsed
+	return nil
+}
+
+// ReadKeys reads a key file: one key a line, empty lines and those that begin with "#"
+// are skipped. No name gives no keys. Whoever can read the file can open and close the
+// gate, so that a file which everybody can read is refused.
+func ReadKeys(name string) ([][]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name) //nolint:gosec // the configuration names it
+	if err != nil {
+		return nil, fmt.Errorf("reading the key file: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // nothing was written
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("reading the key file: %w", err)
+	}
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o007 != 0 {
+		return nil, fmt.Errorf("the key file %s has mode %v: a regular file that others may not use is allowed, as after chmod 640", name, mode)
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading the key file: %w", err)
+	}
+	if len(text) > maxKeyFile {
+		return nil, fmt.Errorf("the key file %s is longer than %d octets", name, maxKeyFile)
+	}
+	return parseKeys(name, text)
+}
+
+func parseKeys(name string, text []byte) ([][]byte, error) {
+	var keys [][]byte
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, maxKeyFile+1)
+	for n := 1; lines.Scan(); n++ {
+		key := bytes.TrimSpace(lines.Bytes())
+		if len(key) == 0 || key[0] == '#' {
+			continue
+		}
+		if len(key) < minKey {
+			return nil, fmt.Errorf("%s:%d: the key has %d octets: at least %d are needed, as \"openssl rand -hex 32\" makes them", name, n, len(key), minKey)
+		}
+		keys = append(keys, bytes.Clone(key))
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("the key file %s holds no key: one a line, of at least %d octets", name, minKey)
+	}
+	if len(keys) > maxKeys {
+		return nil, fmt.Errorf("the key file %s holds %d keys: at most %d are allowed", name, len(keys), maxKeys)
+	}
+	return keys, nil
+}

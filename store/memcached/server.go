@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+)
+
+const (
+	// opTimeout bounds one question to a server, and all those of one answer together.
+	opTimeout = 40 * time.Millisecond
+	// bulkTimeout bounds one in the background.
+	bulkTimeout = 500 * time.Millisecond
+	// maxValue is the longest value read of an answer; maxBulk of the list of what was
+	// forgotten.
+	maxValue = 16 << 10
+	maxBulk  = 1 << 20
+	// idleConns is how many connections are kept to a server.
+	idleConns = 32
+	// A server that failed failuresToDie times in a row is dead, and is tried again
+	// after reviveAfter; one that answers what is no answer has dissentToDie tries.
+	failuresToDie = 2
+	dissentToDie  = 10
+	reviveAfter   = time.Second
+)
+
+// server is one memcached server and how it has been doing.
+type server struct {
+	name    string // as the ring and people have it: host:port or a path
+	network string
+	mc      *memcache.Client // for answers
+	bulk    *memcache.Client // in the background: longer values, more time
+
+	alive    atomic.Bool
+	failures atomic.Int32 // in a row
+	dissent  atomic.Int32 // in a row
+	since    atomic.Int64 // when alive last changed, UNIX nanoseconds
+	mu       sync.Mutex   // one change of alive at a time
+	why      error        // of the last death; guarded by mu
+
+	hits, misses, failed, badMAC, badFormat atomic.Uint64
+	latency                                 latency
+}
+
+// address is a server as the client library takes it.
+type address struct{ network, name string }
+
+func (a address) Network() string { return a.network }
+func (a address) String() string  { return a.name }
+
+// one is the library's selector with nothing to select.
+type one struct{ address }
+
+func (o one) PickServer(string) (net.Addr, error)  { return o.address, nil }
+func (o one) Each(each func(net.Addr) error) error { return each(o.address) }
+
+func newServer(s Server) *server {
+	n := &server{name: s.Address, network: s.Network}
+	n.mc = n.client(opTimeout, maxValue, idleConns)
+	n.bulk = n.client(bulkTimeout, maxBulk, 1)
+	n.alive.Store(true)
+	n.since.Store(time.Now().UnixNano())
+	return n
+}
+
+func (s *server) client(timeout time.Duration, value, idle int) *memcache.Client {
+	mc := memcache.NewFromSelector(one{address{s.network, s.name}})
+	mc.Timeout, mc.MaxIdleConns = timeout, idle
+	mc.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &guard{Conn: conn, timeout: timeout, value: value}, nil
+	}
+	return mc
+}
+
+// note judges the server by what came of a question that began at began. It reports
+// whether the server has just died.
+func (s *server) note(err error, began time.Time) (died bool) {
+	switch {
+	case err == nil || answered(err):
+		s.failures.Store(0)
+		s.dissent.Store(0)
+		return false
+	case began.UnixNano() < s.since.Load():
+		return false // asked before it died or came back
+	}
+	s.failed.Add(1)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT):
+	case broken(err):
+		if s.failures.Add(1) < failuresToDie {
+			return false
+		}
+	default: // it lives, and says what is no answer, or that it has no memory
+		if s.dissent.Add(1) < dissentToDie {
+			return false
+		}
+	}
+	return s.die(err)
+}
+
+func (s *server) die(err error) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.alive.Load() {
+		return false
+	}
+	s.why = err
+	s.since.Store(time.Now().UnixNano())
+	s.alive.Store(false)
+	s.hangUp()
+	return true
+}
+
+// revive tries a dead server; it reports whether it lives again, and how long it was dead.
+func (s *server) revive() (deadFor time.Duration, ok bool) {
+	if err := s.mc.Ping(); err != nil {
+		s.mu.Lock()
+		s.why = err
+		s.mu.Unlock()
+		return 0, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failures.Store(0)
+	s.dissent.Store(0)
+	now := time.Now().UnixNano()
+	deadFor = time.Duration(now - s.since.Swap(now))
+	s.alive.Store(true)
+	return deadFor, true
+}
+
+// hangUp closes idle connections: those to a server that has gone would each fail once.
+func (s *server) hangUp() {
+	_ = s.mc.Close()
+	_ = s.bulk.Close()
+}
+
+// answered reports whether err is an answer of a server that is well.
+func answered(err error) bool {
+	return errors.Is(err, memcache.ErrCacheMiss) || errors.Is(err, memcache.ErrNotStored) ||
+		errors.Is(err, memcache.ErrCASConflict) || errors.Is(err, memcache.ErrMalformedKey)
+}
+
+// broken reports whether err means that no reply came.
+func broken(err error) bool {
+	var timeout *memcache.ConnectTimeoutError
+	var network net.Error
+	return gone(err) || errors.As(err, &timeout) || errors.As(err, &network)
+}
+
+// gone reports whether err is what the end of a connection gives, which may have come
+// while it lay idle.
+func gone(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)
+}
