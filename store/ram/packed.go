@@ -13,6 +13,7 @@ import (
 // handle that all equal sayings share. What few records have lies behind more.
 type packed struct {
 	times times
+	seen  uint32 // the caller's stamp, in what alignment would leave empty
 	said  unique.Handle[saying]
 	more  *more
 }

@@ -114,6 +114,36 @@ func (s *Store) Get(_ context.Context, key string) (store.Record, error) {
 	return store.Record{}, store.ErrNotFound
 }
 
+// GetSeen is Get, and gives the stamp that the record was kept with by PutSeen or See;
+// 0 when there is none.
+func (s *Store) GetSeen(key string) (rec store.Record, seen uint32, err error) {
+	if s.closed.Load() {
+		return store.Record{}, 0, store.ErrClosed
+	}
+	p, ok := s.keep.GetIfPresent(key)
+	if !ok {
+		if p, ok = s.refuse.GetIfPresent(key); !ok {
+			return store.Record{}, 0, store.ErrNotFound
+		}
+	}
+	return p.unpack(key), p.seen, nil
+}
+
+// See stamps the record under key, if there is one, and changes nothing else of it.
+func (s *Store) See(key string, seen uint32) {
+	mu := s.writer(key)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, part := range []part{s.keep, s.refuse} {
+		if e, ok := part.GetEntryQuietly(key); ok {
+			p := e.Value
+			p.seen = seen
+			part.Set(e.Key, p)
+			return
+		}
+	}
+}
+
 // Now is the store's clock.
 func (s *Store) Now() time.Time { return s.now() }
 
@@ -128,6 +158,12 @@ func (s *Store) Has(key string) bool {
 
 // Put keeps rec in the part it belongs to, and takes it out of the other.
 func (s *Store) Put(_ context.Context, key string, rec store.Record) error {
+	return s.PutSeen(key, rec, 0)
+}
+
+// PutSeen is Put with a stamp: whatever the caller wants to know again of when the
+// record was last found to be right. The store makes nothing of it.
+func (s *Store) PutSeen(key string, rec store.Record, seen uint32) error {
 	if s.closed.Load() {
 		return store.ErrClosed
 	}
@@ -146,7 +182,9 @@ func (s *Store) Put(_ context.Context, key string, rec store.Record) error {
 	if rec.Refuses() {
 		into, other = other, into
 	}
-	into.Set(key, pack(key, &rec))
+	p := pack(key, &rec)
+	p.seen = seen
+	into.Set(key, p)
 	other.Invalidate(key)
 	return nil
 }
