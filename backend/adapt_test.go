@@ -114,7 +114,7 @@ func askThirds(t *testing.T, b *Backend, probes int) {
 		if n%3 == 0 {
 			want = 550
 		}
-		if rep, err := askFor(b, numbered(n).Path, 20*time.Second, 15*time.Second); err != nil || rep.Code != want {
+		if rep, err := askFor(b, numbered(n).Path, time.Minute, 30*time.Second); err != nil || rep.Code != want {
 			t.Fatalf("u%d: %+v, %v; want %d", n, rep, err, want)
 		}
 	}
@@ -138,7 +138,7 @@ func expire(b *Backend) {
 // A backend that is slow without pipelining too does not lie about it.
 func TestSlownessIsNoLie(t *testing.T) {
 	t.Parallel()
-	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 1200 * time.Millisecond })
+	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 2400 * time.Millisecond })
 	b := newTestBackend(t, server, Config{})
 	mustSay(t, b, "nobody@example.com", 550)
 	if k := b.known(); k.noPipelining || !k.proven {

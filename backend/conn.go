@@ -109,11 +109,25 @@ func (c *conn) Read(p []byte) (int, error) {
 		case !now.Before(c.until) || c.late:
 			return 0, err
 		case !now.Before(c.due):
+			if n, err := c.arrived(p); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				return n, err
+			}
 			c.late = true
 			c.b.becameLate(c)
 		}
 		c.wait()
 	}
+}
+
+// arrived reads what has come meanwhile. Past a deadline a read fails whatever lies
+// ready, and when this machine stood still, the backend is not to blame.
+func (c *conn) arrived(p []byte) (int, error) {
+	_ = c.sock.SetReadDeadline(c.until)
+	c.sock.now = true
+	n, err := c.nc.Read(p)
+	c.sock.now = false
+	c.wait()
+	return n, err
 }
 
 // quiet is nil when nothing has arrived since the last reply: no stray reply, no

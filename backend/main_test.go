@@ -60,7 +60,7 @@ func newTestBackend(t testing.TB, server *sim.Server, cfg Config, options ...Opt
 
 // ask puts one question with ample time.
 func ask(b *Backend, recipient string) (Reply, error) {
-	return askFor(b, recipient, 20*time.Second, 0)
+	return askFor(b, recipient, time.Minute, 0)
 }
 
 // askFor puts one question that may take so long, and whose asker waits until due.
@@ -119,7 +119,7 @@ func hurried(s *Set) { s.tune.grace = 400 * time.Millisecond }
 func patient(s *Set) { s.tune.grace, s.tune.stall = 3*time.Second, time.Minute }
 
 // impatient makes servers that lie about PIPELINING be found out soon.
-func impatient(s *Set) { s.tune.stall = time.Second }
+func impatient(s *Set) { s.tune.stall = 2 * time.Second }
 
 func mustBe(t testing.TB, err error) *Failure {
 	t.Helper()
