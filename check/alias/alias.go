@@ -33,16 +33,17 @@ type Options struct {
 // Check follows local names. It does not change once made, owns none of its tables,
 // and is safe for concurrent use.
 type Check struct {
-	router    Router
-	files     []source
-	virtual   []source // Postfix
-	virtusers []source // Sendmail
-	users     []source
-	local     domainList
-	relay     []source // relay_recipient_maps
-	relayTo   domainList
-	delimiter string
-	includes  *includes
+	router     Router
+	files      []source
+	virtual    []source // Postfix
+	virtusers  []source // Sendmail
+	users      []source
+	local      domainList
+	relay      []source // relay_recipient_maps
+	accessMaps []source // Sendmail
+	relayTo    domainList
+	delimiter  string
+	includes   *includes
 }
 
 // New makes a Check.
@@ -71,6 +72,7 @@ func New(opt Options) (*Check, error) {
 		{UseMap, cfg.VirtualAliasMaps, &c.virtual},
 		{UseMap, cfg.VirtUserTable, &c.virtusers},
 		{UseMap, cfg.RelayRecipientMaps, &c.relay},
+		{UseMap, cfg.Access, &c.accessMaps},
 		{UseClass, classes, &c.local.classes},
 		{UseClass, relayClasses, &c.relayTo.classes},
 		{UseUsers, users, &c.users},
@@ -141,6 +143,11 @@ func (l *domainList) find(ctx context.Context, domain string) (locality, error) 
 // error is a table that could not be read. It does not allocate for names in domains
 // that are not local.
 func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+	if len(c.accessMaps) > 0 {
+		if v, err := c.access(ctx, q); err != nil || v.Action != rcptgate.Continue {
+			return v, err
+		}
+	}
 	local, err := c.isLocal(ctx, q.Target.Domain)
 	if err != nil {
 		return rcptgate.Verdict{}, err

@@ -21,6 +21,7 @@ type Config struct {
 	VirtualAliasMaps   []table.Spec `toml:"virtual_alias_maps" doc:"Postfix's virtual_alias_maps: whole addresses and @domain, in every domain" example:"[\"hash:/etc/postfix/virtual\"]"`
 	RelayRecipientMaps []table.Spec `toml:"relay_recipient_maps" doc:"Postfix's relay_recipient_maps: who is listed exists and no server is asked; @domain is a domain without a list" example:"[\"hash:/etc/postfix/relay_recipients\"]"`
 	RelayDomains       []string     `toml:"relay_domains" doc:"the domains whose every recipient relay_recipient_maps lists: who is not listed is refused; a name that begins with \"/\" is a file with a domain a line" example:"[\"example.com\"]"`
+	Access             []table.Spec `toml:"access" doc:"Sendmail's access map: what it says of recipients (To:user@domain, To:user@, To:domain and the same untagged, as with FEATURE blocklist_recipients) is the verdict, before anything else" example:"[\"hash:/etc/mail/access\"]"`
 	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix; \"\": none, which Sendmail does not have"`
 	Passwd             string       `toml:"passwd" doc:"the file of local users, who are never refused when the MTA delivers with its mailer \"local\"; \"\": none"`
 }
@@ -30,7 +31,7 @@ func DefaultConfig() Config { return Config{Delimiter: "+", Passwd: "/etc/passwd
 
 // Active reports whether there is anything to look up.
 func (c *Config) Active() bool {
-	return len(c.Files)+len(c.Domains)+len(c.VirtUserTable)+len(c.VirtualAliasMaps)+len(c.RelayRecipientMaps) > 0
+	return len(c.Files)+len(c.Domains)+len(c.VirtUserTable)+len(c.VirtualAliasMaps)+len(c.RelayRecipientMaps)+len(c.Access) > 0
 }
 
 // Validate reports settings that cannot be meant.
@@ -54,6 +55,7 @@ func (c Config) Validate() error {
 	}
 	for key, specs := range map[string][]table.Spec{
 		"virtusertable": c.VirtUserTable, "virtual_alias_maps": c.VirtualAliasMaps, "relay_recipient_maps": c.RelayRecipientMaps,
+		"access": c.Access,
 	} {
 		for _, s := range specs {
 			if s.Type == table.Text {

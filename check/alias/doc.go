@@ -5,13 +5,16 @@
 //
 // It reads the tables that the MTA reads, the way it reads them: alias databases
 // (aliases(5) of Sendmail and of Postfix), Sendmail's virtusertable (cf/README) and
-// Postfix's virtual_alias_maps (virtual(5)), the list of local domains
+// Postfix's virtual_alias_maps (virtual(5)), Sendmail's access map (cf/README), the list of local domains
 // (/etc/mail/local-host-names), Postfix's relay_recipient_maps (postconf(5)) and
 // passwd(5). Look-ups are in lower case, then as the
 // name was written, since makemap -f keeps case.
 //
 // # One recipient
 //
+//  0. The access map: what it says of the address that the client gave is the verdict,
+//     unless that is OK, RELAY, SKIP or QUARANTINE. FEATURE lookupdotdomain (keys such
+//     as ".example.com") is not known.
 //  1. virtual_alias_maps, then virtusertable, in every domain: the whole address and,
 //     without its detail, the shorter ones, then the whole domain. What is found takes
 //     the recipient's place and is looked up again.

@@ -194,6 +194,12 @@ func readError(value string) rcptgate.Verdict {
 		text = rest
 	}
 	v.Text = readReply(strings.TrimSpace(text), &v)
+	settleReply(&v)
+	return v
+}
+
+// settleReply makes action, reason and the class of the enhanced status code those of the reply code.
+func settleReply(v *rcptgate.Verdict) {
 	if v.Code/100 == 4 {
 		v.Action = rcptgate.Tempfail
 	}
@@ -206,7 +212,6 @@ func readError(value string) rcptgate.Verdict {
 	case v.Enhanced == "5.1.1":
 		v.Reason = rcptgate.ReasonUnknownUser
 	}
-	return v
 }
 
 // readReply takes a reply code and an enhanced status code from the beginning of a

@@ -41,6 +41,8 @@ type SendmailOptions struct {
 	Relay map[string]string
 	// VirtualUsers is virtusertable: an address or "@domain" and its target. Each domain named becomes a virtual one.
 	VirtualUsers map[string]string
+	// Access is the access map, with FEATURE(`blocklist_recipients'): a key such as "To:user@domain" and its value.
+	Access map[string]string
 	// Aliases is the local aliases file: a name and its target.
 	Aliases map[string]string
 	// LocalDomains are further names of this host.
@@ -174,6 +176,7 @@ func (s *Sendmail) maps(dir string, o SendmailOptions) {
 	s.t.Helper()
 	s.makemap(dir, "mailertable", o.Relay)
 	s.makemap(dir, "virtusertable", o.VirtualUsers)
+	s.makemap(dir, "access", o.Access)
 	var aliases strings.Builder
 	for _, name := range keys(o.Aliases) {
 		fmt.Fprintf(&aliases, "%s: %s\n", name, o.Aliases[name])
@@ -243,6 +246,9 @@ func sendmailMC(dir string, o SendmailOptions) string {
 	}
 	line("FEATURE(`mailertable', `hash -o %s')", at("mailertable"))
 	line("FEATURE(`virtusertable', `hash -o %s')", at("virtusertable"))
+	if len(o.Access) > 0 {
+		line("FEATURE(`access_db', `hash -T<TMPF> %s', `skip')\nFEATURE(`blocklist_recipients')", at("access"))
+	}
 	for _, domain := range keys(o.Relay) {
 		line("RELAY_DOMAIN(`%s')", strings.TrimPrefix(domain, "."))
 	}
