@@ -33,6 +33,8 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+
+	"rcptgate/config/unit"
 )
 
 // MaxFileSize bounds a configuration file, in octets.
@@ -100,6 +102,47 @@ func (f *File) Line(key string) int {
 		return n.line
 	}
 	return 0
+}
+
+// Place gives errors that were found in the values after the file was read their
+// lines: each [unit.KeyError] joined or wrapped in err, whose key counts from the root
+// ("domain[2].backend"). Other errors only get the file's name. A nil File stands for
+// the built-in defaults.
+func (f *File) Place(err error) error {
+	if err == nil {
+		return nil
+	}
+	d := &decoder{errs: collector{file: "built-in defaults"}}
+	if f != nil {
+		d.errs.file, d.root = f.Name, f.root
+	}
+	for _, one := range keyed(err) {
+		d.place(d.root, "", one)
+	}
+	if placed := d.errs.err(); placed != nil {
+		return placed
+	}
+	return fmt.Errorf("%s: %w", d.errs.file, err)
+}
+
+// keyed finds the errors in err that name a key; nothing if there are others beside
+// them.
+func keyed(err error) (out []error) {
+	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, to find all of them
+	case *unit.KeyError:
+		return []error{e}
+	case interface{ Unwrap() error }:
+		return keyed(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			list := keyed(one)
+			if len(list) == 0 {
+				return nil
+			}
+			out = append(out, list...)
+		}
+	}
+	return out
 }
 
 func readFile(path string) ([]byte, error) {

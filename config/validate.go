@@ -143,6 +143,9 @@ func (d *decoder) place(n *node, path string, err error) {
 		key, text = word, rest
 	}
 	at := n
+	if n == d.root {
+		at = nil // the whole file is no place
+	}
 	if key != "" && n != nil {
 		if found := n.findNearest(key); found != nil {
 			at = found

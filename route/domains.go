@@ -9,6 +9,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend"
+	"rcptgate/config/unit"
 )
 
 // maxBackends bounds the list of one section: each is waited for in turn, and a
@@ -28,12 +29,12 @@ type section struct {
 func (r *Router) readSection(index int, c DomainConfig) (*section, error) {
 	name, err := sectionName(c.Name)
 	if err != nil {
-		return nil, fmt.Errorf("[[domain]] section %d: name = %q: %w", index+1, c.Name, err)
+		return nil, unit.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: %w", c.Name, err)
 	}
 	s := &section{index: index, name: name, check: c.Check == nil || *c.Check, enforce: c.Enforce == nil || *c.Enforce}
 	hops, err := readBackends(name, c.Backend)
 	if err != nil {
-		return nil, fmt.Errorf("[[domain]] section %d (name = %q): %w", index+1, c.Name, err)
+		return nil, unit.Keyf(fmt.Sprintf("domain[%d].backend", index+1), "(name = %q) %w", c.Name, err)
 	}
 	if len(hops) > 0 || !s.check {
 		s.route = r.newRoute(index, Configured, hops)
@@ -44,7 +45,7 @@ func (r *Router) readSection(index int, c DomainConfig) (*section, error) {
 
 func readBackends(name string, list []string) ([]backend.Address, error) {
 	if len(list) > maxBackends {
-		return nil, fmt.Errorf("backend lists %d servers: at most %d are allowed", len(list), maxBackends)
+		return nil, fmt.Errorf("%d servers are listed: at most %d are allowed", len(list), maxBackends)
 	}
 	var hops []backend.Address
 	seen := make(map[string]bool)
@@ -52,11 +53,11 @@ func readBackends(name string, list []string) ([]backend.Address, error) {
 		addr, err := backend.ParseAddress(text)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("backend %d of %d: %w", i+1, len(list), err)
+			return nil, fmt.Errorf("server %d of %d: %w", i+1, len(list), err)
 		case seen[addr.String()]:
-			return nil, fmt.Errorf("backend %d of %d: %q is listed twice", i+1, len(list), text)
+			return nil, fmt.Errorf("server %d of %d: %q is listed twice", i+1, len(list), text)
 		case name == "*" && addr.IsMX && addr.Host == "":
-			return nil, fmt.Errorf("backend %d of %d: %q is not allowed for \"*\": it would call the mail servers of strangers; name the domains", i+1, len(list), text)
+			return nil, fmt.Errorf("server %d of %d: %q is not allowed for \"*\": it would call the mail servers of strangers; name the domains", i+1, len(list), text)
 		}
 		seen[addr.String()] = true
 		hops = append(hops, addr)

@@ -15,6 +15,7 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
+	"rcptgate/config/unit"
 )
 
 // DomainConfig is what a [[domain]] section says about routing.
@@ -97,7 +98,8 @@ type hopKey struct {
 // maxMTARoutes bounds the MTA's next hops that are remembered. A site has few.
 const maxMTARoutes = 1024
 
-// New reads the sections. The error names the section and the value.
+// New reads the sections. The error joins those of all of them, each a [unit.KeyError]
+// that names the section's key ("domain[2].backend").
 func New(opt Options) (*Router, error) {
 	if opt.Get == nil {
 		set := opt.Set
@@ -116,11 +118,15 @@ func New(opt Options) (*Router, error) {
 	}
 	r := &Router{opt: opt, dns: dns, exact: make(map[string]*section), below: make(map[string]*section)}
 	r.hops.Store(&map[hopKey]*Route{})
+	var wrong []error
 	for i, c := range opt.Domains {
 		if err := r.add(i, c); err != nil {
-			dns.close()
-			return nil, err
+			wrong = append(wrong, err)
 		}
+	}
+	if len(wrong) > 0 {
+		dns.close()
+		return nil, errors.Join(wrong...)
 	}
 	return r, nil
 }
@@ -132,7 +138,7 @@ func (r *Router) add(index int, c DomainConfig) error {
 	}
 	for _, other := range r.sects {
 		if other.name == s.name {
-			return fmt.Errorf("[[domain]] section %d: name = %q: section %d has it already", index+1, c.Name, other.index+1)
+			return unit.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: section %d has it already", c.Name, other.index+1)
 		}
 	}
 	r.sects = append(r.sects, s)

@@ -200,14 +200,14 @@ func TestSectionErrors(t *testing.T) {
 		d    DomainConfig
 		want []string
 	}{
-		{"no name", DomainConfig{}, []string{"section 2", `name = ""`, "missing", `".example.com"`}},
-		{"pattern", DomainConfig{Name: "*.example.com"}, []string{"section 2", `did you mean ".example.com"`}},
+		{"no name", DomainConfig{}, []string{"domain[2].name", `""`, "missing", `".example.com"`}},
+		{"pattern", DomainConfig{Name: "*.example.com"}, []string{"domain[2].name", `did you mean ".example.com"`}},
 		{"address", DomainConfig{Name: "u@example.com"}, []string{"an address"}},
 		{"space", DomainConfig{Name: "exam ple"}, []string{"no domain", `"exam ple"`}},
 		{"dot", DomainConfig{Name: "."}, []string{"no domain"}},
 		{"twice", DomainConfig{Name: "FIRST.example."}, []string{"section 1 has it already"}},
-		{"no protocol", DomainConfig{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]", "10.0.0.5"}}, []string{"section 2", `"a.example"`, "backend 2 of 2", `"10.0.0.5"`, `"smtp:[10.0.0.5]:25"`}},
-		{"backend twice", DomainConfig{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]", "smtp:[10.0.0.1]:25"}}, []string{"backend 2 of 2", "twice"}},
+		{"no protocol", DomainConfig{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]", "10.0.0.5"}}, []string{"domain[2].backend", `"a.example"`, "server 2 of 2", `"10.0.0.5"`, `"smtp:[10.0.0.5]:25"`}},
+		{"backend twice", DomainConfig{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]", "smtp:[10.0.0.1]:25"}}, []string{"server 2 of 2", "twice"}},
 		{"too many", DomainConfig{Name: "a.example", Backend: many}, []string{"17", "16"}},
 		{"strangers", DomainConfig{Name: "*", Backend: []string{"mx"}}, []string{`"*"`, "strangers"}},
 	} {

@@ -13,6 +13,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/address"
+	"rcptgate/config/unit"
 	"rcptgate/route"
 	"rcptgate/store"
 )
@@ -40,7 +41,6 @@ type Options struct {
 	Config   Config
 	Lives    Lives
 	Domains  []DomainConfig // in the order of the router's sections
-	Names    []string       // their names, for errors; may be shorter
 	Hostname string         // our own name, as in EHLO
 	Router   Router
 	Memory   Memory
@@ -63,7 +63,8 @@ type Check struct {
 	timeout      time.Duration
 }
 
-// New makes a Check. The error names the section and the value.
+// New makes a Check. An error in a section is a [unit.KeyError] that names its key
+// ("domain[2].valid"); those of all sections are joined.
 func New(opt Options) (*Check, error) {
 	if opt.Router == nil || opt.Memory == nil || opt.State == nil {
 		return nil, errors.New("call-ahead: router, memory and state are needed")
@@ -86,21 +87,21 @@ func New(opt Options) (*Check, error) {
 	}
 	c.sender, _ = readSender(opt.Config.Sender)
 	c.fallback = opt.Config.Fallback(opt.Hostname)
-	defaults, err := newSettings(&opt.Config, &opt.Lives, nil)
-	if err != nil {
-		return nil, err
+	defaults, bad := newSettings(&opt.Config, &opt.Lives, nil)
+	if bad != nil {
+		return nil, bad
 	}
 	c.settings = []*settings{defaults}
+	var wrong []error
 	for i := range opt.Domains {
-		s, err := newSettings(&opt.Config, &opt.Lives, &opt.Domains[i])
-		if err != nil {
-			name := ""
-			if i < len(opt.Names) {
-				name = fmt.Sprintf(" (name = %q)", opt.Names[i])
-			}
-			return nil, fmt.Errorf("[[domain]] section %d%s: %w", i+1, name, err)
+		s, bad := newSettings(&opt.Config, &opt.Lives, &opt.Domains[i])
+		if bad != nil {
+			wrong = append(wrong, unit.Keyf(fmt.Sprintf("domain[%d].%s", i+1, bad.Key), "%w", bad.Err))
 		}
 		c.settings = append(c.settings, s)
+	}
+	if len(wrong) > 0 {
+		return nil, errors.Join(wrong...)
 	}
 	return c, nil
 }

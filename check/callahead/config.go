@@ -64,10 +64,15 @@ func readSender(s string) (string, error) {
 		return "", nil
 	}
 	local, domain, ok := strings.Cut(bare, "@")
-	if !ok || local == "" || domain == "" || len(bare) > maxPath || strings.ContainsAny(bare, "<> \t\r\n\x00") || strings.Contains(domain, "@") {
+	if !ok || local == "" || domain == "" || len(bare) > maxPath || strings.ContainsAny(bare, "<> ") || hasControl(bare) || strings.Contains(domain, "@") {
 		return "", fmt.Errorf("%q is no sender: \"<>\" or an address such as \"postmaster@mx1.example.org\" is allowed", s)
 	}
 	return bare, nil
+}
+
+// hasControl reports ASCII control characters, which no command may hold.
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
 
 // Life is how long answers of one class are remembered.
@@ -77,7 +82,7 @@ type Life struct {
 
 // RefreshedLife is the life of an answer that is asked again before it ends.
 type RefreshedLife struct {
-	Refresh unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background when it is used" max:"366d"`
+	Refresh unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background when it is used; 10m or more" max:"366d"`
 	Expire  unit.Duration `toml:"expire" doc:"how long the answer serves at most; use never prolongs it" max:"366d"`
 }
 
@@ -105,8 +110,21 @@ func DefaultLives() Lives {
 
 // Validate reports lives that cannot be meant.
 func (l Lives) Validate() error {
-	if l.Valid.Expire < l.Valid.Refresh {
-		return &unit.KeyError{Key: "valid.expire", Err: fmt.Errorf("%q is less than refresh, %q", l.Valid.Expire, l.Valid.Refresh)}
+	if bad := checkValid(l.Valid.Refresh.Std(), l.Valid.Expire.Std()); bad != nil {
+		return bad
+	}
+	return nil
+}
+
+// checkValid holds the life of a valid answer against itself and the pace of refreshes.
+func checkValid(refresh, expire time.Duration) *unit.KeyError {
+	r, e, least := unit.Duration(refresh), unit.Duration(expire), unit.Duration(refreshApart)
+	switch {
+	case expire < refresh:
+		return &unit.KeyError{Key: "valid.expire", Err: fmt.Errorf("%q is less than refresh, %q", e, r)}
+	case refresh < refreshApart && refresh < expire:
+		return &unit.KeyError{Key: "valid.refresh", Err: fmt.Errorf(
+			"%q is too little: no answer is asked again sooner than after %q; %q or more is allowed, or as much as expire for no refresh", r, least, least)}
 	}
 	return nil
 }
@@ -118,7 +136,7 @@ type LifeChange struct {
 
 // RefreshedLifeChange changes a RefreshedLife for one domain.
 type RefreshedLifeChange struct {
-	Refresh *unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background" max:"366d"`
+	Refresh *unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background; 10m or more" max:"366d"`
 	Expire  *unit.Duration `toml:"expire" doc:"how long the answer serves at most" max:"366d"`
 }
 
@@ -152,7 +170,9 @@ type settings struct {
 	testAcceptAll     bool
 }
 
-func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, error) {
+// newSettings joins what a section says with what holds for all. The error's key
+// counts from the section.
+func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *unit.KeyError) {
 	s := &settings{
 		refresh: lives.Valid.Refresh.Std(), expire: lives.Valid.Expire.Std(),
 		unknown: lives.Unknown.Expire.Std(), full: lives.Full.Expire.Std(), refused: lives.Refused.Expire.Std(),
@@ -180,14 +200,14 @@ func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, error) 
 	if d.AcceptAllTest != nil {
 		s.testAcceptAll = *d.AcceptAllTest
 	}
-	if s.expire < s.refresh {
-		return nil, fmt.Errorf("valid: expire %q is less than refresh %q", unit.Duration(s.expire), unit.Duration(s.refresh))
+	if bad := checkValid(s.refresh, s.expire); bad != nil {
+		return nil, bad
 	}
 	return s, s.choose(d)
 }
 
 // choose reads the settings that are words.
-func (s *settings) choose(d *DomainConfig) error {
+func (s *settings) choose(d *DomainConfig) *unit.KeyError {
 	for _, c := range []struct {
 		key      string
 		value    *string
@@ -206,7 +226,7 @@ func (s *settings) choose(d *DomainConfig) error {
 		case *c.value == c.no:
 			*c.chosen = c.inverted
 		default:
-			return fmt.Errorf("%s = %q: %q or %q is allowed", c.key, *c.value, c.no, c.yes)
+			return &unit.KeyError{Key: c.key, Err: fmt.Errorf("%q is not allowed: %q or %q is", *c.value, c.no, c.yes)}
 		}
 	}
 	return nil

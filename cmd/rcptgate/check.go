@@ -117,7 +117,7 @@ func newAsker(l *loaded, offline bool) (ask asker, done func(), err error) {
 		b.tables.close()
 		b.probes.Close()
 		b.backends.Close()
-		return nil, nil, exitWith(exitConfig, fmt.Errorf("%s: %w", l.source(), err))
+		return nil, nil, exitWith(exitConfig, l.file.Place(err))
 	}
 	var gate rcptgate.Gate
 	gate.Swap(setup)

@@ -62,7 +62,7 @@ func configShow(cmd *cobra.Command) error {
 	files := newTables(slog.New(slog.DiscardHandler), true)
 	defer files.close()
 	if err := buildWith(&l.Config, files, func() { text += files.comments() }); err != nil {
-		return exitWith(exitConfig, fmt.Errorf("%s: %w", l.source(), err))
+		return exitWith(exitConfig, l.file.Place(err))
 	}
 	_, err = fmt.Fprint(cmd.OutOrStdout(), text)
 	return err
@@ -126,7 +126,7 @@ func configCheck(cmd *cobra.Command) error {
 		return err
 	}
 	if err := dryBuild(&l.Config); err != nil {
-		return exitWith(exitConfig, fmt.Errorf("%s: %w", l.source(), err))
+		return exitWith(exitConfig, l.file.Place(err))
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good (%s)\n", l.source(), l.summary())
 	return err

@@ -79,7 +79,7 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	d.tables = newTables(d.log, true)
 	setup, err := newSetup(&l.Config, d.base, d.observers()...)
 	if err != nil {
-		return nil, exitWith(exitConfig, fmt.Errorf("%s: %w", l.source(), err))
+		return nil, exitWith(exitConfig, l.file.Place(err))
 	}
 	d.sections = newSectionNames(l.Domain)
 	d.gate.Swap(setup)
@@ -207,7 +207,7 @@ func (d *daemon) reload() (restart []string, err error) {
 func (d *daemon) putInForce(l *loaded) error {
 	setup, err := newSetup(&l.Config, d.base, d.observers()...)
 	if err != nil {
-		return fmt.Errorf("%s: %w", l.source(), err)
+		return l.file.Place(err)
 	}
 	d.backends.Configure(l.Callahead.Config, l.Hostname)
 	d.sight.Configure(l.Log)

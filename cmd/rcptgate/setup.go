@@ -43,12 +43,8 @@ func newSetup(cfg *Config, b base, observers ...rcptgate.Observer) (rcptgate.Set
 		return rcptgate.Setup{}, err
 	}
 	down := func() { router.Close(); files.release() }
-	names := make([]string, len(routes))
-	for i := range routes {
-		names[i] = routes[i].Name
-	}
 	existence, err := callahead.New(callahead.Options{
-		Config: cfg.Callahead, Lives: cfg.Cache.Lives, Domains: asks, Names: names,
+		Config: cfg.Callahead, Lives: cfg.Cache.Lives, Domains: asks,
 		Hostname: cfg.Hostname, Router: router, Memory: b.memory, State: b.probes, Log: b.log,
 	})
 	if err != nil {
@@ -112,7 +108,7 @@ func buildWith(cfg *Config, files *tables, look func()) error {
 	defer b.backends.Close()
 	setup, err := newSetup(cfg, b)
 	if err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return err
 	}
 	look()
 	setup.Close()
