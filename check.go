@@ -51,27 +51,35 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 	if q.Trace.Started.IsZero() {
 		q.Trace.Started = start
 	}
-	if c.Deadline > 0 {
-		lazy, stop := LazyDeadline(ctx, start.Add(c.Deadline))
-		defer stop()
-		ctx = lazy
+	if c.Deadline <= 0 {
+		return c.run(ctx, q, 0, start, Verdict{}), nil
 	}
-	return c.run(ctx, q, 0, start, Verdict{}), nil
+	lazy := q.deadline
+	if lazy == nil {
+		lazy = new(lazyDeadline)
+	}
+	q.deadline = nil
+	lazy.Context, lazy.at = ctx, start.Add(c.Deadline)
+	v := c.run(lazy, q, 0, start, Verdict{})
+	if lazy.stop() {
+		q.deadline = lazy
+	}
+	return v, nil
 }
 
 // run asks the steps from the one given on. Last is what the steps before had to say.
 func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, last Verdict) Verdict {
 	for i := from; i < len(c.Steps); i++ {
 		step := &c.Steps[i]
+		q.now = start
 		v, err := step.Check.Check(ctx, q)
 		if err != nil {
 			v = step.failed(q, err)
 			q.targets = nil
 		}
-		now := time.Now()
-		q.Trace.add(step.Name, v, err, now.Sub(start))
-		q.Trace.Elapsed += now.Sub(start)
-		start = now
+		elapsed := time.Since(start)
+		q.Trace.add(step.Name, &v, err, elapsed)
+		start = start.Add(elapsed)
 		if v.Reason != "" || v.Action != Continue {
 			last = v
 		}
@@ -104,7 +112,7 @@ var CouldNotFindOut = Verdict{
 // its timer starts only when somebody asks for Done. The caller must call stop.
 func LazyDeadline(ctx context.Context, at time.Time) (lazy context.Context, stop func()) {
 	d := &lazyDeadline{Context: ctx, at: at}
-	return d, d.stop
+	return d, func() { d.stop() }
 }
 
 // lazyDeadline is a context whose timer starts only when somebody waits for it: a
@@ -151,10 +159,13 @@ func (d *lazyDeadline) Err() error {
 	return nil
 }
 
-func (d *lazyDeadline) stop() {
+// stop ends the wait of whoever asked for Done, and reports whether nobody ever did:
+// then nobody can be waiting for d, and it may be used again.
+func (d *lazyDeadline) stop() (unused bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.cancel != nil {
 		d.cancel()
 	}
+	return d.ctx == nil
 }

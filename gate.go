@@ -64,24 +64,24 @@ func (g *Gate) Close() {
 
 // Ask answers one query. It never panics: a check that does is a tempfail, since
 // no input may end the process.
-func (g *Gate) Ask(ctx context.Context, q *Query) (v Verdict) {
+func (g *Gate) Ask(ctx context.Context, q *Query) Verdict {
 	gen := g.enter()
 	if gen == nil {
 		return CouldNotFindOut
 	}
 	defer gen.leave()
-	v = gen.ask(ctx, q)
+	q.verdict = gen.ask(ctx, q)
 	for _, o := range gen.Observers {
-		o.Observe(q, &v)
+		o.Observe(q, &q.verdict)
 	}
-	return v
+	return q.verdict
 }
 
 func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 	defer func() {
 		if p := recover(); p != nil {
 			v = CouldNotFindOut
-			q.Trace.add("panic", v, fmt.Errorf("check panicked: %v", p), 0)
+			q.Trace.add("panic", &v, fmt.Errorf("check panicked: %v", p), 0)
 		}
 	}()
 	v, err := gen.Check.Check(ctx, q)

@@ -99,13 +99,27 @@ type Query struct {
 
 	targets  []Mailbox // see Follow
 	followed int       // targets that this question and those above it have led to
+
+	now      time.Time     // when the step that is running began
+	deadline *lazyDeadline // the last question's, to be used again; see Chain.Check
+	verdict  Verdict       // what observers are shown
 }
 
-// Reset makes q ready for the next question, keeping the trace's memory.
+// Reset makes q ready for the next question, keeping the memory of the trace and the
+// deadline.
 func (q *Query) Reset() {
 	trace := q.Trace
 	trace.reset()
-	*q = Query{Trace: trace}
+	*q = Query{Trace: trace, deadline: q.deadline}
+}
+
+// Now is when the step that is running began: near enough for judging what is
+// remembered, without a reading of the clock.
+func (q *Query) Now() time.Time {
+	if q.now.IsZero() {
+		return time.Now() // asked without a chain
+	}
+	return q.now
 }
 
 // Trace is what was said about one query: every step, how long it took and where
@@ -141,9 +155,10 @@ func (t *Trace) Note(text string) {
 	}
 }
 
-func (t *Trace) add(name string, v Verdict, err error, elapsed time.Duration) {
-	t.Steps = append(t.Steps, TraceStep{Name: name, Verdict: v, Err: err, Elapsed: elapsed, Notes: t.notes})
+func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) {
+	t.Steps = append(t.Steps, TraceStep{Name: name, Verdict: *v, Err: err, Elapsed: elapsed, Notes: t.notes})
 	t.notes = nil
+	t.Elapsed += elapsed
 }
 
 func (t *Trace) reset() {

@@ -57,7 +57,14 @@ func Same(a, b rcptgate.Mailbox) bool {
 
 // HasControl reports whether s holds CR, LF or NUL, which would end an SMTP command
 // early. Such a recipient is answered 501 5.1.3 before anything is asked.
-func HasControl(s string) bool { return strings.ContainsAny(s, "\r\n\x00") }
+func HasControl(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c == '\r' || c == '\n' || c == 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // NeedsUTF8 reports whether asking about m needs SMTPUTF8: a local part with octets
 // above 127. A domain alone can always be written in ASCII.

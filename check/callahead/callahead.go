@@ -128,7 +128,7 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 	if q.Trace.Explain {
 		explainRoute(q, rt)
 	}
-	a := asking{check: c, q: q, rt: rt, now: time.Now()}
+	a := asking{check: c, q: q, rt: rt, now: q.Now()}
 	a.settings = c.settings[0]
 	if i := rt.Section + 1; i < len(c.settings) {
 		a.settings = c.settings[i]
@@ -260,7 +260,8 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 		}
 		qn := a.question(due, net != nil)
 		qn.looked = looked
-		if !state.run(func() { a.check.fly(f, qn) }) {
+		check := a.check // a shall not leave the stack: most queries end in memory
+		if !state.run(func() { check.fly(f, qn) }) {
 			f.out.err = errClosed
 			state.end(f)
 		}
