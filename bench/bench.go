@@ -27,7 +27,7 @@ type Options struct {
 	Each time.Duration
 	// Rounds is the number of turns that each side gets; default 5.
 	Rounds int
-	// Rate is the offered rate for latencies, in RCPT/s; default half of what the gate reaches.
+	// Rate is the offered rate for latencies, in RCPT/s; default pacedRate.
 	Rate float64
 	// Entries is the number of remembered recipients in the row on memory; default 1,000,000.
 	Entries int
