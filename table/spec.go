@@ -20,9 +20,13 @@ const (
 	LMDB     Type = "lmdb"     // OpenLDAP LMDB as Postfix writes it
 	Text     Type = "text"     // aliases(5): name: target, target
 	TextHash Type = "texthash" // what makemap and postmap read: key white-space value
+
+	// Memcached is no file but the names that other gateways publish. ParseSpec does
+	// not give it: only the files of [aliases] can be such.
+	Memcached Type = "memcached"
 )
 
-// Types lists every type in the order of documentation.
+// Types lists every type of file in the order of documentation.
 func Types() []Type { return []Type{Hash, Btree, CDB, LMDB, Text, TextHash} }
 
 // ending is what the MTAs append to the name of the file; "" for text.
@@ -45,14 +49,14 @@ type Spec struct {
 }
 
 // ParseSpec reads "hash:/etc/mail/aliases". The file may be written with or
-// without the ending that the MTAs append (.db, .cdb, .lmdb).
+// without the ending that the MTAs append (.db, .cdb, .lmdb). It gives files only.
 func ParseSpec(s string) (Spec, error) {
 	word, name, found := strings.Cut(s, ":")
 	if !found {
 		return Spec{}, fmt.Errorf("table %q has no type: write TYPE:FILE, for instance hash:/etc/mail/aliases; types are %s", s, typeList())
 	}
-	if word == "memcached" {
-		return Spec{}, fmt.Errorf("table %q: tables in memcached are not supported; types are %s", s, typeList())
+	if Type(word) == Memcached {
+		return Spec{}, fmt.Errorf("table %q: names in memcached are alias names, and allowed in files of [aliases] only; types are %s", s, typeList())
 	}
 	spec := Spec{Type: Type(word), Name: name}
 	if !spec.Type.known() {

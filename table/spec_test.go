@@ -39,7 +39,7 @@ func TestParseSpecErrors(t *testing.T) {
 		{"", "has no type"},
 		{"dbm:/etc/aliases", `unknown type "dbm"; types are hash, btree, cdb, lmdb, text, texthash`},
 		{"Hash:/etc/aliases", "unknown type"},
-		{"memcached:10.0.0.1:11211", "tables in memcached are not supported"},
+		{"memcached:10.0.0.1:11211", "allowed in files of [aliases] only"},
 		{"hash:", "the file name is missing"},
 		{"hash:/etc/mail/", "directory"},
 		{"hash:/etc/a\nb", "control character U+000A"},

@@ -10,6 +10,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/route"
+	"rcptgate/store"
 	"rcptgate/table"
 )
 
@@ -28,6 +29,8 @@ type Options struct {
 	// Open gives the table of a file, kept fresh. What is not a map file (class files,
 	// passwd) has the type table.Text and its name as it is; see NamesFormat.
 	Open func(use Use, spec table.Spec) (table.Table, error)
+	// Published is the table of "memcached:"; nil when no memcached is configured.
+	Published *Published
 }
 
 // Check follows local names. It does not change once made, owns none of its tables,
@@ -44,6 +47,7 @@ type Check struct {
 	relayTo    domainList
 	delimiter  string
 	includes   *includes
+	reads      bool // files has names that other gateways publish: absence from them proves nothing
 }
 
 // New makes a Check.
@@ -59,6 +63,9 @@ func New(opt Options) (*Check, error) {
 	written, classes := readDomains(cfg.Domains)
 	relayTo, relayClasses := readDomains(cfg.RelayDomains)
 	c.local.written, c.relayTo.written = written, relayTo
+	if err := c.openFiles(&opt); err != nil {
+		return nil, fmt.Errorf("[aliases]: %w", err)
+	}
 	var users []table.Spec
 	if cfg.Passwd != "" && len(written) > 0 { // nobody is refused elsewhere
 		users = append(users, table.Spec{Type: table.Text, Name: cfg.Passwd})
@@ -68,7 +75,6 @@ func New(opt Options) (*Check, error) {
 		specs []table.Spec
 		to    *[]source
 	}{
-		{UseAliases, cfg.Files, &c.files},
 		{UseMap, cfg.VirtualAliasMaps, &c.virtual},
 		{UseMap, cfg.VirtUserTable, &c.virtusers},
 		{UseMap, cfg.RelayRecipientMaps, &c.relay},
@@ -82,10 +88,31 @@ func New(opt Options) (*Check, error) {
 			if err != nil {
 				return nil, fmt.Errorf("[aliases]: %w", err)
 			}
-			*group.to = append(*group.to, source{t, spec.String()})
+			*group.to = append(*group.to, source{Table: t, text: spec.String()})
 		}
 	}
 	return c, nil
+}
+
+// openFiles opens the alias databases.
+func (c *Check) openFiles(opt *Options) error {
+	for _, f := range opt.Config.Files {
+		s := source{text: f.String()}
+		switch {
+		case !f.Published():
+			t, err := opt.Open(UseAliases, f.Spec)
+			if err != nil {
+				return err
+			}
+			s.Table = t
+		case opt.Published == nil:
+			return fmt.Errorf("files: %q needs [cache] memcached", f)
+		default:
+			s.Table, s.published, c.reads = opt.Published, opt.Published, true
+		}
+		c.files = append(c.files, s)
+	}
+	return nil
 }
 
 // readDomains parts a list of domains from the class files in it. It has been
@@ -162,6 +189,9 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 }
 
 func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
+	if c.reads && store.BudgetOf(ctx) == nil {
+		ctx = store.WithBudget(ctx, patienceForNames)
+	}
 	w := walk{Check: c, ctx: ctx, q: q}
 	m := q.Target
 	if name := q.NextHop.Addr; q.NextHop.Mailer == "local" && name != "" && !strings.Contains(name, "@") && len(c.virtusers) == 0 && !strings.EqualFold(name, m.Local) {
@@ -216,6 +246,9 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 		}
 		return rcptgate.Verdict{}, nil
 	case never(q.Target.Local):
+		return rcptgate.Verdict{}, nil
+	case c.reads:
+		note("no table holds " + q.Target.Path + "; names that other gateways publish may be missing")
 		return rcptgate.Verdict{}, nil
 	case c.router.Route(q) != nil:
 		note("no table holds " + q.Target.Path + "; its domain has a route")

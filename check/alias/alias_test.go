@@ -84,6 +84,18 @@ func specs(t testing.TB, texts ...string) (list []table.Spec) {
 	return list
 }
 
+func files(t testing.TB, texts ...string) (list []File) {
+	t.Helper()
+	for _, s := range texts {
+		var f File
+		if err := f.UnmarshalText([]byte(s)); err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
 // ask gives what the check says in short: "taken", "continue", "550 5.1.1", "error",
 // or the targets.
 func ask(t testing.TB, c *Check, rcpt string, hop rcptgate.NextHop) (string, *rcptgate.Query) {
@@ -134,7 +146,7 @@ func standardTables(t *testing.T) *Check {
 		many += fmt.Sprintf(", u%d@in.test", i)
 	}
 	cfg := DefaultConfig()
-	cfg.Files = specs(t, "hash:/etc/mail/aliases", "hash:/etc/more")
+	cfg.Files = files(t, "hash:/etc/mail/aliases", "hash:/etc/more")
 	cfg.Domains = []string{"Example.ORG", "in.test", "/etc/mail/local-host-names"}
 	return newCheck(t, cfg, tables{
 		"text:/etc/mail/local-host-names": "host.example.org\nalso.test\n",
@@ -228,7 +240,7 @@ func TestAliases(t *testing.T) {
 
 func TestUnreadTables(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(t, "hash:/gone"), []string{"example.org"}
+	cfg.Files, cfg.Domains = files(t, "hash:/gone"), []string{"example.org"}
 	c := newCheck(t, cfg, tables{})
 	for rcpt, want := range map[string]string{"x@example.org": "error", "postmaster@example.org": "error", "x@other.test": "continue", "x": "error"} {
 		if got, _ := ask(t, c, rcpt, rcptgate.NextHop{}); got != want {
@@ -274,7 +286,7 @@ func TestSplit(t *testing.T) {
 
 func TestNotes(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(t, "hash:/etc/mail/aliases"), []string{"example.org"}
+	cfg.Files, cfg.Domains = files(t, "hash:/etc/mail/aliases"), []string{"example.org"}
 	c := newCheck(t, cfg, tables{"hash:/etc/mail/aliases": "sales ann@in.test, gone@example.org", "text:/etc/passwd": ""})
 	_, q := ask(t, c, "sales@example.org", rcptgate.NextHop{})
 	want := `tables: sales is in hash:/etc/mail/aliases, key "sales": ann@in.test, gone@example.org|tables: target ann@in.test: asked about in the following steps|tables: gone@example.org: no table holds it`
@@ -302,7 +314,7 @@ func TestBounds(t *testing.T) {
 	}
 	tree = append(tree, "same100 gone@example.org", "deep40 gone@example.org")
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(t, "hash:/a"), []string{"example.org"}
+	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"example.org"}
 	c := newCheck(t, cfg, tables{"hash:/a": strings.Join(append(append(deep, wide...), tree...), "\n") + "\ntree12 gone@example.org", "text:/etc/passwd": ""})
 	for rcpt, want := range map[string]string{"deep0@example.org": "taken", "deep30@example.org": "550 5.1.1", "wide@example.org": "taken", "tree0@example.org": "550 5.1.1", "same90@example.org": "taken", "same99@example.org": "550 5.1.1"} {
 		if got, _ := ask(t, c, rcpt, rcptgate.NextHop{}); got != want {
@@ -313,7 +325,7 @@ func TestBounds(t *testing.T) {
 
 func TestForeignNamesCostNothing(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(t, "hash:/a"), []string{"example.org"}
+	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"example.org"}
 	c := newCheck(t, cfg, tables{"hash:/a": "", "text:/etc/passwd": ""})
 	q := &rcptgate.Query{Target: address.Parse("ann@elsewhere.example")}
 	if n := testing.AllocsPerRun(100, func() { _, _ = c.Check(context.Background(), q) }); n != 0 {
@@ -323,7 +335,7 @@ func TestForeignNamesCostNothing(t *testing.T) {
 
 func TestLocalNameOfTheMTA(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(t, "hash:/a"), []string{"virt.test"}
+	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"virt.test"}
 	c := newCheck(t, cfg, tables{"hash:/a": "info wrong@in.test\nann right@in.test", "text:/etc/passwd": ""})
 	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "ann"}); got != "right@in.test" {
 		t.Error(got)
@@ -335,7 +347,7 @@ func TestLocalNameOfTheMTA(t *testing.T) {
 
 func BenchmarkAlias(b *testing.B) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(b, "hash:/a"), []string{"example.org"}
+	cfg.Files, cfg.Domains = files(b, "hash:/a"), []string{"example.org"}
 	c := newCheck(b, cfg, tables{"hash:/a": "sales ann@in.test", "text:/etc/passwd": ""})
 	q := &rcptgate.Query{Target: address.Parse("sales@example.org")}
 	b.ReportAllocs()
@@ -354,7 +366,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add("x@y.test \"q\"@in.test, \\\\z, |/p, /f\n+*@y.test %3%2%1%0%%%", "\"x\"@y.test")
 	f.Fuzz(func(t *testing.T, text, rcpt string) {
 		cfg := DefaultConfig()
-		cfg.Files, cfg.VirtUserTable, cfg.VirtualAliasMaps = specs(t, "hash:/t"), specs(t, "hash:/t"), specs(t, "hash:/t")
+		cfg.Files, cfg.VirtUserTable, cfg.VirtualAliasMaps = files(t, "hash:/t"), specs(t, "hash:/t"), specs(t, "hash:/t")
 		cfg.Domains = []string{"example.org", "in.test"}
 		text = strings.ReplaceAll(text, ":include:/", ":include:/no/such/") // no file of this machine
 		c := newCheck(t, cfg, tables{"hash:/t": text, "text:/etc/passwd": "root"})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rcptgate/address"
@@ -15,7 +16,8 @@ import (
 
 // Config is the section [aliases].
 type Config struct {
-	Files              []table.Spec `toml:"files" doc:"the MTA's alias databases, the first that holds a name counts; read as they are on disk, while the MTA rewrites them" example:"[\"hash:/etc/mail/aliases\"]"`
+	Files              []File       `toml:"files" doc:"the MTA's alias databases, the first that holds a name counts; read as they are on disk, while the MTA rewrites them; \"memcached:\" is the names that other gateways publish, and refuses nobody" example:"[\"hash:/etc/mail/aliases\"]"`
+	Publish            bool         `toml:"publish" doc:"puts the names of these files into memcached, for gateways that do not have them"`
 	Domains            []string     `toml:"domains" doc:"the local domains, whose local parts the alias databases hold; a name that begins with \"/\" is a file with a domain a line (Sendmail's local-host-names); only in domains written out here are names refused that no table holds" example:"[\"example.org\", \"/etc/mail/local-host-names\"]"`
 	VirtUserTable      []table.Spec `toml:"virtusertable" doc:"Sendmail's virtusertable: whole addresses and @domain, in every domain" example:"[\"hash:/etc/mail/virtusertable\"]"`
 	VirtualAliasMaps   []table.Spec `toml:"virtual_alias_maps" doc:"Postfix's virtual_alias_maps: whole addresses and @domain, in every domain" example:"[\"hash:/etc/postfix/virtual\"]"`
@@ -25,6 +27,42 @@ type Config struct {
 	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix; \"\": none, which Sendmail does not have"`
 	Passwd             string       `toml:"passwd" doc:"the file of local users, who are never refused when the MTA delivers with its mailer \"local\"; \"\": none"`
 }
+
+// File is one of the alias databases: a table, or the names that other gateways
+// publish, whose type is table.Memcached.
+type File struct{ table.Spec }
+
+// Published reports whether these are the names that other gateways publish.
+func (f File) Published() bool { return f.Type == table.Memcached }
+
+// UnmarshalText reads TYPE:FILE or "memcached:".
+func (f *File) UnmarshalText(text []byte) error {
+	word, rest, _ := strings.Cut(string(text), ":")
+	if table.Type(word) != table.Memcached {
+		return f.Spec.UnmarshalText(text)
+	}
+	if rest != "" {
+		return fmt.Errorf("table %q: \"memcached:\" alone is allowed: the servers stand in [cache] memcached", text)
+	}
+	f.Spec = table.Spec{Type: table.Memcached}
+	return nil
+}
+
+// Form says what a value looks like, for the configuration's reference.
+func (f File) Form() string { return f.Spec.Form() + `; or "memcached:"` }
+
+// Real are the files that are files.
+func (c *Config) Real() (specs []table.Spec) {
+	for _, f := range c.Files {
+		if !f.Published() {
+			specs = append(specs, f.Spec)
+		}
+	}
+	return specs
+}
+
+// Reads reports whether names that other gateways publish are looked up.
+func (c *Config) Reads() bool { return slices.ContainsFunc(c.Files, File.Published) }
 
 // DefaultConfig is what an empty [aliases] section means.
 func DefaultConfig() Config { return Config{Delimiter: "+", Passwd: "/etc/passwd"} }
@@ -42,6 +80,9 @@ func (c Config) Validate() error {
 	}
 	if c.Passwd != "" && !filepath.IsAbs(c.Passwd) {
 		errs = append(errs, unit.Keyf("passwd", "%q is no absolute path", c.Passwd))
+	}
+	if c.Publish && len(c.Real()) == 0 {
+		errs = append(errs, unit.Keyf("publish", "there is nothing to publish: files names no alias database of this machine"))
 	}
 	for key, domains := range map[string][]string{"domains": c.Domains, "relay_domains": c.RelayDomains} {
 		for _, d := range domains {

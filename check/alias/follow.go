@@ -167,6 +167,9 @@ func (w *walk) viaSendmail(m *rcptgate.Mailbox, depth int) (held bool) {
 
 func (w *walk) viaAlias(local string, depth int) (held bool) {
 	h, found, err := w.findAlias(w.ctx, local)
+	if h.unasked != nil && w.q.Trace.Explain {
+		w.note(fmt.Sprintf("%s: %v: they are passed over", local, h.unasked))
+	}
 	if w.err = err; err != nil || !found {
 		return false
 	}
@@ -272,6 +275,8 @@ func (w *walk) address(m *rcptgate.Mailbox, depth int) {
 		w.ask(m)
 	case local != writtenOut || never(m.Local):
 		w.take(m.Path + " is elsewhere")
+	case w.reads:
+		w.take(m.Path + " may be a name of another gateway")
 	default:
 		user, err := w.isUser(w.ctx, m.Local)
 		if w.err = err; user {

@@ -14,32 +14,45 @@ import (
 // source is one table and its spelling, for the trace.
 type source struct {
 	table.Table
-	text string
+	text      string
+	published *Published // it is not nil if the table is one
 }
 
 // hit is what a look-up found.
 type hit struct {
 	value, key, file string
+	// unasked is why names that other gateways publish could not be looked up: that is
+	// absence, and no error.
+	unasked error
 }
 
 // lookup asks the tables in order for a key: in lower case, which is what newaliases,
 // postalias, makemap and postmap make of keys, then as it was written, which is what
-// "makemap -f" keeps.
-func lookup(ctx context.Context, tables []source, key string) (h hit, found bool, err error) {
+// "makemap -f" keeps. Further keys are likely to be looked up next.
+func lookup(ctx context.Context, tables []source, key string, further ...string) (h hit, found bool, err error) {
 	folded := fold(key)
+	var unasked error
 	for i := range tables {
 		t := &tables[i]
 		h := hit{key: folded, file: t.text}
-		h.value, found, err = t.Lookup(ctx, h.key)
-		if !found && err == nil && folded != key {
-			h.key = key
+		if t.published != nil {
+			h.value, h.key, found, err = t.published.find(ctx, folded, key, further)
+			if err != nil && !found {
+				unasked = err
+			}
+			err = nil
+		} else {
 			h.value, found, err = t.Lookup(ctx, h.key)
+			if !found && err == nil && folded != key {
+				h.key = key
+				h.value, found, err = t.Lookup(ctx, h.key)
+			}
 		}
 		if found || err != nil {
 			return h, found, err
 		}
 	}
-	return hit{}, false, nil
+	return hit{unasked: unasked}, false, nil
 }
 
 // fold makes lower case what has case; octets that are no UTF-8 stay.
@@ -81,15 +94,22 @@ func (c *Check) findAlias(ctx context.Context, local string) (h hit, found bool,
 	if len(c.files) == 0 || local == "" {
 		return hit{}, false, nil
 	}
-	h, found, err = lookup(ctx, c.files, local)
 	user, sep, _ := c.split(local)
-	if found || err != nil || sep == "" {
-		return h, found, err
+	if sep == "" {
+		return lookup(ctx, c.files, local)
 	}
-	if sep == "+" {
-		if h, found, err = lookup(ctx, c.files, user+"+*"); found || err != nil {
+	if sep != "+" {
+		if h, found, err = lookup(ctx, c.files, local, user); found || err != nil {
 			return h, found, err
 		}
+		return lookup(ctx, c.files, user)
+	}
+	star := user + "+*"
+	if h, found, err = lookup(ctx, c.files, local, star, user); found || err != nil {
+		return h, found, err
+	}
+	if h, found, err = lookup(ctx, c.files, star, user); found || err != nil {
+		return h, found, err
 	}
 	return lookup(ctx, c.files, user)
 }

@@ -16,7 +16,7 @@ import (
 
 func TestVirtUserTable(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains, cfg.VirtUserTable = specs(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtusertable")
+	cfg.Files, cfg.Domains, cfg.VirtUserTable = files(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtusertable")
 	c := newCheck(t, cfg, tables{
 		"hash:/aliases": "sales ann@in.test\ninfo-list ann@in.test", "text:/etc/passwd": "",
 		"hash:/virtusertable": strings.Join([]string{
@@ -93,7 +93,7 @@ func TestReadError(t *testing.T) {
 
 func TestVirtualAliasMaps(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains, cfg.VirtualAliasMaps = specs(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtual")
+	cfg.Files, cfg.Domains, cfg.VirtualAliasMaps = files(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtual")
 	c := newCheck(t, cfg, tables{
 		"hash:/aliases": "sales ann@in.test\nlocal /dev/null", "text:/etc/passwd": "",
 		"hash:/virtual": strings.Join([]string{
@@ -259,7 +259,7 @@ func TestValidate(t *testing.T) {
 
 func TestRelayRecipientMaps(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = specs(t, "hash:/aliases"), []string{"example.org"}
+	cfg.Files, cfg.Domains = files(t, "hash:/aliases"), []string{"example.org"}
 	cfg.RelayRecipientMaps, cfg.RelayDomains = specs(t, "hash:/relay"), []string{"in.test", "relay.test", "open.test", "/class"}
 	ts := tables{
 		"hash:/aliases": "good ann@in.test\nbad bob@in.test\nmixed bob@in.test, x@pf.test\nroot postmaster@in.test\nopen u@open.test", "text:/etc/passwd": "", "text:/class": "class.test\n",
