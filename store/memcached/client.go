@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -177,11 +178,22 @@ func (c *Client) Get(ctx context.Context, key string) (value []byte, from string
 	if err != nil {
 		return nil, s.name, err
 	}
-	value, ok := found[key]
-	if !ok {
+	if found[key] == nil {
 		return nil, s.name, store.ErrNotFound
 	}
-	return value, s.name, nil
+	return found[key], s.name, nil
+}
+
+// getAt asks the server responsible for place for keys. A value that may not be believed
+// is there, and nil.
+func (c *Client) getAt(ctx context.Context, place string, keys ...string) (values map[string][]byte, from string, err error) {
+	st := c.setup.Load()
+	s := st.ring.pick(place)
+	if s == nil {
+		return nil, "", store.ErrDown
+	}
+	values, err = c.fetch(ctx, st, s, keys)
+	return values, s.name, err
 }
 
 // GetMulti is Get for several keys; those not found are absent. Each server is asked
@@ -212,21 +224,37 @@ func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string][]byte
 	for range groups {
 		r := <-results
 		for key, value := range r.found {
-			all[key] = value
+			if value != nil {
+				all[key] = value
+			}
 		}
 		failed = append(failed, r.err)
 	}
 	return all, errors.Join(failed...)
 }
 
-// fetch asks one server for keys and verifies what comes.
+// fetch asks one server for keys and verifies what comes: a value that may not be
+// believed is there, and nil.
 func (c *Client) fetch(ctx context.Context, st *setup, s *server, keys []string) (map[string][]byte, error) {
 	found := make(map[string][]byte, len(keys))
 	for len(keys) > 0 {
 		batch := keys[:min(len(keys), maxBatch)]
 		keys = keys[len(batch):]
 		items, err := do(ctx, c, s, again, func() (map[string]*memcache.Item, error) { return s.mc.GetMulti(batch) })
-		if err != nil {
+		switch {
+		case errors.Is(err, errTooLong) && len(batch) == 1:
+			c.Bad(s.name, batch[0], err)
+			found[batch[0]] = nil
+			continue
+		case errors.Is(err, errTooLong): // the others are good
+			one, err := c.fetch(ctx, st, s, batch[:1])
+			maps.Copy(found, one)
+			if err != nil {
+				return found, err
+			}
+			keys = append(batch[1:len(batch):len(batch)], keys...)
+			continue
+		case err != nil:
 			return found, err
 		}
 		for _, key := range batch {
@@ -238,6 +266,7 @@ func (c *Client) fetch(ctx context.Context, st *setup, s *server, keys []string)
 			value, err := st.seal.open(key, item.Value)
 			if err != nil {
 				c.Bad(s.name, key, err)
+				found[key] = nil
 				continue
 			}
 			s.hits.Add(1)

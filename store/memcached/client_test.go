@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,5 +68,20 @@ func TestClientKeepsValues(t *testing.T) {
 	found, err := c.GetMulti(ctx, []string{c.Key("a", "h", "d"), c.Key("a", "h", "e"), c.Key("a", "h", "f")})
 	if err != nil || len(found) != 2 {
 		t.Errorf("several: %q, %v", found, err)
+	}
+}
+
+// keyFile writes a key file of the lines given.
+func keyFile(t testing.TB, lines ...string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "key")
+	writeKeys(t, name, lines...)
+	return name
+}
+
+func writeKeys(t testing.TB, name string, lines ...string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }

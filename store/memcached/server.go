@@ -152,7 +152,8 @@ func (s *server) hangUp() {
 // answered reports whether err is an answer of a server that is well.
 func answered(err error) bool {
 	return errors.Is(err, memcache.ErrCacheMiss) || errors.Is(err, memcache.ErrNotStored) ||
-		errors.Is(err, memcache.ErrCASConflict) || errors.Is(err, memcache.ErrMalformedKey)
+		errors.Is(err, memcache.ErrCASConflict) || errors.Is(err, memcache.ErrMalformedKey) ||
+		errors.Is(err, errTooLong) // somebody else's value
 }
 
 // broken reports whether err means that no reply came.

@@ -32,7 +32,10 @@ const (
 	maxReply = 4 << 20
 )
 
-var errReply = errors.New("the server's reply is longer than any of ours")
+var (
+	errReply   = errors.New("the server's reply is longer than any of ours")
+	errTooLong = errors.New("the value is longer than any of ours")
+)
 
 // SetDeadline does nothing: the first octet of a command sets it.
 func (*guard) SetDeadline(time.Time) error { return nil }
@@ -102,7 +105,7 @@ func (g *guard) lookLine() error {
 	}
 	size, err := strconv.Atoi(string(fields[3]))
 	if err != nil || size < 0 || size > g.value {
-		return errReply
+		return errTooLong
 	}
 	g.skip = size + len("\r\n")
 	return nil

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"rcptgate/store"
+)
+
+// The list of what was forgotten lies under "PREFIX:forgotten" on every server:
+//
+//	rgf1
+//	forget  generation address user@example.org
+//	forget  generation domain example.org
+//	forget  generation all
+//
+// Fields are separated by TAB; the patterns are escaped as in a record. Lines with other
+// names are for later versions.
+const listVersion = "rgf1"
+
+// encodeList writes a set in the order of time.
+func encodeList(s set) []byte {
+	b := append(make([]byte, 0, 64*(len(s)+1)), listVersion+"\n"...)
+	patterns := slices.SortedFunc(maps.Keys(s), func(a, b store.Pattern) int {
+		return cmp.Or(cmp.Compare(s[a], s[b]), cmp.Compare(a.String(), b.String()))
+	})
+	for _, p := range patterns {
+		b = append(b, "forget\t"...)
+		b = strconv.AppendInt(b, s[p], 10)
+		switch {
+		case p.Address != "":
+			b = escaped(append(b, "\taddress"...), p.Address)
+		case p.Domain != "":
+			b = escaped(append(b, "\tdomain"...), p.Domain)
+		default:
+			b = append(b, "\tall"...)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// decodeList reads what encodeList writes; everything else is errForm. Tombstones after
+// latest are left out and counted.
+func decodeList(value []byte, latest int64) (s set, late int, err error) {
+	head, rest, ok := strings.Cut(string(value), "\n")
+	if !ok || head != listVersion {
+		return nil, 0, formf("the first line is not %q", listVersion)
+	}
+	s = set{}
+	for rest != "" {
+		var line string
+		if line, rest, ok = strings.Cut(rest, "\n"); !ok {
+			return nil, 0, formf("the last line does not end")
+		}
+		f := fields{strings.Split(line, "\t")}
+		if f.text() != "forget" {
+			continue
+		}
+		p, when, err := tombstone(f)
+		if err != nil {
+			return nil, 0, err
+		}
+		if when > latest {
+			late++
+			continue
+		}
+		s[p] = max(s[p], when)
+	}
+	return s, late, nil
+}
+
+func tombstone(f fields) (p store.Pattern, when int64, err error) {
+	if len(f.list) < 2 {
+		return p, 0, formf("a line \"forget\" has %d fields", len(f.list))
+	}
+	when, err = f.number(nil, math.MaxInt64)
+	kind := f.text()
+	if kind == "all" && len(f.list) == 0 {
+		return p, when, err
+	}
+	if len(f.list) != 1 || (kind != "address" && kind != "domain") {
+		return p, 0, formf("a line \"forget\" is of the kind %.20q", kind)
+	}
+	name, err := f.unescape(err)
+	if err == nil && (name == "" || len(name) > store.MaxKey) {
+		err = formf("a pattern of %d octets", len(name))
+	}
+	if kind == "address" {
+		return store.Pattern{Address: name}, when, err
+	}
+	return store.Pattern{Domain: name}, when, err
+}

@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+
+	"rcptgate/store"
+)
+
+const (
+	startFor  = 500 * time.Millisecond // Start waits for the first round
+	forgetFor = 3 * time.Second        // Forget waits for a round
+	maxAsks   = 64                     // forgets that one round carries
+	casTries  = 4                      // others write at the same time
+	lapse     = time.Hour              // tombstones are kept beyond the longest life
+)
+
+// starting is what Start was given.
+type starting struct {
+	forgotten func(store.Tombstone)
+	lost      func()
+	done      chan struct{} // closed after the first round
+}
+
+// Start begins the exchange of tombstones.
+func (s *Store) Start(known []store.Tombstone, forgotten func(store.Tombstone), lost func()) {
+	mine := set{}
+	latest := s.latest()
+	for _, t := range known {
+		if when := t.When.UnixNano(); when <= latest {
+			mine[t.Pattern] = max(mine[t.Pattern], when)
+		}
+	}
+	s.graves.add(mine, s.oldest())
+	st := starting{forgotten, lost, make(chan struct{})}
+	s.starts <- st
+	select {
+	case <-st.done:
+	case <-time.After(startFor):
+	case <-s.quit:
+	}
+}
+
+// After gives a time for a new tombstone.
+func (s *Store) After(now time.Time) time.Time { return s.graves.after(now) }
+
+func (s *Store) oldest() int64 { return s.now().Add(-s.life - lapse).UnixNano() }
+func (s *Store) latest() int64 { return s.now().Add(future).UnixNano() }
+
+// Forget voids what matches, here at once, elsewhere as soon as the others read it. It
+// fails with store.ErrUnpublished when no server could be told; it is told later.
+func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
+	if s.closed.Load() {
+		return 0, store.ErrClosed
+	}
+	when := max(t.When.UnixNano(), s.graves.newest.Load()+1) // older than what is stamped it would void nothing
+	s.graves.add(set{t.Pattern: when}, s.oldest())
+	if t.Pattern.Address != "" && !s.Down() {
+		s.queue.add(&task{key: t.Pattern.Address}) // for readers that know of no tombstones
+	}
+	answer := make(chan error, 1)
+	patience := time.NewTimer(forgetFor)
+	defer patience.Stop()
+	select {
+	case s.asks <- answer:
+		select {
+		case err := <-answer:
+			return 0, err
+		case <-ctx.Done():
+		case <-patience.C:
+		case <-s.quit:
+		}
+	case <-ctx.Done():
+	case <-patience.C:
+	case <-s.quit:
+	}
+	return 0, fmt.Errorf("%w (no answer in time)", store.ErrUnpublished)
+}
+
+// exchange is the goroutine that reads and writes the lists.
+func (s *Store) exchange() {
+	tick := time.NewTicker(s.every)
+	defer tick.Stop()
+	var st starting
+	for {
+		var asked []chan error
+		var began chan struct{}
+		select {
+		case <-s.quit:
+			return
+		case <-tick.C:
+		case <-s.c.back:
+		case ask := <-s.asks:
+			asked = append(asked, ask)
+		case st = <-s.starts:
+			began = st.done
+		}
+		for len(s.asks) > 0 {
+			asked = append(asked, <-s.asks)
+		}
+		if began == nil && len(asked) == 0 && st.done == nil {
+			continue // nobody has started: what is found could not be carried out
+		}
+		s.round(st, func(err error) {
+			for _, ask := range asked {
+				ask <- err
+			}
+		})
+		if began != nil {
+			close(began)
+		}
+	}
+}
+
+// list is what one server has.
+type list struct {
+	server *server
+	set    set
+	cas    uint64
+	found  bool // there is something, cas is its
+	good   bool // it can be believed
+	err    error
+}
+
+// round reads the lists of all living servers, writes what each lacks, tells the forgets
+// that wait, and carries out what others have forgotten.
+func (s *Store) round(st starting, tell func(error)) {
+	var servers []*server
+	for _, server := range s.c.setup.Load().ring.servers {
+		if server.alive.Load() {
+			servers = append(servers, server)
+		}
+	}
+	lists := make([]list, len(servers))
+	each(servers, func(i int) { lists[i] = s.readList(servers[i]) })
+	union, anyGood, reached := s.graves.copy(), false, 0
+	oldest := s.oldest()
+	for i := range lists {
+		if lists[i].err == nil {
+			reached++
+		}
+		anyGood = anyGood || lists[i].good
+		union.merge(lists[i].set, oldest)
+	}
+	each(servers, func(i int) { s.writeList(&lists[i], union) })
+	told, failed := 0, store.ErrUnpublished
+	for i := range lists {
+		if lists[i].err == nil {
+			told++
+		} else {
+			failed = fmt.Errorf("%w; %w", failed, lists[i].err)
+		}
+	}
+	if told > 0 {
+		failed = nil
+	}
+	tell(failed)
+	if st.forgotten == nil || reached == 0 {
+		return
+	}
+	mine := s.graves.copy()
+	for p, when := range union {
+		if mine.covers(p, when) {
+			continue
+		}
+		st.forgotten(store.Tombstone{Pattern: p, When: time.Unix(0, when)})
+	}
+	s.graves.add(union, oldest)
+	if !anyGood {
+		st.lost()
+	}
+}
+
+// each calls f for every server, at the same time.
+func each(servers []*server, f func(i int)) {
+	var all sync.WaitGroup
+	for i := range servers {
+		all.Go(func() { f(i) })
+	}
+	all.Wait() // bounded by the time-outs
+}
+
+func (s *Store) listKey() string { return s.c.setup.Load().prefix + ":forgotten" }
+
+// readList reads one server's list. What cannot be believed is as good as absent.
+func (s *Store) readList(server *server) list {
+	key := s.listKey()
+	l := list{server: server}
+	item, err := bulk(s.c, server, func(mc *memcache.Client) (*memcache.Item, error) { return mc.Get(key) })
+	switch {
+	case errors.Is(err, memcache.ErrCacheMiss):
+		return l
+	case errors.Is(err, errTooLong):
+		_, l.err = bulk(s.c, server, func(mc *memcache.Client) (struct{}, error) { return struct{}{}, mc.Delete(key) })
+		if errors.Is(l.err, memcache.ErrCacheMiss) {
+			l.err = nil
+		}
+		return l
+	case err != nil:
+		l.err = err
+		return l
+	}
+	l.found, l.cas = true, item.CasID
+	value, err := s.c.setup.Load().seal.open(key, item.Value)
+	var late int
+	if err == nil {
+		l.set, late, err = decodeList(value, s.latest())
+	}
+	if err != nil {
+		s.c.Bad(server.name, key, err)
+		return l
+	}
+	if late > 0 {
+		s.c.Bad(server.name, key, formf("%d tombstones lie in the future: a gateway's clock is wrong", late))
+	}
+	l.good = true
+	return l
+}
+
+// writeList gives the server what it lacks of union.
+func (s *Store) writeList(l *list, union set) {
+	key := s.listKey()
+	for range casTries {
+		if l.err != nil || (l.good && !l.set.lacks(union)) {
+			return
+		}
+		all := set{}
+		all.merge(union, s.oldest())
+		all.merge(l.set, s.oldest())
+		item := &memcache.Item{Key: key, Value: s.c.setup.Load().seal.seal(key, encodeList(all)), CasID: l.cas}
+		_, err := bulk(s.c, l.server, func(mc *memcache.Client) (struct{}, error) {
+			if l.found {
+				return struct{}{}, mc.CompareAndSwap(item)
+			}
+			return struct{}{}, mc.Add(item)
+		})
+		if err == nil {
+			return
+		}
+		if !answered(err) {
+			l.err = err
+			return
+		}
+		*l = s.readList(l.server) // somebody else has written
+	}
+	if l.err == nil {
+		l.err = fmt.Errorf("writing the list of what was forgotten to memcached %s: others write all the time", l.server.name)
+	}
+}
+
+// bulk asks a server outside of any answer: more time, longer values.
+func bulk[T any](c *Client, s *server, op func(*memcache.Client) (T, error)) (T, error) {
+	began := time.Now()
+	value, err := op(s.bulk)
+	if err != nil && gone(err) {
+		s.hangUp()
+		value, err = op(s.bulk)
+	}
+	if s.note(err, began) {
+		c.told(s, err)
+	}
+	if err != nil && !answered(err) {
+		err = fmt.Errorf("asking memcached %s: %w", s.name, err)
+	}
+	return value, err
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bradfitz/gomemcache/memcache"
+
+	"rcptgate/store"
+)
+
+const (
+	// leaseSeconds is how long a lease outlives its holder. memcached counts in whole
+	// seconds: it ends one to two seconds after it was last renewed.
+	leaseSeconds = 2
+	renewEvery   = 500 * time.Millisecond
+	// surelyOurs is how long after it was last seen to be ours a lease cannot have ended
+	// and been taken by somebody else.
+	surelyOurs = 800 * time.Millisecond
+	// maxHeld bounds the leases held at once, maxHold the time of one: a probe takes
+	// half a minute, so that a lease held for longer was never let go.
+	maxHeld   = 4096
+	maxHold   = 2 * time.Minute
+	renewers  = 8
+	leaseHead = "rgl1\t"
+)
+
+var (
+	errHeldTooMany = errors.New("too many leases are held")
+	errLease       = errors.New("the lease is somebody else's")
+)
+
+// leases are the ones that this gateway holds.
+type leases struct {
+	mu   sync.Mutex
+	held map[*lease]struct{}
+}
+
+// lease is the right to find something out.
+type lease struct {
+	answer string // the key it is about
+	place  string // the memcached key of the answer: the lease lies on the same server
+	key    string // its own memcached key
+	value  []byte
+
+	mu    sync.Mutex
+	taken time.Time
+	seen  time.Time // when it was last seen to be ours
+}
+
+// leaseKey derives the key of the lease on finding out key by route.
+func (s *Store) leaseKey(key, route string) string {
+	sum := sha256.Sum256([]byte(key + "\n" + route))
+	return s.c.setup.Load().prefix + ":l:" + hex.EncodeToString(sum[:])
+}
+
+// Lease takes the lease on key, which is renewed until it is released.
+func (s *Store) Lease(ctx context.Context, key, route string) (release func(), err error) {
+	if s.closed.Load() {
+		return nil, store.ErrClosed
+	}
+	s.leases.mu.Lock()
+	n := len(s.leases.held)
+	s.leases.mu.Unlock()
+	if n >= maxHeld {
+		return nil, errHeldTooMany
+	}
+	now := time.Now()
+	l := &lease{
+		answer: key, place: s.key(key), key: s.leaseKey(key, route), taken: now, seen: now,
+		value: []byte(leaseHead + rand.Text() + "\n"),
+	}
+	err = s.c.store(ctx, l.place, l.key, l.value, now.Add(leaseSeconds*time.Second), true)
+	if errors.Is(err, ErrExists) {
+		return nil, s.holder(ctx, l)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.leases.mu.Lock()
+	s.leases.held[l] = struct{}{}
+	s.leases.mu.Unlock()
+	return sync.OnceFunc(func() { s.release(l) }), nil
+}
+
+// holder says who holds the lease that could not be taken: what nobody with our key
+// wrote must not keep anybody waiting.
+func (s *Store) holder(ctx context.Context, l *lease) error {
+	values, _, err := s.c.getAt(ctx, l.place, l.key)
+	if err != nil {
+		return err
+	}
+	if value, there := values[l.key]; there && value == nil {
+		return errMAC
+	}
+	return store.ErrLeased // or just let go: whoever awaits it sees
+}
+
+// Await looks at the record and at the lease.
+func (s *Store) Await(ctx context.Context, key, route string) (rec store.Record, leased bool, err error) {
+	if rec, err, known := s.without(key); known {
+		if errors.Is(err, store.ErrNotFound) {
+			err = nil
+		}
+		return rec, false, err
+	}
+	place, leaseKey := s.key(key), s.leaseKey(key, route)
+	values, from, err := s.c.getAt(ctx, place, place, leaseKey)
+	if err != nil {
+		return store.Record{}, false, s.count(err)
+	}
+	leased = strings.HasPrefix(string(values[leaseKey]), leaseHead)
+	if values[place] == nil {
+		return store.Record{}, leased, nil
+	}
+	rec, err = s.read(key, from, values[place])
+	if err != nil {
+		return store.Record{}, leased, nil
+	}
+	s.hits.Add(1)
+	return rec, leased, nil
+}
+
+// release stops renewing l and lets it go behind what was put before.
+func (s *Store) release(l *lease) {
+	s.leases.mu.Lock()
+	_, held := s.leases.held[l]
+	delete(s.leases.held, l)
+	s.leases.mu.Unlock()
+	if held {
+		s.queue.add(&task{key: l.answer, lease: l})
+	}
+}
+
+func (s *Store) releaseAll() {
+	s.leases.mu.Lock()
+	var all []*lease
+	for l := range s.leases.held {
+		all = append(all, l)
+	}
+	s.leases.mu.Unlock()
+	for _, l := range all {
+		s.release(l)
+	}
+}
+
+// letGo deletes l if it is still ours. memcached cannot compare and delete: a lease that
+// may have ended is exchanged for one that ends at once.
+func (s *Store) letGo(ctx context.Context, l *lease) error {
+	l.mu.Lock()
+	fresh := time.Since(l.seen) < surelyOurs
+	l.mu.Unlock()
+	if fresh {
+		st := s.c.setup.Load()
+		server := st.ring.pick(l.place)
+		if server == nil {
+			return store.ErrDown
+		}
+		return s.c.delete(ctx, server, l.key)
+	}
+	err := s.c.exchange(ctx, l, -1)
+	if errors.Is(err, errLease) {
+		return nil
+	}
+	return err
+}
+
+// renewLeases renews the leases that are held.
+func (s *Store) renewLeases() {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.quit:
+			return
+		case <-tick.C:
+		}
+		s.leases.mu.Lock()
+		due := make(chan *lease, len(s.leases.held))
+		for l := range s.leases.held {
+			if time.Since(l.taken) < renewEvery/2 {
+				continue // most probes end before they are worth a renewal
+			}
+			due <- l
+		}
+		s.leases.mu.Unlock()
+		close(due)
+		var all sync.WaitGroup
+		for range min(renewers, len(due)) {
+			all.Go(func() {
+				for l := range due {
+					s.renew(l)
+				}
+			})
+		}
+		all.Wait() // each is bounded by the time-out of a question
+	}
+}
+
+// renew gives l two seconds more. One that was lost, or held for too long, is given up.
+func (s *Store) renew(l *lease) {
+	var err error
+	if time.Since(l.taken) < maxHold {
+		err = s.c.exchange(context.Background(), l, leaseSeconds)
+	} else {
+		err = errLease
+	}
+	switch {
+	case err == nil:
+		return
+	case errors.Is(err, errLease):
+		s.leases.mu.Lock()
+		delete(s.leases.held, l)
+		s.leases.mu.Unlock()
+	}
+}
+
+// exchange writes l again, if it is still there and ours, to end after the seconds given.
+// errLease: it is not.
+func (c *Client) exchange(ctx context.Context, l *lease, seconds int32) error {
+	st := c.setup.Load()
+	s := st.ring.pick(l.place)
+	if s == nil {
+		return store.ErrDown
+	}
+	began := time.Now()
+	_, err := do(ctx, c, s, once, func() (struct{}, error) {
+		item, err := s.mc.Get(l.key)
+		if err != nil {
+			return struct{}{}, err
+		}
+		if value, err := st.seal.open(l.key, item.Value); err != nil || !bytes.Equal(value, l.value) {
+			return struct{}{}, memcache.ErrCASConflict
+		}
+		return struct{}{}, s.mc.CompareAndSwap(&memcache.Item{
+			Key: l.key, Value: st.seal.seal(l.key, l.value), Expiration: seconds, CasID: item.CasID,
+		})
+	})
+	if err != nil {
+		if answered(err) {
+			return errLease
+		}
+		return err
+	}
+	l.mu.Lock()
+	l.seen = began
+	l.mu.Unlock()
+	return nil
+}

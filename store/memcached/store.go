@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rcptgate/store"
+)
+
+// Options say how a Store behaves; the zero Options are good for a daemon.
+type Options struct {
+	// Life is the longest life of an answer on any gateway; default 31 days. Nothing is
+	// believed for longer, and a tombstone is kept as long.
+	Life time.Duration
+	// Every is how often tombstones are exchanged; default 15 s.
+	Every time.Duration
+	// Clock is for tests; default time.Now.
+	Clock func() time.Time
+}
+
+const (
+	defaultLife  = 31 * 24 * time.Hour
+	defaultEvery = 15 * time.Second
+	// future is how far ahead of ours another gateway's clock may be before its
+	// tombstones and generations are taken for nonsense.
+	future = 24 * time.Hour
+)
+
+// Store keeps records in memcached. It implements store.Shared; make it with New.
+type Store struct {
+	c     *Client
+	life  time.Duration
+	every time.Duration
+	now   func() time.Time
+
+	queue  *queue
+	graves *graves
+	leases leases
+
+	asks     chan chan error // forgets that wait for a round of the exchange
+	starts   chan starting
+	quit     chan struct{}
+	done     sync.WaitGroup
+	closed   atomic.Bool
+	hits     atomic.Uint64
+	misses   atomic.Uint64
+	failures atomic.Uint64
+}
+
+var _ store.Shared = (*Store)(nil)
+
+// New makes a store on top of c, which it does not own: close c after it.
+func New(c *Client, opt Options) *Store {
+	s := &Store{
+		c: c, life: opt.Life, every: opt.Every, now: opt.Clock, graves: newGraves(),
+		asks: make(chan chan error, maxAsks), starts: make(chan starting, 1), quit: make(chan struct{}),
+	}
+	if s.life <= 0 {
+		s.life = defaultLife
+	}
+	if s.every <= 0 {
+		s.every = defaultEvery
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	s.leases.held = map[*lease]struct{}{}
+	s.queue = newQueue(s)
+	s.done.Go(s.renewLeases)
+	s.done.Go(s.exchange)
+	return s
+}
+
+func (s *Store) key(key string) string { return s.c.Key("a", "h", key) }
+
+// Get gives the record under key: what is queued for writing, else what the server says.
+func (s *Store) Get(ctx context.Context, key string) (store.Record, error) {
+	if rec, err, known := s.without(key); known {
+		return rec, err
+	}
+	value, from, err := s.c.Get(ctx, s.key(key))
+	if err != nil {
+		return store.Record{}, s.count(err)
+	}
+	rec, err := s.read(key, from, value)
+	return rec, s.count(err)
+}
+
+// without answers what needs no server.
+func (s *Store) without(key string) (rec store.Record, err error, known bool) { //nolint:revive // the error comes with the record
+	if s.closed.Load() {
+		return store.Record{}, store.ErrClosed, true
+	}
+	if len(key) > store.MaxKey {
+		return store.Record{}, s.count(store.ErrNotFound), true
+	}
+	if e, queued := s.queue.pending(key); queued {
+		if e == nil || s.graves.void(key, e.generation) {
+			return store.Record{}, s.count(store.ErrNotFound), true
+		}
+		return e.rec, s.count(nil), true
+	}
+	return store.Record{}, nil, false
+}
+
+// read makes a record of a value, if it may be believed.
+func (s *Store) read(key, from string, value []byte) (store.Record, error) {
+	e, err := decode(value)
+	now := s.now()
+	if err == nil && e.generation > now.Add(future).UnixNano() {
+		err = formf("its generation lies in the future")
+	}
+	if err != nil {
+		s.c.Bad(from, s.key(key), err)
+		return store.Record{}, store.ErrNotFound
+	}
+	if s.graves.void(key, e.generation) {
+		return store.Record{}, store.ErrNotFound
+	}
+	latest := now
+	if e.written.Before(now) {
+		latest = e.written
+	}
+	latest = latest.Add(s.life)
+	for _, a := range []*store.Answer{&e.rec.Standing, &e.rec.Passing} {
+		if a.Expire.After(latest) {
+			a.Expire = store.FromSeconds(store.Seconds(latest))
+		}
+	}
+	if e.rec.IsZero() || !e.rec.Expire().After(now) {
+		return store.Record{}, store.ErrNotFound
+	}
+	return e.rec, nil
+}
+
+func (s *Store) count(err error) error {
+	switch {
+	case err == nil:
+		s.hits.Add(1)
+	case errors.Is(err, store.ErrNotFound):
+		s.misses.Add(1)
+	default:
+		s.failures.Add(1)
+	}
+	return err
+}
+
+// GetMany gives the records under several keys.
+func (s *Store) GetMany(ctx context.Context, keys []string) (map[string]store.Record, error) {
+	found := make(map[string]store.Record, len(keys))
+	asked := make(map[string]string, len(keys)) // by memcached key
+	list := make([]string, 0, len(keys))
+	for _, key := range keys {
+		rec, err, known := s.without(key)
+		switch {
+		case errors.Is(err, store.ErrClosed):
+			return nil, err
+		case known && err == nil:
+			found[key] = rec
+		case !known:
+			derived := s.key(key)
+			asked[derived] = key
+			list = append(list, derived)
+		}
+	}
+	if len(list) == 0 {
+		return found, nil
+	}
+	values, err := s.c.GetMulti(ctx, list)
+	for derived, key := range asked {
+		value, ok := values[derived]
+		if !ok {
+			if err == nil {
+				s.misses.Add(1)
+			}
+			continue
+		}
+		if rec, bad := s.read(key, s.c.Server(derived), value); s.count(bad) == nil {
+			found[key] = rec
+		}
+	}
+	if err != nil {
+		s.failures.Add(1)
+	}
+	return found, err
+}
+
+// Put queues rec for writing, stamped with what is known to be forgotten. A full queue
+// drops it, and counts that.
+func (s *Store) Put(_ context.Context, key string, rec store.Record) error {
+	return s.put(key, rec, false)
+}
+
+// Add is Put unless something is there.
+func (s *Store) Add(_ context.Context, key string, rec store.Record) error {
+	return s.put(key, rec, true)
+}
+
+func (s *Store) put(key string, rec store.Record, add bool) error {
+	switch now := s.now(); {
+	case s.closed.Load():
+		return store.ErrClosed
+	case len(key) > store.MaxKey:
+		return nil
+	case s.Down():
+		return store.ErrDown
+	case !rec.IsZero() && rec.Expire().After(now):
+		e := &entry{rec: store.Bound(rec), written: now, generation: s.graves.newest.Load()}
+		s.queue.add(&task{key: key, entry: e, onlyNew: add})
+	case !add:
+		s.queue.add(&task{key: key})
+	}
+	return nil
+}
+
+// Delete queues the deletion of the keys. Copies on servers that are dead just now may
+// come back with them until they end: to be rid of an answer for good, Forget it.
+func (s *Store) Delete(_ context.Context, keys ...string) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	if s.Down() {
+		return store.ErrDown
+	}
+	for _, key := range keys {
+		if len(key) <= store.MaxKey {
+			s.queue.add(&task{key: key})
+		}
+	}
+	return nil
+}
+
+// Range gives nothing: memcached cannot list.
+func (s *Store) Range(ctx context.Context, _ store.Pattern, _ func(string, store.Record) bool) error {
+	if s.closed.Load() {
+		return store.ErrClosed
+	}
+	return ctx.Err()
+}
+
+// Down reports that no server is alive.
+func (s *Store) Down() bool { return s.c.Down() }
+
+// Server names the server responsible for key.
+func (s *Store) Server(key string) string { return s.c.Server(s.key(key)) }
+
+// Stats describes the place. How much the servers hold is not known.
+func (s *Store) Stats() store.Stats {
+	st := store.Stats{
+		Name: "memcached", Hits: s.hits.Load(), Misses: s.misses.Load(),
+		Errors: s.failures.Load() + s.queue.failed.Load(), Evicted: s.queue.dropped.Load(),
+	}
+	var dead []string
+	servers := s.c.Stats()
+	for _, server := range servers {
+		if !server.Alive {
+			dead = append(dead, server.Name)
+		}
+	}
+	st.Detail = fmt.Sprintf("%d of %d servers alive", len(servers)-len(dead), len(servers))
+	if len(dead) > 0 {
+		st.Detail += "; dead: " + strings.Join(dead, ", ")
+	}
+	return st
+}
+
+// Close writes what is queued, for 2 s at most, lets go of the leases and ends what runs
+// in the background. It does not close the client.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	s.releaseAll()
+	s.queue.close()
+	close(s.quit)
+	s.done.Wait()
+	return nil
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"rcptgate/store"
+	"rcptgate/store/storetest"
+	"rcptgate/test/lab"
+)
+
+// ages is longer than what 32 bits of seconds hold.
+const ages = 200 * 365 * 24 * time.Hour
+
+// until waits for something that comes by itself.
+func waitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s: never came true", what)
+		}
+	}
+}
+
+// gateway makes a client and a store of its own, as each gateway has them.
+func gateway(t testing.TB, cfg Config, opt Options) *Store {
+	t.Helper()
+	s := New(newClient(t, cfg), opt)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// written waits until everything that was put lies on a server.
+func written(t testing.TB, s *Store) {
+	t.Helper()
+	waitFor(t, "the queue is written", func() bool { return s.queue.depth() == 0 })
+}
+
+func TestConformance(t *testing.T) {
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	storetest.Run(t, func(t *testing.T, _ int) store.Store {
+		for _, s := range servers {
+			s.Flush()
+		}
+		return gateway(t, config(t, servers...), Options{Life: ages})
+	}, storetest.CannotList)
+}
+
+// across writes on one gateway and reads on another one.
+type across struct {
+	*Store
+	t      testing.TB
+	reader *Store
+}
+
+func (a across) Get(ctx context.Context, key string) (store.Record, error) {
+	written(a.t, a.Store)
+	return a.reader.Get(ctx, key)
+}
+
+func (a across) Forget(ctx context.Context, tomb store.Tombstone) (int, error) {
+	tomb.When = a.After(tomb.When)
+	n, err := a.Store.Forget(ctx, tomb)
+	if err == nil {
+		a.reader.c.signalBack()
+		waitFor(a.t, "the other gateway knows the tombstone", func() bool {
+			return a.reader.graves.newest.Load() >= tomb.When.UnixNano()
+		})
+	}
+	return n, err
+}
+
+func (a across) Stats() store.Stats { return a.reader.Stats() }
+
+func (a across) Close() error { return errors.Join(a.reader.Close(), a.Store.Close()) }
+
+func TestConformanceAcrossGateways(t *testing.T) {
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	storetest.Run(t, func(t *testing.T, _ int) store.Store {
+		for _, s := range servers {
+			s.Flush()
+		}
+		cfg := config(t, servers...)
+		cfg.KeyFile = keyFile(t, "a key of more than sixteen octets")
+		a := across{Store: gateway(t, cfg, Options{Life: ages}), t: t, reader: gateway(t, cfg, Options{Life: ages})}
+		a.reader.Start(nil, func(store.Tombstone) {}, func() {})
+		return a
+	}, storetest.CannotList)
+}
