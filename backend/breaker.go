@@ -26,6 +26,8 @@ type breaker struct {
 	healed   chan struct{} // closed when the breaker closes
 	wake     chan struct{} // of capacity 1: somebody asks
 	trials   int           // under way
+	// suspected is when it was last tried because another gateway found it down.
+	suspected time.Time
 }
 
 const (
@@ -74,6 +76,7 @@ func (b *Backend) answered() {
 		b.isOpen.Store(false)
 		b.since = time.Now()
 		close(b.healed)
+		b.told(false)
 	}
 	b.mu.Unlock()
 	if wasOpen {
@@ -139,6 +142,7 @@ func (b *Backend) trip(fail *Failure, budget, wait time.Duration) bool {
 	b.budget = min(max(budget, trialMin), trialMax)
 	b.healed = make(chan struct{})
 	b.wake = make(chan struct{}, 1)
+	b.told(true)
 	for _, q := range []*waiters{&b.queue, &b.late} {
 		for w := q.pop(); w != nil; w = q.pop() {
 			w.ready <- grant{fail: fail}

@@ -34,6 +34,8 @@ type tuning struct {
 	// mayLoop reports that a server at ip may bear our name.
 	mayLoop func(ip net.IP) bool
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+	// onBreaker is told of breakers that open and close; nil: nobody is.
+	onBreaker func(a Address, open bool)
 }
 
 // Option changes how a Set works; for tests and for those with their own resolver.

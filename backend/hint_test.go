@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"rcptgate/backend/sim"
+)
+
+// changes gathers what a breaker hook is told.
+type changes struct {
+	mu   sync.Mutex
+	list []bool
+}
+
+func (c *changes) hook(_ Address, open bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.list = append(c.list, open)
+}
+
+func (c *changes) are(want ...bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.list) != len(want) {
+		return false
+	}
+	for i := range want {
+		if c.list[i] != want[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func TestBreakerHook(t *testing.T) {
+	server := startSim(t, nil)
+	var told changes
+	s := newTestSet(t, Config{}, WithTrials(trialsEvery, time.Hour), OnBreaker(told.hook))
+	b := backendFor(t, s, server)
+	mustSay(t, b, "user@example.com", 250)
+	if list := s.Used(time.Hour); len(list) != 1 || list[0] != (Used{b.Address(), false}) {
+		t.Errorf("in use: %+v", list)
+	}
+	server.Stop()
+	for range 2 * tripAfter {
+		_, _ = ask(b, "user@example.com")
+	}
+	if !told.are(true) {
+		t.Errorf("told %v when the breaker opened", told.list)
+	}
+	if list := s.Used(time.Hour); len(list) != 1 || !list[0].Open {
+		t.Errorf("in use: %+v", list)
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the hook hears that the breaker closed", func() bool { return told.are(true, false) })
+}
+
+// A hint is tried, once, without a recipient; what the trial meets decides.
+func TestSuspectedBackends(t *testing.T) {
+	server := startSim(t, nil)
+	var told changes
+	s := newTestSet(t, Config{}, WithTrials(time.Hour, time.Hour), OnBreaker(told.hook), patient)
+	b := backendFor(t, s, server)
+	if s.Suspect(Address{Host: "[192.0.2.1]", Port: 25}) {
+		t.Error("a backend that was never used is tried")
+	}
+	if !s.Suspect(b.Address()) {
+		t.Fatal("no trial")
+	}
+	eventually(t, "the trial leaves its connection", func() bool { return b.Health().Idle == 1 })
+	if st := server.Stats(); st.Probes != 0 || st.Mails != 1 {
+		t.Errorf("the trial was %+v", st)
+	}
+	if s.Suspect(b.Address()) {
+		t.Error("tried again at once")
+	}
+	mustSay(t, b, "user@example.com", 250)
+	if !told.are() {
+		t.Errorf("the hint changed the breaker: %v", told.list)
+	}
+}
+
+func TestASuspectedBackendThatIsDown(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		down func(*sim.Server)
+	}{
+		{"stopped", func(s *sim.Server) { s.Stop() }},
+		{"refuses at the banner", func(s *sim.Server) {
+			s.SetBehaviour(sim.Behaviour{Faults: map[sim.Stage]sim.Fault{sim.Banner: {Kind: sim.Say, Reply: "421 no"}}})
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			server := startSim(t, nil)
+			var told changes
+			s := newTestSet(t, Config{}, WithTrials(time.Hour, time.Hour), OnBreaker(told.hook))
+			b := backendFor(t, s, server)
+			tc.down(server)
+			if !s.Suspect(b.Address()) {
+				t.Fatal("no trial")
+			}
+			eventually(t, "the breaker opens before anybody has asked", func() bool { return told.are(true) })
+			rep, err := ask(b, "user@example.com")
+			mustFail(t, rep, err, StageBreaker, KindOpen)
+			if s.Suspect(b.Address()) {
+				t.Error("tried beside the breaker's own trials")
+			}
+		})
+	}
+}
+
+// A backend that has just answered is not tried for somebody else's word.
+func TestAHintAgainstABackendThatAnswers(t *testing.T) {
+	server := startSim(t, nil)
+	s := newTestSet(t, Config{}, WithTrials(time.Hour, time.Hour))
+	b := backendFor(t, s, server)
+	mustSay(t, b, "user@example.com", 250)
+	if s.Suspect(b.Address()) {
+		t.Error("tried")
+	}
+}
