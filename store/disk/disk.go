@@ -341,6 +341,48 @@ func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, s
 	}
 }
 
+// Refusals calls f for every key in the file whose record holds something that keeps
+// mail out, until f returns false. What is queued is left out.
+func (s *Store) Refusals(ctx context.Context, f func(key string) bool) error {
+	db := s.file.Load()
+	if s.closed() || db == nil {
+		return s.unavailable()
+	}
+	for id, n := int64(0), pageSize; n == pageSize; {
+		keys, last, err := db.refusals(ctx, id)
+		if damaged(err) {
+			s.report(db, err)
+		}
+		if err != nil {
+			return fmt.Errorf("listing refusals: %w", err)
+		}
+		for _, key := range keys {
+			if !f(key) {
+				return nil
+			}
+		}
+		id, n = last, len(keys)
+	}
+	return nil
+}
+
+func (f *file) refusals(ctx context.Context, after int64) (keys []string, last int64, err error) {
+	rows, err := f.db.QueryContext(ctx,
+		"SELECT id, key FROM answers WHERE id > ? AND (part = ? OR passing <> 'none') ORDER BY id LIMIT ?", after, partRefusals, pageSize)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key string
+		if err := rows.Scan(&last, &key); err != nil {
+			return nil, 0, fmt.Errorf("%w: %w", errDamaged, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, last, rows.Err()
+}
+
 // pages walks the table, or one domain of it.
 type pages struct {
 	file  *file

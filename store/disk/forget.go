@@ -16,40 +16,52 @@ const maxTombstones = 10_000
 // forgetBatch is how many lines of a domain are deleted in one transaction.
 const forgetBatch = 1000
 
-// carryOut deletes what order matches, or a page of it, and in the end writes its
-// tombstone, synced to the disk. It reports whether that is done; until then the
-// order hides the lines that are left.
-func (s *Store) carryOut(f *file, order *forget) (done bool, err error) {
+// carryOut deletes what the orders match, or a page of it, and in the end writes their
+// tombstones, synced to the disk. It reports whether that is done; until then the orders
+// hide the lines that are left. Orders are several only when each is about an address:
+// other gateways may have forgotten thousands.
+func (s *Store) carryOut(f *file, orders []*forget) (done bool, err error) {
 	ctx := context.Background()
 	if _, err := f.conn.ExecContext(ctx, "PRAGMA synchronous = FULL"); err != nil {
 		return false, err
 	}
 	defer func() { _, _ = f.conn.ExecContext(ctx, "PRAGMA synchronous = NORMAL") }()
-	n, last := 0, order.key
+	numbers, last := make([]int, len(orders)), ""
 	err = s.transact(f, func(ctx context.Context, c *counts) (err error) {
-		if !order.begun {
-			if n, err = f.onlyWaiting(ctx, order.keys); err != nil {
+		old := s.options.Now().Add(-s.options.TombstoneLife).UnixNano()
+		for i, order := range orders {
+			if numbers[i], last, done, err = f.carryOutOne(ctx, c, order); err != nil || !done {
+				return err
+			}
+			if err = f.bury(ctx, order.tomb); err != nil {
 				return err
 			}
 		}
-		var deleted int
-		deleted, last, err = f.deleteMatching(ctx, c, order)
-		n += deleted
-		done = order.tomb.Pattern.Domain == "" || order.tomb.Pattern.Address != "" || deleted < forgetBatch
-		if err != nil || !done {
-			return err
-		}
-		return f.bury(ctx, c, order.tomb, s.options.Now().Add(-s.options.TombstoneLife).UnixNano())
+		return f.prune(ctx, c, old)
 	})
 	if err != nil {
 		return false, err
 	}
-	order.n += n
-	order.key = last
-	if !order.begun {
-		s.queue.begin(order, s.table.next)
+	for i, order := range orders {
+		order.n += numbers[i]
+		order.key = last
+		if !order.begun {
+			s.queue.begin(order, s.table.next)
+		}
 	}
 	return done, nil
+}
+
+// carryOutOne deletes what order matches, or a page of it.
+func (f *file) carryOutOne(ctx context.Context, c *counts, order *forget) (n int, last string, done bool, err error) {
+	if !order.begun {
+		if n, err = f.onlyWaiting(ctx, order.keys); err != nil {
+			return 0, "", false, err
+		}
+	}
+	deleted, last, err := f.deleteMatching(ctx, c, order)
+	done = order.tomb.Pattern.Domain == "" || order.tomb.Pattern.Address != "" || deleted < forgetBatch
+	return n + deleted, last, done, err
 }
 
 // onlyWaiting counts the keys that never reached the file.
@@ -114,22 +126,22 @@ func (f *file) domainPage(ctx context.Context, domain string, order *forget) (li
 	return lines, last, rows.Err()
 }
 
-// bury writes a tombstone and drops those that are too many or too old.
-func (f *file) bury(ctx context.Context, c *counts, t store.Tombstone, old int64) error {
-	result, err := f.conn.ExecContext(ctx, "INSERT INTO tombstones (address, domain, forgotten) VALUES (?, ?, ?)",
+// bury writes a tombstone.
+func (f *file) bury(ctx context.Context, t store.Tombstone) error {
+	_, err := f.conn.ExecContext(ctx, "INSERT INTO tombstones (address, domain, forgotten) VALUES (?, ?, ?)",
 		t.Pattern.Address, t.Pattern.Domain, t.When.UnixNano())
-	if err != nil {
-		return err
-	}
-	generation, err := result.LastInsertId()
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+// prune drops the tombstones that are too many or too old.
+func (f *file) prune(ctx context.Context, c *counts, old int64) error {
 	if _, err := f.conn.ExecContext(ctx, "DELETE FROM tombstones WHERE forgotten < ?", old); err != nil {
 		return err
 	}
-	if generation <= maxTombstones {
-		return nil
+	var generation int64
+	err := f.conn.QueryRowContext(ctx, "SELECT coalesce(max(generation), 0) FROM tombstones").Scan(&generation)
+	if err != nil || generation <= maxTombstones {
+		return err
 	}
 	// For those that are dropped too early, the time of the newest is kept.
 	var newest sql.NullInt64

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,5 +74,73 @@ func TestTombstonesAreBounded(t *testing.T) {
 	list, floor, err := s.Tombstones(ctx, 0)
 	if err != nil || len(list) != 3 || list[0].Generation != maxTombstones+1 || !floor.Equal(tomb(1).When) {
 		t.Errorf("tombstones: %+v, floor %v, %v", list, floor.Sub(start), err)
+	}
+}
+
+// TestForgetManyAddresses carries out at once what other gateways have forgotten: each
+// is gone, has its tombstone, and both survive a restart.
+func TestForgetManyAddresses(t *testing.T) {
+	ctx, now, dir := context.Background(), time.Now(), t.TempDir()
+	s := open(t, dir, 10_000)
+	const n = 600
+	for i := range n + 50 {
+		_ = s.Put(ctx, numbered(i), storetest.Valid(now))
+	}
+	written(t, s)
+	for i := n; i < n+50; i++ {
+		_ = s.Put(ctx, numbered(i), storetest.Valid(now.Add(time.Second))) // some still wait to be written
+	}
+	var all sync.WaitGroup
+	for i := range n + 50 {
+		all.Go(func() {
+			tomb := store.Tombstone{Pattern: store.Pattern{Address: numbered(i)}, When: now.Add(time.Duration(i))}
+			if forgot, err := s.Forget(ctx, tomb); forgot != 1 || err != nil {
+				t.Errorf("forgetting %d: %d, %v", i, forgot, err)
+			}
+		})
+	}
+	all.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, dir, 10_000)
+	list, _, err := s.Tombstones(ctx, 0)
+	if err != nil || len(list) != n+50 {
+		t.Fatalf("%d tombstones after a restart, want %d: %v", len(list), n+50, err)
+	}
+	for i := range n + 50 {
+		if _, err := s.Get(ctx, numbered(i)); !errors.Is(err, store.ErrNotFound) {
+			t.Fatalf("record %d is back after a restart: %v", i, err)
+		}
+	}
+}
+
+// TestRefusals lists what keeps mail out, alone or beside a valid answer.
+func TestRefusals(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 10_000)
+	want := map[string]bool{}
+	for i := range 3 * pageSize {
+		key := numbered(i)
+		switch i % 3 {
+		case 0:
+			_ = s.Put(ctx, key, storetest.Valid(now))
+			continue
+		case 1:
+			_ = s.Put(ctx, key, storetest.Unknown(key, now))
+		case 2:
+			_ = s.Put(ctx, key, storetest.Full(key, now))
+		}
+		want[key] = true
+	}
+	written(t, s)
+	if err := s.Refusals(ctx, func(key string) bool {
+		if !want[key] {
+			t.Errorf("%s was listed, or twice", key)
+		}
+		delete(want, key)
+		return true
+	}); err != nil || len(want) > 0 {
+		t.Errorf("%d refusals were not listed: %v", len(want), err)
 	}
 }

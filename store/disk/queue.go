@@ -89,6 +89,9 @@ func (f *forget) tell(err error) {
 // become one that forgets everything: that is always safe.
 const maxForgets = 1000
 
+// forgetsAtOnce is how many addresses are forgotten in one transaction.
+const forgetsAtOnce = 256
+
 // set and remove keep the lanes' counts.
 func (q *queue) set(key string, o op) {
 	q.remove(key)
@@ -251,17 +254,17 @@ func (q *queue) forget(tomb store.Tombstone) *forget {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	f := &forget{tomb: tomb, done: make(chan error, 1), hides: math.MaxInt64}
-	for key, o := range q.ops {
-		if !tomb.Pattern.Matches(key) {
-			continue
+	if key := tomb.Pattern.Address; key != "" {
+		q.drop(f, key)
+	} else {
+		for key := range q.ops {
+			if tomb.Pattern.Matches(key) {
+				q.drop(f, key)
+			}
 		}
-		if o.kind == opPut {
-			f.keys = append(f.keys, key)
+		for lane := range q.lanes {
+			q.compact(lane)
 		}
-		q.remove(key)
-	}
-	for lane := range q.lanes {
-		q.compact(lane)
 	}
 	if len(q.forgets) >= maxForgets {
 		f.tomb.Pattern = store.Pattern{}
@@ -274,24 +277,37 @@ func (q *queue) forget(tomb store.Tombstone) *forget {
 	return f
 }
 
-// nextForget gives the forget to carry out, nil if there is none.
-func (q *queue) nextForget() *forget {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if len(q.forgets) == 0 {
-		return nil
+// drop takes out the order that waits for key, if one does, since f is newer.
+func (q *queue) drop(f *forget, key string) {
+	o, waits := q.ops[key]
+	if waits && o.kind == opPut {
+		f.keys = append(f.keys, key)
 	}
-	return q.forgets[0]
+	q.remove(key)
 }
 
-func (q *queue) forgotten(f *forget) {
+// nextForgets gives the forgets to carry out next, none if there are none: one, or
+// several in a row that are about an address each.
+func (q *queue) nextForgets() []*forget {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range q.forgets {
-		if q.forgets[i] == f {
-			q.forgets = append(q.forgets[:i:i], q.forgets[i+1:]...)
-			return
-		}
+	n := 0
+	for n < len(q.forgets) && n < forgetsAtOnce && q.forgets[n].tomb.Pattern.Address != "" {
+		n++
+	}
+	if n == 0 {
+		n = min(len(q.forgets), 1)
+	}
+	return slices.Clone(q.forgets[:n])
+}
+
+// forgotten takes out orders that have been carried out, and tells who waits.
+func (q *queue) forgotten(orders []*forget) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.forgets = slices.DeleteFunc(q.forgets, func(f *forget) bool { return slices.Contains(orders, f) })
+	for _, f := range orders {
+		f.tell(nil)
 	}
 }
 

@@ -77,23 +77,22 @@ func (s *Store) drain() bool {
 			return false
 		}
 		f := s.file.Load()
-		if order := s.queue.nextForget(); order != nil {
+		if orders := s.queue.nextForgets(); len(orders) > 0 {
 			done := false
-			err := guard(func() (err error) { done, err = s.carryOut(f, order); return err })
+			err := guard(func() (err error) { done, err = s.carryOut(f, orders); return err })
 			if err != nil {
 				s.fail(f, err)
 				continue // with a new file, or telling those who wait
 			}
 			s.well()
 			if done {
-				s.queue.forgotten(order)
-				order.tell(nil)
+				s.queue.forgotten(orders)
 				continue
 			}
 		}
 		items := s.queue.take(batchSize)
 		if len(items) == 0 {
-			if s.queue.nextForget() != nil {
+			if len(s.queue.nextForgets()) > 0 {
 				continue
 			}
 			return false

@@ -240,6 +240,31 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	return n, ctx.Err()
 }
 
+// ForgetAll deletes what matches any of the patterns, in one pass over the keys.
+func (s *Store) ForgetAll(list []store.Pattern) {
+	domains, all := map[string]bool{}, false
+	for _, p := range list {
+		switch {
+		case p.Address != "":
+			s.forget(p.Address)
+		case p.Domain != "":
+			domains[p.Domain] = true
+		default:
+			all = true
+		}
+	}
+	if len(domains) == 0 && !all {
+		return
+	}
+	for _, p := range []part{s.keep, s.refuse} {
+		for key := range p.Keys() {
+			if all || domains[store.Domain(key)] {
+				s.forget(key)
+			}
+		}
+	}
+}
+
 // Range calls f for every record that matches. It does not count as use.
 func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, store.Record) bool) error {
 	if s.closed.Load() {
