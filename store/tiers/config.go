@@ -43,7 +43,7 @@ func (c Config) Validate() error {
 }
 
 // Open makes the tiers of one daemon: RAM, between in order, and the disk store in
-// directory state. It owns the places in between, also when it fails. The only
+// directory state. One of those in between may be a store.Shared: it is joined. It owns the places in between, also when it fails. The only
 // failure is another daemon in the same directory (disk.ErrLocked): a disk in
 // trouble is logged, and tried again as long as the process lives.
 func Open(c Config, state string, log *slog.Logger, between ...store.Store) (*Tiers, error) {
@@ -67,5 +67,6 @@ func Open(c Config, state string, log *slog.Logger, between ...store.Store) (*Ti
 	if c.DiskEntries > 0 {
 		t.refillWhen(renewed, t.places[len(t.places)-1])
 	}
+	t.Join(DefaultTiming())
 	return t, nil
 }

@@ -27,6 +27,7 @@ type graves struct {
 	addresses map[string]grave
 	domains   map[string]grave
 	all       grave
+	open      map[store.Pattern]int // being forgotten at the moment, and how often
 }
 
 type grave struct {
@@ -35,13 +36,47 @@ type grave struct {
 }
 
 func newGraves() graves {
-	return graves{addresses: map[string]grave{}, domains: map[string]grave{}}
+	return graves{addresses: map[string]grave{}, domains: map[string]grave{}, open: map[store.Pattern]int{}}
+}
+
+// begin remembers that p was forgotten at when, and that the places still have to. Until
+// end, what they know of p's keys is not believed.
+func (g *graves) begin(p store.Pattern, when time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open[p]++
+	g.dig(p, when)
+}
+
+// end says that the places have forgotten.
+func (g *graves) end(p store.Pattern) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.open[p]--; g.open[p] <= 0 {
+		delete(g.open, p)
+	}
+}
+
+// look gives a mark for since, and whether what the places know of key may be believed.
+func (g *graves) look(key string) (mark uint64, believed bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if len(g.open) == 0 {
+		return g.seq, true
+	}
+	opened := g.open[store.Pattern{}] + g.open[store.Pattern{Address: key}] + g.open[store.Pattern{Domain: store.Domain(key)}]
+	return g.seq, opened == 0
 }
 
 // add remembers that p was forgotten at when.
 func (g *graves) add(p store.Pattern, when time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.dig(p, when)
+}
+
+// dig is called with mu held.
+func (g *graves) dig(p store.Pattern, when time.Time) {
 	g.seq++
 	dug := grave{when, g.seq}
 	switch {
@@ -86,13 +121,6 @@ func (g *graves) bound(m map[string]grave, now time.Time) {
 			g.all = dug
 		}
 	}
-}
-
-// last gives a mark for since.
-func (g *graves) last() uint64 {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.seq
 }
 
 // since reports whether key was forgotten after the mark. The caller holds mu.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
 // Package tiers makes one memory of several places: RAM, and any number of places
-// below it, in the order in which they are asked.
+// below it, in the order in which they are asked. One of the places may be a memory that
+// several gateways have in common (store.Shared, memcached): see Timing for how long
+// copies of what it has are served here, and Join.
 //
 // What is recalled from below is copied into RAM. What is learnt is written to RAM
 // at once and given to every place below, each of which queues it by itself. A
@@ -19,6 +21,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,8 +44,11 @@ const (
 // same time; none may be called from a function that was handed to Learn or Range.
 type Tiers struct {
 	ram    *ram.Store
+	common *common // nil: nobody else writes what we read
 	places []*place
 	graves graves
+	digs   digs
+	hook   atomic.Pointer[func(store.Pattern)]
 	seed   maphash.Seed
 	locks  [stripes]chan struct{} // by key: look-ups below RAM and read-modify-write
 
@@ -60,10 +66,16 @@ type place struct {
 	restTill atomic.Int64 // UNIX nanoseconds
 }
 
-// New puts places below r. It owns them all from here on: Close closes them.
+// New puts places below r. It owns them all from here on: Close closes them. One of
+// them may be a store.Shared: it is asked before the others, and Join has to be called
+// before the first question.
 func New(r *ram.Store, places ...store.Store) *Tiers {
-	t := &Tiers{ram: r, graves: newGraves(), seed: maphash.MakeSeed(), quit: make(chan struct{})}
+	t := &Tiers{ram: r, graves: newGraves(), seed: maphash.MakeSeed(), quit: make(chan struct{}), digs: newDigs()}
 	for _, p := range places {
+		if shared, ok := p.(store.Shared); ok && t.common == nil {
+			t.common = &common{Shared: shared, Timing: DefaultTiming(), start: r.Now(), looks: looks{queue: make(chan string, maxLooks)}}
+			continue
+		}
 		t.places = append(t.places, &place{Store: p, name: p.Stats().Name})
 	}
 	for i := range t.locks {
@@ -75,6 +87,9 @@ func New(r *ram.Store, places ...store.Store) *Tiers {
 // Recall gives what is known under key and the name of the place that knew it. A
 // record that has ended is not known, but one of its answers may have: test them.
 func (t *Tiers) Recall(ctx context.Context, key string) (rec store.Record, source string, ok bool) {
+	if t.common != nil {
+		return t.recallShared(ctx, key)
+	}
 	rec, err := t.ram.Get(ctx, key)
 	if err == nil {
 		return rec, "ram", true
@@ -93,16 +108,19 @@ func (t *Tiers) Recall(ctx context.Context, key string) (rec store.Record, sourc
 // recall is called with the key's lock held, so that equal questions at the same
 // time are one look-up below RAM.
 func (t *Tiers) recall(ctx context.Context, key string) (rec store.Record, source string, ok bool) {
+	mark, believed := t.graves.look(key)
+	if !believed {
+		return store.Record{}, "", false
+	}
 	if rec, err := t.ram.Get(ctx, key); err == nil {
 		return rec, "ram", true
 	}
-	mark := t.graves.last()
 	for _, p := range t.places {
 		rec, err := p.get(ctx, key, t.ram.Now())
-		if err != nil || !rec.Expire().After(t.ram.Now()) {
+		if t.sift(&rec); err != nil || rec.IsZero() || !rec.Expire().After(t.ram.Now()) {
 			continue
 		}
-		if !t.copyUp(ctx, key, rec, mark) {
+		if !t.copyUp(key, rec, mark, 0) {
 			break // forgotten meanwhile
 		}
 		return rec, p.name, true
@@ -110,20 +128,20 @@ func (t *Tiers) recall(ctx context.Context, key string) (rec store.Record, sourc
 	return store.Record{}, "", false
 }
 
-func (t *Tiers) copyUp(ctx context.Context, key string, rec store.Record, mark uint64) bool {
+func (t *Tiers) copyUp(key string, rec store.Record, mark uint64, seen uint32) bool {
 	t.graves.mu.RLock()
 	defer t.graves.mu.RUnlock()
 	if t.graves.since(key, mark) {
 		return false
 	}
-	_ = t.ram.Put(ctx, key, rec) // fails only when closed
+	_ = t.ram.PutSeen(strings.Clone(key), rec, seen) // fails only when closed; the key may lie in somebody's buffer
 	return true
 }
 
 // Learn changes what is known under key: change is given the newest record, zero if
 // nothing is known, and gives back what shall be known from here on; zero forgets.
-// No other Learn of the key comes between. If the key was forgotten after began,
-// when the probe that found this out was started, nothing is changed.
+// No other Learn of the key comes between on this gateway. If the key was forgotten
+// after began, when the probe that found this out was started, nothing is changed.
 func (t *Tiers) Learn(key string, began time.Time, change func(old store.Record) store.Record) {
 	ctx := context.Background()
 	unlock, err := t.lock(ctx, key)
@@ -131,15 +149,18 @@ func (t *Tiers) Learn(key string, began time.Time, change func(old store.Record)
 		return
 	}
 	defer unlock()
-	mark := t.graves.last()
-	old, _, _ := t.recall(ctx, key)
-	rec := change(old)
+	mark, _ := t.graves.look(key)
+	rec := change(t.before(ctx, key))
 	t.graves.mu.RLock()
 	defer t.graves.mu.RUnlock()
 	if t.graves.after(key, began) || t.graves.since(key, mark) {
 		return
 	}
-	if t.ram.Put(ctx, key, rec) != nil {
+	key, seen := strings.Clone(key), uint32(0)
+	if t.common != nil && t.common.Put(ctx, key, rec) == nil {
+		seen = t.common.stamp(t.ram.Now())
+	}
+	if t.ram.PutSeen(key, rec, seen) != nil {
 		return // closed
 	}
 	for _, p := range t.places {
@@ -192,36 +213,6 @@ func (p *place) count(err error) {
 	}
 }
 
-// Forget forgets what matches in every place, and says how many records that were.
-// When it returns without an error no place has them, nor will have them after a
-// restart. With an error, RAM has forgotten and the places that are named have not
-// yet; each does as soon as it can.
-func (t *Tiers) Forget(ctx context.Context, match store.Pattern) (int, error) {
-	tomb := store.Tombstone{Pattern: match, When: t.ram.Now()}
-	t.graves.add(match, tomb.When)
-	most, err := t.ram.Forget(ctx, tomb)
-	if errors.Is(err, store.ErrClosed) {
-		return 0, err
-	}
-	var failed []error
-	for _, p := range t.places {
-		n, err := p.Forget(ctx, tomb)
-		most = max(most, n)
-		if err != nil {
-			p.errors.Add(1)
-			failed = append(failed, fmt.Errorf("forgetting %s in %s: %w", match, p.name, err))
-		}
-	}
-	if len(t.places) > 0 {
-		// Look-ups that read a place before it forgot may have copied into RAM since.
-		t.graves.add(match, t.ram.Now())
-		again, err := t.ram.Forget(context.WithoutCancel(ctx), tomb)
-		most = max(most, again)
-		failed = append(failed, err)
-	}
-	return most, errors.Join(append(failed, err)...)
-}
-
 // Range calls f once for every key that matches, with what the uppermost place
 // knows of it, until f returns false. It takes 8 octets of memory a record. Places
 // that fail are left out and named in the error.
@@ -230,7 +221,8 @@ func (t *Tiers) Range(ctx context.Context, match store.Pattern, f func(string, s
 	var failed []error
 	stopped := false
 	now := t.ram.Now()
-	for i, s := range t.all() {
+	all := t.all()
+	for i, s := range all {
 		var mine []uint64
 		err := s.Range(ctx, match, func(key string, rec store.Record) bool {
 			if !rec.Expire().After(now) {
@@ -242,7 +234,7 @@ func (t *Tiers) Range(ctx context.Context, match store.Pattern, f func(string, s
 					return true
 				}
 			}
-			if i < len(t.places) {
+			if i < len(all)-1 {
 				mine = append(mine, hash)
 			}
 			stopped = !f(key, rec)
@@ -262,6 +254,9 @@ func (t *Tiers) Range(ctx context.Context, match store.Pattern, f func(string, s
 
 func (t *Tiers) all() []store.Store {
 	stores := []store.Store{t.ram}
+	if t.common != nil {
+		stores = append(stores, t.common.Shared)
+	}
 	for _, p := range t.places {
 		stores = append(stores, p.Store)
 	}
@@ -271,6 +266,9 @@ func (t *Tiers) all() []store.Store {
 // Stats describes the tiers from the top.
 func (t *Tiers) Stats() []store.Stats {
 	list := []store.Stats{t.ram.Stats()}
+	if t.common != nil {
+		list = append(list, t.common.Stats())
+	}
 	for _, p := range t.places {
 		s := p.Store.Stats()
 		s.Errors += p.errors.Load()
@@ -284,6 +282,11 @@ func (t *Tiers) Close() error {
 	t.closing.Do(func() { close(t.quit) })
 	t.background.Wait()
 	failed := []error{t.ram.Close()}
+	if t.common != nil {
+		if err := t.common.Close(); err != nil {
+			failed = append(failed, fmt.Errorf("closing the shared memory: %w", err))
+		}
+	}
 	for _, p := range t.places {
 		if err := p.Store.Close(); err != nil {
 			failed = append(failed, fmt.Errorf("closing %s: %w", p.name, err))
