@@ -62,8 +62,9 @@ func (c *Check) learn(f *flight, qn *question) {
 
 // follow counts what a change did, and tells the postmaster.
 func (c *Check) follow(e *effect, qn *question, now time.Time, class store.Class) {
+	begins := false // said at once: the first answer that is kept for it is hours away
 	if e.refreshed && class != store.None && class != store.AcceptAll {
-		c.state.countRefresh(qn.mailbox.Domain, qn.key, e.doubted, now)
+		begins = c.state.countRefresh(qn.mailbox.Domain, qn.key, e.doubted, now)
 	}
 	switch {
 	case e.demoted:
@@ -71,10 +72,11 @@ func (c *Check) follow(e *effect, qn *question, now time.Time, class store.Class
 		c.log.Warn("recipient no longer exists: the backend has said so repeatedly", "recipient", qn.key, "backend", e.rec.Standing.Backend)
 	case e.held:
 		c.state.count.demotionsHeld.Add(1)
-		if c.state.once("held "+qn.mailbox.Domain, windowSpan, now) {
-			c.log.Error("known recipients are kept although the backend calls them unknown: too many of the domain at once, is its directory complete?",
-				"domain", qn.mailbox.Domain, "route", qn.rt.String())
-		}
+		begins = true
+	}
+	if begins && c.state.once("held "+qn.mailbox.Domain, windowSpan, now) {
+		c.log.Error("known recipients are kept although the backend calls them unknown: too many of the domain at once, is its directory complete?",
+			"domain", qn.mailbox.Domain, "route", qn.rt.String())
 	}
 }
 

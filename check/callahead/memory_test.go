@@ -205,6 +205,41 @@ func TestDemotionStopsWhenADomainLooksUnknown(t *testing.T) {
 	})
 }
 
+// The postmaster hears of a directory that fails with the first wave of refreshes, not
+// when the first answer would have been taken back, six hours later.
+func TestTheFirstWaveOfUnknownsIsTold(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		b := w.backend(at1)
+		b.all(good)
+		for i := range heldLeast {
+			w.ask(fmt.Sprintf("u%d@example.com", i))
+		}
+		time.Sleep(day + time.Hour)
+		b.all(unknown)
+		const line = "is its directory complete?"
+		for i := range heldLeast {
+			if strings.Contains(w.log.String(), line) {
+				t.Errorf("told after %d unknown", i)
+			}
+			w.ask(fmt.Sprintf("u%d@example.com", i))
+			settle()
+		}
+		if n := strings.Count(w.log.String(), line); n != 1 || w.state.Stats().DemotionsHeld != 0 {
+			t.Errorf("told %d times at the first wave: %s", n, w.log)
+		}
+		for range 12 { // and not with every wave
+			time.Sleep(refreshApart)
+			for i := range heldLeast {
+				w.ask(fmt.Sprintf("u%d@example.com", i))
+				settle()
+			}
+		}
+		if n := strings.Count(w.log.String(), line); n > 3 {
+			t.Errorf("told %d times in two hours", n)
+		}
+	})
+}
+
 func TestWindow(t *testing.T) {
 	start := time.Now()
 	var w window

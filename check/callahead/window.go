@@ -92,15 +92,19 @@ func (w *window) held(now time.Time) bool {
 	return now.Before(w.until)
 }
 
-// countRefresh adds a refresh to its domain's window.
-func (s *State) countRefresh(domain, key string, unknown bool, now time.Time) {
+// countRefresh adds a refresh to its domain's window. It reports whether demotion
+// stops with it.
+func (s *State) countRefresh(domain, key string, unknown bool, now time.Time) (begins bool) {
 	s.windows.update(domain, func(w *window) *window {
 		if w == nil {
 			w = new(window)
 		}
+		before := now.Before(w.until)
 		w.count(key, unknown, now)
+		begins = unknown && !before && w.held(now)
 		return w
 	})
+	return begins
 }
 
 // held reports whether nothing of the domain may be demoted at the moment.
