@@ -46,7 +46,9 @@ type Shared interface {
 	Down() bool
 	// Server names the server responsible for key, for people; "" when there is none.
 	Server(key string) string
-	// Add keeps rec unless something is there. Like Put it is queued and never waits.
+	// Add keeps rec unless something is there. Like Put it is queued and never waits, and
+	// stamps rec with what is known to be forgotten at that moment: callers make sure
+	// that a forget that they were told of comes wholly before or wholly after.
 	Add(ctx context.Context, key string, rec Record) error
 	// GetMany is Get for several keys at once; keys not found are absent. With an error
 	// the map holds what was found nevertheless.
@@ -95,4 +97,18 @@ func (b *Budget) Spend(d time.Duration) {
 	if b != nil {
 		b.left.Add(-int64(d))
 	}
+}
+
+// ServerStats describes one server of a shared place.
+type ServerStats struct {
+	Name   string
+	Alive  bool
+	Since  time.Time // when Alive last changed
+	Error  string    // why it is dead
+	Hits   uint64
+	Misses uint64
+	Errors uint64 // questions without a usable reply
+	Bad    uint64 // values that were not believed
+	// Latency is the mean time of a question since the start, failed ones included.
+	Latency time.Duration
 }

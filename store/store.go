@@ -167,10 +167,11 @@ type Stats struct {
 	Name     string // "ram", "disk"
 	Entries  int64
 	Refusals int64 // of them, records that only refuse
-	Capacity int64 // most entries it keeps
+	Capacity int64 // most entries it keeps; 0: neither this nor Entries is known
 	Hits     uint64
 	Misses   uint64
 	Errors   uint64
 	Evicted  uint64
 	Detail   string // for people, e.g. a damaged file set aside
+	Servers  []ServerStats
 }

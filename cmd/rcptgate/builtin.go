@@ -14,6 +14,7 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/route"
 	"rcptgate/sight"
+	"rcptgate/store/memcached"
 	"rcptgate/store/tiers"
 )
 
@@ -50,8 +51,12 @@ type ListenConfig struct {
 // CacheConfig is the section [cache].
 type CacheConfig struct {
 	tiers.Config
+	MemcachedConfig
 	callahead.Lives
 }
+
+// MemcachedConfig is the part of [cache] that names the shared memory.
+type MemcachedConfig = memcached.Config
 
 // DomainConfig is one [[domain]] section: what each unit wants to know of a domain.
 type DomainConfig struct {
@@ -83,7 +88,7 @@ func defaults() Config {
 			Config: milter.DefaultConfig(),
 		},
 		Log:       sight.Defaults(),
-		Cache:     CacheConfig{Config: tiers.DefaultConfig(), Lives: callahead.DefaultLives()},
+		Cache:     CacheConfig{Config: tiers.DefaultConfig(), MemcachedConfig: memcached.DefaultConfig(), Lives: callahead.DefaultLives()},
 		Callahead: callahead.DefaultConfig(),
 		Aliases:   alias.DefaultConfig(),
 	}

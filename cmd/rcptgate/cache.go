@@ -197,13 +197,35 @@ func printPlaces(w io.Writer, places []admin.Place) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-10s %12s %12s %12s %12s %12s %9s %9s\n", "place", "records", "refusals", "at most", "hits", "misses", "evicted", "errors")
 	for _, p := range places {
-		fmt.Fprintf(&b, "%-10s %12d %12d %12d %12d %12d %9d %9d\n", p.Name, p.Entries, p.Refusals, p.Capacity, p.Hits, p.Misses, p.Evicted, p.Errors)
+		if p.Capacity == 0 { // a place that cannot say what it holds
+			fmt.Fprintf(&b, "%-10s %12s %12s %12s", p.Name, "-", "-", "-")
+		} else {
+			fmt.Fprintf(&b, "%-10s %12d %12d %12d", p.Name, p.Entries, p.Refusals, p.Capacity)
+		}
+		fmt.Fprintf(&b, " %12d %12d %9d %9d\n", p.Hits, p.Misses, p.Evicted, p.Errors)
 		if p.Detail != "" {
 			fmt.Fprintf(&b, "           %s\n", printable(p.Detail))
+		}
+		for _, s := range p.Servers {
+			b.WriteString(serverLine(&s))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// serverLine is what is known of one server of a shared place.
+func serverLine(s *admin.PlaceServer) string {
+	state := "alive"
+	if !s.Alive {
+		state = "dead"
+		if s.Since != nil {
+			state += " since " + when(*s.Since)
+		}
+		state += ": " + s.Error
+	}
+	return fmt.Sprintf("           %s: %d hits, %d misses, %s, %s, %.2f ms; %s\n", printable(s.Name), s.Hits, s.Misses,
+		count(int(s.Errors), "error"), count(int(s.Bad), "bad value"), s.LatencyMS, printable(state)) //nolint:gosec // counts of one process
 }
 
 func newCacheExport() *cobra.Command {

@@ -27,6 +27,7 @@ import (
 type daemon struct {
 	base
 	memory *tiers.Tiers
+	shared *shared // nil: nothing is shared with other gateways
 	sight  *sight.Sight
 	gate   rcptgate.Gate
 	milter *milter.Server
@@ -70,7 +71,10 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 		return nil, exitWith(exitConfig, err)
 	}
 	d.log = d.sight.Logger()
-	if d.memory, err = tiers.Open(l.Cache.Config, l.State, d.log); err != nil {
+	if d.shared, err = openShared(&l.Config, d.log); err != nil {
+		return nil, exitWith(exitConfig, l.file.Place(err))
+	}
+	if d.memory, err = tiers.Open(l.Cache.Config, l.State, d.log, d.shared.places()...); err != nil {
 		return nil, exitWith(exitUnavailable, fmt.Errorf("state: %w", err))
 	}
 	d.base.memory = d.memory
@@ -177,6 +181,7 @@ func (d *daemon) stop() {
 			d.log.Error("closing the memory failed", "error", err)
 		}
 	}
+	d.shared.close()
 	if d.sight != nil {
 		_ = d.sight.Close(2 * time.Second)
 	}
@@ -209,6 +214,10 @@ func (d *daemon) putInForce(l *loaded) error {
 	if err != nil {
 		return l.file.Place(err)
 	}
+	if err := d.shared.configure(&l.Config); err != nil {
+		setup.Close()
+		return l.file.Place(err)
+	}
 	d.backends.Configure(l.Callahead.Config, l.Hostname)
 	d.sight.Configure(l.Log)
 	d.refusals.HideAddresses(l.Listen.HideAddresses)
@@ -230,6 +239,7 @@ func needRestart(begun, now *Config) (names []string) {
 		{"log.target", begun.Log.Target, now.Log.Target},
 		{"cache.entries", begun.Cache.Entries, now.Cache.Entries},
 		{"cache.disk_entries", begun.Cache.DiskEntries, now.Cache.DiskEntries},
+		{"cache.memcached", begun.Cache.Active(), begun.Cache.Active() || now.Cache.Active()}, // other servers take effect at once
 	} {
 		if !reflect.DeepEqual(s.old, s.now) {
 			names = append(names, s.name)

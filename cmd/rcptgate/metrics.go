@@ -24,6 +24,7 @@ func (d *daemon) registerMetrics() error {
 	errs = append(errs, d.registerStores()...)
 	errs = append(errs, d.registerBackends()...)
 	errs = append(errs, d.registerTables()...)
+	errs = append(errs, d.registerMemcached(number))
 	return errors.Join(errs...)
 }
 

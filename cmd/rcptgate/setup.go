@@ -97,6 +97,9 @@ func dryBuild(cfg *Config) error {
 // buildWith builds what a configuration describes beside the tables given, calls look
 // and takes it down again.
 func buildWith(cfg *Config, files *tables, look func()) error {
+	if err := checkKeyFile(cfg); err != nil {
+		return err
+	}
 	b := base{
 		backends: backend.NewSet(cfg.Callahead.Config, cfg.Hostname, slog.New(slog.DiscardHandler)),
 		memory:   nowhere{},

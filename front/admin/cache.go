@@ -56,7 +56,7 @@ func (s *Server) cacheShow(r *http.Request) (any, error) {
 func (s *Server) cacheStats(*http.Request) (any, error) {
 	out := []Place{}
 	for _, st := range s.Memory.Stats() {
-		out = append(out, Place(st))
+		out = append(out, placeOf(&st))
 	}
 	return out, nil
 }
@@ -72,6 +72,36 @@ type Place struct {
 	Errors   uint64 `json:"errors"`
 	Evicted  uint64 `json:"evicted"`
 	Detail   string `json:"detail,omitempty"`
+	// Servers are those that a shared place lies on. What it holds is not known: its
+	// entries, refusals and capacity are 0.
+	Servers []PlaceServer `json:"servers,omitempty"`
+}
+
+// PlaceServer is the state of one server of a shared place in JSON.
+type PlaceServer struct {
+	Name      string     `json:"name"`
+	Alive     bool       `json:"alive"`
+	Since     *time.Time `json:"since,omitempty"`
+	Error     string     `json:"error,omitempty"`
+	Hits      uint64     `json:"hits"`
+	Misses    uint64     `json:"misses"`
+	Errors    uint64     `json:"errors"`
+	Bad       uint64     `json:"bad"` // values that were not believed
+	LatencyMS float64    `json:"latency_ms"`
+}
+
+func placeOf(st *store.Stats) Place {
+	p := Place{
+		Name: st.Name, Entries: st.Entries, Refusals: st.Refusals, Capacity: st.Capacity,
+		Hits: st.Hits, Misses: st.Misses, Errors: st.Errors, Evicted: st.Evicted, Detail: st.Detail,
+	}
+	for _, s := range st.Servers {
+		p.Servers = append(p.Servers, PlaceServer{
+			Name: s.Name, Alive: s.Alive, Since: when(s.Since), Error: s.Error, Hits: s.Hits, Misses: s.Misses,
+			Errors: s.Errors, Bad: s.Bad, LatencyMS: float64(s.Latency.Microseconds()) / 1000,
+		})
+	}
+	return p
 }
 
 // ForgetRequest says what shall be forgotten: addresses and "@domain", or, so that

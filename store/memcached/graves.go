@@ -143,3 +143,9 @@ func (g *graves) copy() set {
 	defer g.mu.RUnlock()
 	return maps.Clone(g.set)
 }
+
+func (g *graves) len() int {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return len(g.set)
+}

@@ -76,7 +76,7 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 	}
 	now := time.Now()
 	l := &lease{
-		answer: key, place: s.key(key), key: s.leaseKey(key, route), taken: now, seen: now,
+		answer: strings.Clone(key), place: s.key(key), key: s.leaseKey(key, route), taken: now, seen: now,
 		value: []byte(leaseHead + rand.Text() + "\n"),
 	}
 	err = s.c.store(ctx, l.place, l.key, l.value, now.Add(leaseSeconds*time.Second), true)

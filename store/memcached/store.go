@@ -204,6 +204,7 @@ func (s *Store) Add(_ context.Context, key string, rec store.Record) error {
 }
 
 func (s *Store) put(key string, rec store.Record, add bool) error {
+	key = strings.Clone(key) // it may lie in somebody's buffer
 	switch now := s.now(); {
 	case s.closed.Load():
 		return store.ErrClosed
@@ -257,19 +258,40 @@ func (s *Store) Stats() store.Stats {
 		Name: "memcached", Hits: s.hits.Load(), Misses: s.misses.Load(),
 		Errors: s.failures.Load() + s.queue.failed.Load(), Evicted: s.queue.dropped.Load(),
 	}
-	var dead []string
-	servers := s.c.Stats()
-	for _, server := range servers {
+	dead := 0
+	for _, server := range s.c.Stats() {
 		if !server.Alive {
-			dead = append(dead, server.Name)
+			dead++
 		}
+		one := store.ServerStats{
+			Name: server.Name, Alive: server.Alive, Since: server.Since, Error: server.Error,
+			Hits: server.Hits, Misses: server.Misses, Errors: server.Errors, Bad: server.BadMAC + server.BadForm,
+		}
+		if n := server.Latency.Count(); n > 0 {
+			one.Latency = (server.Latency.Sum / time.Duration(n)).Round(time.Microsecond) //nolint:gosec // a count
+		}
+		st.Servers = append(st.Servers, one)
 	}
-	st.Detail = fmt.Sprintf("%d of %d servers alive", len(servers)-len(dead), len(servers))
-	if len(dead) > 0 {
-		st.Detail += "; dead: " + strings.Join(dead, ", ")
+	if dead > 0 {
+		st.Detail = fmt.Sprintf("%d of %d servers dead", dead, len(st.Servers))
 	}
 	return st
 }
+
+// QueueStats describes the queue of what is still to be written.
+type QueueStats struct {
+	Waiting int
+	Dropped uint64 // for which there was no room
+	Failed  uint64 // which no server took
+}
+
+// Queue describes the queue of what is still to be written.
+func (s *Store) Queue() QueueStats {
+	return QueueStats{Waiting: s.queue.depth(), Dropped: s.queue.dropped.Load(), Failed: s.queue.failed.Load()}
+}
+
+// Tombstones is how many forgets are still remembered.
+func (s *Store) Tombstones() int { return s.graves.len() }
 
 // Close writes what is queued, for 2 s at most, lets go of the leases and ends what runs
 // in the background. It does not close the client.
