@@ -21,18 +21,27 @@ const MaxTargets = 16
 // No targets are no alias. The query keeps the slice.
 func (q *Query) Follow(targets []Mailbox) {
 	if len(targets) > 0 {
-		q.targets = targets
+		q.targets, q.known = targets, 0
 	}
 }
 
-// Targets gives what was handed to Follow and not been followed yet, for tests.
-func (q *Query) Targets() []Mailbox { return q.targets }
+// FollowKnown is Follow for a recipient that stands for mailboxes of which some are known
+// to exist (see Query.Known): these come first, and the others are put to the remaining
+// steps only if every one of these is refused.
+func (q *Query) FollowKnown(known, others []Mailbox) {
+	q.Follow(append(known[:len(known):len(known)], others...))
+	q.known = len(known)
+}
+
+// Targets gives what was handed to Follow and not been followed yet, and how many of
+// these, the first ones, are known to exist, for tests.
+func (q *Query) Targets() (targets []Mailbox, known int) { return q.targets, q.known }
 
 // follow puts the steps from next on to every target. Said is what the steps before
 // had to say, and the answer when there are too many.
 func (c *Chain) follow(ctx context.Context, q *Query, next int, said Verdict) Verdict {
-	targets := q.targets
-	q.targets = nil
+	targets, known := q.targets, q.known
+	q.targets, q.known = nil, 0
 	if q.followed += len(targets); q.followed > MaxTargets {
 		q.Trace.addNote("more than " + strconv.Itoa(MaxTargets) + " targets: taken, nobody is asked")
 		return said
@@ -41,7 +50,7 @@ func (c *Chain) follow(ctx context.Context, q *Query, next int, said Verdict) Ve
 	var refused Mailbox
 	rehearsed := false
 	for i, target := range targets {
-		v, onlyLogged := c.ask(ctx, q, target, next, len(targets)-i, said)
+		v, onlyLogged := c.ask(ctx, q, target, i < known, next, len(targets)-i, said)
 		if v.Would.Refuses() {
 			v.Action, v.Would, onlyLogged = v.Would, Continue, true
 		}
@@ -70,9 +79,9 @@ func (c *Chain) follow(ctx context.Context, q *Query, next int, said Verdict) Ve
 // deadline, so that a server that says nothing does not use up the time of those that
 // would answer. The deadline itself stays as it is: it says how soon the server
 // should have answered, and a probe goes on after its asker has gone.
-func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, next, left int, said Verdict) (v Verdict, rehearsed bool) {
+func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, next, left int, said Verdict) (v Verdict, rehearsed bool) {
 	sub := *q
-	sub.Target, sub.NextHop = target, NextHop{}
+	sub.Target, sub.Known, sub.NextHop = target, known, NextHop{}
 	sub.Trace = Trace{Explain: q.Trace.Explain, Started: q.Trace.Started}
 	start := time.Now()
 	if at, ok := ctx.Deadline(); ok && left > 1 {

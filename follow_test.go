@@ -85,7 +85,7 @@ func TestFollow(t *testing.T) {
 			if v.Action.Refuses() && strings.Contains(v.Text, "u4711") {
 				t.Errorf("the reply has the server's words: %q", v.Text)
 			}
-			if q.Recipient.Path != "list@x.test" || q.NextHop.Host == "" || q.Targets() != nil {
+			if q.Recipient.Path != "list@x.test" || q.NextHop.Host == "" || q.targets != nil {
 				t.Errorf("the query was changed: %+v", q)
 			}
 		})
@@ -165,7 +165,7 @@ func TestFollowOnlyAfterContinue(t *testing.T) {
 			}
 			return nothing, nil
 		})}}}).Check(context.Background(), &q)
-		if q.Targets() != nil {
+		if q.targets != nil {
 			t.Error("targets are left")
 		}
 	}
@@ -213,4 +213,48 @@ func TestFollowSharesTheTime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A mailbox that is known to exist is not asked for, but a later step (quota) still sees it; those that are not known
+// come after, and only if it is refused.
+func TestFollowKnown(t *testing.T) {
+	known := []Mailbox{{Path: "ann", Local: "ann"}}
+	others := []Mailbox{{Path: "good@inside.test", Local: "good", Domain: "inside.test"}}
+	for _, tc := range []struct {
+		full, existence, quota string // who is full, who was asked what
+		code                   int
+	}{
+		{"", "", "ann", 0},
+		{"ann", "good", "ann good", 0},
+		{"ann good", "good", "ann good", 452},
+	} {
+		var existence, quota []string
+		chain := &Chain{Steps: []Step{
+			{Name: "aliases", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
+				q.FollowKnown(known, others)
+				return Verdict{Reason: ReasonLocal}, nil
+			})},
+			{Name: "existence", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
+				if !q.Known {
+					existence = append(existence, q.Target.Local)
+				}
+				return Verdict{}, nil
+			})},
+			{Name: "quota", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
+				quota = append(quota, q.Target.Local)
+				if slices.Contains(strings.Fields(tc.full), q.Target.Local) {
+					return full, nil
+				}
+				return Verdict{}, nil
+			})},
+		}}
+		q := Query{Recipient: Mailbox{Path: "list@x.test"}}
+		v, _ := chain.Check(context.Background(), &q)
+		if strings.Join(existence, " ") != tc.existence || strings.Join(quota, " ") != tc.quota || v.Action.Refuses() != (tc.code != 0) || (tc.code != 0 && v.Code != tc.code) || q.Known {
+			t.Errorf("full %q: asked for existence %q, for room %q: %+v", tc.full, existence, quota, v)
+		}
+		if tc.code == 0 && v.Reason != ReasonLocal {
+			t.Errorf("full %q: reason %q", tc.full, v.Reason)
+		}
+	}
 }

@@ -94,10 +94,15 @@ type Query struct {
 	NextHop    NextHop
 	QueueID    string // may be empty until a recipient was accepted (Postfix)
 
+	// Known says that a step has found Target to be a mailbox that exists. The steps that
+	// follow need not ask whether it does; they may still have something against it.
+	Known bool
+
 	// Trace is filled by the chain while it answers.
 	Trace Trace
 
 	targets  []Mailbox // see Follow
+	known    int       // how many of them, the first ones, exist; see FollowKnown
 	followed int       // targets that this question and those above it have led to
 
 	now      time.Time     // when the step that is running began

@@ -60,14 +60,14 @@ func New(opt Options) (*Check, error) {
 		return nil, fmt.Errorf("[aliases]: %w", err)
 	}
 	c := &Check{router: opt.Router, delimiter: cfg.Delimiter, includes: newIncludes()}
-	written, classes := readDomains(cfg.Domains)
-	relayTo, relayClasses := readDomains(cfg.RelayDomains)
-	c.local.written, c.relayTo.written = written, relayTo
+	local, relayTo := readDomains(cfg.Domains), readDomains(cfg.RelayDomains)
+	c.local, c.relayTo = local.domainList, relayTo.domainList
+	c.relayTo.below, c.relayTo.dotted = true, !cfg.RelaySubdomains
 	if err := c.openFiles(&opt); err != nil {
 		return nil, fmt.Errorf("[aliases]: %w", err)
 	}
 	var users []table.Spec
-	if cfg.Passwd != "" && len(written) > 0 { // nobody is refused elsewhere
+	if cfg.Passwd != "" {
 		users = append(users, table.Spec{Type: table.Text, Name: cfg.Passwd})
 	}
 	for _, group := range []struct {
@@ -79,8 +79,10 @@ func New(opt Options) (*Check, error) {
 		{UseMap, cfg.VirtUserTable, &c.virtusers},
 		{UseMap, cfg.RelayRecipientMaps, &c.relay},
 		{UseMap, cfg.Access, &c.accessMaps},
-		{UseClass, classes, &c.local.classes},
-		{UseClass, relayClasses, &c.relayTo.classes},
+		{UseClass, local.files, &c.local.tables},
+		{UseMap, local.maps, &c.local.tables},
+		{UseClass, relayTo.files, &c.relayTo.tables},
+		{UseMap, relayTo.maps, &c.relayTo.tables},
 		{UseUsers, users, &c.users},
 	} {
 		for _, spec := range group.specs {
@@ -115,55 +117,12 @@ func (c *Check) openFiles(opt *Options) error {
 	return nil
 }
 
-// readDomains parts a list of domains from the class files in it. It has been
-// validated.
-func readDomains(list []string) (written map[string]bool, classes []table.Spec) {
-	written = make(map[string]bool)
-	for _, text := range list {
-		if domain, file, _ := readDomain(text); file != "" {
-			classes = append(classes, table.Spec{Type: table.Text, Name: file})
-		} else {
-			written[domain] = true
-		}
-	}
-	return written, classes
-}
-
-// domainList is domains written out, and files of them.
-type domainList struct {
-	written map[string]bool
-	classes []source
-}
-
-// locality says how a domain is local.
-type locality uint8
-
-const (
-	foreign    locality = iota
-	listed              // in a class file, or the MTA says so
-	writtenOut          // in the configuration: absent names are refused
-)
-
-func (l locality) any() bool { return l != foreign }
-
 // isLocal finds a domain among the local ones. A bare name is local.
 func (c *Check) isLocal(ctx context.Context, domain string) (locality, error) {
 	if domain == "" {
 		return listed, nil
 	}
 	return c.local.find(ctx, domain)
-}
-
-func (l *domainList) find(ctx context.Context, domain string) (locality, error) {
-	if l.written[domain] {
-		return writtenOut, nil
-	}
-	for i := range l.classes {
-		if _, found, err := l.classes[i].Lookup(ctx, domain); found || err != nil {
-			return listed, err
-		}
-	}
-	return foreign, nil
 }
 
 // Check follows the query's target if a table holds it (see the package comment). An
@@ -202,9 +161,13 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (
 	held := w.lookup(&m, local.any(), 0)
 	switch {
 	case !held && m.Domain != q.Target.Domain && w.err == nil:
-		return rcptgate.Verdict{}, nil // the MTA knows its own users
-	case w.taken || (held && never(q.Target.Local)):
+		v, _ := c.ownUser(ctx, q, &m) // the MTA knows its own users, also if passwd cannot be read
+		return v, nil
+	case w.taken || (held && len(w.homes) == 0 && never(q.Target.Local)):
 		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+	case len(w.homes) > 0:
+		q.FollowKnown(w.homes, w.targets)
+		return known(), nil
 	case w.err != nil:
 		return rcptgate.Verdict{}, w.err
 	case !held:
@@ -213,7 +176,7 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (
 		return rcptgate.Verdict{}, nil // it stands for itself, and the MTA's next hop is its own
 	case len(w.targets) > 0 && w.refusal.Action != rcptgate.Tempfail:
 		q.Follow(w.targets)
-		return rcptgate.Verdict{Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+		return known(), nil
 	case len(w.targets) == 0 && w.refusal.Action.Refuses():
 		return w.refusal, nil
 	}
@@ -236,10 +199,17 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 		return rcptgate.Verdict{}, err
 	case listing == relayKnown:
 		note(q.Target.Path + " is in relay_recipient_maps")
-		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+		q.Known = true
+		return known(), nil
 	case listing == relayUnknown && !never(q.Target.Local):
 		note(q.Target.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
 		return unknownUser(), nil
+	case q.NextHop.Mailer == "local":
+		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == writtenOut) {
+			return v, err
+		}
+	}
+	switch {
 	case local != writtenOut:
 		if local == listed {
 			note("no table holds " + q.Target.Path + "; its domain is not written out in [aliases] domains")
@@ -254,18 +224,36 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 		note("no table holds " + q.Target.Path + "; its domain has a route")
 		return rcptgate.Verdict{}, nil
 	}
-	if m := q.NextHop.Mailer; m == "local" || m == "" {
+	if q.NextHop.Mailer == "" {
 		user, err := c.isUser(ctx, q.Target.Local)
 		if err != nil {
 			return rcptgate.Verdict{}, err
 		}
 		if user {
-			note(q.Target.Local + " is a local user (" + c.users[0].text + ")")
+			note(q.Target.Local + " is a local user (" + c.users[0].text + "); the MTA does not say whether it delivers locally")
 			return rcptgate.Verdict{}, nil
 		}
 	}
 	note("no table holds " + q.Target.Path)
 	return unknownUser(), nil
+}
+
+// ownUser says of a name that the MTA delivers locally whether it is a local user, who needs no server to know him.
+func (c *Check) ownUser(ctx context.Context, q *rcptgate.Query, m *rcptgate.Mailbox) (rcptgate.Verdict, error) {
+	user, err := c.isUser(ctx, m.Local)
+	if err != nil || !user {
+		return rcptgate.Verdict{}, err
+	}
+	if q.Trace.Explain {
+		q.Trace.Note(SourceName + ": " + m.Local + " is a local user (" + c.users[0].text + "): exists")
+	}
+	q.Known = true
+	return known(), nil
+}
+
+// known lets the following steps decide about a mailbox that exists, or about what stands for the recipient.
+func known() rcptgate.Verdict {
+	return rcptgate.Verdict{Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}
 }
 
 // unknownUser refuses a name that no table holds.

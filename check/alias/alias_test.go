@@ -97,7 +97,7 @@ func files(t testing.TB, texts ...string) (list []File) {
 }
 
 // ask gives what the check says in short: "taken", "continue", "550 5.1.1", "error",
-// or the targets.
+// "exists", or the targets, with "=" before those that exist.
 func ask(t testing.TB, c *Check, rcpt string, hop rcptgate.NextHop) (string, *rcptgate.Query) {
 	t.Helper()
 	q := &rcptgate.Query{Recipient: address.Parse(rcpt), NextHop: hop, Trace: rcptgate.Trace{Explain: true}}
@@ -106,7 +106,8 @@ func ask(t testing.TB, c *Check, rcpt string, hop rcptgate.NextHop) (string, *rc
 	// A chain with this step alone would follow the targets into nothing: the check is
 	// asked itself, then the chain for the notes.
 	v, err := c.Check(context.Background(), q)
-	targets := q.Targets()
+	targets, known := q.Targets()
+	isKnown := q.Known
 	_, _ = steps.Check(context.Background(), q)
 	switch {
 	case err != nil:
@@ -115,11 +116,16 @@ func ask(t testing.TB, c *Check, rcpt string, hop rcptgate.NextHop) (string, *rc
 		return "taken", q
 	case v.Action.Refuses():
 		return strings.TrimSpace(fmt.Sprintf("%d %s", v.Code, v.Enhanced)), q
+	case len(targets) == 0 && isKnown:
+		return "exists", q
 	case len(targets) == 0:
 		return "continue", q
 	}
 	var names []string
-	for _, m := range targets {
+	for i, m := range targets {
+		if i < known {
+			m.Path = "=" + m.Path
+		}
 		names = append(names, m.Path)
 	}
 	return strings.Join(names, " "), q
@@ -183,12 +189,12 @@ func TestAliases(t *testing.T) {
 		{rcpt: "upper@example.org", want: "550 5.1.1"}, // a key that makemap -f kept, another spelling
 		{rcpt: "Upper@example.org", want: "ann@in.test"},
 		// Taken here.
-		{rcpt: "root@example.org", want: "taken"},
+		{rcpt: "root@example.org", want: "=carl"},
 		{rcpt: "prog@example.org", want: "taken"},
 		{rcpt: "file@example.org", want: "taken"},
-		{rcpt: "back@example.org", want: "taken"},
-		{rcpt: "self@example.org", want: "taken"},
-		{rcpt: "eva@example.org", want: "taken"},
+		{rcpt: "back@example.org", want: "=carl"},
+		{rcpt: "self@example.org", want: "=self"},
+		{rcpt: "eva@example.org", want: "=eva bob@in.test"},
 		{rcpt: "far@example.org", want: "taken"},
 		{rcpt: "farther@example.org", want: "taken"},
 		{rcpt: "unchecked@example.org", want: "taken"},
@@ -196,9 +202,9 @@ func TestAliases(t *testing.T) {
 		{rcpt: "listed@example.org", want: "taken"},
 		{rcpt: "loop1@example.org", want: "taken"},
 		{rcpt: "many@example.org", want: "taken"},
-		{rcpt: "user@example.org", want: "taken"},
+		{rcpt: "user@example.org", want: "=carl"},
 		// Includes.
-		{rcpt: "incl@example.org", want: "taken"}, // carl is local
+		{rcpt: "incl@example.org", want: "=carl ann@in.test bob@in.test"},
 		{rcpt: "away@example.org", want: "ann@in.test dora@pf.test"},
 		{rcpt: "empty@example.org", want: "taken"},
 		{rcpt: "lost@example.org", want: "taken"},
@@ -216,8 +222,12 @@ func TestAliases(t *testing.T) {
 		{rcpt: "inlocal@in.test", want: "ann@in.test"},
 		{rcpt: "nobody@example.org", hop: rcptgate.NextHop{Mailer: "smtp", Host: "[192.0.2.1]"}, want: "continue"},
 		{rcpt: "carl@example.org", want: "continue"},
-		{rcpt: "carl@example.org", hop: local, want: "continue"},
-		{rcpt: "carl+x@example.org", hop: local, want: "continue"},
+		{rcpt: "carl@example.org", hop: local, want: "exists"},
+		{rcpt: "carl+x@example.org", hop: local, want: "exists"},
+		{rcpt: "carl@also.test", hop: local, want: "exists"},
+		{rcpt: "carl@in.test", hop: local, want: "exists"}, // and no server is asked
+		{rcpt: "carl@in.test", hop: rcptgate.NextHop{Mailer: "smtp"}, want: "continue"},
+		{rcpt: "carl@other.example", hop: local, want: "exists"},
 		{rcpt: "carl@example.org", hop: rcptgate.NextHop{Mailer: "virtual", Host: "example.org"}, want: "550 5.1.1"},
 		{rcpt: "postmaster@example.org", want: "taken"}, // though its target is dead
 		{rcpt: "Abuse@example.org", want: "continue"},
@@ -336,11 +346,14 @@ func TestForeignNamesCostNothing(t *testing.T) {
 func TestLocalNameOfTheMTA(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"virt.test"}
-	c := newCheck(t, cfg, tables{"hash:/a": "info wrong@in.test\nann right@in.test", "text:/etc/passwd": ""})
+	c := newCheck(t, cfg, tables{"hash:/a": "info wrong@in.test\nann right@in.test", "text:/etc/passwd": "carl"})
 	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "ann"}); got != "right@in.test" {
 		t.Error(got)
 	}
 	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "eve"}); got != "continue" {
+		t.Error(got)
+	}
+	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "carl"}); got != "exists" {
 		t.Error(got)
 	}
 }
@@ -373,14 +386,15 @@ func FuzzCheck(f *testing.F) {
 		q := &rcptgate.Query{Recipient: address.Parse(rcpt), Trace: rcptgate.Trace{Explain: true}}
 		q.Target = q.Recipient
 		v, err := c.Check(context.Background(), q)
+		targets, _ := q.Targets()
 		switch {
 		case err != nil:
 			t.Errorf("error = %v", err)
-		case len(q.Targets()) > rcptgate.MaxTargets+1:
-			t.Errorf("%d targets", len(q.Targets()))
+		case len(targets) > rcptgate.MaxTargets+1:
+			t.Errorf("%d targets", len(targets))
 		case v.Action.Refuses() && (v.Code < 400 || v.Code > 599 || v.Enhanced == "" || v.Enhanced[0] != byte('0'+v.Code/100) || v.Text != rcptgate.CleanText(v.Text)):
 			t.Errorf("verdict %+v", v)
-		case v.Action.Refuses() && len(q.Targets()) > 0:
+		case v.Action.Refuses() && len(targets) > 0:
 			t.Error("refused and followed")
 		}
 	})

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"rcptgate/address"
 	"rcptgate/config/unit"
 	"rcptgate/table"
 )
@@ -18,14 +17,15 @@ import (
 type Config struct {
 	Files              []File       `toml:"files" doc:"the MTA's alias databases, the first that holds a name counts; read as they are on disk, while the MTA rewrites them; \"memcached:\" is the names that other gateways publish, and refuses nobody" example:"[\"hash:/etc/mail/aliases\"]"`
 	Publish            bool         `toml:"publish" doc:"puts the names of these files into memcached, for gateways that do not have them"`
-	Domains            []string     `toml:"domains" doc:"the local domains, whose local parts the alias databases hold; a name that begins with \"/\" is a file with a domain a line (Sendmail's local-host-names); only in domains written out here are names refused that no table holds" example:"[\"example.org\", \"/etc/mail/local-host-names\"]"`
+	Domains            []string     `toml:"domains" doc:"the local domains, whose local parts the alias databases hold; a name that begins with \"/\" is a file with a domain a line (Sendmail's local-host-names), TYPE:FILE a table whose keys are domains (as mydestination may name); only in domains written out here are names refused that no table holds" example:"[\"example.org\", \"/etc/mail/local-host-names\"]"`
 	VirtUserTable      []table.Spec `toml:"virtusertable" doc:"Sendmail's virtusertable: whole addresses and @domain, in every domain" example:"[\"hash:/etc/mail/virtusertable\"]"`
 	VirtualAliasMaps   []table.Spec `toml:"virtual_alias_maps" doc:"Postfix's virtual_alias_maps: whole addresses and @domain, in every domain" example:"[\"hash:/etc/postfix/virtual\"]"`
 	RelayRecipientMaps []table.Spec `toml:"relay_recipient_maps" doc:"Postfix's relay_recipient_maps: who is listed exists and no server is asked; @domain is a domain without a list" example:"[\"hash:/etc/postfix/relay_recipients\"]"`
-	RelayDomains       []string     `toml:"relay_domains" doc:"the domains whose every recipient relay_recipient_maps lists: who is not listed is refused; a name that begins with \"/\" is a file with a domain a line" example:"[\"example.com\"]"`
+	RelayDomains       []string     `toml:"relay_domains" doc:"the domains whose every recipient relay_recipient_maps lists: who is not listed is refused; a name that begins with \"/\" is a file with a domain a line (Sendmail's relay-domains), TYPE:FILE a table whose keys are domains; \".example.com\" is everything below it" example:"[\"example.com\", \"hash:/etc/postfix/relay_domains\"]"`
+	RelaySubdomains    bool         `toml:"relay_subdomains" doc:"a domain in relay_domains stands for those below it too, as in both MTAs by default; false: for itself, and a key \".example.com\" of a table for those below (Postfix without relay_domains in parent_domain_matches_subdomains)"`
 	Access             []table.Spec `toml:"access" doc:"Sendmail's access map: what it says of recipients (To:user@domain, To:user@, To:domain and the same untagged, as with FEATURE blocklist_recipients) is the verdict, before anything else" example:"[\"hash:/etc/mail/access\"]"`
 	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix; \"\": none, which Sendmail does not have"`
-	Passwd             string       `toml:"passwd" doc:"the file of local users, who are never refused when the MTA delivers with its mailer \"local\"; \"\": none"`
+	Passwd             string       `toml:"passwd" doc:"the file of local users: they exist where the MTA delivers with its mailer \"local\", and are not refused where it does not say with what it delivers; \"\": none"`
 }
 
 // File is one of the alias databases: a table, or the names that other gateways
@@ -65,7 +65,9 @@ func (c *Config) Real() (specs []table.Spec) {
 func (c *Config) Reads() bool { return slices.ContainsFunc(c.Files, File.Published) }
 
 // DefaultConfig is what an empty [aliases] section means.
-func DefaultConfig() Config { return Config{Delimiter: "+", Passwd: "/etc/passwd"} }
+func DefaultConfig() Config {
+	return Config{Delimiter: "+", Passwd: "/etc/passwd", RelaySubdomains: true}
+}
 
 // Active reports whether there is anything to look up.
 func (c *Config) Active() bool {
@@ -86,7 +88,7 @@ func (c Config) Validate() error {
 	}
 	for key, domains := range map[string][]string{"domains": c.Domains, "relay_domains": c.RelayDomains} {
 		for _, d := range domains {
-			if _, _, err := readDomain(d); err != nil {
+			if err := checkDomain(d, key == "relay_domains"); err != nil {
 				errs = append(errs, &unit.KeyError{Key: key, Err: err})
 			}
 		}
@@ -105,19 +107,4 @@ func (c Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// readDomain reads one element of domains: a domain, or the path of a class file.
-func readDomain(s string) (domain, file string, err error) {
-	if strings.HasPrefix(s, "/") {
-		if filepath.Clean(s) == "/" || strings.HasSuffix(s, "/") {
-			return "", "", fmt.Errorf("%q is the name of a directory", s)
-		}
-		return "", s, nil
-	}
-	domain = address.Domain(s)
-	if domain == "" || strings.ContainsAny(domain, "@*/: \t\r\n\x00") || strings.HasPrefix(domain, ".") {
-		return "", "", fmt.Errorf("%q: a domain such as \"example.org\" or an absolute path such as \"/etc/mail/local-host-names\" is allowed", s)
-	}
-	return domain, "", nil
 }

@@ -22,17 +22,20 @@
 //     user+* (Sendmail), user. What is found is followed too.
 //  3. What ends here: relay_recipient_maps of Postfix; who is listed exists, who is not,
 //     in one of relay_domains, is refused.
-//  4. Where it ends otherwise, per target: a program, a file, \user, a bare name that no table
-//     holds, an unreadable :include: and an address for which nobody here is
-//     responsible count as taken, and one of them is enough. An address in a domain with
+//  4. Where it ends otherwise, per target: a program, a file, an unreadable :include: and
+//     an address for which nobody here is responsible count as taken, and one of them is
+//     enough. \user, a bare name that no table holds, a local user of passwd and who is
+//     listed in relay_recipient_maps are mailboxes that exist: the steps that follow do
+//     not ask whether they do, but still see them. An address in a domain with
 //     a [[domain]] section that has backends is asked about by the steps that follow. An
 //     address in a domain that is written out in domains, without such a section, that no
 //     table holds is refused.
 //
 // A recipient that no table holds goes on to the following steps, but for one of a
 // domain written out in domains, for which nobody else is responsible, which is
-// refused: 550 5.1.1. Never refused so are postmaster and abuse, and, when the MTA
-// would deliver with its mailer "local", names in passwd.
+// refused: 550 5.1.1. Never refused so are postmaster and abuse. A name in passwd exists
+// where the MTA would deliver with its mailer "local", and no server is asked about it;
+// where the MTA does not say with what it would deliver, it is not refused.
 //
 // A table that could not be read is an error ("could not find out"), never absence.
 //

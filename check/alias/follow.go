@@ -21,7 +21,7 @@ const (
 )
 
 // walk follows one recipient through the tables. It ends as soon as one target is
-// known to be taken.
+// taken without anybody to ask about it.
 type walk struct {
 	*Check
 	ctx   context.Context //nolint:containedctx // the walk is one call
@@ -29,6 +29,7 @@ type walk struct {
 	names []visited
 	steps int
 
+	homes   []rcptgate.Mailbox // mailboxes that exist
 	targets []rcptgate.Mailbox // to ask about
 	taken   bool               // one target takes mail, or nobody can say that it does not
 	refusal rcptgate.Verdict   // of the first target that does not; zero: none
@@ -68,8 +69,8 @@ func (w *walk) over(depth int) bool {
 		w.take("more than 16 levels of aliases")
 	case len(w.names) >= maxNames:
 		w.take("more than 256 names")
-	case len(w.targets) > rcptgate.MaxTargets:
-		w.take("more than 16 targets to ask about")
+	case len(w.homes)+len(w.targets) > rcptgate.MaxTargets:
+		w.take("more than 16 targets")
 	}
 	return w.taken
 }
@@ -175,7 +176,9 @@ func (w *walk) viaAlias(local string, depth int) (held bool) {
 	}
 	at, again, circle := w.enter("alias:" + h.key)
 	if circle { // an alias of itself is the mailbox; a longer circle, nobody can say
-		w.take(local + " is an alias of itself")
+		if m := bare(local); w.itself(at, "alias:", &m) {
+			w.home(&m, "is an alias of itself")
+		}
 		return true
 	}
 	if again {
@@ -212,14 +215,15 @@ func (w *walk) target(t *aliases.Target, depth int) {
 		m := mailbox(t.Value)
 		w.address(&m, depth)
 	case aliases.Local:
-		m := rcptgate.Mailbox{Path: t.Value, Local: t.Value}
+		m := bare(t.Value)
 		if !w.lookup(&m, true, depth) && w.err == nil && !w.taken {
-			w.take("local mailbox " + t.Value)
+			w.home(&m, "is a local mailbox")
 		}
 	case aliases.Include:
 		w.include(t.Value, depth)
 	case aliases.Escaped:
-		w.take("local mailbox " + t.Value)
+		m := bare(t.Value)
+		w.home(&m, "is a local mailbox")
 	case aliases.File, aliases.Program, aliases.Other:
 		w.take(t.Kind.String() + " " + t.Value)
 	}
@@ -280,7 +284,7 @@ func (w *walk) address(m *rcptgate.Mailbox, depth int) {
 	default:
 		user, err := w.isUser(w.ctx, m.Local)
 		if w.err = err; user {
-			w.take("local user " + m.Local)
+			w.home(m, "is a local user ("+w.users[0].text+")")
 		} else if err == nil {
 			w.note(m.Path + ": no table holds it")
 			w.refuse(unknownUser())
@@ -291,12 +295,28 @@ func (w *walk) address(m *rcptgate.Mailbox, depth int) {
 // listed says what relay_recipient_maps mean for a target.
 func (w *walk) listed(m *rcptgate.Mailbox, listing relayListing) {
 	if listing == relayKnown {
-		w.take(m.Path + " is in relay_recipient_maps")
+		w.home(m, "is in relay_recipient_maps")
 		return
 	}
 	w.note(m.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
 	w.refuse(unknownUser())
 }
+
+// home adds a mailbox that exists, once. The walk goes on: a later step may have something against this one.
+func (w *walk) home(m *rcptgate.Mailbox, why string) {
+	for i := range w.homes {
+		if same(&w.homes[i], m) {
+			return
+		}
+	}
+	if w.q.Trace.Explain {
+		w.note(m.Path + " " + why + ": exists")
+	}
+	w.homes = append(w.homes, *m)
+}
+
+// bare is the mailbox of a name without a domain.
+func bare(name string) rcptgate.Mailbox { return rcptgate.Mailbox{Path: name, Local: name} }
 
 // ask adds a target that the following steps are asked about, once.
 func (w *walk) ask(m *rcptgate.Mailbox) {

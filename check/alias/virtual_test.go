@@ -32,7 +32,7 @@ func TestVirtUserTable(t *testing.T) {
 		{"info+x@virt.test", "ann@in.test"},
 		{"nobody@virt.test", "continue"},
 		{"here@virt.test", "ann@in.test"},
-		{"who@virt.test", "taken"},
+		{"who@virt.test", "=carl"},
 		{"chain@virt.test", "ann@in.test"},
 		{"full@virt.test", "550 5.7.1"},
 		{"any@catch.test", "bob@in.test"},
@@ -242,7 +242,13 @@ func TestValidate(t *testing.T) {
 		{Config{Domains: []string{".example.org"}}, "domains"},
 		{Config{Domains: []string{"ann@example.org"}}, "domains"},
 		{Config{Domains: []string{"/etc/mail/"}}, "directory"},
-		{Config{Domains: []string{"hash:/etc/x"}}, "domains"},
+		{Config{Domains: []string{"hash:etc/x"}}, "domains"},
+		{Config{Domains: []string{"hash:/etc/x"}}, ""},
+		{Config{Domains: []string{"ldap:/etc/x"}}, "unknown type"},
+		{Config{Domains: []string{"text:/etc/x"}}, "is written /etc/x"},
+		{Config{Domains: []string{"!example.org"}}, "domains"},
+		{Config{RelayDomains: []string{".", "x"}, RelayRecipientMaps: []table.Spec{{Type: table.Hash, Name: "/x"}}}, "relay_domains"},
+		{Config{RelayDomains: []string{".example.org", "hash:/x"}, RelayRecipientMaps: []table.Spec{{Type: table.Hash, Name: "/x"}}}, ""},
 		{Config{RelayDomains: []string{"example.com"}}, "relay_recipient_maps is empty"},
 		{Config{RelayDomains: []string{"*"}, RelayRecipientMaps: []table.Spec{{Type: table.Hash, Name: "/x"}}}, "relay_domains"},
 		{Config{Delimiter: "@"}, "recipient_delimiter"},
@@ -267,18 +273,18 @@ func TestRelayRecipientMaps(t *testing.T) {
 	}
 	c := newCheck(t, cfg, ts)
 	for _, tc := range [][2]string{
-		{"ann@in.test", "taken"},
-		{"Ann+x@in.test", "taken"},
+		{"ann@in.test", "exists"},
+		{"Ann+x@in.test", "exists"},
 		{"bob@in.test", "550 5.1.1"},
-		{"ann@class.test", "taken"},
+		{"ann@class.test", "exists"},
 		{"bob@class.test", "550 5.1.1"},
 		{"u@relay.test", "550 5.1.1"},
 		{"u@open.test", "continue"},
-		{"any@other.test", "taken"},
+		{"any@other.test", "exists"},
 		{"u@other.test", "continue"},
 		{"x@pf.test", "continue"},
 		{"postmaster@in.test", "continue"},
-		{"good@example.org", "taken"},
+		{"good@example.org", "=ann@in.test"},
 		{"bad@example.org", "550 5.1.1"},
 		{"mixed@example.org", "x@pf.test"},
 		{"root@example.org", "postmaster@in.test"},
@@ -296,5 +302,39 @@ func TestRelayRecipientMaps(t *testing.T) {
 	ts["hash:/relay"] = "ann@in.test x"
 	if got, _ := ask(t, newCheck(t, cfg, ts), "u@elsewhere.test", rcptgate.NextHop{}); got != "error" {
 		t.Errorf("without the class file: %s", got)
+	}
+}
+
+func TestRelayDomains(t *testing.T) {
+	for _, tc := range []struct {
+		subdomains bool
+		unlisted   string // domains whose recipients must be listed
+		silent     string
+	}{
+		{true, "pat.test sub.pat.test a.sub.pat.test tab.test x.tab.test class.test y.class.test x.below.test x.keyed.test", "below.test xpat.test test [192.0.2.1] other.test"},
+		{false, "pat.test tab.test class.test x.below.test x.y.below.test keyed.test x.dot.test", "below.test sub.pat.test x.tab.test y.class.test dot.test xdot.test"},
+	} {
+		cfg := DefaultConfig()
+		cfg.RelayRecipientMaps, cfg.RelaySubdomains = specs(t, "hash:/relay"), tc.subdomains
+		cfg.RelayDomains = []string{"Pat.test", ".below.test", "hash:/domains", "/class"}
+		c := newCheck(t, cfg, tables{"hash:/relay": "ann@pat.test x", "hash:/domains": "tab.test x\nkeyed.test x\n.dot.test x", "text:/class": "class.test", "text:/etc/passwd": ""})
+		for domains, want := range map[string]string{tc.unlisted: "550 5.1.1", tc.silent: "continue"} {
+			for _, d := range strings.Fields(domains) {
+				if got, _ := ask(t, c, "u@"+d, rcptgate.NextHop{}); got != want {
+					t.Errorf("relay_subdomains = %v, %s: %s, want %s", tc.subdomains, d, got, want)
+				}
+			}
+		}
+	}
+}
+
+func TestLocalDomainsOfATable(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Files, cfg.Domains = files(t, "hash:/aliases"), []string{"hash:/local"}
+	c := newCheck(t, cfg, tables{"hash:/local": "tab.test x", "hash:/aliases": "ann bob@in.test", "text:/etc/passwd": ""})
+	for rcpt, want := range map[string]string{"ann@tab.test": "bob@in.test", "eve@tab.test": "continue", "ann@sub.tab.test": "continue"} {
+		if got, _ := ask(t, c, rcpt, rcptgate.NextHop{}); got != want {
+			t.Errorf("%s: %s, want %s", rcpt, got, want)
+		}
 	}
 }

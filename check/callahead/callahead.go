@@ -109,6 +109,10 @@ func New(opt Options) (*Check, error) {
 // Check answers from memory if it can, else from a probe, within ctx. The error is
 // always nil: what could not be found out has its own verdict here, the domain's.
 func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+	if q.Known {
+		explain(q, "exists; nobody is asked")
+		return rcptgate.Verdict{}, nil
+	}
 	rt := c.router.Route(q)
 	switch {
 	case rt == nil:
