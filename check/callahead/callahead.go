@@ -53,6 +53,7 @@ type Options struct {
 type Check struct {
 	router       Router
 	memory       Memory
+	shared       Shared // the memory, if other gateways write to it too
 	state        *State
 	log          *slog.Logger
 	settings     []*settings // by section, the defaults first
@@ -76,7 +77,7 @@ func New(opt Options) (*Check, error) {
 		return nil, fmt.Errorf("[cache]: %w", err)
 	}
 	c := &Check{
-		router: opt.Router, memory: opt.Memory, state: opt.State, log: opt.Log,
+		router: opt.Router, memory: opt.Memory, shared: sharing(opt.Memory), state: opt.State, log: opt.Log,
 		hostname: address.Domain(opt.Hostname), unknownCodes: opt.Config.UnknownCodes, timeout: opt.Config.Timeout.Std(),
 	}
 	if c.log == nil {
@@ -158,7 +159,14 @@ func (a *asking) answer(ctx context.Context) rcptgate.Verdict {
 	if a.looped() {
 		return a.loop()
 	}
-	rec, source, known := a.check.memory.Recall(ctx, a.key)
+	var rec store.Record
+	var source string
+	var known bool
+	if a.check.shared == nil {
+		rec, source, known = a.check.memory.Recall(ctx, a.key)
+	} else {
+		ctx, rec, source, known = a.recallShared(ctx)
+	}
 	if !known {
 		explain(a.q, "memory: nothing")
 		return a.miss(ctx, nil, "")
@@ -263,7 +271,7 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 			due = f.began.Add(defaultDue)
 		}
 		qn := a.question(due, net != nil)
-		qn.looked = looked
+		qn.looked, qn.budget = looked, store.BudgetOf(ctx)
 		check := a.check // a shall not leave the stack: most queries end in memory
 		if !state.run(func() { check.fly(f, qn) }) {
 			f.out.err = errClosed
@@ -284,6 +292,9 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 
 // landed says what a probe's end means for this query.
 func (a *asking) landed(f *flight, net *store.Answer, source string) rcptgate.Verdict {
+	if f.source != "" {
+		return a.told(f, net, source)
+	}
 	out := &f.out
 	if a.q.Trace.Explain {
 		explainProbe(a.q, out)

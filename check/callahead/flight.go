@@ -25,8 +25,9 @@ type flight struct {
 	done  chan struct{}
 
 	// Set before done is closed.
-	out outcome
-	rec store.Record // what is known after it
+	out    outcome
+	rec    store.Record // what is known after it
+	source string       // where rec is from when another gateway asked; out is then zero
 }
 
 type flights struct {

@@ -24,12 +24,20 @@ func (c *Check) fly(f *flight, qn *question) {
 	}()
 	ctx, cancel := context.WithDeadline(c.state.ctx, f.began.Add(c.timeout))
 	defer cancel()
+	if c.shared != nil {
+		ctx = store.WithBudget(ctx, qn.budget.Left(sharedBudget))
+	}
+	release, known := c.askedElsewhere(ctx, f, qn)
+	defer release() // behind what is learnt
+	if known {
+		return
+	}
 	f.out = qn.probe(ctx)
-	c.learn(f, qn)
+	c.learn(ctx, f, qn)
 }
 
 // learn remembers what a flight found out.
-func (c *Check) learn(f *flight, qn *question) {
+func (c *Check) learn(ctx context.Context, f *flight, qn *question) {
 	class := f.out.answer.Class
 	var found store.Answer
 	if class == store.None && !qn.stands {
@@ -39,7 +47,7 @@ func (c *Check) learn(f *flight, qn *question) {
 	ch := change{settings: qn.set, out: &f.out, began: f.began, now: now, cautious: qn.cautious()}
 	switch class {
 	case store.Valid:
-		found, _ = c.finding(c.state.ctx, f.out.answer.Backend, qn.mailbox.Domain)
+		found, _ = c.finding(ctx, f.out.answer.Backend, qn.mailbox.Domain)
 		ch.acceptAll = found.Class == store.AcceptAll
 	case store.Unknown:
 		ch.held = c.state.held(qn.mailbox.Domain, now)
@@ -148,10 +156,10 @@ func explainRoute(q *rcptgate.Query, rt fmt.Stringer) {
 
 func explainMemory(a *asking, rec *store.Record, what use, answer *store.Answer, source string) {
 	if answer == nil {
-		explain(a.q, "memory: what "+source+" knows no longer serves")
+		explain(a.q, "memory: what "+a.check.knownBy(source, a.key)+" knows no longer serves")
 		return
 	}
-	note := fmt.Sprintf("memory: %v, learnt %s ago from %s, known by %s", answer.Class, age(a.now.Sub(answer.Learnt)), answer.Backend, source)
+	note := fmt.Sprintf("memory: %v, learnt %s ago from %s, known by %s", answer.Class, age(a.now.Sub(answer.Learnt)), answer.Backend, a.check.knownBy(source, a.key))
 	switch {
 	case what == askWithNet:
 		note += fmt.Sprintf("; asked again because %v has passed", rec.Passing.Class)

@@ -36,6 +36,9 @@ type question struct {
 	// looked is the backend of which it was just looked up that it is not known to
 	// accept every recipient; empty for none.
 	looked string
+	// budget is what the asker may still wait for the others' place; nil is all of it.
+	budget  *store.Budget
+	refresh bool // nobody waits: the answer is due
 }
 
 func (qn *question) cautious() bool { return qn.rt.Origin == route.MTA }

@@ -67,7 +67,7 @@ func (s *State) refreshOne(qn *question) {
 		return // somebody is asking, or too many are
 	}
 	s.count.refreshes.Add(1)
-	qn.due = now.Add(defaultDue)
+	qn.due, qn.refresh = now.Add(defaultDue), true
 	qn.check.fly(f, qn)
 }
 

@@ -78,7 +78,7 @@ func (s *State) once(key string, every time.Duration, now time.Time) bool {
 // counters are what Stats shows.
 type counters struct {
 	probes [store.Selective + 1]atomic.Uint64 // by class
-	joined, busy, fallback, loops,
+	joined, elsewhere, busy, fallback, loops,
 	refreshes, refreshDropped, demotions, demotionsHeld,
 	acceptAllTests, acceptAllFound,
 	unproven, cautious atomic.Uint64
@@ -92,6 +92,8 @@ type Stats struct {
 	Probes map[string]uint64
 	// Joined are questions that shared the probe of another.
 	Joined uint64
+	// Elsewhere are questions and refreshes that another gateway answered meanwhile.
+	Elsewhere uint64
 	// Busy are questions not asked because too many probes were in progress.
 	Busy uint64
 	// Fallback are probes repeated with the other sender.
@@ -117,7 +119,7 @@ type Stats struct {
 func (s *State) Stats() Stats {
 	c := &s.count
 	st := Stats{
-		Probes: make(map[string]uint64), Joined: c.joined.Load(), Busy: c.busy.Load(), Fallback: c.fallback.Load(), Loops: c.loops.Load(),
+		Probes: make(map[string]uint64), Joined: c.joined.Load(), Elsewhere: c.elsewhere.Load(), Busy: c.busy.Load(), Fallback: c.fallback.Load(), Loops: c.loops.Load(),
 		Refreshes: c.refreshes.Load(), RefreshesDropped: c.refreshDropped.Load(),
 		Demotions: c.demotions.Load(), DemotionsHeld: c.demotionsHeld.Load(),
 		AcceptAllTests: c.acceptAllTests.Load(), AcceptAllFound: c.acceptAllFound.Load(),
