@@ -106,6 +106,7 @@ func (d *daemon) serve() {
 	milterCtx, drain := context.WithCancel(context.Background())
 	otherCtx, end := context.WithCancel(context.Background())
 	d.drain, d.end = drain, end
+	d.servers.Go(func() { tuneHeap(otherCtx) })
 	d.milter = milter.New(&d.gate, d.config.Listen.Config, d.log)
 	d.admin = admin.New(admin.Options{
 		Gate: &d.gate, Memory: forgetting{d.memory, d.probes}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
