@@ -44,8 +44,10 @@ With --offline the question is put to this program itself, with the same configu
 without what the daemon remembers, and nothing is kept.
 
 Exit codes: 0 all recipients would be taken, 67 one is unknown, 77 one is refused for
-another reason, 75 one cannot be decided at the moment, 69 the daemon is not reachable.
-With several recipients the code is that of the first one that would not be taken.`,
+another reason, 75 one cannot be decided at the moment, 69 the daemon is not reachable,
+64 the command line is wrong, 65 a recipient is no address: then nobody is asked about
+any. With several recipients the code is that of the first one that would not be taken.
+In rehearsal the code is that of the verdict that is held back.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return check(cmd, &f, args) },
 	}
@@ -76,6 +78,11 @@ func check(cmd *cobra.Command, f *checkFlags, recipients []string) error {
 	if err != nil {
 		return err
 	}
+	for _, recipient := range recipients { // before anybody is asked about one of them
+		if err := f.judge(recipient, l.Aliases.Active()); err != nil {
+			return err
+		}
+	}
 	ask, done, err := newAsker(l, f.offline)
 	if err != nil {
 		return err
@@ -83,9 +90,7 @@ func check(cmd *cobra.Command, f *checkFlags, recipients []string) error {
 	defer done()
 	code := exitOK
 	for _, recipient := range recipients {
-		req := f.request
-		req.Recipient = recipient
-		result, err := ask(cmd.Context(), req)
+		result, err := ask(cmd.Context(), f.about(recipient))
 		if err != nil {
 			return clientError(err)
 		}
@@ -97,6 +102,35 @@ func check(cmd *cobra.Command, f *checkFlags, recipients []string) error {
 		}
 	}
 	return exitQuietly(code)
+}
+
+// about is the question about one recipient.
+func (f *checkFlags) about(recipient string) admin.CheckRequest {
+	req := f.request
+	req.Recipient = recipient
+	return req
+}
+
+// judge refuses what no MTA would ask: to say of a typing error that it would be taken
+// misleads. local: the gate knows names without a domain. An address that an MTA should
+// not have taken, but might, is put to the gate as it is.
+func (f *checkFlags) judge(recipient string, local bool) error {
+	req := f.about(recipient)
+	q, err := req.Query()
+	var bad error
+	switch {
+	case recipient == "":
+		bad = errors.New("an empty recipient")
+	case err != nil:
+		return exitWith(exitUsage, err)
+	case strings.TrimSpace(recipient) != recipient, strings.ContainsAny(q.Target.Domain, " \t"):
+		bad = fmt.Errorf("%q is no address: there are blanks in it", recipient)
+	case q.Target.Local == "":
+		bad = fmt.Errorf("%q is no address: nothing stands before the \"@\"", recipient)
+	case q.Target.Domain == "" && !local:
+		bad = fmt.Errorf("%q has no domain, and without [aliases] the gate knows no local names", recipient)
+	}
+	return exitWith(exitData, bad)
 }
 
 func newAsker(l *loaded, offline bool) (ask asker, done func(), err error) {
