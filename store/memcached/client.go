@@ -95,7 +95,7 @@ func (c *Client) Configure(cfg Config) error {
 		id := want.Network + ":" + want.Address
 		s := known[id]
 		if s == nil {
-			s = newServer(want)
+			s = newServer(want, cfg.Timeout)
 		}
 		delete(known, id)
 		servers = append(servers, s)
@@ -240,7 +240,7 @@ func (c *Client) fetch(ctx context.Context, st *setup, s *server, keys []string)
 	for len(keys) > 0 {
 		batch := keys[:min(len(keys), maxBatch)]
 		keys = keys[len(batch):]
-		items, err := do(ctx, c, s, again, func() (map[string]*memcache.Item, error) { return s.mc.GetMulti(batch) })
+		items, err := do(ctx, c, s, again, func() (map[string]*memcache.Item, error) { return s.get(batch) })
 		switch {
 		case errors.Is(err, errTooLong) && len(batch) == 1:
 			c.Bad(s.name, batch[0], err)
@@ -385,7 +385,7 @@ const (
 func do[T any](ctx context.Context, c *Client, s *server, retry bool, op func() (T, error)) (T, error) {
 	var none T
 	budget := store.BudgetOf(ctx)
-	limit := budget.Left(opTimeout)
+	limit := budget.Left(s.timeout)
 	if err := ctx.Err(); err != nil {
 		return none, err
 	}

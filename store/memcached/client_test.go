@@ -22,6 +22,7 @@ var ctx = context.Background()
 func config(t testing.TB, servers ...*lab.Memcached) Config {
 	t.Helper()
 	cfg := DefaultConfig()
+	cfg.Timeout = 10 * time.Second
 	for _, s := range servers {
 		addr, err := ParseServer(s.Socket())
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"rcptgate/config/unit"
 )
@@ -21,6 +22,10 @@ type Config struct {
 	Servers []Server `toml:"memcached" doc:"memcached servers that all gateways share, the same list on each; the port is 11211 unless written; none: nothing is shared; from none to some needs a restart" example:"[\"10.0.0.1:11211\", \"10.0.0.2:11211\"]"`
 	KeyFile string   `toml:"memcached_key_file" doc:"authenticates what is kept in memcached: one key a line, of 16 octets at least, the same file on every gateway; the first signs, each is believed; not readable by others" example:"\"/etc/rcptgate/cache.key\""`
 	Prefix  string   `toml:"memcached_prefix" doc:"begins every key in memcached, so that several sites can use one server" example:"\"rg\""`
+
+	// Timeout bounds one question to a server; 0 is 40 ms. It is no option: tests on busy
+	// machines that are not about time ask for more.
+	Timeout time.Duration `toml:"-"`
 }
 
 // DefaultPrefix begins every key unless the configuration says otherwise.
@@ -77,6 +82,7 @@ func ParseServer(s string) (Server, error) {
 		if bare, bareErr := unit.ParseSocket("inet:" + defaultPort + "@" + s); bareErr == nil {
 			return Server{bare}, nil
 		}
+		err = fmt.Errorf("%w, or \"HOST\" for port %s", err, defaultPort)
 	}
 	return Server{sock}, err
 }

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// opTimeout bounds one question to a server, and all those of one answer together.
+	// opTimeout bounds one question to a server.
 	opTimeout = 40 * time.Millisecond
 	// bulkTimeout bounds one in the background.
 	bulkTimeout = 500 * time.Millisecond
@@ -37,6 +37,7 @@ const (
 type server struct {
 	name    string // as the ring and people have it: host:port or a path
 	network string
+	timeout time.Duration
 	mc      *memcache.Client // for answers
 	bulk    *memcache.Client // in the background: longer values, more time
 
@@ -63,10 +64,13 @@ type one struct{ address }
 func (o one) PickServer(string) (net.Addr, error)  { return o.address, nil }
 func (o one) Each(each func(net.Addr) error) error { return each(o.address) }
 
-func newServer(s Server) *server {
-	n := &server{name: s.Address, network: s.Network}
-	n.mc = n.client(opTimeout, maxValue, idleConns)
-	n.bulk = n.client(bulkTimeout, maxBulk, 1)
+func newServer(s Server, timeout time.Duration) *server {
+	if timeout <= 0 {
+		timeout = opTimeout
+	}
+	n := &server{name: s.Address, network: s.Network, timeout: timeout}
+	n.mc = n.client(timeout, maxValue, idleConns)
+	n.bulk = n.client(max(timeout, bulkTimeout), maxBulk, 1)
 	n.alive.Store(true)
 	n.since.Store(time.Now().UnixNano())
 	return n
@@ -84,6 +88,21 @@ func (s *server) client(timeout time.Duration, value, idle int) *memcache.Client
 		return &guard{Conn: conn, timeout: timeout, value: value}, nil
 	}
 	return mc
+}
+
+// get asks for keys in one question. What the server gives under other keys is not there.
+func (s *server) get(keys []string) (map[string]*memcache.Item, error) {
+	if len(keys) > 1 {
+		return s.mc.GetMulti(keys)
+	}
+	item, err := s.mc.Get(keys[0])
+	switch {
+	case errors.Is(err, memcache.ErrCacheMiss) || (err == nil && item.Key != keys[0]):
+		return nil, nil //nolint:nilnil // nothing was found, and that is no error
+	case err != nil:
+		return nil, err
+	}
+	return map[string]*memcache.Item{keys[0]: item}, nil
 }
 
 // note judges the server by what came of a question that began at began. It reports
