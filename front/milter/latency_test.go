@@ -18,8 +18,11 @@ func TestSendmailsTwoWritesAreNotDelayed(t *testing.T) {
 	say := say(t)
 	say(c.Connect("client.example", client, macros("j", "mx.example")...))
 	say(c.Helo("client.example", macros("{tls_version}", "")...))
+	// The kernel does not delay its first acknowledgements. Of the others each of a
+	// transaction's three would be 40 ms late, so that a single quick one shows they are not;
+	// how long most take is the machine's matter.
 	var took []time.Duration
-	for range 20 { // MAIL goes without an answer, so its macros and RCPT's wait in a row
+	for range 60 { // MAIL goes without an answer, so its macros and RCPT's wait in a row
 		begun := time.Now()
 		say(c.Mail("s@example.org", nil, macros("i", "Q")...))
 		for range 3 {
@@ -30,10 +33,10 @@ func TestSendmailsTwoWritesAreNotDelayed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	took = took[30:]
 	slices.Sort(took)
-	if median := took[len(took)/2]; median > 20*time.Millisecond {
-		t.Errorf("a transaction of three recipients takes %v at the median", median)
-	} else {
-		t.Logf("a transaction of three recipients takes %v at the median", median)
+	t.Logf("a transaction of three recipients takes %v at the median, %v at best", took[len(took)/2], took[0])
+	if took[0] > 100*time.Millisecond {
+		t.Errorf("a transaction of three recipients takes %v at best", took[0])
 	}
 }
