@@ -51,26 +51,38 @@ func newQuestion(p *Probe) (question, error) {
 	return q, nil
 }
 
-// writable reports whether s may stand between "<" and ">". Control characters may
-// stand nowhere; brackets and spaces only inside a quoted local part.
+// writable reports whether s may stand between "<" and ">" and be one path to whoever
+// reads it. Control characters may stand nowhere; brackets and spaces only inside
+// quotes, which are a matter of the local part (RFC 5321 section 4.1.2). A backslash
+// takes its meaning from the character behind it, inside quotes and outside: it must
+// neither open a quotation for us that it does not open for the backend, nor escape the
+// bracket that ends the path.
 func writable(s string) error {
 	if len(s) > addressMax {
 		return errors.New("longer than 512 octets")
 	}
-	quoted := false
+	quoted, domain := false, false
 	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
+		c := s[i]
+		escaped := c == '\\' && !domain
+		if escaped {
+			if i++; i == len(s) {
+				return errors.New("ends with a backslash")
+			}
+			c = s[i]
+		}
+		switch {
 		case c < ' ' || c == 0x7f:
 			return errors.New("holds a control character")
-		case c == '"':
-			quoted = !quoted
-		case c == '\\' && quoted:
-			i++
-			if i < len(s) && (s[i] < ' ' || s[i] == 0x7f) {
-				return errors.New("holds a control character")
-			}
 		case (c == '<' || c == '>' || c == ' ') && !quoted:
 			return errors.New("holds " + string(rune(c)) + " outside quotes")
+		case escaped:
+		case domain && (c == '"' || c == '\\'):
+			return errors.New("holds " + string(rune(c)) + " in its domain")
+		case c == '"':
+			quoted = !quoted
+		case c == '@' && !quoted:
+			domain = true
 		}
 	}
 	if quoted {
