@@ -85,7 +85,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 func waitForSocket(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if c, err := net.Dial("unix", path); err == nil {
 			_ = c.Close()
 			return

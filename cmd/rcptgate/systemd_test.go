@@ -33,22 +33,39 @@ func listenNotices(t *testing.T, dir string) (n notices, variable string) {
 	return notices{conn}, "NOTIFY_SOCKET=" + path
 }
 
-// next gives the next notice that is no sign of life, and counts those.
-func (n notices) next(t *testing.T) (notice string, alive int) {
+const signOfLife = "WATCHDOG=1"
+
+// read waits for a notice.
+func (n notices) read(t *testing.T) string {
 	t.Helper()
 	buf := make([]byte, 4096)
 	if err := n.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
+	size, err := n.Read(buf)
+	if err != nil {
+		t.Fatalf("no notice came: %v", err)
+	}
+	return string(buf[:size])
+}
+
+// next gives the next notice that is no sign of life.
+func (n notices) next(t *testing.T) string {
+	t.Helper()
 	for {
-		size, err := n.Read(buf)
-		if err != nil {
-			t.Fatalf("no notice came: %v", err)
+		if notice := n.read(t); notice != signOfLife {
+			return notice
 		}
-		if notice = string(buf[:size]); notice != "WATCHDOG=1" {
-			return notice, alive
+	}
+}
+
+// alive waits for signs of life, before which there must be no other notice.
+func (n notices) alive(t *testing.T, signs int) {
+	t.Helper()
+	for range signs {
+		if notice := n.read(t); notice != signOfLife {
+			t.Fatalf("notice %q, want a sign of life", notice)
 		}
-		alive++
 	}
 }
 
@@ -86,7 +103,7 @@ func TestSystemd(t *testing.T) {
 	p := startProcess(t, dir, config, []*os.File{milterFile, adminFile, httpFile, secondFile},
 		variable, "LISTEN_FDS=4", "LISTEN_FDNAMES=milter:admin:http:rcptgate.socket", "WATCHDOG_USEC=100000")
 
-	if notice, _ := told.next(t); notice != "READY=1" {
+	if notice := told.next(t); notice != "READY=1" {
 		t.Fatalf("first notice %q", notice)
 	}
 	for _, socket := range []string{"m.sock", "second.sock"} {
@@ -114,20 +131,17 @@ func TestSystemd(t *testing.T) {
 		t.Errorf("readyz: %s %s", resp.Status, body)
 	}
 
-	time.Sleep(300 * time.Millisecond) // three times the watchdog's period
+	told.alive(t, 3)
 	p.signal(t, syscall.SIGHUP)
-	notice, alive := told.next(t)
+	notice := told.next(t)
 	if !strings.HasPrefix(notice, "RELOADING=1\nMONOTONIC_USEC=") {
 		t.Errorf("on a hang-up: %q", notice)
 	}
-	if alive == 0 {
-		t.Error("the watchdog was not told that the daemon lives")
-	}
-	if notice, _ = told.next(t); notice != "READY=1" {
+	if notice = told.next(t); notice != "READY=1" {
 		t.Errorf("after the reload: %q", notice)
 	}
 	p.signal(t, syscall.SIGTERM)
-	if notice, _ = told.next(t); notice != "STOPPING=1" {
+	if notice = told.next(t); notice != "STOPPING=1" {
 		t.Errorf("at the end: %q", notice)
 	}
 	p.ended(t)
@@ -188,27 +202,19 @@ func TestSlowReloadIsAlive(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if notice, _ := told.next(t); notice != "READY=1" {
+	if notice := told.next(t); notice != "READY=1" {
 		t.Fatalf("first notice %q", notice)
 	}
 	hangUp()
-	if notice, _ := told.next(t); !strings.HasPrefix(notice, "RELOADING=1") {
+	if notice := told.next(t); !strings.HasPrefix(notice, "RELOADING=1") {
 		t.Fatalf("on a hang-up: %q", notice)
 	}
 	<-begun
 	hangUp()
 	hangUp()
-	buf := make([]byte, 64)
-	for range 5 {
-		if err := told.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := told.Read(buf); err != nil || string(buf[:n]) != "WATCHDOG=1" {
-			t.Fatalf("while reloading: %q, %v", buf[:n], err)
-		}
-	}
+	told.alive(t, 5) // while it reads its configuration again
 	release <- struct{}{}
-	if notice, _ := told.next(t); notice != "READY=1" {
+	if notice := told.next(t); notice != "READY=1" {
 		t.Errorf("after the reload: %q", notice)
 	}
 	<-begun // the hang-ups meanwhile
