@@ -50,6 +50,11 @@ func (ts tables) open(_ Use, spec table.Spec) (table.Table, error) {
 // left.test, which is not checked.
 func newCheck(t testing.TB, cfg Config, ts tables) *Check {
 	t.Helper()
+	return newCheckWith(t, cfg, ts, nil)
+}
+
+func newCheckWith(t testing.TB, cfg Config, ts tables, published *Published) *Check {
+	t.Helper()
 	set := backend.NewSet(backend.DefaultConfig(), "mx.gate.test", nil)
 	t.Cleanup(set.Close)
 	no := false
@@ -65,7 +70,7 @@ func newCheck(t testing.TB, cfg Config, ts tables) *Check {
 		t.Fatal(err)
 	}
 	t.Cleanup(router.Close)
-	c, err := New(Options{Config: cfg, Router: router, Open: ts.open})
+	c, err := New(Options{Config: cfg, Router: router, Open: ts.open, Published: published})
 	if err != nil {
 		t.Fatal(err)
 	}

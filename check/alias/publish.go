@@ -31,25 +31,28 @@ type PublisherOptions struct {
 	// Rate is how many names a second are renewed, Burst how many are published when
 	// they are new to memcached. More, if thirds of Life ask for it.
 	Rate, Burst int
-	// Look is how often memcached is looked at for losses.
-	Look time.Duration
+	// Look is how often memcached is looked at for losses, Glance how often the tables
+	// are looked at for other content.
+	Look, Glance time.Duration
+	// LossGap is the least time between two rounds that make up for losses. It doubles
+	// while there are more losses, up to a third of Life.
+	LossGap time.Duration
 }
 
 // The defaults.
 const (
-	defaultLife  = 30 * time.Minute
-	defaultRate  = 2000
-	defaultBurst = 6000
-	defaultLook  = 3 * time.Second
+	defaultLife   = 30 * time.Minute
+	defaultRate   = 2000
+	defaultBurst  = 6000
+	defaultLook   = 3 * time.Second
+	defaultGlance = 250 * time.Millisecond
+	defaultGap    = 10 * time.Second
 )
 
 const (
-	workers  = 4                      // names under way at the same time
-	glance   = 250 * time.Millisecond // how often tables are looked at for other content
-	attempts = 3                      // of one name, memcached's being down not counted
-	slow     = 10 * time.Millisecond  // an answer that takes longer is followed by a pause
-	// Losses that follow each other make rounds that follow each other ever more slowly.
-	firstLossGap = 10 * time.Second
+	workers  = 4                     // names under way at the same time
+	attempts = 3                     // of one name, memcached's being down not counted
+	slow     = 10 * time.Millisecond // an answer that takes longer is followed by a pause
 )
 
 // Publisher puts the names of alias databases into memcached, renews them before they
@@ -116,7 +119,13 @@ func NewPublisher(opt PublisherOptions) *Publisher {
 	if opt.Look <= 0 {
 		opt.Look = defaultLook
 	}
-	p := &Publisher{opt: opt, log: opt.Log, id: rand.Text(), jobs: make(chan job), lossGap: firstLossGap}
+	if opt.LossGap <= 0 {
+		opt.LossGap = defaultGap
+	}
+	if opt.Glance <= 0 {
+		opt.Glance = defaultGlance
+	}
+	p := &Publisher{opt: opt, log: opt.Log, id: rand.Text(), jobs: make(chan job), lossGap: opt.LossGap}
 	p.status.State = "not publishing"
 	return p
 }
@@ -152,7 +161,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 		all.Go(func() { p.work(ctx) })
 	}
 	for ctx.Err() == nil {
-		if now := time.Now(); now.Sub(p.glanced) >= glance {
+		if now := time.Now(); now.Sub(p.glanced) >= p.opt.Glance {
 			p.glanced = now
 			p.look(ctx, now)
 		}
@@ -208,11 +217,11 @@ func (p *Publisher) do(ctx context.Context, j *job) {
 		case err == nil:
 			p.count(j, written)
 		case errors.Is(err, store.ErrDown) && began.Sub(first) < p.opt.Life:
-			sleep(ctx, glance)
+			sleep(ctx, p.opt.Glance)
 			continue
 		case tries < attempts:
 			tries++
-			sleep(ctx, glance)
+			sleep(ctx, p.opt.Glance)
 			continue
 		default:
 			p.count(j, failed)

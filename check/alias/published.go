@@ -232,7 +232,7 @@ func Shareable(value string) bool {
 		return false
 	}
 	for i := range targets {
-		if k := targets[i].Kind; k != aliases.Address && k != aliases.Local {
+		if k := targets[i].Kind; k != aliases.Address && k != aliases.Local && k != aliases.Escaped {
 			return false
 		}
 	}

@@ -75,7 +75,7 @@ func (p *Publisher) look(ctx context.Context, now time.Time) {
 		p.lossHold, p.lossGap = now.Add(p.lossGap), min(2*p.lossGap, p.opt.Life/3)
 		p.begin(&pass{to: p.inForce, burst: true, began: now})
 	case p.renewal == nil && !now.Before(p.due):
-		p.lossGap = firstLossGap
+		p.lossGap = p.opt.LossGap
 		p.begin(&pass{to: p.inForce, began: now})
 	}
 	p.report()
@@ -168,7 +168,7 @@ func (p *Publisher) step(ctx context.Context) {
 		ps = p.renewal
 	}
 	if ps == nil || p.opt.Names.Down() {
-		sleep(ctx, glance)
+		sleep(ctx, p.opt.Glance)
 		return
 	}
 	began := time.Now()
