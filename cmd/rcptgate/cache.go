@@ -84,12 +84,17 @@ func when(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
 func newCacheShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "show RECIPIENT",
-		Short: "show everything that is remembered of one recipient",
-		Long:  `show prints what is remembered of one recipient. Exit code 67: nothing is.`,
-		Args:  cobra.ExactArgs(1),
+		Use:   "show RECIPIENT|@DOMAIN",
+		Short: "show everything that is remembered of one recipient or about a domain",
+		Long: `show prints what is remembered of one recipient; of a domain ("@example.com") how many
+recipients are remembered and, for each server, whether it was found to take every name
+there. Exit code 67: nothing is remembered.`,
+		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+				if domain, ok := strings.CutPrefix(args[0], "@"); ok {
+					return showDomain(ctx, cmd.OutOrStdout(), c, domain, asJSON)
+				}
 				r, err := c.Show(ctx, args[0])
 				if err != nil {
 					return err
@@ -103,6 +108,25 @@ func newCacheShow() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print a JSON object")
 	return cmd
+}
+
+func showDomain(ctx context.Context, w io.Writer, c *admin.Client, domain string, asJSON bool) error {
+	d, err := c.Domain(ctx, domain)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(w, d)
+	}
+	if _, err := fmt.Fprintf(w, "@%s: %s remembered, %s about servers\n", printable(d.Domain), count(d.Recipients, "recipient"), count(len(d.Findings)+d.More, "finding")); err != nil {
+		return err
+	}
+	for i := range d.Findings {
+		if err := printRecord(w, &d.Findings[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printRecord(w io.Writer, r *admin.Record) error {

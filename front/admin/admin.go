@@ -8,6 +8,7 @@
 //	POST /v1/check             one question, with its trace (CheckRequest, Result)
 //	GET  /v1/cache?pattern=P   records as NDJSON: see docs/cache-export.md
 //	GET  /v1/cache/show?address=A
+//	GET  /v1/cache/domain?domain=D  findings about it
 //	POST /v1/cache/forget      ForgetRequest
 //	GET  /v1/cache/stats
 //	POST /v1/cache/import      NDJSON, as it was exported
@@ -122,6 +123,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/version":       s.version,
 		"POST /v1/check":        s.check,
 		"GET /v1/cache/show":    s.cacheShow,
+		"GET /v1/cache/domain":  s.cacheDomain,
 		"POST /v1/cache/forget": s.cacheForget,
 		"GET /v1/cache/stats":   s.cacheStats,
 		"POST /v1/cache/import": s.cacheImport,

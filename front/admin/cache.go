@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,7 +43,7 @@ func (s *Server) cacheShow(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if p.Address == "" {
-		return nil, bad("an address is needed, as in \"someone@example.com\"")
+		return nil, bad("an address is needed, as in \"someone@example.com\"; \"@example.com\" is another request")
 	}
 	rec, source, ok := s.Memory.Recall(r.Context(), p.Address)
 	if !ok {
@@ -50,6 +51,52 @@ func (s *Server) cacheShow(r *http.Request) (any, error) {
 	}
 	out := recordOf(p.Address, rec)
 	out.Source = source
+	return out, nil
+}
+
+// DomainRecord is what is remembered of a domain as a whole.
+type DomainRecord struct {
+	Domain     string   `json:"domain"`
+	Recipients int      `json:"recipients"`     // of which something is remembered
+	Findings   []Record `json:"findings"`       // at each backend: whether it takes every name
+	More       int      `json:"more,omitempty"` // findings left out
+}
+
+// maxFindings bounds one answer: a domain has one finding a backend.
+const maxFindings = 200
+
+func (s *Server) cacheDomain(r *http.Request) (any, error) {
+	p, err := s.pattern("@" + r.URL.Query().Get("domain"))
+	if err != nil {
+		return nil, err
+	}
+	out := DomainRecord{Domain: p.Domain, Findings: []Record{}}
+	var keys []string
+	err = s.Memory.Range(r.Context(), p, func(key string, _ store.Record) bool {
+		switch {
+		case key[0] != '@':
+			out.Recipients++
+		case len(keys) < maxFindings:
+			keys = append(keys, key)
+		default:
+			out.More++
+		}
+		return true
+	})
+	if err != nil && len(keys)+out.Recipients == 0 {
+		return nil, err
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if rec, source, ok := s.Memory.Recall(r.Context(), key); ok {
+			found := recordOf(key, rec)
+			found.Source = source
+			out.Findings = append(out.Findings, found)
+		}
+	}
+	if len(out.Findings)+out.Recipients == 0 {
+		return nil, &failure{http.StatusNotFound, fmt.Errorf("@%s: %w", p.Domain, store.ErrNotFound)}
+	}
 	return out, nil
 }
 

@@ -113,6 +113,34 @@ func TestExportIsImportedAgain(t *testing.T) {
 	}
 }
 
+func TestFindingsOfADomain(t *testing.T) {
+	m := newMemory(t)
+	for i, class := range []store.Class{store.AcceptAll, store.Selective} {
+		rec := valid(now())
+		rec.Standing.Class = class
+		m.records[store.FindingKey(fmt.Sprintf("smtp:[10.0.0.%d]:25", i), "example.com")] = rec
+	}
+	m.records[store.FindingKey("smtp:[10.0.0.9]:25", "other.example")] = valid(now())
+	m.records["ann@example.com"] = valid(now())
+	c := run(t, Options{Memory: m})
+	d, err := c.Domain(t.Context(), "Example.com.")
+	if err != nil || d.Domain != "example.com" || d.Recipients != 1 || len(d.Findings) != 2 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	for i, class := range []string{"accept-all", "selective"} {
+		if f := d.Findings[i]; f.Standing == nil || f.Standing.Class != class || f.Source != "ram" {
+			t.Errorf("finding %d: %+v", i, f)
+		}
+	}
+	var refusal *Refusal
+	if _, err := c.Domain(t.Context(), "stranger.example"); !errors.As(err, &refusal) || !refusal.NotFound() {
+		t.Errorf("a domain that nothing is known of: %v", err)
+	}
+	if _, err := c.Domain(t.Context(), ""); !errors.As(err, &refusal) || !refusal.BadRequest() {
+		t.Errorf("no domain: %v", err)
+	}
+}
+
 func TestImportJudgesEveryLine(t *testing.T) {
 	m := newMemory(t)
 	newer, older := now(), now().Add(-48*time.Hour)

@@ -144,6 +144,12 @@ func (c *Client) Show(ctx context.Context, address string) (r Record, err error)
 	return r, c.call(ctx, http.MethodGet, "/v1/cache/show?address="+url.QueryEscape(address), nil, &r)
 }
 
+// Domain gives what is remembered of a domain as a whole; a Refusal that is NotFound
+// if nothing is.
+func (c *Client) Domain(ctx context.Context, domain string) (d DomainRecord, err error) {
+	return d, c.call(ctx, http.MethodGet, "/v1/cache/domain?domain="+url.QueryEscape(domain), nil, &d)
+}
+
 // Forget forgets addresses and "@domain"s.
 func (c *Client) Forget(ctx context.Context, patterns ...string) (f Forgotten, err error) {
 	return f, c.call(ctx, http.MethodPost, "/v1/cache/forget", ForgetRequest{Patterns: patterns}, &f)
