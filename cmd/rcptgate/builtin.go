@@ -106,6 +106,7 @@ func (c Config) Validate() error {
 	if a := c.Listen.Admin; !a.IsZero() && a.Network != "unix" {
 		errs = append(errs, unit.Keyf("listen.admin", "%q is no unix socket: \"unix:/path\" is allowed, since its mode says who may use it", a))
 	}
+	errs = append(errs, c.validateNames())
 	return errors.Join(errs...)
 }
 

@@ -81,12 +81,14 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	d.backends = backend.NewSet(l.Callahead.Config, l.Hostname, d.log)
 	d.probes = callahead.NewState()
 	d.tables = newTables(d.log, true)
+	d.names = newAliasNames(d.shared, d.log)
 	setup, err := newSetup(&l.Config, d.base, d.observers()...)
 	if err != nil {
 		return nil, exitWith(exitConfig, l.file.Place(err))
 	}
 	d.sections = newSectionNames(l.Domain)
 	d.gate.Swap(setup)
+	d.publish(&l.Config)
 	if d.listeners, err = openListeners(ctx, &l.Config); err != nil {
 		return nil, err
 	}
@@ -107,9 +109,12 @@ func (d *daemon) serve() {
 	otherCtx, end := context.WithCancel(context.Background())
 	d.drain, d.end = drain, end
 	d.servers.Go(func() { tuneHeap(otherCtx) })
+	if p := d.names.publisher; p != nil {
+		d.servers.Go(func() { _ = p.Run(otherCtx) }) // it ends with the context's error only
+	}
 	d.milter = milter.New(&d.gate, d.config.Listen.Config, d.log)
 	d.admin = admin.New(admin.Options{
-		Gate: &d.gate, Memory: forgetting{d.memory, d.probes}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
+		Gate: &d.gate, Memory: forgetting{d.memory, d.probes, d.places}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
 		Version: versionText(), Hostname: d.config.Hostname, Log: d.log,
 		Reload: func(context.Context) (admin.Reloaded, error) {
 			restart, err := d.reload()
@@ -223,6 +228,7 @@ func (d *daemon) putInForce(l *loaded) error {
 	d.sight.Configure(l.Log)
 	d.refusals.HideAddresses(l.Listen.HideAddresses)
 	d.gate.Swap(setup)
+	d.publish(&l.Config)
 	return nil
 }
 

@@ -16,7 +16,11 @@ import (
 type forgetting struct {
 	*tiers.Tiers
 	probes *callahead.State
+	places func() []store.Stats
 }
+
+// Stats describes the places, and what else is shared with other gateways.
+func (f forgetting) Stats() []store.Stats { return f.places() }
 
 // Forget forgets in every place, and keeps later questions from joining probes that
 // are in progress.

@@ -21,6 +21,7 @@ func (d *daemon) registerMetrics() error {
 	}
 	d.registerMilter(number)
 	d.registerProbes(number)
+	d.registerNames(number)
 	errs = append(errs, d.registerStores()...)
 	errs = append(errs, d.registerBackends()...)
 	errs = append(errs, d.registerTables()...)

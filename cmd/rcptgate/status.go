@@ -12,7 +12,7 @@ func (d *daemon) newWeb() *web.Server {
 		Ready:    d.unready,
 		Counts:   d.counts,
 		Backends: d.backends.Health,
-		Stores:   d.memory.Stats,
+		Stores:   d.places,
 		Tables:   d.tableRows,
 		Refusals: d.refusals,
 		Hostname: d.config.Hostname,

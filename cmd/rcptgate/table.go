@@ -33,6 +33,9 @@ that they append:
   text:/etc/aliases            aliases(5): name: target, target
   texthash:/etc/mail/access    what makemap and postmap read: key value
 
+"table get" also knows "memcached:", the alias names that other gateways publish; it asks the
+servers that the configuration names.
+
 Exit code 65: the file cannot be read. Exit code 75: it is being written.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -43,6 +46,9 @@ Exit code 65: the file cannot be read. Exit code 75: it is being written.`,
 
 // withTable opens the table that an argument spells for f.
 func withTable(cmd *cobra.Command, spelling string, f func(ctx context.Context, file *open.File) error) error {
+	if spelling == publishedTable {
+		return exitWith(exitUsage, fmt.Errorf("table %q: memcached cannot list what it holds; get asks for one name", spelling))
+	}
 	spec, err := table.ParseSpec(spelling)
 	if err != nil {
 		return exitWith(exitUsage, err)
@@ -73,6 +79,9 @@ then of the key in lower case. A NUL at the end of keys and values is left out. 
 67: the table does not hold the key.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == publishedTable {
+				return getPublished(cmd, args[1])
+			}
 			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
 				value, found, err := getFrom(ctx, file, args[1])
 				if err != nil {
