@@ -19,13 +19,16 @@ import (
 	"rcptgate/test/lab"
 )
 
-// stormTime is how long each of the six storms lasts: 3 s, or what the environment says (RCPTGATE_TABLE_STORM=1m).
+// stormTime is how long each of the six storms lasts at least: 1.5 s, half of it with -short, or what the environment says (RCPTGATE_TABLE_STORM=1m).
 func stormTime(t *testing.T) time.Duration {
 	t.Helper()
 	if d, err := time.ParseDuration(os.Getenv("RCPTGATE_TABLE_STORM")); err == nil {
 		return d
 	}
-	return 3 * time.Second
+	if testing.Short() {
+		return 750 * time.Millisecond
+	}
+	return 1500 * time.Millisecond
 }
 
 const stormNames = 2000
@@ -43,7 +46,7 @@ func stormText(generation int, between string) string {
 
 // storm lets a rebuild run in a loop while look-ups run. Every answer is the old or the
 // new one: values of one look-up after another never go back, no name that is in all generations
-// is ever missing, and in the end the last one is in force within two seconds.
+// is ever missing, and in the end the last one is in force.
 func storm(t *testing.T, cfg live.Config, rebuild func(generation int)) {
 	t.Helper()
 	rebuild(0)
@@ -63,7 +66,8 @@ func storm(t *testing.T, cfg live.Config, rebuild func(generation int)) {
 	var asked atomic.Int64
 	wg.Go(func() { lookUps(ctx, t, l, &finished, &asked) })
 	generation := 0
-	for end := time.Now().Add(stormTime(t)); time.Now().Before(end) && !t.Failed(); {
+	// A storm in which nothing is loaded shows nothing: a busy machine gets more time.
+	for begun := time.Now(); !t.Failed() && (time.Since(begun) < stormTime(t) || l.Status().Loads < 2 && time.Since(begun) < time.Minute); {
 		generation++
 		finished.Store(int64(generation))
 		rebuild(generation)
@@ -117,8 +121,8 @@ func within(t *testing.T, l *live.Live, want string) {
 			t.Logf("in force after %v", time.Since(start).Round(time.Millisecond))
 			return
 		}
-		if time.Since(start) > 15*time.Second {
-			t.Fatalf("after 15 s %q is in force, not %q: %+v", value, want, l.Status())
+		if time.Since(start) > time.Minute {
+			t.Fatalf("after a minute %q is in force, not %q: %+v", value, want, l.Status())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

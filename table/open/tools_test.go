@@ -167,11 +167,14 @@ func same(t testing.TB, what, got, want string) {
 	t.Fatalf("%s: %d lines, want %d", what, len(g), len(w))
 }
 
-// runs is how many random databases are made of each type: 200 unless the environment asks for more.
+// runs is how many random databases are made of each type: 200, or 40 with -short, unless the environment asks for more.
 func runs(t testing.TB) int {
 	t.Helper()
 	if n, err := strconv.Atoi(os.Getenv("RCPTGATE_TABLE_RUNS")); err == nil {
 		return n
+	}
+	if testing.Short() {
+		return 40
 	}
 	return 200
 }
