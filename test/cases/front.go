@@ -107,7 +107,7 @@ func bare(g *lab.Gate, hops map[string]string) bareFront {
 }
 
 // bareLimit bounds one exchange.
-const bareLimit = 30 * time.Second
+const bareLimit = time.Minute
 
 func (f bareFront) Open(t testing.TB) Session {
 	t.Helper()

@@ -31,7 +31,7 @@ func TestReload(t *testing.T) {
 	}
 	g.Configure("enforce = false\n" + domain)
 	g.Reload()
-	eventually(t, 10*time.Second, "the rehearsal is in force", func() bool { return ask("nobody@sim.test") == 250 })
+	eventually(t, time.Minute, "the rehearsal is in force", func() bool { return ask("nobody@sim.test") == 250 })
 	g.Configure("enforced = true\n" + domain)
 	g.MustCommand(78, "config", "check")
 	g.Reload()
@@ -43,7 +43,7 @@ func TestReload(t *testing.T) {
 	}
 	g.Configure(domain)
 	g.Reload()
-	eventually(t, 10*time.Second, "the gate refuses again", func() bool { return ask("nobody@sim.test") == 550 })
+	eventually(t, time.Minute, "the gate refuses again", func() bool { return ask("nobody@sim.test") == 550 })
 }
 
 // Exit codes where there is no daemon, and of a daemon that cannot start.
@@ -134,7 +134,7 @@ func TestDrain(t *testing.T) {
 	s.Close()
 	select {
 	case <-g.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the daemon did not end")
 	}
 	if code := g.ExitCode(); code != 0 {
@@ -184,7 +184,7 @@ func TestLoop(t *testing.T) {
 	if r.Code != 250 && r.Code/100 != 4 {
 		t.Errorf("a loop was answered %q", r)
 	}
-	if r.Elapsed > 4*time.Second {
+	if r.Elapsed > 30*time.Second {
 		t.Errorf("a loop took %v", r.Elapsed)
 	}
 	if !p.WaitLog(`disconnect from`) {

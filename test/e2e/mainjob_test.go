@@ -75,12 +75,17 @@ func TestMainJob(t *testing.T) {
 			put(t, d, "other@pf.test", "451 4.4.1", "")
 
 			g.Restart()
-			d = transaction(t, addr)
-			put(t, d, "good@pf.test", "250 2.1.5", "")
-			put(t, d, "nobody@pf.test", "550 5.1.1", "User unknown in virtual mailbox table")
+			// What the disk does not give within a quarter of a second on a busy machine is asked for again, as clients do.
+			eventually(t, time.Minute, "the gate knows the recipient from its disk", func() bool {
+				return transaction(t, addr).Rcpt(t, "good@pf.test").Code == 250
+			})
+			eventually(t, time.Minute, "the gate knows who is unknown from its disk", func() bool {
+				r := transaction(t, addr).Rcpt(t, "nobody@pf.test")
+				return r.Code == 550 && strings.Contains(r.Text(), "User unknown in virtual mailbox table")
+			})
 
 			backend.Restart()
-			eventually(t, 15*time.Second, "the server behind is asked again", func() bool {
+			eventually(t, time.Minute, "the server behind is asked again", func() bool {
 				return transaction(t, addr).Rcpt(t, "other@pf.test").Code == 250
 			})
 			asked := tap.Asked("nobody@pf.test")

@@ -148,7 +148,7 @@ func knock(network, addr string) error {
 // Restart ends the gate in good order and starts it again.
 func (g *Gate) Restart() {
 	g.t.Helper()
-	g.Stop(20 * time.Second)
+	g.Stop(time.Minute)
 	g.Run()
 }
 
@@ -218,10 +218,10 @@ func (g *Gate) Log() string {
 	return string(text)
 }
 
-// Logged waits until the log matches the expression, at most ten seconds, and says whether it did.
+// Logged waits until the log matches the expression, at most a minute, and says whether it did.
 func (g *Gate) Logged(expr string) bool {
 	want := regexp.MustCompile("(?m)" + expr)
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if want.MatchString(g.Log()) {
 			return true
 		}

@@ -297,9 +297,9 @@ postlog   unix-dgram n - n - 1 postlogd
 `
 }
 
-// WaitLog waits until the log matches the expression, at most ten seconds, and says whether it did.
+// WaitLog waits until the log matches the expression, at most a minute, and says whether it did.
 func (p *Postfix) WaitLog(expr string) bool {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if p.Count(expr) > 0 {
 			return true
 		}

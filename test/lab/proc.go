@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -20,7 +21,7 @@ import (
 )
 
 // startLimit bounds the start of any server: a loaded machine of two cores needs a few seconds, never this long.
-const startLimit = 30 * time.Second
+const startLimit = 90 * time.Second
 
 // logTail bounds what a failing test shows of one log, in octets.
 const logTail = 16 << 10
@@ -190,12 +191,12 @@ var errNoBanner = errors.New("no banner")
 
 // Greets returns nil when the TCP address or the unix socket answers a connection with a banner 220.
 func Greets(network, addr string) error {
-	c, err := net.DialTimeout(network, addr, time.Second)
+	c, err := net.DialTimeout(network, addr, 10*time.Second)
 	if err != nil {
 		return err
 	}
 	defer c.Close() //nolint:errcheck // nothing was written
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
 	buf := make([]byte, 4)
 	if _, err := io.ReadFull(c, buf); err != nil {
 		return fmt.Errorf("reading the banner: %w", err)
@@ -222,9 +223,18 @@ func run(t testing.TB, kit Kit, dir string, args ...string) string {
 	return string(out)
 }
 
-// FreePort returns a loopback TCP port that nobody listens on. The kernel does not hand out the same one again soon.
+// FreePort returns a loopback TCP port that nobody listens on, below those that the kernel gives to clients
+// (net.ipv4.ip_local_port_range begins with 32768): one of these could be some other test's connection by the time a
+// server wants it.
 func FreePort(t testing.TB) int {
 	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000)))
+		if err == nil {
+			defer l.Close() //nolint:errcheck // only its number is wanted
+			return l.Addr().(*net.TCPAddr).Port
+		}
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("finding a free port: %v", err)

@@ -50,7 +50,7 @@ const ClientHost = "127.0.0.9"
 
 // Dial connects and reads the banner, whatever it says.
 func Dial(network, addr string) (*Dialogue, error) {
-	dialer := net.Dialer{Timeout: 10 * time.Second}
+	dialer := net.Dialer{Timeout: 30 * time.Second}
 	if network == "tcp" {
 		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(ClientHost)}
 	}
