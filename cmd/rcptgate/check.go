@@ -139,18 +139,22 @@ func newAsker(l *loaded, offline bool) (ask asker, done func(), err error) {
 		return client.Check, client.Close, nil
 	}
 	log := slog.New(slog.DiscardHandler)
+	names, closeNames, err := offlineNames(l)
+	if err != nil {
+		return nil, nil, err
+	}
 	b := base{
 		backends: backend.NewSet(l.Callahead.Config, l.Hostname, log),
 		memory:   tiers.New(ram.New(ram.Options{})),
 		probes:   callahead.NewState(),
 		tables:   newTables(log, true),
+		names:    names,
 		log:      log,
 	}
+	down := func() { b.tables.close(); b.probes.Close(); b.backends.Close(); closeNames() }
 	setup, err := newSetup(&l.Config, b)
 	if err != nil {
-		b.tables.close()
-		b.probes.Close()
-		b.backends.Close()
+		down()
 		return nil, nil, exitWith(exitConfig, l.file.Place(err))
 	}
 	var gate rcptgate.Gate
@@ -163,7 +167,7 @@ func newAsker(l *loaded, offline bool) (ask asker, done func(), err error) {
 		v := gate.Ask(ctx, q)
 		return admin.NewResult(q, &v, time.Now()), nil
 	}
-	return ask, func() { gate.Close(); b.tables.close(); b.probes.Close(); b.backends.Close() }, nil
+	return ask, func() { gate.Close(); down() }, nil
 }
 
 // clientError gives the exit code for what went wrong between us and the daemon.

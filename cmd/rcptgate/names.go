@@ -22,7 +22,7 @@ import (
 )
 
 // aliasNames are the names of alias databases that gateways share: those that others
-// publish, and those that this one does.
+// publish, and those that this one does. A nil one knows none and publishes none.
 type aliasNames struct {
 	published *alias.Published
 	publisher *alias.Publisher // nil: there is no shared memory
@@ -33,10 +33,30 @@ type aliasNames struct {
 // newAliasNames makes them of what is shared; of nil, nothing is ever found.
 func newAliasNames(s *shared, log *slog.Logger) *aliasNames {
 	if s == nil {
-		return &aliasNames{published: alias.NewPublished(noNames{})}
+		return new(aliasNames)
 	}
 	names := memcached.NewNames(s.client)
 	return &aliasNames{published: alias.NewPublished(names), publisher: alias.NewPublisher(alias.PublisherOptions{Names: names, Log: log})}
+}
+
+// table gives the names that others publish.
+func (n *aliasNames) table() *alias.Published {
+	if n == nil || n.published == nil {
+		return alias.NewPublished(noNames{})
+	}
+	return n.published
+}
+
+// offlineNames are those that others publish, for a command; close gives them back.
+func offlineNames(l *loaded) (names *aliasNames, closeNames func(), err error) {
+	if !l.Cache.Active() || !l.Aliases.Reads() {
+		return nil, func() {}, nil
+	}
+	client, err := memcached.NewClient(l.Cache.MemcachedConfig, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, exitWith(exitConfig, l.file.Place(inCache(err)))
+	}
+	return &aliasNames{published: alias.NewPublished(memcached.NewNames(client))}, func() { _ = client.Close() }, nil
 }
 
 // noNames are those that are shared where no memcached is configured: a reload that
@@ -96,7 +116,7 @@ func (t *tables) contents(specs []table.Spec) (list []alias.Content) {
 // for others too.
 func (d *daemon) places() []store.Stats {
 	list := d.memory.Stats()
-	if d.names.reads.Load() {
+	if d.names.published != nil && d.names.reads.Load() {
 		st := d.names.published.Stats()
 		st.Detail = "copies of names that other gateways publish"
 		list = append(list, st)
@@ -139,8 +159,12 @@ func (d *daemon) registerNames(number registrar) {
 		number(sight.Counter, "published_failed_total", "Alias names that could be neither written nor taken out.", of(func(s *alias.PublishStatus) float64 { return float64(s.Failed) }))
 		number(sight.Counter, "published_losses_total", "Times that memcached had lost alias names.", of(func(s *alias.PublishStatus) float64 { return float64(s.Losses) }))
 	}
+	p := d.names.published
+	if p == nil {
+		return
+	}
 	of := func(f func(s *store.Stats) float64) func() float64 {
-		return func() float64 { st := d.names.published.Stats(); return f(&st) }
+		return func() float64 { st := p.Stats(); return f(&st) }
 	}
 	number(sight.Counter, "names_hits_total", "Look-ups that found a name that another gateway publishes.", of(func(s *store.Stats) float64 { return float64(s.Hits) }))
 	number(sight.Counter, "names_misses_total", "Look-ups that did not.", of(func(s *store.Stats) float64 { return float64(s.Misses) }))

@@ -54,7 +54,7 @@ func newSetup(cfg *Config, b base, observers ...rcptgate.Observer) (rcptgate.Set
 	}
 	steps := []rcptgate.Step{{Name: "scope", Check: &scope.Check{Trusted: cfg.Trusted}}}
 	if cfg.Aliases.Active() {
-		local, err := alias.New(alias.Options{Config: cfg.Aliases, Router: router, Open: files.open, Published: b.names.published})
+		local, err := alias.New(alias.Options{Config: cfg.Aliases, Router: router, Open: files.open, Published: b.names.table()})
 		if err != nil {
 			down()
 			return rcptgate.Setup{}, err
@@ -106,7 +106,6 @@ func buildWith(cfg *Config, files *tables, look func()) error {
 		memory:   nowhere{},
 		probes:   callahead.NewState(),
 		tables:   files,
-		names:    newAliasNames(nil, nil),
 		log:      slog.New(slog.DiscardHandler),
 	}
 	defer b.probes.Close()
