@@ -73,15 +73,17 @@ plan() { # KIT: the archive files of its packages and of the libraries missing h
 	private_apt install -y --no-install-recommends --print-uris ${packages[$1]} |
 		sed -n "s/^'\([^']*\)' \([^ ]*\) .*/\1 \2/p"
 }
-updated=
-update() { # the package lists, once a run: old ones name files that the archive has replaced
-	[ -z "$updated" ] || return 1
-	updated=1
-	apt-get -o Acquire::Retries=3 update -qq || fail "apt-get update failed"
+# The archive may be out of reach for minutes, and another apt may hold the lists' lock: what needs it is tried this
+# often, with pauses of 10, 20, 40, 80 and 120 s between. APT::Update::Error-Mode has a list that is missing count.
+tries=6
+pause() { # TRY
+	local seconds=$((10 << ($1 - 1)))
+	echo "  the package archive cannot be reached; once more in $((seconds < 120 ? seconds : 120)) s" >&2
+	sleep $((seconds < 120 ? seconds : 120))
 }
-if ! plan postfix >/dev/null 2>&1 || ! plan sendmail >/dev/null 2>&1; then
-	update
-fi
+update() { # the package lists: old ones name files that the archive has replaced
+	apt-get -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=120 -o APT::Update::Error-Mode=any update -qq
+}
 
 wanted() { # KIT: of "URI FILE" lines those that are unpacked: what the kit names, and libraries
 	local uri file name
@@ -96,7 +98,18 @@ download() { # KIT
 	local names
 	names=$(plan "$1" | wanted "$1") || return 1
 	[ -n "$names" ] || { echo "apt-get finds no packages for $1: are Debian's own sources configured?" >&2; return 1; }
-	(cd "$lab/debs" && private_apt download -qq $names)
+	(cd "$lab/debs" && private_apt -o Acquire::http::Timeout=30 download -qq $names)
+}
+
+fetch() { # KIT, with new package lists if the present ones do not do
+	local try
+	for ((try = 1; ; try++)); do
+		download "$1" && return
+		[ "$try" -lt "$tries" ] || fail "the packages of $1 could not be fetched"
+		[ "$try" = 1 ] || pause $((try - 1))
+		rm -f "$lab"/debs/* # what an old list named
+		update || true # the next download tells whether that was enough
+	done
 }
 
 for kit in "${kits[@]}"; do
@@ -104,7 +117,7 @@ for kit in "${kits[@]}"; do
 	[ "$(cat "$lab/$kit/made-from" 2>/dev/null)" = "${packages[$kit]}" ] && continue
 	rm -rf "$lab/$kit" "$lab/debs"
 	mkdir -p "$lab/$kit" "$lab/debs"
-	download "$kit" || { update && download "$kit"; } || fail "the packages of $kit could not be fetched"
+	fetch "$kit"
 	for deb in "$lab"/debs/*.deb; do
 		dpkg-deb -x "$deb" "$lab/$kit"
 		dpkg-deb -f "$deb" Package Version | paste -sd' ' | sed 's/Package: //; s/Version: //' >>"$lab/$kit/packages"
