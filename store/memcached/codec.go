@@ -37,7 +37,7 @@ func formf(format string, args ...any) error {
 type entry struct {
 	rec        store.Record
 	written    time.Time
-	generation int64 // the newest tombstone that the writer knew, UNIX nanoseconds
+	generation int64 // the newest tombstone for the key that the writer knew, UNIX nanoseconds
 }
 
 // encode writes e as it is kept, without a seal.

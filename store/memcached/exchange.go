@@ -22,6 +22,13 @@ const (
 	lapse     = time.Hour              // tombstones are kept beyond the longest life
 )
 
+// ask is a forget that waits for a round.
+type ask struct {
+	match  store.Pattern
+	when   int64
+	answer chan error
+}
+
 // starting is what Start was given.
 type starting struct {
 	forgotten func(store.Tombstone)
@@ -65,13 +72,13 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	if t.Pattern.Address != "" && !s.Down() {
 		s.queue.add(&task{key: t.Pattern.Address}) // for readers that know of no tombstones
 	}
-	answer := make(chan error, 1)
+	a := &ask{t.Pattern, when, make(chan error, 1)}
 	patience := time.NewTimer(forgetFor)
 	defer patience.Stop()
 	select {
-	case s.asks <- answer:
+	case s.asks <- a:
 		select {
-		case err := <-answer:
+		case err := <-a.answer:
 			return 0, err
 		case <-ctx.Done():
 		case <-patience.C:
@@ -90,15 +97,15 @@ func (s *Store) exchange() {
 	defer tick.Stop()
 	var st starting
 	for {
-		var asked []chan error
+		var asked []*ask
 		var began chan struct{}
 		select {
 		case <-s.quit:
 			return
 		case <-tick.C:
 		case <-s.c.back:
-		case ask := <-s.asks:
-			asked = append(asked, ask)
+		case a := <-s.asks:
+			asked = append(asked, a)
 		case st = <-s.starts:
 			began = st.done
 		}
@@ -108,11 +115,7 @@ func (s *Store) exchange() {
 		if began == nil && len(asked) == 0 && st.done == nil {
 			continue // nobody has started: what is found could not be carried out
 		}
-		s.round(st, func(err error) {
-			for _, ask := range asked {
-				ask <- err
-			}
-		})
+		s.round(st, asked)
 		if began != nil {
 			close(began)
 		}
@@ -131,7 +134,7 @@ type list struct {
 
 // round reads the lists of all living servers, writes what each lacks, tells the forgets
 // that wait, and carries out what others have forgotten.
-func (s *Store) round(st starting, tell func(error)) {
+func (s *Store) round(st starting, asked []*ask) {
 	var servers []*server
 	for _, server := range s.c.setup.Load().ring.servers {
 		if server.alive.Load() {
@@ -140,8 +143,9 @@ func (s *Store) round(st starting, tell func(error)) {
 	}
 	lists := make([]list, len(servers))
 	each(servers, func(i int) { lists[i] = s.readList(servers[i]) })
-	union, anyGood, reached := s.graves.copy(), false, 0
 	oldest := s.oldest()
+	s.raise(asked, lists, oldest)
+	union, anyGood, reached := s.graves.copy(), false, 0
 	for i := range lists {
 		if lists[i].err == nil {
 			reached++
@@ -161,7 +165,9 @@ func (s *Store) round(st starting, tell func(error)) {
 	if told > 0 {
 		failed = nil
 	}
-	tell(failed)
+	for _, a := range asked {
+		a.answer <- failed
+	}
 	if st.forgotten == nil || reached == 0 {
 		return
 	}
@@ -175,6 +181,24 @@ func (s *Store) round(st starting, tell func(error)) {
 	s.graves.add(union, oldest)
 	if !anyGood {
 		st.lost()
+	}
+}
+
+// raise makes what was just forgotten here newer than everything on the lists: another
+// gateway's clock may be ahead, and what it has stamped since with an order of its own
+// must be void nevertheless.
+func (s *Store) raise(asked []*ask, lists []list, oldest int64) {
+	newest := int64(0)
+	for i := range lists {
+		for _, when := range lists[i].set {
+			newest = max(newest, when)
+		}
+	}
+	for _, a := range asked {
+		if newest > a.when {
+			newest++
+			s.graves.add(set{a.match: newest}, oldest)
+		}
 	}
 }
 

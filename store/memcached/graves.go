@@ -100,7 +100,7 @@ func (s set) lacks(other set) bool {
 
 // graves are the tombstones that this gateway knows.
 type graves struct {
-	newest atomic.Int64 // stamps what is written: its generation
+	newest atomic.Int64 // of all tombstones ever known
 	mu     sync.RWMutex
 	set    set
 }
@@ -118,6 +118,15 @@ func (g *graves) void(key string, generation int64) bool {
 	after := generation + 1
 	return g.set[store.Pattern{}] >= after || g.set[store.Pattern{Domain: store.Domain(key)}] >= after ||
 		g.set[store.Pattern{Address: key}] >= after
+}
+
+// generation is the stamp of what is written under key: the newest tombstone known that
+// matches it. A newer one that does not match says nothing of what the writer knew of
+// the key. What is older than oldest nobody has to know any more.
+func (g *graves) generation(key string, oldest int64) int64 {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return max(oldest, g.set[store.Pattern{}], g.set[store.Pattern{Domain: store.Domain(key)}], g.set[store.Pattern{Address: key}])
 }
 
 // add makes the tombstones known here.

@@ -72,13 +72,14 @@ func TestRingMovesAShare(t *testing.T) {
 		t.Errorf("all are dead, and %s was picked", s.name)
 	}
 }
+
 var goldenRing = map[string]string{
-	"rg:a:user@example.org": "10.0.0.3:11211",
-	"rg:a:someone@example.com": "10.0.0.2:11211",
+	"rg:a:user@example.org":       "10.0.0.3:11211",
+	"rg:a:someone@example.com":    "10.0.0.2:11211",
 	"rg:a:postmaster@example.org": "10.0.0.2:11211",
-	"rg:h:00": "10.0.0.2:11211",
-	"rg:a:a@b": "10.0.0.2:11211",
-	"rg:a:user1@example.org": "10.0.0.1:11211",
-	"rg:a:user2@example.org": "10.0.0.2:11211",
-	"rg:a:user3@example.org": "10.0.0.3:11211",
+	"rg:h:00":                     "10.0.0.2:11211",
+	"rg:a:a@b":                    "10.0.0.2:11211",
+	"rg:a:user1@example.org":      "10.0.0.1:11211",
+	"rg:a:user2@example.org":      "10.0.0.2:11211",
+	"rg:a:user3@example.org":      "10.0.0.3:11211",
 }

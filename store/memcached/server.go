@@ -118,12 +118,14 @@ func (s *server) note(err error, began time.Time) (died bool) {
 	}
 	s.failed.Add(1)
 	switch {
+	case errors.Is(err, errRefused): // it is full, and lives
+		return false
 	case errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT):
 	case broken(err):
 		if s.failures.Add(1) < failuresToDie {
 			return false
 		}
-	default: // it lives, and says what is no answer, or that it has no memory
+	default: // it lives, and says what is no answer
 		if s.dissent.Add(1) < dissentToDie {
 			return false
 		}

@@ -44,7 +44,7 @@ type Store struct {
 	graves *graves
 	leases leases
 
-	asks     chan chan error // forgets that wait for a round of the exchange
+	asks     chan *ask // forgets that wait for a round of the exchange
 	starts   chan starting
 	quit     chan struct{}
 	done     sync.WaitGroup
@@ -60,7 +60,7 @@ var _ store.Shared = (*Store)(nil)
 func New(c *Client, opt Options) *Store {
 	s := &Store{
 		c: c, life: opt.Life, every: opt.Every, now: opt.Clock, graves: newGraves(),
-		asks: make(chan chan error, maxAsks), starts: make(chan starting, 1), quit: make(chan struct{}),
+		asks: make(chan *ask, maxAsks), starts: make(chan starting, 1), quit: make(chan struct{}),
 	}
 	if s.life <= 0 {
 		s.life = defaultLife
@@ -213,7 +213,7 @@ func (s *Store) put(key string, rec store.Record, add bool) error {
 	case s.Down():
 		return store.ErrDown
 	case !rec.IsZero() && rec.Expire().After(now):
-		e := &entry{rec: store.Bound(rec), written: now, generation: s.graves.newest.Load()}
+		e := &entry{rec: store.Bound(rec), written: now, generation: s.graves.generation(key, s.oldest())}
 		s.queue.add(&task{key: key, entry: e, onlyNew: add})
 	case !add:
 		s.queue.add(&task{key: key})

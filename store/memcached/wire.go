@@ -35,6 +35,7 @@ const (
 var (
 	errReply   = errors.New("the server's reply is longer than any of ours")
 	errTooLong = errors.New("the value is longer than any of ours")
+	errRefused = errors.New("the server could not do it (SERVER_ERROR): is it out of memory?")
 )
 
 // SetDeadline does nothing: the first octet of a command sets it.
@@ -94,8 +95,12 @@ func (g *guard) look(p []byte) error {
 	return nil
 }
 
-// lookLine finds the length in "VALUE key flags length [cas]".
+// lookLine finds the length in "VALUE key flags length [cas]", and what the library gives
+// no error of its own.
 func (g *guard) lookLine() error {
+	if bytes.HasPrefix(g.line, []byte("SERVER_ERROR ")) {
+		return errRefused
+	}
 	if !bytes.HasPrefix(g.line, []byte("VALUE ")) {
 		return nil
 	}
