@@ -116,7 +116,8 @@ const (
 type digs struct {
 	mu   sync.Mutex
 	list []store.Tombstone
-	lost bool
+	lost bool      // refusals are to go
+	busy bool      // some are being carried out
 	last time.Time // of this gateway's own orders
 	wake chan struct{}
 }
@@ -137,6 +138,7 @@ func (d *digs) take() (batch []store.Tombstone, lost bool) {
 	n := min(len(d.list), digBatch)
 	batch, d.list = d.list[:n:n], d.list[n:]
 	lost, d.lost = d.lost, false
+	d.busy = n > 0 || lost
 	return batch, lost
 }
 

@@ -319,7 +319,8 @@ const (
 // looks are the copies that are to be compared with the shared place.
 type looks struct {
 	queue   chan string
-	known   sync.Map // keys that wait
+	pause   time.Duration // for more to come
+	known   sync.Map      // keys that wait, or are being compared
 	dropped atomic.Uint64
 }
 
@@ -343,7 +344,7 @@ func (l *looks) enqueue(key string) {
 func (l *looks) gather(first string, quit <-chan struct{}) []string {
 	keys := append(make([]string, 0, lookBatch), first)
 	select {
-	case <-time.After(lookGather):
+	case <-time.After(l.pause):
 	case <-quit:
 	}
 	for len(keys) < lookBatch {

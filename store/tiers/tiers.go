@@ -73,7 +73,7 @@ func New(r *ram.Store, places ...store.Store) *Tiers {
 	t := &Tiers{ram: r, graves: newGraves(), seed: maphash.MakeSeed(), quit: make(chan struct{}), digs: newDigs()}
 	for _, p := range places {
 		if shared, ok := p.(store.Shared); ok && t.common == nil {
-			t.common = &common{Shared: shared, Timing: DefaultTiming(), start: r.Now(), looks: looks{queue: make(chan string, maxLooks)}}
+			t.common = &common{Shared: shared, Timing: DefaultTiming(), start: r.Now(), looks: looks{queue: make(chan string, maxLooks), pause: lookGather}}
 			continue
 		}
 		t.places = append(t.places, &place{Store: p, name: p.Stats().Name})
