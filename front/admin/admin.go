@@ -17,7 +17,9 @@
 //	GET  /v1/backends          health
 //
 // A refusal is {"error": "..."} with a status of 400 or above. Limits: 64
-// connections, 64 KiB a request but for imports, 64 KiB a line, 30 s without progress.
+// connections, of which one without a request in work makes room for who comes new; 5 s
+// for a request's header, 64 KiB a request but for imports, 64 KiB a line, 30 s without
+// progress.
 package admin
 
 import (
@@ -36,15 +38,15 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
+	"rcptgate/front/listen"
 	"rcptgate/store"
-
-	"golang.org/x/net/netutil"
 )
 
 // Bounds of the socket.
 const (
 	maxConnections = 64
 	maxRequest     = 64 << 10
+	headerTimeout  = 5 * time.Second
 	stallTimeout   = 30 * time.Second
 	checkTimeout   = 60 * time.Second
 )
@@ -87,7 +89,7 @@ func New(o Options) *Server {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
 	s.http = &http.Server{
-		Handler: s.routes(), ReadHeaderTimeout: stallTimeout, IdleTimeout: stallTimeout, MaxHeaderBytes: 16 << 10,
+		Handler: s.routes(), ReadHeaderTimeout: headerTimeout, IdleTimeout: stallTimeout, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
 	}
 	return s
@@ -110,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			<-ended // http.Server's own Serve returns as soon as the end has begun
 		}
 	}()
-	err := s.http.Serve(netutil.LimitListener(l, maxConnections))
+	err := listen.Limit(l, maxConnections, false).Serve(s.http)
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -154,10 +156,15 @@ var errNotOffered = &failure{http.StatusNotFound, errors.New("this daemon does n
 
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, handle func(*http.Request) (any, error)) {
 	control := http.NewResponseController(w)
-	body := &timedBody{ReadCloser: r.Body, control: control, stall: s.stall, until: time.Now().Add(s.stall)}
-	if r.URL.Path == "/v1/cache/import" {
+	working := func() { listen.Working(r.Context()) }
+	body := &timedBody{ReadCloser: r.Body, control: control, stall: s.stall, until: time.Now().Add(s.stall), read: working}
+	switch {
+	case r.URL.Path == "/v1/cache/import":
 		body.until = time.Time{} // as long as it likes, so long as it moves
-	} else {
+		working()
+	case r.Body == http.NoBody:
+		working()
+	default:
 		body.ReadCloser = http.MaxBytesReader(w, r.Body, maxRequest)
 	}
 	r.Body = body

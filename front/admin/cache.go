@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rcptgate/address"
+	"rcptgate/front/listen"
 	"rcptgate/store"
 )
 
@@ -209,6 +210,7 @@ func (s *Server) cacheExport(w http.ResponseWriter, r *http.Request) {
 		s.answer(w, r, func(*http.Request) (any, error) { return nil, err })
 		return
 	}
+	listen.Working(r.Context())
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := bufio.NewWriterSize(&timedWriter{w, http.NewResponseController(w), s.stall}, 32<<10)
 	lines := json.NewEncoder(out)
@@ -238,6 +240,7 @@ type timedBody struct {
 	control *http.ResponseController
 	stall   time.Duration
 	until   time.Time // zero: stall from each read on
+	read    func()    // called at the end
 }
 
 func (b *timedBody) Read(p []byte) (int, error) {
@@ -249,6 +252,7 @@ func (b *timedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err != nil {
 		_ = b.control.SetReadDeadline(time.Time{})
+		b.read()
 	}
 	return n, err
 }

@@ -5,6 +5,8 @@ package admin
 import (
 	"bytes"
 	"context"
+	"io"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -65,5 +67,45 @@ func TestSlowAnswersAreNoStall(t *testing.T) {
 	var out bytes.Buffer
 	if n, err := c.Export(ctx, "", &out, nil); err != nil || n != 1 || !strings.Contains(out.String(), "ann@example.com") {
 		t.Errorf("export: %d, %v: %s", n, err, out.String())
+	}
+}
+
+// As many slow clients as there may be connections keep nobody from the daemon, whether
+// they have sent half a header or no body: no time-out ends them here.
+func TestSlowClientsDoNotKeepOthersOut(t *testing.T) {
+	s := New(Options{Gate: slowGate(0), Memory: newMemory(t)})
+	s.stall, s.http.ReadHeaderTimeout = time.Hour, time.Hour
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	l, err := Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, l) }()
+	defer func() { cancel(); <-served }()
+	for i := range maxConnections {
+		slow, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = slow.Close() }()
+		text := "POST /v1/check HTTP/1.1\r\nHost: rcptgate\r\nContent-Length: 100\r\n\r\n"
+		if i%2 == 0 {
+			text = text[:30]
+		}
+		if _, err := io.WriteString(slow, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patience, done := context.WithTimeout(ctx, 30*time.Second)
+	defer done()
+	c := NewClient(path)
+	defer c.Close()
+	if _, err := c.Version(patience); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := c.Check(patience, CheckRequest{Recipient: "ann@example.com"}); err != nil || r.Reason != string(rcptgate.ReasonValid) {
+		t.Errorf("check: %+v, %v", r, err)
 	}
 }

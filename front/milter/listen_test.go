@@ -13,29 +13,29 @@ import (
 	"time"
 
 	"rcptgate/config/unit"
+	"rcptgate/front/listen"
 	"rcptgate/front/milter"
 )
 
-func listen(path string, mode milter.FileMode, group string) (net.Listener, error) {
+func listenOn(path string, mode milter.FileMode, group string) (net.Listener, error) {
 	return milter.Listen(context.Background(), unit.Socket{Network: "unix", Address: path}, mode, group)
 }
 
 func TestListenUnix(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "made", "m.sock")
-	ln, err := listen(path, 0o620, strconv.Itoa(os.Getgid()))
+	ln, err := listenOn(path, 0o620, strconv.Itoa(os.Getgid()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o620 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if _, err := listen(path, 0, ""); err == nil || !strings.Contains(err.Error(), "another process") {
+	if _, err := listenOn(path, 0, ""); err == nil || !strings.Contains(err.Error(), "another process") {
 		t.Errorf("a socket in use was taken: %v", err)
 	}
 	// A process that is killed leaves its socket.
-	ln.(*net.UnixListener).SetUnlinkOnClose(false)
-	_ = ln.Close()
-	if ln, err = listen(path, 0, ""); err != nil {
+	_ = ln.(*listen.Socket).UnixListener.Close()
+	if ln, err = listenOn(path, 0, ""); err != nil {
 		t.Fatalf("a stale socket is in the way: %v", err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
@@ -58,7 +58,7 @@ func TestListenRefuses(t *testing.T) {
 		{filepath.Join(dir, "a", "b", "m.sock"), "", "folder"},
 		{filepath.Join(dir, "m.sock"), "no-such-group-here", "no-such-group-here"},
 	} {
-		ln, err := listen(tc.path, 0, tc.group)
+		ln, err := listenOn(tc.path, 0, tc.group)
 		if err == nil {
 			_ = ln.Close()
 		}

@@ -11,7 +11,8 @@
 // Only GET and HEAD are answered. There is no authentication: it listens on
 // loopback unless told otherwise, and there a request must name a loopback host, so
 // that no web page can read it through a name of its own (DNS rebinding). Limits:
-// 128 connections, 16 KiB of header, 10 s for a request, 30 s for an answer.
+// 128 connections, of which the one that is slowest to ask, or to read its answer, makes
+// room for who comes new; 16 KiB of header, 5 s for a request, 30 s for an answer.
 package web
 
 import (
@@ -26,9 +27,8 @@ import (
 	"time"
 
 	"rcptgate/backend"
+	"rcptgate/front/listen"
 	"rcptgate/store"
-
-	"golang.org/x/net/netutil"
 )
 
 const maxConnections = 128
@@ -72,7 +72,8 @@ type Count struct {
 // Server answers HTTP. Make it with New.
 type Server struct {
 	Options
-	started time.Time
+	started     time.Time
+	readTimeout time.Duration // for a request
 }
 
 // New makes a server; Serve starts it.
@@ -80,14 +81,14 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{Options: o, started: time.Now()}
+	return &Server{Options: o, started: time.Now(), readTimeout: 5 * time.Second}
 }
 
 // Serve answers on l until ctx ends, then gives requests in progress two seconds
 // and returns. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	h := &http.Server{
-		Handler: s.Handler(onLoopback(l.Addr())), ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		Handler: s.Handler(onLoopback(l.Addr())), ReadTimeout: s.readTimeout, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan struct{})
@@ -104,7 +105,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			<-ended // http.Server's own Serve returns as soon as the end has begun
 		}
 	}()
-	if err := h.Serve(netutil.LimitListener(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
+	if err := listen.Limit(l, maxConnections, true).Serve(h); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -125,6 +126,7 @@ func (s *Server) Handler(loopback bool) http.Handler {
 // guard refuses what is no look: other methods, and foreign names on loopback.
 func guard(next http.Handler, loopback bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		listen.Working(r.Context())
 		header := w.Header()
 		header.Set("X-Content-Type-Options", "nosniff")
 		header.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")

@@ -87,7 +87,7 @@ var allowed = []struct {
 	{"cmd", []string{"*"}},
 	{"test", []string{"*"}},
 	{"bench", []string{"*"}},
-	{"front", []string{"", "address", "route", "backend", "table", "store", "config/unit"}},
+	{"front", []string{"", "front/listen", "address", "route", "backend", "table", "store", "config/unit"}},
 	{"check", []string{"", "address", "route", "backend", "table", "store", "config/unit"}},
 	{"route", []string{"", "address", "table", "backend", "config/unit"}},
 	{"table", []string{"", "address", "config/unit"}},
@@ -134,7 +134,8 @@ func mayImport(from, to string) bool {
 			}
 		}
 		// The folders of a family (store/ram, store/tiers) may build on each other,
-		// but a check never imports another check, nor a front another front.
+		// but a check never imports another check, nor a front another front but for
+		// the sockets that they have in common.
 		family := strings.Split(from, "/")[0]
 		return within(to, family) && family != "check" && family != "front" && family != ""
 	}
