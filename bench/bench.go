@@ -29,7 +29,7 @@ type Options struct {
 	Rounds int
 	// Rate is the offered rate for latencies, in RCPT/s; default pacedRate.
 	Rate float64
-	// Entries is the number of remembered recipients in the row on memory; default 1,000,000.
+	// Entries is the number of remembered recipients in the rows on memory, and of names in the alias file; default 1,000,000.
 	Entries int
 	// Only names the measurements to make (see Names); default all.
 	Only []string
@@ -82,6 +82,7 @@ func measurements() []measurement {
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},
 		{"memory", "a store full of answers", memory},
+		{"aliases", "an alias file of a million names, and reading it again", aliasTables},
 		{"mute", "a backend that says nothing", muteBackend},
 		{"idle", "idle and half-dead milter connections", idleConnections},
 	}

@@ -60,7 +60,7 @@ a bar was not met.`,
 	flags.Float64Var(&f.seconds, "seconds", 3, "length of one turn in `SECONDS`")
 	flags.Float64Var(&f.options.Rate, "rate", 0, "offered `RCPT/s` for latencies (default: 10000; with --socket: as fast as it goes)")
 	flags.IntVar(&f.options.Rounds, "rounds", 5, "`NUMBER` of turns of each side")
-	flags.IntVar(&f.options.Entries, "entries", 1_000_000, "`NUMBER` of remembered recipients in the measurement of memory")
+	flags.IntVar(&f.options.Entries, "entries", 1_000_000, "`NUMBER` of remembered recipients in the measurement of memory, and of names in the alias file")
 	flags.StringSliceVar(&f.options.Only, "only", nil, "make only these `MEASUREMENTS`: "+strings.Join(bench.Names(), ", "))
 	flags.BoolVar(&f.json, "json", false, "print JSON")
 	flags.BoolVar(&f.strict, "strict", false, "exit with 1 when a bar was not met")
