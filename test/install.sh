@@ -74,7 +74,7 @@ plan() { # KIT: the archive files of its packages and of the libraries missing h
 		sed -n "s/^'\([^']*\)' \([^ ]*\) .*/\1 \2/p"
 }
 # The archive may be out of reach for minutes, and another apt may hold the lists' lock: what needs it is tried this
-# often, with pauses of 10, 20, 40, 80 and 120 s between. APT::Update::Error-Mode has a list that is missing count.
+# often, with pauses of 10, 20, 40, 80 and 120 s between.
 tries=6
 pause() { # TRY
 	local seconds=$((10 << ($1 - 1)))
@@ -82,7 +82,7 @@ pause() { # TRY
 	sleep $((seconds < 120 ? seconds : 120))
 }
 update() { # the package lists: old ones name files that the archive has replaced
-	apt-get -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=120 -o APT::Update::Error-Mode=any update -qq
+	apt-get -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=120 update -qq
 }
 
 wanted() { # KIT: of "URI FILE" lines those that are unpacked: what the kit names, and libraries
