@@ -7,8 +7,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -70,43 +72,77 @@ func hostile(t *testing.T, data []byte) ([]pair, error) {
 // file with checksums.
 func TestDamage(t *testing.T) {
 	for _, s := range samples {
-		t.Run(s.name, func(t *testing.T) {
-			data := mustRead(t, sampleFile(s.name))
-			want, err := scanned(data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			right := func(what string, page int, broken []byte) {
-				t.Helper()
-				if got, err := hostile(t, broken); err == nil && !slices.Equal(got, want) {
-					t.Errorf("%s page %d of %d goes unnoticed", what, page, len(data)/pageSizeOf(data))
-				}
-			}
-			ps := pageSizeOf(data)
-			r := rand.New(rand.NewPCG(5, 6))
-			for page := range len(data) / ps {
-				broken := slices.Clone(data)
-				clear(broken[page*ps : (page+1)*ps])
-				if s.name == "hash-fill" { // any bucket may be empty there: see nothingLost
-					_, _ = hostile(t, broken) // it fails the test itself
-				} else {
-					right("zeroing", page, broken)
-				}
+		// With a fill factor any bucket may be empty: see nothingLost.
+		t.Run(s.name, func(t *testing.T) { damaged(t, mustRead(t, sampleFile(s.name)), s.name != "hash-fill") })
+	}
+}
 
-				if _, err := hostile(t, data[:page*ps]); err == nil {
-					t.Errorf("truncation before page %d goes unnoticed", page)
+// TestDamageOfEveryPageSize makes files of a dozen pages and more of every size, for TestDamage's damage.
+func TestDamageOfEveryPageSize(t *testing.T) {
+	for size := 512; size <= 65536; size *= 2 {
+		if testing.Short() && size != 512 && size != 65536 {
+			continue
+		}
+		for _, header := range []string{
+			"type=hash", "type=hash chksum=1 db_lorder=4321", "type=hash duplicates=1 dupsort=1", "type=btree", "type=btree chksum=1", "type=btree db_lorder=4321 duplicates=1",
+		} {
+			t.Run(fmt.Sprintf("%d %s", size, header), func(t *testing.T) {
+				r := rand.New(rand.NewPCG(uint64(size), uint64(len(header))))
+				var pairs []pair
+				for i := range 40 {
+					pairs = append(pairs, pair{fmt.Sprintf("name%03d", i), octets(r, size/8)})
 				}
-				if _, err := hostile(t, data[:page*ps+100]); err == nil {
-					t.Errorf("truncation inside page %d goes unnoticed", page)
+				pairs = append(pairs, pair{"long", octets(r, 3*size)}, pair{"other" + octets(r, size/2), "long key"})
+				if strings.Contains(header, "duplicates") {
+					for i := range 40 {
+						pairs = append(pairs, pair{"list", fmt.Sprintf("%03d", (i*37)%40) + octets(r, size/16)})
+					}
 				}
-				other := r.IntN(len(data) / ps)
-				broken = slices.Clone(data)
-				copy(broken[page*ps:(page+1)*ps], data[other*ps:(other+1)*ps])
-				right("exchanging", page, broken)
+				name := filepath.Join(t.TempDir(), "x.db")
+				load(t, name, append(strings.Fields(header), fmt.Sprintf("db_pagesize=%d", size)), pairs)
+				data := mustRead(t, name)
+				if pageSizeOf(data) != size || len(data) < 10*size {
+					t.Fatalf("%d octets in pages of %d", len(data), pageSizeOf(data))
+				}
+				damaged(t, data, true)
+			})
+		}
+	}
+}
 
-				garbled(t, data, page, ps, right)
+// damaged zeroes, cuts off, exchanges and garbles each page; zeros tells whether a zeroed page must show.
+func damaged(t *testing.T, data []byte, zeros bool) {
+	t.Helper()
+	want, err := scanned(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ps := pageSizeOf(data)
+	right := func(what string, page int, broken []byte) {
+		t.Helper()
+		if got, err := hostile(t, broken); err == nil && !slices.Equal(got, want) {
+			t.Errorf("%s page %d of %d goes unnoticed", what, page, len(data)/ps)
+		}
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	for page := range len(data) / ps {
+		broken := slices.Clone(data)
+		clear(broken[page*ps : (page+1)*ps])
+		if zeros {
+			right("zeroing", page, broken)
+		} else {
+			_, _ = hostile(t, broken) // it fails the test itself
+		}
+		for _, more := range []int{0, 100} {
+			if _, err := hostile(t, data[:page*ps+more]); err == nil {
+				t.Errorf("truncation %d octets into page %d goes unnoticed", more, page)
 			}
-		})
+		}
+		other := r.IntN(len(data) / ps)
+		broken = slices.Clone(data)
+		copy(broken[page*ps:(page+1)*ps], data[other*ps:(other+1)*ps])
+		right("exchanging", page, broken)
+		garbled(t, data, page, ps, right)
 	}
 }
 

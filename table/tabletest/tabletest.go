@@ -29,6 +29,8 @@ type Sample struct {
 	Pairs []Pair // in the file's order
 	// Page is the size of the pieces that are damaged; 0 means 512.
 	Page int
+	// Text says that the file is text, in which nothing tells a damaged line from another: damage must only do no harm.
+	Text bool
 }
 
 // Scan reads a whole file.
@@ -164,7 +166,7 @@ func truncated(t *testing.T, f table.Format, s Sample) {
 	for _, at := range cuts {
 		what := fmt.Sprintf("cut off at %d", at)
 		got, err := sane(t, f, s.Data[:at], what)
-		if err == nil {
+		if err == nil && !s.Text {
 			if diff := Compare(got, s.Pairs); diff != nil {
 				t.Errorf("%s: no error, but %v", what, diff)
 			}
@@ -184,7 +186,7 @@ func zeroed(t *testing.T, f table.Format, s Sample) {
 		}
 		what := fmt.Sprintf("zeros from %d", at)
 		got, err := sane(t, f, data, what)
-		if err == nil {
+		if err == nil && !s.Text {
 			if diff := compareKeys(got, s.Pairs); diff != nil {
 				t.Errorf("%s: no error, but %v", what, diff)
 			}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"rcptgate/table"
+	"rcptgate/table/tabletest"
 )
 
 func scan(t *testing.T, f func(Warn) table.Format, text string) (pairs, warnings []string, err error) {
@@ -112,6 +113,21 @@ func TestForeignFile(t *testing.T) {
 	if err := Aliases(nil).Scan(ctx, r, r.Size(), func(_, _ []byte) error { return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled scan says %v", err)
 	}
+}
+
+// TestFormat puts both texts to the suite that every format passes.
+func TestFormat(t *testing.T) {
+	var aliases, pairs strings.Builder
+	var want []tabletest.Pair
+	for i := range 300 {
+		p := tabletest.Pair{Key: fmt.Sprintf("name%d", i), Value: strings.Repeat("x", i) + "@example.org"}
+		fmt.Fprintf(&aliases, "# number %d\n%s: %s\n", i, p.Key, p.Value)
+		fmt.Fprintf(&pairs, "# number %d\n%s %s\n", i, p.Key, p.Value)
+		want = append(want, p)
+	}
+	tabletest.Run(t, Aliases(nil), tabletest.Sample{Name: "aliases", Data: []byte(aliases.String()), Pairs: want, Text: true})
+	tabletest.Run(t, Pairs(nil), tabletest.Sample{Name: "pairs", Data: []byte(pairs.String()), Pairs: want, Text: true})
+	tabletest.Run(t, Aliases(nil), tabletest.Sample{Name: "empty", Text: true})
 }
 
 func FuzzAliases(f *testing.F) { fuzz(f, Aliases) }
