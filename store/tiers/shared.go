@@ -5,7 +5,7 @@ package tiers
 import (
 	"context"
 	"errors"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -170,7 +170,11 @@ func (t *Tiers) look(ctx context.Context, key string, age time.Duration) (rec st
 	absent := errors.Is(err, store.ErrNotFound)
 	switch {
 	case err == nil && there.Expire().After(t.ram.Now()):
-		return t.settle(ctx, key, mark, here, there)
+		at := "ram"
+		if !known {
+			here, at = t.below(ctx, key)
+		}
+		return t.settle(ctx, key, mark, here, at, there)
 	case err == nil:
 		absent = true
 	case absent:
@@ -178,16 +182,16 @@ func (t *Tiers) look(ctx context.Context, key string, age time.Duration) (rec st
 		t.ram.See(key, t.common.again(t.ram.Now()))
 		return here, "ram", true
 	}
-	if known {
+	if known && t.stands(ctx, key, mark, &here) {
 		t.addBack(ctx, key, mark, here)
 		return here, "ram", true
 	}
 	return t.lookBelow(ctx, key, mark, absent)
 }
 
-// settle makes the copy here and the record of the shared place one, which goes to
-// whoever has another. Here may be zero.
-func (t *Tiers) settle(ctx context.Context, key string, mark uint64, here, there store.Record) (rec store.Record, source string, ok bool) {
+// settle makes the copy here, which the place named has, and the record of the shared
+// place one, which goes to whoever has another. Here may be zero, at no place.
+func (t *Tiers) settle(ctx context.Context, key string, mark uint64, here store.Record, at string, there store.Record) (rec store.Record, source string, ok bool) {
 	t.sift(&there)
 	rec = merge(here, there)
 	now := t.ram.Now()
@@ -196,21 +200,34 @@ func (t *Tiers) settle(ctx context.Context, key string, mark uint64, here, there
 	if t.graves.since(key, mark) || rec.IsZero() {
 		return store.Record{}, "", false
 	}
-	if rec != there {
+	if source = "memcached"; rec != there {
+		source = at
 		_ = t.common.Put(ctx, key, rec) // it counts its errors itself
 	}
-	if rec == here {
+	if rec == here && at == "ram" {
 		t.ram.See(key, t.common.stamp(now))
-		return rec, "ram", true
+		return rec, at, true
 	}
+	key = strings.Clone(key)
 	_ = t.ram.PutSeen(key, rec, t.common.stamp(now)) // fails only when closed
-	for _, p := range t.places {
-		p.count(p.Put(ctx, key, rec))
+	if rec != here {
+		for _, p := range t.places {
+			p.count(p.Put(ctx, key, rec))
+		}
 	}
-	return rec, t.common.name(), true
+	return rec, source, true
 }
 
-func (c *common) name() string { return "memcached" }
+// below gives what the places that only this gateway writes to know of key, and which.
+func (t *Tiers) below(ctx context.Context, key string) (rec store.Record, at string) {
+	for _, p := range t.places {
+		rec, err := p.get(ctx, key, t.ram.Now())
+		if t.sift(&rec); err == nil && !rec.IsZero() && rec.Expire().After(t.ram.Now()) {
+			return rec, p.name
+		}
+	}
+	return store.Record{}, ""
+}
 
 // addBack gives the shared place what it has lost.
 func (t *Tiers) addBack(ctx context.Context, key string, mark uint64, here store.Record) {
@@ -225,24 +242,58 @@ func (t *Tiers) addBack(ctx context.Context, key string, mark uint64, here store
 
 // lookBelow asks the places that only this gateway writes to.
 func (t *Tiers) lookBelow(ctx context.Context, key string, mark uint64, absent bool) (rec store.Record, source string, ok bool) {
-	for _, p := range t.places {
-		rec, err := p.get(ctx, key, t.ram.Now())
-		if t.sift(&rec); err != nil || rec.IsZero() || !rec.Expire().After(t.ram.Now()) {
-			continue
-		}
-		seen := t.common.again(t.ram.Now())
-		if absent {
-			seen = t.common.stamp(t.ram.Now())
-		}
-		if !t.copyUp(key, rec, mark, seen) {
-			break // forgotten meanwhile
-		}
-		if absent {
-			t.addBack(ctx, key, mark, rec)
-		}
-		return rec, p.name, true
+	rec, at := t.below(ctx, key)
+	seen := t.common.again(t.ram.Now())
+	switch {
+	case at == "" || absent && !t.stands(ctx, key, mark, &rec):
+		return store.Record{}, "", false
+	case absent:
+		seen = t.common.stamp(t.ram.Now())
 	}
-	return store.Record{}, "", false
+	if !t.copyUp(key, rec, mark, seen) {
+		return store.Record{}, "", false // forgotten meanwhile
+	}
+	if absent {
+		t.addBack(ctx, key, mark, rec)
+	}
+	return rec, at, true
+}
+
+// replacedKey is where the shared place says when a valid answer under key was last
+// replaced by another, or taken back. The other ends long before the copies that some
+// gateway may still have of the valid one: these must not come back then.
+func replacedKey(key string) string { return store.FindingKey("replaced "+key, store.Domain(key)) }
+
+// noteReplaced tells the others that the valid answer old is no longer what is known.
+func (t *Tiers) noteReplaced(ctx context.Context, key string, old *store.Answer, rec *store.Record) {
+	now := t.ram.Now()
+	if old.Class != store.Valid || !old.Alive(now) || rec.Standing.Class == store.Valid {
+		return
+	}
+	_ = t.common.Put(ctx, replacedKey(key), store.Record{Standing: store.Answer{
+		Class: store.Unknown, Code: 550, Text: "replaced", Learnt: now, Refresh: old.Expire, Expire: old.Expire,
+	}})
+}
+
+// stands reports whether a copy that the shared place no longer has is still good there.
+// If it is not it is taken out here.
+func (t *Tiers) stands(ctx context.Context, key string, mark uint64, here *store.Record) bool {
+	if here.Standing.Class != store.Valid {
+		return true
+	}
+	replaced, err := t.common.Get(ctx, replacedKey(key))
+	if err != nil || replaced.Standing.Learnt.Before(here.Standing.Learnt) {
+		return true
+	}
+	t.graves.mu.RLock()
+	defer t.graves.mu.RUnlock()
+	if !t.graves.since(key, mark) {
+		_ = t.ram.Delete(ctx, key)
+		for _, p := range t.places {
+			p.count(p.Put(ctx, key, store.Record{}))
+		}
+	}
+	return false
 }
 
 // before is what Learn builds upon: what all gateways know, so that what several of
@@ -281,10 +332,14 @@ func (t *Tiers) Await(ctx context.Context, key, route string) (rec store.Record,
 	}
 	defer unlock()
 	here, err := t.ram.Get(ctx, key)
-	if errors.Is(err, store.ErrClosed) {
+	at := "ram"
+	switch {
+	case errors.Is(err, store.ErrClosed):
 		return store.Record{}, leased, err
+	case err != nil:
+		here, at = t.below(ctx, key)
 	}
-	rec, _, _ = t.settle(ctx, key, mark, here, there)
+	rec, _, _ = t.settle(ctx, key, mark, here, at, there)
 	return rec, leased, nil
 }
 
@@ -306,110 +361,4 @@ func strip(rec *store.Record, upTo uint32) (changed bool) {
 		}
 	}
 	return changed
-}
-
-// Bounds of the looks in the background.
-const (
-	maxLooks   = 4096 // that wait
-	lookBatch  = 100  // keys of one question
-	lookGather = 10 * time.Millisecond
-	lookWithin = time.Second
-)
-
-// looks are the copies that are to be compared with the shared place.
-type looks struct {
-	queue   chan string
-	pause   time.Duration // for more to come
-	known   sync.Map      // keys that wait, or are being compared
-	dropped atomic.Uint64
-}
-
-func (l *looks) enqueue(key string) {
-	if _, waits := l.known.Load(key); waits || len(l.queue) == cap(l.queue) {
-		return
-	}
-	key = string(append([]byte(nil), key...)) // it may lie in somebody's buffer
-	if _, waits := l.known.LoadOrStore(key, struct{}{}); waits {
-		return
-	}
-	select {
-	case l.queue <- key:
-	default: // the next use of the copy comes again
-		l.known.Delete(key)
-		l.dropped.Add(1)
-	}
-}
-
-// gather gives the keys that wait, the first included, after a moment for more to come.
-func (l *looks) gather(first string, quit <-chan struct{}) []string {
-	keys := append(make([]string, 0, lookBatch), first)
-	select {
-	case <-time.After(l.pause):
-	case <-quit:
-	}
-	for len(keys) < lookBatch {
-		select {
-		case key := <-l.queue:
-			keys = append(keys, key)
-		default:
-			return keys
-		}
-	}
-	return keys
-}
-
-// lookAgain is the goroutine that compares copies with the shared place.
-func (t *Tiers) lookAgain() {
-	for {
-		select {
-		case <-t.quit:
-			return
-		case first := <-t.common.looks.queue:
-			t.compare(t.common.looks.gather(first, t.quit))
-		}
-	}
-}
-
-// compare asks the shared place for several keys at once.
-func (t *Tiers) compare(keys []string) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookWithin)
-	defer cancel()
-	defer func() {
-		for _, key := range keys {
-			t.common.looks.known.Delete(key)
-		}
-	}()
-	marks := make(map[string]uint64, len(keys))
-	asked := make([]string, 0, len(keys))
-	for _, key := range keys {
-		if mark, believed := t.graves.look(key); believed {
-			marks[key] = mark
-			asked = append(asked, key)
-		}
-	}
-	found, err := t.common.GetMany(ctx, asked)
-	for _, key := range asked {
-		there, ok := found[key]
-		if !ok && err != nil {
-			continue // nobody knows: the copy gets its turn again
-		}
-		t.compared(ctx, key, marks[key], there)
-	}
-}
-
-// compared brings a copy and what the shared place has, zero for nothing, together.
-func (t *Tiers) compared(ctx context.Context, key string, mark uint64, there store.Record) {
-	unlock, err := t.lock(ctx, key)
-	if err != nil {
-		return
-	}
-	defer unlock()
-	here, err := t.ram.Get(ctx, key)
-	switch {
-	case err != nil: // evicted: whoever needs it will ask
-	case there.Expire().After(t.ram.Now()):
-		t.settle(ctx, key, mark, here, there)
-	default:
-		t.addBack(ctx, key, mark, here)
-	}
 }

@@ -150,7 +150,8 @@ func (t *Tiers) Learn(key string, began time.Time, change func(old store.Record)
 	}
 	defer unlock()
 	mark, _ := t.graves.look(key)
-	rec := change(t.before(ctx, key))
+	old := t.before(ctx, key)
+	rec := change(old)
 	t.graves.mu.RLock()
 	defer t.graves.mu.RUnlock()
 	if t.graves.after(key, began) || t.graves.since(key, mark) {
@@ -159,6 +160,7 @@ func (t *Tiers) Learn(key string, began time.Time, change func(old store.Record)
 	key, seen := strings.Clone(key), uint32(0)
 	if t.common != nil && t.common.Put(ctx, key, rec) == nil {
 		seen = t.common.stamp(t.ram.Now())
+		t.noteReplaced(ctx, key, &old.Standing, &rec)
 	}
 	if t.ram.PutSeen(key, rec, seen) != nil {
 		return // closed
