@@ -143,8 +143,11 @@ func Open(o Options) (*Store, error) {
 		done:    make(chan struct{}),
 	}
 	s.public.Store(&counts{})
-	if err := s.tryOpen(); errors.Is(err, ErrLocked) {
-		return nil, err
+	switch err := s.attempt(); {
+	case errors.Is(err, ErrLocked):
+		return nil, err // and no word in the log: the caller ends with it
+	case err != nil:
+		s.troubled(err)
 	}
 	go s.run()
 	return s, nil

@@ -16,6 +16,9 @@ import (
 // ErrLocked says that another daemon has the state directory.
 var ErrLocked = errors.New("state directory is in use")
 
+// lockName is the lock's name in the state directory.
+const lockName = "lock"
+
 // lockDir makes dir and takes the lock on it, which ends with the process however
 // that ends.
 func lockDir(dir string) (*os.File, error) {
@@ -30,7 +33,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("state directory %s can be written by everybody (mode %04o): make it 0700",
 			dir, info.Mode().Perm())
 	}
-	name := filepath.Join(dir, "lock")
+	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("locking state directory: %w", err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -129,15 +130,23 @@ func (s *Store) refuseForgets() {
 	}
 }
 
-// tryOpen locks the directory, opens the file, and sets a damaged one aside.
+// tryOpen is attempt that tells of trouble.
 func (s *Store) tryOpen() error {
+	err := s.attempt()
+	if err != nil {
+		s.troubled(err)
+	}
+	return err
+}
+
+// attempt locks the directory, opens the file, and sets a damaged one aside.
+func (s *Store) attempt() error {
 	err := guard(s.openOnce)
 	if damaged(err) {
 		s.setAside(err)
 		err = guard(s.openOnce)
 	}
 	if err != nil {
-		s.troubled(err)
 		return err
 	}
 	s.cause.Store(nil)
@@ -149,6 +158,10 @@ func (s *Store) tryOpen() error {
 }
 
 func (s *Store) openOnce() error {
+	if s.unlocked() {
+		_ = s.lock.Close()
+		s.lock = nil
+	}
 	if s.lock == nil {
 		lock, err := lockDir(s.options.Dir)
 		if err != nil {
@@ -268,24 +281,44 @@ func (s *Store) well() {
 	}
 }
 
-// look notices a file that somebody removed or replaced while it was open.
+// look notices a directory or a file that somebody removed or replaced while it was
+// open.
 func (s *Store) look() {
 	f := s.file.Load()
 	if f == nil {
-		return
+		return // it is tried again anyway
 	}
+	what := ""
 	info, err := os.Stat(s.path)
-	if err == nil && f.info != nil && os.SameFile(info, f.info) {
+	switch {
+	case s.unlocked():
+		what = "state directory was removed or replaced: locking and opening what is there"
+	case err == nil && f.info != nil && os.SameFile(info, f.info):
 		return
-	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
 		return
+	default:
+		what = "disk store's file was removed or replaced: opening what is there"
 	}
-	s.options.Log.Warn("disk store's file was removed or replaced: opening what is there", "file", s.path)
+	s.options.Log.Warn(what, "file", s.path)
 	s.file.Store(nil)
 	f.close()
 	s.lost = true
 	_ = s.tryOpen()
+}
+
+// unlocked reports whether the lock that is held is not, or no longer, the one in the
+// directory: another daemon could take that.
+func (s *Store) unlocked() bool {
+	if s.lock == nil {
+		return false
+	}
+	mine, err := s.lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(filepath.Join(s.options.Dir, lockName))
+	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(mine, there)
 }
 
 // write applies items in one transaction, and makes room for them.
