@@ -127,7 +127,6 @@ func TestFormat(t *testing.T) {
 	}
 	tabletest.Run(t, Aliases(nil), tabletest.Sample{Name: "aliases", Data: []byte(aliases.String()), Pairs: want, Text: true})
 	tabletest.Run(t, Pairs(nil), tabletest.Sample{Name: "pairs", Data: []byte(pairs.String()), Pairs: want, Text: true})
-	tabletest.Run(t, Aliases(nil), tabletest.Sample{Name: "empty", Text: true})
 }
 
 func FuzzAliases(f *testing.F) { fuzz(f, Aliases) }
