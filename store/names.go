@@ -16,6 +16,16 @@ type Name struct {
 	Expire  time.Time // from here on it says nothing; its publisher renews it before
 }
 
+// Survey is what a look at a publisher's marks showed.
+type Survey uint8
+
+// What it can show.
+const (
+	Intact Survey = iota // names are where they were put
+	Moved                // other servers live than before: some names are sought elsewhere
+	Lost                 // a server is empty
+)
+
 // MaxNameValue is the longest value that is published, in octets.
 const MaxNameValue = 4 << 10
 
@@ -31,12 +41,11 @@ type Names interface {
 	Publish(ctx context.Context, name string, n Name) error
 	// Withdraw takes a name away; an absent one is no error.
 	Withdraw(ctx context.Context, name string) error
-	// Survey looks, with one small question a server, whether the marks of a publisher
-	// are where they were left, and leaves them where they were not. Lost says that names
-	// which were published before may not be found any more: a server is empty, has died
-	// or has come back. The first call of a publisher says so too. Publisher names one
-	// publisher and nobody else; its marks end by themselves after life.
-	Survey(ctx context.Context, publisher string, life time.Duration) (lost bool, err error)
+	// Survey looks, with one or two small questions a server, whether the marks of a
+	// publisher are where they were left, and leaves them where they were not. The first
+	// call of a publisher finds them Lost. Publisher names one publisher and nobody
+	// else; its marks end by themselves after life.
+	Survey(ctx context.Context, publisher string, life time.Duration) (Survey, error)
 	// Down reports that no server is alive: Publish and Withdraw would be in vain.
 	Down() bool
 }

@@ -84,9 +84,11 @@ type Publisher struct {
 	pace     pace
 	glanced  time.Time
 	surveyed time.Time
+	surveys  int       // that showed a change
 	due      time.Time // of the next renewal
-	lost     bool      // names may be missing
-	lossHold time.Time // before it, no renewal for a loss
+	lost     bool      // names are missing: a round under way begins again
+	moved    bool      // names are sought elsewhere: another round after the one under way
+	lossHold time.Time // before it, no round for either
 	lossGap  time.Duration
 }
 
@@ -99,7 +101,7 @@ type PublishStatus struct {
 	Written   uint64 // names written
 	Removed   uint64 // names taken out
 	Failed    uint64 // names that could not be written or taken out
-	Losses    uint64 // times that names were found to be lost
+	Losses    uint64 // times that names were found to be lost, or sought elsewhere than they were put
 }
 
 // NewPublisher makes a Publisher that publishes nothing yet.

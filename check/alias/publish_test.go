@@ -255,11 +255,11 @@ type storedNames struct {
 	values  map[string]string
 	failing map[string]int // failures in a row
 	rate    float64        // of failures
-	surveys int
+	next    store.Survey   // what the next survey shows
 }
 
 func newStoredNames() *storedNames {
-	return &storedNames{values: map[string]string{}, failing: map[string]int{}}
+	return &storedNames{values: map[string]string{}, failing: map[string]int{}, next: store.Lost}
 }
 
 func (s *storedNames) fails(name string) error {
@@ -291,11 +291,12 @@ func (s *storedNames) Withdraw(_ context.Context, name string) error {
 	return nil
 }
 
-func (s *storedNames) Survey(context.Context, string, time.Duration) (bool, error) {
+func (s *storedNames) Survey(context.Context, string, time.Duration) (store.Survey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.surveys++
-	return s.surveys == 1, nil
+	found := s.next
+	s.next = store.Intact
+	return found, nil
 }
 
 func (*storedNames) Down() bool { return false }

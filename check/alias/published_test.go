@@ -62,8 +62,8 @@ func (f *fakeNames) questions() int {
 func (*fakeNames) Publish(context.Context, string, store.Name) error { return nil }
 func (*fakeNames) Withdraw(context.Context, string) error            { return nil }
 func (*fakeNames) Down() bool                                        { return false }
-func (*fakeNames) Survey(context.Context, string, time.Duration) (bool, error) {
-	return false, nil
+func (*fakeNames) Survey(context.Context, string, time.Duration) (store.Survey, error) {
+	return store.Intact, nil
 }
 
 // reader makes a check that looks published names up, and a clock to move.

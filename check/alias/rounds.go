@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"rcptgate/store"
 )
 
 const (
@@ -67,11 +69,11 @@ func (p *Publisher) look(ctx context.Context, now time.Time) {
 	}
 	if now.Sub(p.surveyed) >= p.opt.Look {
 		p.surveyed = now
-		p.survey(ctx, now)
+		p.survey(ctx)
 	}
 	switch {
-	case p.lost && !now.Before(p.lossHold):
-		p.lost = false
+	case (p.lost || p.moved && p.renewal == nil) && !now.Before(p.lossHold):
+		p.lost, p.moved = false, false
 		p.lossHold, p.lossGap = now.Add(p.lossGap), min(2*p.lossGap, p.opt.Life/3)
 		p.begin(&pass{to: p.inForce, burst: true, began: now})
 	case p.renewal == nil && !now.Before(p.due):
@@ -82,22 +84,18 @@ func (p *Publisher) look(ctx context.Context, now time.Time) {
 }
 
 // survey asks whether names were lost.
-func (p *Publisher) survey(ctx context.Context, now time.Time) {
-	lost, err := p.opt.Names.Survey(ctx, p.id, p.opt.Life)
+func (p *Publisher) survey(ctx context.Context) {
+	found, err := p.opt.Names.Survey(ctx, p.id, p.opt.Life)
 	if err != nil {
 		p.log.Debug("not every memcached server could be asked whether alias names were lost", "error", err)
 	}
-	if !lost || p.lost {
+	if found == store.Intact {
 		return
 	}
-	p.lost = true
-	p.set(func(st *PublishStatus) {
-		if !st.Round.IsZero() {
-			st.Losses++
-		}
-	})
-	if now.Before(p.lossHold) {
-		p.log.Debug("alias names were lost again", "published_from", p.lossHold)
+	p.lost, p.moved = p.lost || found == store.Lost, true
+	if p.surveys++; p.surveys > 1 { // at first there is nothing
+		p.set(func(st *PublishStatus) { st.Losses++ })
+		p.log.Info("memcached has lost alias names, or looks for them on other servers: they are published again", "lost", found == store.Lost, "not_before", p.lossHold.Format(time.TimeOnly))
 	}
 }
 
@@ -247,6 +245,8 @@ func (p *Publisher) report() {
 	}
 	if p.lost {
 		published, state = 0, "names were lost: waiting to publish them again"
+	} else if p.moved && p.renewal == nil {
+		state = "servers have changed: waiting to publish again"
 	}
 	p.set(func(st *PublishStatus) { st.Of, st.Published, st.State = of, published, state })
 }

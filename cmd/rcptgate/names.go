@@ -69,7 +69,9 @@ func (noNames) Find(context.Context, []string) (map[string]store.Name, error) { 
 func (noNames) Publish(context.Context, string, store.Name) error             { return errNoNames }
 func (noNames) Withdraw(context.Context, string) error                        { return errNoNames }
 func (noNames) Down() bool                                                    { return true }
-func (noNames) Survey(context.Context, string, time.Duration) (bool, error)   { return false, errNoNames }
+func (noNames) Survey(context.Context, string, time.Duration) (store.Survey, error) {
+	return store.Intact, errNoNames
+}
 
 // validateNames holds that names are shared only where there is a memcached.
 func (c *Config) validateNames() error {

@@ -31,7 +31,7 @@ type Names struct {
 	c *Client
 
 	mu     sync.Mutex
-	living map[string]string // of each publisher, the servers that lived at its last survey
+	living map[string]string // of each publisher, the servers that last lived at a survey of its
 }
 
 var _ store.Names = (*Names)(nil)
@@ -80,7 +80,7 @@ func (n *Names) Withdraw(ctx context.Context, name string) error {
 }
 
 // Survey implements store.Names.
-func (n *Names) Survey(ctx context.Context, publisher string, life time.Duration) (lost bool, err error) {
+func (n *Names) Survey(ctx context.Context, publisher string, life time.Duration) (found store.Survey, err error) {
 	st := n.c.setup.Load()
 	key := st.prefix + ":" + markWord + ":" + publisher
 	var living []string
@@ -97,16 +97,22 @@ func (n *Names) Survey(ctx context.Context, publisher string, life time.Duration
 		// is where the ring looks for names.
 		if s.alive.Load() {
 			living = append(living, s.network+":"+s.name)
-			lost = lost || err == nil && !marked
+			if err == nil && !marked {
+				found = store.Lost
+			}
 		}
 	}
-	slices.Sort(living)
-	now := strings.Join(living, " ")
-	n.mu.Lock()
-	before, known := n.living[publisher]
-	n.living[publisher] = now
-	n.mu.Unlock()
-	return lost || !known || before != now, errors.Join(failed...)
+	if len(living) > 0 { // while nobody lives nothing is put anywhere
+		slices.Sort(living)
+		now := strings.Join(living, " ")
+		n.mu.Lock()
+		if n.living[publisher] != now && found == store.Intact {
+			found = store.Moved
+		}
+		n.living[publisher] = now
+		n.mu.Unlock()
+	}
+	return found, errors.Join(failed...)
 }
 
 // mark reports whether s has a publisher's mark, and makes one if it has not. A mark

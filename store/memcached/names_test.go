@@ -129,30 +129,45 @@ func TestSurvey(t *testing.T) {
 	cfg.Timeout = 0 // one of them will hang
 	c := newClient(t, cfg)
 	names := NewNames(c)
-	survey := func(publisher string) bool {
-		lost, _ := names.Survey(ctx, publisher, time.Minute)
-		return lost
+	survey := func(publisher string) store.Survey {
+		found, _ := names.Survey(ctx, publisher, time.Minute)
+		return found
 	}
-	if !survey("a") || !survey("b") {
+	if survey("a") != store.Lost || survey("b") != store.Lost {
 		t.Error("nothing is there, and nothing is missed")
 	}
-	if survey("a") || survey("b") || survey("a") {
+	if survey("a") != store.Intact || survey("b") != store.Intact || survey("a") != store.Intact {
 		t.Error("all is there, and something is missed")
 	}
 	servers[0].Flush()
-	if !survey("a") || !survey("b") {
+	if survey("a") != store.Lost || survey("b") != store.Lost {
 		t.Error("one server is empty, and nothing is missed")
 	}
-	if survey("a") {
+	if survey("a") != store.Intact {
 		t.Error("missed twice")
 	}
 	servers[1].Stop()
-	until(t, "the server is dead", func() bool { return survey("a") && len(alive(c)) == 1 })
-	until(t, "quiet", func() bool { return !survey("a") })
+	until(t, "the server is dead", func() bool { return survey("a") == store.Moved })
+	if n := len(alive(c)); n != 1 || survey("a") != store.Intact {
+		t.Errorf("%d servers live", n)
+	}
 	servers[1].Cont()
-	until(t, "the server is back", func() bool { return survey("a") && len(alive(c)) == 2 })
-	if survey("a") {
-		t.Error("missed twice")
+	until(t, "the server is back", func() bool { return survey("a") == store.Moved })
+	if n := len(alive(c)); n != 2 || survey("a") != store.Intact {
+		t.Errorf("%d servers live", n)
+	}
+	// While nobody lives nothing is put anywhere, and all is where it was.
+	for _, s := range servers {
+		s.Stop()
+	}
+	until(t, "all are dead", func() bool { _ = survey("b"); return c.Down() })
+	before := survey("b")
+	for _, s := range servers {
+		s.Cont()
+	}
+	until(t, "all are back", func() bool { before = max(before, survey("b")); return len(alive(c)) == 2 })
+	if before == store.Lost {
+		t.Error("a server that was only dead counts as empty")
 	}
 }
 
