@@ -28,13 +28,13 @@ type Shared interface {
 	Lease(ctx context.Context, key, route string) (release func(), err error)
 	// Await is one look at the record under key and at the lease.
 	Await(ctx context.Context, key, route string) (rec store.Record, leased bool, err error)
+	// Patience is how long one answer may wait for that place, all in all.
+	Patience() time.Duration
 	// Server names the server responsible for key, for people.
 	Server(key string) string
 }
 
 const (
-	// sharedBudget is how long one answer waits for the others' place, all in all.
-	sharedBudget = 40 * time.Millisecond
 	// Between two looks at what somebody else is finding out.
 	awaitFirst, awaitMost = 20 * time.Millisecond, 100 * time.Millisecond
 	// testRoute is whom the lease on an accept-all test says is asked.
@@ -56,7 +56,7 @@ func (a *asking) recallShared(ctx context.Context) (_ context.Context, rec store
 	if rec, ok = s.Fresh(a.key); ok {
 		return ctx, rec, rcptgate.SourceRAM, true
 	}
-	ctx = store.WithBudget(ctx, sharedBudget)
+	ctx = store.WithBudget(ctx, s.Patience())
 	rec, source, ok = s.Recall(ctx, a.key)
 	return ctx, rec, source, ok
 }
@@ -71,7 +71,7 @@ func (c *Check) forAll(ctx context.Context, key, route string, serves func(rec *
 	}
 	budgeted := ctx
 	if store.BudgetOf(ctx) == nil {
-		budgeted = store.WithBudget(ctx, sharedBudget)
+		budgeted = store.WithBudget(ctx, c.shared.Patience())
 	}
 	for {
 		release, err := c.shared.Lease(budgeted, key, route)
@@ -108,7 +108,7 @@ func (c *Check) await(ctx context.Context, key, route string, serves func(rec *s
 			return rec, false
 		case <-timer.C:
 		}
-		rec, leased, err := c.shared.Await(store.WithBudget(unbudgeted, sharedBudget), key, route)
+		rec, leased, err := c.shared.Await(store.WithBudget(unbudgeted, c.shared.Patience()), key, route)
 		switch {
 		case err == nil && !rec.IsZero() && serves(&rec):
 			return rec, true

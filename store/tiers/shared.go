@@ -31,9 +31,9 @@ func DefaultTiming() Timing {
 }
 
 const (
-	// learnBudget is how long learning waits for what the others know: whoever asked has
-	// spent the rest before.
-	learnBudget = 10 * time.Millisecond
+	// learnShare of the budget is how long learning waits for what the others know:
+	// whoever asked has spent the rest before.
+	learnShare = 4
 	// justSeen is the age up to which learning takes a copy for what the others know.
 	justSeen = time.Second
 	// pause is how long a copy goes on being served when the shared place gave no answer.
@@ -68,6 +68,14 @@ func (c *common) age(now time.Time, stamp uint32) time.Duration {
 
 // Sharing reports whether there is a place that other gateways write to as well.
 func (t *Tiers) Sharing() bool { return t.common != nil }
+
+// Patience is how long one answer waits for the shared place, all in all.
+func (t *Tiers) Patience() time.Duration {
+	if t.common == nil {
+		return 0
+	}
+	return t.common.Budget
+}
 
 // Server names the server of the shared place that is responsible for key, for people;
 // "" when there is none.
@@ -303,7 +311,7 @@ func (t *Tiers) before(ctx context.Context, key string) store.Record {
 		rec, _, _ := t.recall(ctx, key)
 		return rec
 	}
-	rec, _, _ := t.look(store.WithBudget(ctx, learnBudget), key, justSeen)
+	rec, _, _ := t.look(store.WithBudget(ctx, t.common.Budget/learnShare), key, justSeen)
 	return rec
 }
 
