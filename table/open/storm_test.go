@@ -19,7 +19,7 @@ import (
 	"rcptgate/test/lab"
 )
 
-// stormTime is how long each of the six storms lasts at least: 1.5 s, half of it with -short, or what the environment says (RCPTGATE_TABLE_STORM=1m).
+// stormTime is how long each of the seven storms lasts at least: 1.5 s, half of it with -short, or what the environment says (RCPTGATE_TABLE_STORM=1m).
 func stormTime(t *testing.T) time.Duration {
 	t.Helper()
 	if d, err := time.ParseDuration(os.Getenv("RCPTGATE_TABLE_STORM")); err == nil {
@@ -178,6 +178,15 @@ func TestStormPostmap(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestStormPostalias(t *testing.T) {
+	postalias := postfix(t, "postalias")
+	name := filepath.Join(t.TempDir(), "aliases")
+	storm(t, live.Config{Spec: spec(t, "hash:"+name), Aliases: true}, func(generation int) {
+		put(t, name, stormText(generation, ":"))
+		postalias.run(t, filepath.Dir(name), nil, postalias.args("hash:"+name)...)
+	})
 }
 
 func TestStormMakemap(t *testing.T) {
