@@ -16,7 +16,7 @@ import (
 
 const (
 	startFor  = 500 * time.Millisecond // Start waits for the first round
-	forgetFor = 3 * time.Second        // Forget waits for a round
+	forgetFor = 5 * time.Second        // Forget waits for a round
 	maxAsks   = 64                     // forgets that one round carries
 	casTries  = 4                      // others write at the same time
 	lapse     = time.Hour              // tombstones are kept beyond the longest life
@@ -132,8 +132,8 @@ type list struct {
 	err    error
 }
 
-// round reads the lists of all living servers, writes what each lacks, tells the forgets
-// that wait, and carries out what others have forgotten.
+// round reads the lists of all living servers, carries out what others have forgotten,
+// writes what each lacks and tells the forgets that wait.
 func (s *Store) round(st starting, asked []*ask) {
 	var servers []*server
 	for _, server := range s.c.setup.Load().ring.servers {
@@ -144,55 +144,62 @@ func (s *Store) round(st starting, asked []*ask) {
 	lists := make([]list, len(servers))
 	each(servers, func(i int) { lists[i] = s.readList(servers[i]) })
 	oldest := s.oldest()
-	s.raise(asked, lists, oldest)
-	union, anyGood, reached := s.graves.copy(), false, 0
+	others, anyGood, reached := set{}, false, 0
 	for i := range lists {
 		if lists[i].err == nil {
 			reached++
 		}
 		anyGood = anyGood || lists[i].good
-		union.merge(lists[i].set, oldest)
+		others.merge(lists[i].set, oldest)
 	}
+	s.carryOut(st, others, oldest)
+	s.raise(asked, others, oldest)
+	union := s.graves.copy()
+	union.merge(others, oldest)
 	each(servers, func(i int) { s.writeList(&lists[i], union) })
-	told, failed := 0, store.ErrUnpublished
-	for i := range lists {
-		if lists[i].err == nil {
-			told++
-		} else {
-			failed = fmt.Errorf("%w; %w", failed, lists[i].err)
-		}
-	}
-	if told > 0 {
-		failed = nil
-	}
+	err := published(lists)
 	for _, a := range asked {
-		a.answer <- failed
+		a.answer <- err
 	}
-	if st.forgotten == nil || reached == 0 {
-		return
-	}
-	mine := s.graves.copy()
-	for p, when := range union {
-		if mine.covers(p, when) {
-			continue
-		}
-		st.forgotten(store.Tombstone{Pattern: p, When: time.Unix(0, when)})
-	}
-	s.graves.add(union, oldest)
-	if !anyGood {
+	if st.lost != nil && reached > 0 && !anyGood {
 		st.lost()
 	}
+}
+
+// carryOut tells of what others have forgotten, and only then has what is written here
+// stamped with it.
+func (s *Store) carryOut(st starting, others set, oldest int64) {
+	if st.forgotten == nil {
+		return // not started: what is stamped stays older
+	}
+	mine := s.graves.copy()
+	for p, when := range others {
+		if !mine.covers(p, when) {
+			st.forgotten(store.Tombstone{Pattern: p, When: time.Unix(0, when)})
+		}
+	}
+	s.graves.add(others, oldest)
+}
+
+// published gives nil when at least one server has the whole list now.
+func published(lists []list) error {
+	err := store.ErrUnpublished
+	for i := range lists {
+		if lists[i].err == nil {
+			return nil
+		}
+		err = fmt.Errorf("%w; %w", err, lists[i].err)
+	}
+	return err
 }
 
 // raise makes what was just forgotten here newer than everything on the lists: another
 // gateway's clock may be ahead, and what it has stamped since with an order of its own
 // must be void nevertheless.
-func (s *Store) raise(asked []*ask, lists []list, oldest int64) {
+func (s *Store) raise(asked []*ask, others set, oldest int64) {
 	newest := int64(0)
-	for i := range lists {
-		for _, when := range lists[i].set {
-			newest = max(newest, when)
-		}
+	for _, when := range others {
+		newest = max(newest, when)
 	}
 	for _, a := range asked {
 		if newest > a.when {

@@ -103,6 +103,7 @@ type graves struct {
 	newest atomic.Int64 // of all tombstones ever known
 	mu     sync.RWMutex
 	set    set
+	tidied int64 // what was older then is out
 }
 
 func newGraves() *graves { return &graves{set: set{}} }
@@ -131,8 +132,15 @@ func (g *graves) generation(key string, oldest int64) int64 {
 
 // add makes the tombstones known here.
 func (g *graves) add(more set, oldest int64) {
+	g.mu.RLock()
+	known := !g.set.lacks(more) && oldest-g.tidied < int64(lapse)
+	g.mu.RUnlock()
+	if known {
+		return // as in most rounds
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.tidied = oldest
 	g.set.merge(more, oldest)
 	newest := g.newest.Load()
 	for _, when := range more {

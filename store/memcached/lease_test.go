@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package memcached
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"rcptgate/store"
+	"rcptgate/test/lab"
+)
+
+// TestLeaseHasOneWinner: of many who ask at once, on several gateways, one finds out and
+// the others see what it found.
+func TestLeaseHasOneWinner(t *testing.T) {
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	cfg := config(t, servers...)
+	cfg.KeyFile = keyFile(t, keyOne)
+	var gates []*Store
+	for range 3 {
+		gates = append(gates, gateway(t, cfg, Options{}))
+	}
+	for round := range 20 {
+		key := user(round)
+		var all sync.WaitGroup
+		winners := make(chan int, 30)
+		for i := range cap(winners) {
+			s := gates[i%3]
+			all.Go(func() {
+				release, err := s.Lease(ctx, key, "route")
+				switch {
+				case err == nil:
+					winners <- i
+					time.Sleep(5 * time.Millisecond)
+					_ = s.Put(ctx, key, numbered(round))
+					release()
+					release()
+				case errors.Is(err, store.ErrLeased):
+				default:
+					t.Errorf("lease: %v", err)
+				}
+				for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+					rec, leased, err := s.Await(ctx, key, "route")
+					if err != nil {
+						t.Errorf("await: %v", err)
+						return
+					}
+					if !rec.IsZero() {
+						return
+					}
+					if !leased { // let go: the answer must be there now
+						if rec, _, _ := s.Await(ctx, key, "route"); rec.IsZero() {
+							t.Error("the lease was let go before the answer was there")
+						}
+						return
+					}
+					if time.Now().After(end) {
+						t.Error("the answer never came")
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+		if n := len(winners); n < 1 { // a late one may find the lease free again; it looks first
+			t.Errorf("round %d has %d winners", round, n)
+		}
+		<-winners
+	}
+}
+
+// TestLeaseIsLetGoBehindPut: whoever gets the lease next sees what was put.
+func TestLeaseIsLetGoBehindPut(t *testing.T) {
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	one, two := gateway(t, config(t, servers...), Options{}), gateway(t, config(t, servers...), Options{})
+	for i := range 200 {
+		key := user(i)
+		release, err := one.Lease(ctx, key, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := two.Lease(ctx, key, ""); !errors.Is(err, store.ErrLeased) {
+			t.Fatalf("leased twice: %v", err)
+		}
+		_ = one.Put(ctx, key, numbered(i))
+		release()
+		for {
+			again, err := two.Lease(ctx, key, "")
+			if errors.Is(err, store.ErrLeased) {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := two.Get(ctx, key); err != nil {
+				t.Fatalf("%d: the lease is free and the answer is not there: %v", i, err)
+			}
+			again()
+			break
+		}
+	}
+}
+
+// TestLeaseOfALivingHolder is renewed for as long as it is held, and no longer.
+func TestLeaseOfALivingHolder(t *testing.T) {
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
+	holder, waiter := gateway(t, config(t, servers...), Options{}), gateway(t, config(t, servers...), Options{})
+	release, err := holder.Lease(ctx, "slow@example.org", "tarpit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := time.Now()
+	for end := last.Add(4 * time.Second); last.Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit"); err != nil || !leased {
+			if stalled := time.Since(last); stalled > renewEvery/2 {
+				t.Skipf("this machine stands still for %v: no lease can be kept alive", stalled)
+			}
+			t.Fatalf("the holder lives: leased %v, %v", leased, err)
+		}
+		last = time.Now()
+	}
+	if other, err := waiter.Lease(ctx, "slow@example.org", "another route"); err != nil {
+		t.Errorf("another route is another question: %v", err)
+	} else {
+		other()
+	}
+	release()
+	waitFor(t, "it is let go", func() bool {
+		_, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit")
+		return err == nil && !leased
+	})
+}
+
+// TestLeaseOfACrashedHolder ends by itself, after two seconds at most by the server's
+// clock.
+func TestLeaseOfACrashedHolder(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	crashed, waiter := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
+	release, err := crashed.Lease(ctx, user(0), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := server.Command("mg " + crashed.leaseKey(user(0), "") + " t")
+	if err != nil || (reply != "HD t2" && reply != "HD t1") {
+		t.Errorf("the server keeps the lease for %q, %v", reply, err)
+	}
+	crashed.leases.mu.Lock() // nobody renews it from here on
+	clear(crashed.leases.held)
+	crashed.leases.mu.Unlock()
+	began := time.Now()
+	var mine func()
+	waitFor(t, "the lease is free", func() bool {
+		mine, err = waiter.Lease(ctx, user(0), "")
+		return err == nil
+	})
+	if waited := time.Since(began); waited > 10*time.Second {
+		t.Errorf("a crashed holder delayed others by %v", waited)
+	}
+	// The one that crashed comes back to life: it must not let go of what is not its own.
+	release()
+	written(t, crashed)
+	if _, leased, err := waiter.Await(ctx, user(0), ""); err != nil || !leased {
+		t.Errorf("somebody else's lease was let go: %v, %v", leased, err)
+	}
+	mine()
+}
+
+// TestLateRelease: a holder that was away for longer than its lease does not let go of the
+// next one's.
+func TestLateRelease(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
+	release, err := s.Lease(ctx, user(0), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.leases.mu.Lock()
+	for l := range s.leases.held {
+		l.seen = l.seen.Add(-time.Minute) // as if it had hung
+	}
+	s.leases.mu.Unlock()
+	server.Flush()
+	mine, err := other.Lease(ctx, user(0), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	written(t, s)
+	if _, leased, err := other.Await(ctx, user(0), ""); err != nil || !leased {
+		t.Errorf("somebody else's lease was let go: %v, %v", leased, err)
+	}
+	mine()
+	// An old one that is still its own is let go all the same.
+	release, err = s.Lease(ctx, user(1), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.leases.mu.Lock()
+	for l := range s.leases.held {
+		l.seen = l.seen.Add(-time.Minute)
+	}
+	s.leases.mu.Unlock()
+	release()
+	waitFor(t, "it is let go", func() bool {
+		_, leased, err := other.Await(ctx, user(1), "")
+		return err == nil && !leased
+	})
+}
+
+// TestForgedLease keeps nobody waiting when there are keys.
+func TestForgedLease(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	cfg := config(t, server)
+	cfg.KeyFile = keyFile(t, keyOne)
+	s := gateway(t, cfg, Options{})
+	raw(t, server, s.leaseKey(user(0), ""), []byte(leaseHead+"token\n"))
+	if _, err := s.Lease(ctx, user(0), ""); err == nil || errors.Is(err, store.ErrLeased) {
+		t.Errorf("a forged lease: %v", err)
+	}
+	if _, leased, err := s.Await(ctx, user(0), ""); err != nil || leased {
+		t.Errorf("a forged lease: leased %v, %v", leased, err)
+	}
+}
+
+// TestLeasesAreBounded, and given back when the gateway ends.
+func TestLeasesAreBounded(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
+	for i := range maxHeld {
+		if _, err := s.Lease(ctx, user(i), ""); err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+	if _, err := s.Lease(ctx, user(maxHeld), ""); !errors.Is(err, errHeldTooMany) {
+		t.Errorf("one more: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	free := 0
+	for i := range 100 {
+		if _, leased, err := other.Await(ctx, user(i), ""); err == nil && !leased {
+			free++
+		}
+	}
+	if free < 100 {
+		t.Errorf("after the end %d of 100 leases are free", free)
+	}
+	if _, err := s.Lease(ctx, user(0), ""); !errors.Is(err, store.ErrClosed) {
+		t.Errorf("closed: %v", err)
+	}
+}
