@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/table/index"
@@ -248,6 +249,67 @@ func TestPublisherRate(t *testing.T) {
 	}
 }
 
+// TestPublisherYields gives a slow memcached a tenth of the time.
+func TestPublisherYields(t *testing.T) {
+	t.Parallel()
+	names := newStoredNames()
+	names.delay = 20 * time.Millisecond
+	opt := quick
+	opt.Names = names
+	began := time.Now()
+	p, _ := publish(t, opt, newDatabase(t, many(40)))
+	until(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
+	if least, took := 40/workers*9*names.delay, time.Since(began); took < least {
+		t.Errorf("40 names took %v, want at least %v", took, least)
+	}
+}
+
+// TestPublishBesideAnswers follows aliases while they are published: all answers are
+// right, and the rate is held.
+func TestPublishBesideAnswers(t *testing.T) {
+	t.Parallel()
+	const n = 20_000
+	names := realNames(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
+	pairs := many(n)
+	for k := range pairs {
+		pairs[k] = k + "@in.test"
+	}
+	d := newDatabase(t, pairs)
+	cfg := DefaultConfig()
+	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"example.org"}
+	c := newCheckWith(t, cfg, tables{"text:/etc/passwd": ""}, nil)
+	c.files[0].Table = indexTable{d}
+	opt := quick
+	opt.Names, opt.Burst = names, n
+	began := time.Now()
+	p, _ := publish(t, opt, d)
+	asked := 0
+	for ; p.Status().Round.IsZero(); asked++ {
+		name := fmt.Sprintf("name%06d", asked*7919%n)
+		if got, _ := ask(t, c, name+"@example.org", rcptgate.NextHop{}); got != name+"@in.test" {
+			t.Fatalf("%s: %s", name, got)
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatalf("still publishing: %+v", p.Status())
+		}
+	}
+	if took := time.Since(began); took < 900*time.Millisecond {
+		t.Errorf("%d names took %v at %d a second", n, took, opt.Burst)
+	}
+	t.Logf("%d answers meanwhile", asked)
+	if got := values(names, slices.Sorted(maps.Keys(pairs))...); !maps.Equal(got, pairs) {
+		t.Errorf("%d names are published, want %d", len(got), n)
+	}
+}
+
+// indexTable is a database as a table.
+type indexTable struct{ d *database }
+
+func (x indexTable) Lookup(_ context.Context, key string) (string, bool, error) {
+	value, found := x.d.Index().Get(key)
+	return value, found, nil
+}
+
 // storedNames are published names in a map, with failures that pass.
 type storedNames struct {
 	store.Names
@@ -256,6 +318,7 @@ type storedNames struct {
 	failing map[string]int // failures in a row
 	rate    float64        // of failures
 	next    store.Survey   // what the next survey shows
+	delay   time.Duration  // of a write
 }
 
 func newStoredNames() *storedNames {
@@ -272,6 +335,7 @@ func (s *storedNames) fails(name string) error {
 }
 
 func (s *storedNames) Publish(_ context.Context, name string, n store.Name) error {
+	time.Sleep(s.delay)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.fails(name); err != nil {
