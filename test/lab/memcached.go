@@ -180,3 +180,10 @@ func (m *Memcached) talk(line string, last func(string) bool) ([]string, error) 
 		}
 	}
 }
+
+// PerlEnvironment returns the environment in which Perl finds the kit's Cache::Memcached.
+func PerlEnvironment() []string {
+	dirs := []string{MemcachedKit.Path("usr/share/perl5")}
+	arch, _ := filepath.Glob(MemcachedKit.Path("usr/lib/*/perl5/*")) // the pattern is well formed
+	return append(MemcachedKit.environment(), "PERL5LIB="+strings.Join(append(dirs, arch...), ":"))
+}
