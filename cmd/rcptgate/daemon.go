@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"rcptgate/backend"
 	"rcptgate/check/callahead"
 	"rcptgate/front/admin"
+	"rcptgate/front/listen"
 	"rcptgate/front/milter"
 	"rcptgate/front/web"
 	"rcptgate/sight"
@@ -34,7 +36,9 @@ type daemon struct {
 	web    *web.Server
 	admin  *admin.Server
 
-	mu       sync.Mutex // guards what a reload changes
+	reloading sync.Mutex // held by the one reload; it may take as long as a table is being written
+
+	mu       sync.Mutex // guards what a reload changes; never held for long
 	config   *loaded
 	begun    Config // what it was started with, for what a reload cannot change
 	reread   func() (*loaded, error)
@@ -55,6 +59,7 @@ type daemon struct {
 type daemonOptions struct {
 	stderr io.Writer // the log's standard error; nil is the process's
 	reread func() (*loaded, error)
+	look   time.Duration // how often sockets are looked at; 0: listen.LookEvery
 }
 
 // startDaemon opens everything and begins to answer. Nothing is left behind when
@@ -89,7 +94,7 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	d.sections = newSectionNames(l.Domain)
 	d.gate.Swap(setup)
 	d.publish(&l.Config)
-	if d.listeners, err = openListeners(ctx, &l.Config); err != nil {
+	if d.listeners, err = openListeners(ctx, &l.Config, cmp.Or(o.look, listen.LookEvery), d.log); err != nil {
 		return nil, err
 	}
 	if err = d.registerMetrics(); err != nil {
@@ -115,7 +120,7 @@ func (d *daemon) serve() {
 	d.milter = milter.New(&d.gate, d.config.Listen.Config, d.log)
 	d.admin = admin.New(admin.Options{
 		Gate: &d.gate, Memory: forgetting{d.memory, d.probes, d.places}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
-		Version: versionText(), Hostname: d.config.Hostname, Log: d.log,
+		Version: versionText(), Hostname: d.hostname, Log: d.log,
 		Reload: func(context.Context) (admin.Reloaded, error) {
 			restart, err := d.reload()
 			return admin.Reloaded{Restart: restart}, err
@@ -125,29 +130,13 @@ func (d *daemon) serve() {
 	for _, ln := range d.listeners.milter {
 		d.run(&d.milters, func() error { return d.milter.Serve(milterCtx, ln) })
 	}
-	d.run(&d.servers, func() error { return d.serveAdmin(otherCtx, d.listeners.admin) })
+	if err := d.listeners.adminErr; err != nil {
+		d.log.Warn("no admin socket: check and cache cannot reach this daemon; trying again", "error", err)
+	}
+	d.run(&d.servers, func() error { return d.admin.Serve(otherCtx, d.listeners.admin) })
 	if ln := d.listeners.http; ln != nil {
 		d.run(&d.servers, func() error { return d.web.Serve(otherCtx, ln) })
 	}
-}
-
-// adminRetry is how often an admin socket that could not be opened is tried again.
-const adminRetry = 10 * time.Second
-
-// serveAdmin answers on the admin socket, and waits for one if there is none yet.
-func (d *daemon) serveAdmin(ctx context.Context, ln net.Listener) error {
-	if ln == nil {
-		d.log.Warn("no admin socket: check and cache cannot reach this daemon; trying again", "error", d.listeners.adminErr)
-	}
-	for ln == nil {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(adminRetry):
-		}
-		ln, _ = admin.Listen(d.begun.adminSocket().Address, d.begun.Listen.AdminGroup) // a reload may change d.config
-	}
-	return d.admin.Serve(ctx, ln)
 }
 
 func (d *daemon) run(group *sync.WaitGroup, serve func() error) {
@@ -196,8 +185,8 @@ func (d *daemon) stop() {
 // reload reads the configuration again and puts it in force. On an error nothing
 // changes. It names the settings that changed but need a restart.
 func (d *daemon) reload() (restart []string, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
 	if d.reread == nil {
 		return nil, errors.New("this daemon has no configuration to read again")
 	}
@@ -210,7 +199,10 @@ func (d *daemon) reload() (restart []string, err error) {
 		return nil, err
 	}
 	restart = needRestart(&d.begun, &l.Config)
-	d.config, d.sections = l, newSectionNames(l.Domain)
+	sections := newSectionNames(l.Domain)
+	d.mu.Lock()
+	d.config, d.sections = l, sections
+	d.mu.Unlock()
 	d.log.Info("configuration read again", "configuration", l.source(), "what", l.summary(), "needs_restart", restart)
 	return restart, nil
 }
@@ -262,6 +254,8 @@ func (d *daemon) current() *loaded {
 }
 
 func (d *daemon) show() string { return d.current().show() + d.tables.comments() }
+
+func (d *daemon) hostname() string { return d.current().Hostname }
 
 func (d *daemon) foldCase(domain string) bool {
 	d.mu.Lock()

@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 
 	"rcptgate/config/unit"
 	"rcptgate/front/admin"
+	"rcptgate/front/listen"
 	"rcptgate/front/milter"
 )
 
@@ -22,13 +25,17 @@ type listeners struct {
 	// adminErr is why the default admin socket, in state, could not be opened.
 	adminErr error
 	http     net.Listener
+
+	every time.Duration // how often the names of unix sockets are looked at
+	log   *slog.Logger
 }
 
 // openListeners takes what systemd has opened (socket units with
 // FileDescriptorName=admin or http, all others are milter sockets; systemd.socket(5))
 // and opens the rest. One milter socket of systemd's stands for all of the
-// configuration's.
-func openListeners(ctx context.Context, cfg *Config) (l listeners, err error) {
+// configuration's. Unix sockets of our own are made again when somebody removes them.
+func openListeners(ctx context.Context, cfg *Config, every time.Duration, log *slog.Logger) (l listeners, err error) {
+	l.every, l.log = every, log
 	defer func() {
 		if err != nil {
 			l.close()
@@ -43,7 +50,7 @@ func openListeners(ctx context.Context, cfg *Config) (l listeners, err error) {
 			return l, exitWith(exitConfig, errors.New("[listen] milter is empty, and systemd has opened no socket: nobody could ask"))
 		}
 		for _, socket := range cfg.Listen.Milter {
-			ln, err := milter.Listen(ctx, socket, cfg.Listen.SocketMode, cfg.Listen.SocketGroup)
+			ln, err := l.open(ctx, "milter", socket, cfg.Listen.SocketMode, cfg.Listen.SocketGroup)
 			if err != nil {
 				return l, exitWith(exitUnavailable, err)
 			}
@@ -51,10 +58,11 @@ func openListeners(ctx context.Context, cfg *Config) (l listeners, err error) {
 		}
 	}
 	if l.admin == nil {
-		ln, err := admin.Listen(cfg.adminSocket().Address, cfg.Listen.AdminGroup)
+		path, group := cfg.adminSocket().Address, cfg.Listen.AdminGroup
+		ln, err := listen.Keep("admin "+path, every, log, func() (*listen.Socket, error) { return admin.Listen(path, group) })
+		l.admin = ln
 		switch {
 		case err == nil:
-			l.admin = ln
 		case !cfg.Listen.Admin.IsZero() || errors.Is(err, admin.ErrInUse):
 			return l, exitWith(exitUnavailable, err)
 		default:
@@ -64,9 +72,9 @@ func openListeners(ctx context.Context, cfg *Config) (l listeners, err error) {
 		}
 	}
 	if l.http == nil && !cfg.Listen.HTTP.IsZero() {
-		ln, err := listenHTTP(ctx, cfg.Listen.HTTP)
+		ln, err := l.open(ctx, "http", cfg.Listen.HTTP, httpMode, "")
 		if err != nil {
-			return l, exitWith(exitUnavailable, err)
+			return l, exitWith(exitUnavailable, fmt.Errorf("http: %w", err))
 		}
 		l.http = ln
 	}
@@ -99,12 +107,19 @@ func (l *listeners) inherit() error {
 // httpMode is for a unix socket: owner and group, as for the admin socket.
 const httpMode = 0o660
 
-func listenHTTP(ctx context.Context, socket unit.Socket) (net.Listener, error) {
-	ln, err := milter.Listen(ctx, socket, httpMode, "") // it knows how to follow a daemon that was killed
-	if err != nil {
-		return nil, fmt.Errorf("http: %w", err)
+// open opens one socket of the configuration's, and keeps it if it has a name.
+func (l *listeners) open(ctx context.Context, what string, socket unit.Socket, mode milter.FileMode, group string) (net.Listener, error) {
+	if socket.Network != "unix" {
+		return milter.Listen(ctx, socket, mode, group)
 	}
-	return ln, nil
+	k, err := listen.Keep(what+" "+socket.Address, l.every, l.log, func() (*listen.Socket, error) {
+		return milter.ListenUnix(context.WithoutCancel(ctx), socket.Address, mode, group)
+	})
+	if err != nil {
+		_ = k.Close()
+		return nil, fmt.Errorf("listen on %v: %w", socket, err)
+	}
+	return k, nil
 }
 
 // close is for listeners whose servers never started or have ended.

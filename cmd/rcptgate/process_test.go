@@ -179,6 +179,29 @@ func TestTerminationFinishesTransactions(t *testing.T) {
 	}
 }
 
+// TestSecondSignalEndsTheDrain ends the daemon within a transaction that nobody ends.
+func TestSecondSignalEndsTheDrain(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "milter.sock")
+	p := startProcess(t, dir, fmt.Sprintf("[listen]\nmilter = [%q]\nhttp = \"\"\ndrain = \"5m\"", "unix:"+socket), nil)
+	var c *mta.Client
+	until(t, "the daemon", func() (ok bool) { var err error; c, err = openMTA(socket); return err == nil })
+	defer func() { _ = c.Close() }()
+	if err := wantCode(c, "ann", 0); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	until(t, "the milter socket's end", func() bool { _, err := net.Dial("unix", socket); return err != nil })
+	if err := wantCode(c, "bob", 0); err != nil {
+		t.Errorf("during the drain: %v", err)
+	}
+	p.signal(t, syscall.SIGTERM)
+	p.ended(t)
+	if !strings.Contains(p.log.String(), "told again to end") {
+		t.Errorf("the log says: %s", p.log.String())
+	}
+}
+
 // TestHangupUnderLoad reloads again and again, good files and bad ones, while clients
 // ask: every one of them keeps its connection and hears the right answers.
 func TestHangupUnderLoad(t *testing.T) {

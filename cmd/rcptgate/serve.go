@@ -19,7 +19,8 @@ func newServeCommand() *cobra.Command {
 		Short: "run the daemon",
 		Long: `serve runs the daemon in the foreground. SIGHUP reads the configuration again (a file
 with an error changes nothing), SIGTERM and SIGINT end it after the transactions in
-progress, for which it waits as long as [listen] drain says.
+progress, for which it waits as long as [listen] drain says; a second one ends it without
+waiting.
 
 Under systemd it tells when it is ready, reloading and ending, and shows the watchdog that
 it lives. Sockets that socket units have opened are used in place of the configuration's:
@@ -35,7 +36,7 @@ milters.`,
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), l, rereader(path, l))
+			return serveSignals(cmd.Context(), l, rereader(path, l))
 		},
 	}
 }
@@ -50,8 +51,21 @@ func rereader(path string, l *loaded) func() (*loaded, error) {
 	return func() (*loaded, error) { return readConfig(path) }
 }
 
-// serve runs the daemon until ctx ends or one of its servers fails.
-func serve(ctx context.Context, l *loaded, reread func() (*loaded, error)) error {
+// serveSignals is serve that tells a first signal to end from a second. ctx has ended
+// already if one came before we listen ourselves.
+func serveSignals(ctx context.Context, l *loaded, reread func() (*loaded, error)) error {
+	ends := make(chan os.Signal, 4)
+	signal.Notify(ends, syscall.SIGTERM, os.Interrupt)
+	defer signal.Stop(ends)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return serve(context.WithoutCancel(ctx), l, reread, ends)
+}
+
+// serve runs the daemon until ctx ends, something comes from ends, or one of its servers
+// fails. What comes from ends after that ends the drain.
+func serve(ctx context.Context, l *loaded, reread func() (*loaded, error), ends <-chan os.Signal) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // before anything else: a hang-up must not end us
 	defer signal.Stop(hangup)
@@ -59,7 +73,12 @@ func serve(ctx context.Context, l *loaded, reread func() (*loaded, error)) error
 	if err != nil {
 		return err
 	}
-	defer d.stop()
+	defer func() {
+		stopped := make(chan struct{})
+		defer close(stopped)
+		go d.hurry(ends, stopped)
+		d.stop()
+	}()
 	notify(sd.SdNotifyReady)
 	defer notify(sd.SdNotifyStopping)
 	watchdog := watchdogTicks()
@@ -79,6 +98,9 @@ func serve(ctx context.Context, l *loaded, reread func() (*loaded, error)) error
 		case <-ctx.Done():
 			d.log.Info("ending: transactions in progress are finished")
 			return nil
+		case <-ends:
+			d.log.Info("ending: transactions in progress are finished; a second signal cuts them off")
+			return nil
 		case err := <-d.failed:
 			d.log.Error("a server failed", "error", err)
 			return exitWith(exitUnavailable, err)
@@ -96,6 +118,16 @@ func serve(ctx context.Context, l *loaded, reread func() (*loaded, error)) error
 		case <-watchdog:
 			notify(sd.SdNotifyWatchdog)
 		}
+	}
+}
+
+// hurry cuts off what the drain waits for when another signal comes.
+func (d *daemon) hurry(ends <-chan os.Signal, stopped <-chan struct{}) {
+	select {
+	case <-ends:
+		d.log.Warn("told again to end: transactions in progress are cut off")
+		d.milter.Hurry()
+	case <-stopped:
 	}
 }
 

@@ -15,7 +15,7 @@ func (d *daemon) newWeb() *web.Server {
 		Stores:   d.places,
 		Tables:   d.tableRows,
 		Refusals: d.refusals,
-		Hostname: d.config.Hostname,
+		Hostname: d.hostname,
 		Version:  versionText(),
 		Log:      d.log,
 	})

@@ -195,7 +195,7 @@ func TestSlowReloadIsAlive(t *testing.T) {
 	defer cancel()
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, l, func() (*loaded, error) { begun <- struct{}{}; <-release; return l, nil })
+		served <- serve(ctx, l, func() (*loaded, error) { begun <- struct{}{}; <-release; return l, nil }, nil)
 	}()
 	hangUp := func() {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {

@@ -70,7 +70,7 @@ type Options struct {
 	Backends func() []backend.Health
 	FoldCase func(domain string) bool // whether a domain's local parts ignore case; nil means all do
 	Version  string
-	Hostname string // stands in exports
+	Hostname func() string // stands in exports
 	Log      *slog.Logger
 }
 

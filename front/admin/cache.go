@@ -215,7 +215,11 @@ func (s *Server) cacheExport(w http.ResponseWriter, r *http.Request) {
 	out := bufio.NewWriterSize(&timedWriter{w, http.NewResponseController(w), s.stall}, 32<<10)
 	lines := json.NewEncoder(out)
 	lines.SetEscapeHTML(false)
-	_ = lines.Encode(exportHead{exportVersion, s.Hostname, time.Now().UTC().Truncate(time.Second)})
+	host := ""
+	if s.Hostname != nil {
+		host = s.Hostname()
+	}
+	_ = lines.Encode(exportHead{exportVersion, host, time.Now().UTC().Truncate(time.Second)})
 	n, alive := 0, true
 	err = s.Memory.Range(r.Context(), p, func(key string, rec store.Record) bool {
 		n++

@@ -91,7 +91,7 @@ func TestExportIsImportedAgain(t *testing.T) {
 	for i := range 3000 {
 		from.records[fmt.Sprintf("u%d@example.net", i)] = valid(now())
 	}
-	source := run(t, Options{Memory: from, Hostname: "mx1"})
+	source := run(t, Options{Memory: from, Hostname: func() string { return "mx1" }})
 	var file bytes.Buffer
 	seen := 0
 	n, err := source.Export(t.Context(), "", &file, func(records int) { seen = records })

@@ -30,6 +30,9 @@ type Server struct {
 
 	mu        sync.Mutex // held to start, end, watch and count connections, never to answer
 	listeners map[*listener]struct{}
+
+	hurry   chan struct{} // closed: a drain ends at once
+	hurried sync.Once
 }
 
 // New makes a server that puts its questions to gate. config's missing values are
@@ -39,11 +42,15 @@ func New(gate rcptgate.Asker, config Config, log *slog.Logger) *Server {
 	config = config.withDefaults()
 	s := &Server{
 		gate: gate, config: config, limits: limitsFor(config.FrameSize), log: log,
-		listeners: make(map[*listener]struct{}),
+		listeners: make(map[*listener]struct{}), hurry: make(chan struct{}),
 	}
 	s.maxConns = sync.OnceValue(s.connectionLimit)
 	return s
 }
+
+// Hurry ends a drain, now or later, as if its time were up: transactions in progress
+// are cut off.
+func (s *Server) Hurry() { s.hurried.Do(func() { close(s.hurry) }) }
 
 // skippedMax bounds the frames that are thrown away: a part of a body, at most
 // 1 MiB, the largest that Sendmail and libmilter know.
@@ -182,12 +189,12 @@ func (l *listener) drain(cancelAsking context.CancelFunc) int {
 	l.each(func(c *conn) { _ = c.nc.SetReadDeadline(wake) })
 	ended := make(chan struct{})
 	go func() { l.running.Wait(); close(ended) }()
-	if waitFor(ended, l.srv.config.Drain.Std()) {
+	if waitFor(ended, l.srv.hurry, l.srv.config.Drain.Std()) {
 		return 0
 	}
 	l.each(func(c *conn) { c.end(endDrained) })
 	cancelAsking()
-	if waitFor(ended, cancelGrace) {
+	if waitFor(ended, nil, cancelGrace) {
 		return 0
 	}
 	l.srv.mu.Lock()
@@ -195,15 +202,17 @@ func (l *listener) drain(cancelAsking context.CancelFunc) int {
 	return len(l.conns)
 }
 
-func waitFor(done <-chan struct{}, limit time.Duration) bool {
+// waitFor waits until done, but neither longer than limit nor beyond hurry.
+func waitFor(done, hurry <-chan struct{}, limit time.Duration) bool {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	select {
 	case <-done:
 		return true
+	case <-hurry:
 	case <-timer.C:
-		return false
 	}
+	return false
 }
 
 // watch ends connections that are silent or slow for too long, until stop.

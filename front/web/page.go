@@ -41,7 +41,10 @@ type statusData struct {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	d := statusData{
-		Hostname: s.Hostname, Version: s.Version, Now: time.Now(), Started: s.started, Reasons: s.reasons(),
+		Version: s.Version, Now: time.Now(), Started: s.started, Reasons: s.reasons(),
+	}
+	if s.Hostname != nil {
+		d.Hostname = s.Hostname()
 	}
 	if s.Counts != nil {
 		d.Counts = s.Counts()

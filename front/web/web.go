@@ -43,7 +43,7 @@ type Options struct {
 	Stores   func() []store.Stats
 	Tables   func() []Table
 	Refusals *Refusals
-	Hostname string
+	Hostname func() string
 	Version  string
 	Log      *slog.Logger
 }

@@ -45,7 +45,7 @@ func fullOptions() Options {
 		Tables: func() []Table {
 			return []Table{{Name: evil, Use: evil, Why: evil, Since: base}, {Name: "hash:/etc/mail/aliases", Entries: 7, Modified: base}}
 		},
-		Refusals: r, Hostname: evil, Version: evil,
+		Refusals: r, Hostname: func() string { return evil }, Version: evil,
 	}
 }
 
