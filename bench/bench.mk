@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 
 ## bench: the table of speed and size (BENCH="--only remembered --seconds 10" for further flags of rcptgate bench)
-## bench-peers: MIMEDefang, Postfix verify and Exim callouts measured beside rcptgate; needs root and Debian
+## bench-peers: MIMEDefang, Postfix verify and Exim callouts measured beside rcptgate; needs root and Debian (RCPTGATE_MILTER_AHEAD=PROGRAM: milter-ahead too)
 .PHONY: bench bench-peers
 
 bench: build
@@ -10,4 +10,4 @@ bench: build
 bench-peers:
 	bash test/install.sh
 	bash bench/peers/install.sh
-	$(GO) test -tags peers -run '^TestPeers$$' -count=1 -timeout 60m -v ./bench/peers
+	$(GO) test -tags peers -run '^(TestPeers|TestMilterAhead)$$' -count=1 -timeout 60m -v ./bench/peers

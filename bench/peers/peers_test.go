@@ -7,6 +7,7 @@ package peers
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,9 +62,14 @@ func (p *program) connect(t testing.TB, n int, r *load.Recipients) []*load.Conn 
 	return conns
 }
 
-func overMilter(name, socket string) *program {
+// overMilter asks a milter as an MTA does whose next hop for everybody is the backend.
+func overMilter(name, socket string, backend *sim.Server) *program {
+	host, port, _ := net.SplitHostPort(backend.Addr()) // ours
 	return &program{name: name, dial: func(r *load.Recipients) func(context.Context) (*load.Conn, error) {
-		return load.Milter{Network: "unix", Address: socket, Sender: "sender@example.net", NextHop: "[127.0.0.1]", PerTransaction: 10, Recipients: r}.Dial
+		return load.Milter{
+			Network: "unix", Address: socket, Sender: "sender@example.net", NextHop: "[" + host + "]:" + port,
+			PerTransaction: 10, Recipients: r,
+		}.Dial
 	}}
 }
 
@@ -117,25 +123,33 @@ func binary(t testing.TB) string {
 	return name
 }
 
-// startMilter runs a command of rcptgate whose milter listens on a unix socket that Postfix may use.
-func startMilter(t testing.TB, name, dir, socket string, args ...string) string {
+// running is a milter that runs, and its unix socket.
+type running struct {
+	*lab.Process
+	socket string
+}
+
+// startMilter runs a command whose milter listens on a unix socket, and lets Postfix use it.
+func startMilter(t testing.TB, name, dir, socket string, cmd *exec.Cmd) running {
 	t.Helper()
-	lab.Start(t, name, dir, exec.Command(args[0], args[1:]...)).WaitFor(t, answers(socket))
+	m := running{lab.Start(t, name, dir, cmd), socket}
+	m.WaitFor(t, answers(socket))
 	if err := os.Chmod(socket, 0o666); err != nil { //nolint:gosec // Postfix's user connects
 		t.Fatal(err)
 	}
-	return socket
+	return m
 }
 
-func startEcho(t testing.TB, rcptgate string) string {
+// startEcho starts "rcptgate bench --echo", which answers "continue" to everything unless more flags say otherwise.
+func startEcho(t testing.TB, rcptgate string, flags ...string) running {
 	t.Helper()
 	dir := lab.NewDir(t, "echo")
 	socket := filepath.Join(dir, "milter.sock")
-	return startMilter(t, "echo", dir, socket, rcptgate, "bench", "--echo", "unix:"+socket)
+	return startMilter(t, "echo", dir, socket, exec.Command(rcptgate, append([]string{"bench", "--echo", "unix:" + socket}, flags...)...))
 }
 
 // startGate starts rcptgate with nothing configured but the domain and where to listen.
-func startGate(t testing.TB, rcptgate string, backend *sim.Server) string {
+func startGate(t testing.TB, rcptgate string, backend *sim.Server) running {
 	t.Helper()
 	dir := lab.NewDir(t, "rcptgate")
 	socket := filepath.Join(dir, "milter.sock")
@@ -149,7 +163,7 @@ http = "127.0.0.1:%d"
 name = "example.com"
 backend = [%q]
 `, filepath.Join(dir, "state"), "unix:"+socket, lab.FreePort(t), backend.Backend()))
-	return startMilter(t, "rcptgate", dir, socket, rcptgate, "serve", "-c", conf)
+	return startMilter(t, "rcptgate", dir, socket, exec.Command(rcptgate, "serve", "-c", conf))
 }
 
 // cast is everybody, before one backend.
@@ -166,12 +180,12 @@ func startCast(t testing.TB, rcptgate string, delay time.Duration) *cast {
 	echo, gate := startEcho(t, rcptgate), startGate(t, rcptgate, backend)
 	return &cast{
 		backend:  backend,
-		echo:     overMilter("echo milter", echo),
-		gate:     overMilter("rcptgate", gate),
-		defang:   overMilter("MIMEDefang + memcached", startMIMEDefang(t, addr)),
+		echo:     overMilter("echo milter", echo.socket, backend),
+		gate:     overMilter("rcptgate", gate.socket, backend),
+		defang:   overMilter("MIMEDefang + memcached", startMIMEDefang(t, addr), backend),
 		plain:    overSMTP("Postfix, no check", startPostfix(t, "plain", addr, nil, nil)),
-		withEcho: overSMTP("Postfix + echo milter", startPostfix(t, "withecho", addr, []string{"unix:" + echo}, nil)),
-		withGate: overSMTP("Postfix + rcptgate", startPostfix(t, "withgate", addr, []string{"unix:" + gate}, nil)),
+		withEcho: overSMTP("Postfix + echo milter", startPostfix(t, "withecho", addr, []string{"unix:" + echo.socket}, nil)),
+		withGate: overSMTP("Postfix + rcptgate", startPostfix(t, "withgate", addr, []string{"unix:" + gate.socket}, nil)),
 		verify:   overSMTP("Postfix verify", startPostfix(t, "verify", addr, nil, verifyMain)),
 		exim4:    overSMTP("Exim callout", startExim(t, addr)),
 	}
