@@ -6,7 +6,8 @@
 // A file NAME.case holds lines. "#" begins a comment, the first one says what the case shows. Indented lines after
 // "config:" are the gate's configuration; $pf, $dc and $sim in it stand for the servers' [host]:port. All other lines
 // are steps. Lines after "aliases:" are the alias database that the front's own tool makes before the case begins;
-// $aliases in the configuration is its table, $virtual the setting that names the front's virtual users, $routes that of its next hops.
+// $aliases in the configuration is its table, $virtual the setting that names the front's virtual users, $routes that of its next hops;
+// $access, $relayed and $relaydomains are maps that only the gate reads (run.go).
 //
 //	rcpt ADDRESS CODE [ENHANCED] [/REGEXP/] [<DURATION]   what RCPT is answered, and how soon at the latest
 //	until DURATION rcpt ...                               the same, asked again until it holds

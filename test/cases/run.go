@@ -27,7 +27,17 @@ type World struct {
 	Taps map[string]*lab.Tap
 
 	behind *lab.Postfix
+	maps   *strings.Replacer // the names of maps that only the gate reads
 }
+
+// accessMap, relayRecipients and relayDomains are maps that only the gate reads: $access, $relayed and $relaydomains.
+var (
+	accessMap = map[string]string{
+		"to:good@pf.test": "OK", "to:other@pf.test": "ERROR:5.7.1:550 Not this one", "to:other+*@pf.test": "REJECT", "to:dc.test": "ERROR:4.2.1:450 Not now", "to:good@dc.test": "SKIP",
+	}
+	relayRecipients = map[string]string{"listed@pf.test": "x"}
+	relayDomains    = map[string]string{"pf.test": "x"}
+)
 
 // StartWorld starts the servers behind and prepares the gate.
 func StartWorld(t testing.TB) *World {
@@ -43,6 +53,8 @@ func StartWorld(t testing.TB) *World {
 	sim := lab.StartScripted(t)
 	return &World{
 		Gate: lab.NewGate(t), Sim: sim, behind: postfix,
+		maps: strings.NewReplacer("$access", postfix.TextHash("access", accessMap), "$relayed", postfix.TextHash("relayed", relayRecipients),
+			"$relaydomains", postfix.TextHash("relaydomains", relayDomains)),
 		Taps: map[string]*lab.Tap{
 			"pf": lab.NewTap(t, "tcp", postfix.Addr()), "dc": lab.NewTap(t, "tcp", dovecot.Addr()), "sim": sim.Tap,
 		},
@@ -123,7 +135,7 @@ func (w *World) Run(t testing.TB, c *Case, front Front) {
 	}
 	r := &runner{t: t, w: w, front: front, aliases: c.Aliases}
 	tables := front.Tables()
-	c.Config = strings.NewReplacer("$aliases", tables.Aliases, "$virtual", tables.Virtual, "$routes", tables.Routes).Replace(c.Config)
+	c.Config = strings.NewReplacer("$aliases", tables.Aliases, "$virtual", tables.Virtual, "$routes", tables.Routes).Replace(w.maps.Replace(c.Config))
 	if c.Aliases != nil {
 		r.rebuild()
 	}
