@@ -94,7 +94,9 @@ func openFile(path string, readers int) (*file, error) {
 
 func dsn(path string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
-	q := url.Values{"_pragma": {
+	// openFile has made the file. A connection that comes later, to fill the filter, must not make
+	// another where the directory is somebody else's by then.
+	q := url.Values{"mode": {"rw"}, "_pragma": {
 		"busy_timeout(200)", "journal_mode(WAL)", "synchronous(NORMAL)", "cell_size_check(1)", "trusted_schema(0)",
 		"cache_size(-4000)", "journal_size_limit(16777216)", "temp_store(MEMORY)",
 	}}

@@ -42,7 +42,7 @@ func valid(now time.Time) store.Record {
 // filterOf waits until the store's filter is complete.
 func filterOf(t *testing.T, s *Store) *filter {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if f := s.file.Load(); f != nil {
 			if b := f.filters.current.Load(); b.complete.Load() {
 				return b
@@ -135,7 +135,7 @@ func TestFilterIsRenewed(t *testing.T) {
 
 func waitWritten(t *testing.T, s *Store) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		if n, _ := s.queue.len(); n == 0 {
 			return
 		}
