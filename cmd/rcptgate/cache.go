@@ -131,13 +131,13 @@ func showDomain(ctx context.Context, w io.Writer, c *admin.Client, domain string
 
 func printRecord(w io.Writer, r *admin.Record) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (from %s)\n", printable(r.Name()), r.Source)
+	fmt.Fprintf(&b, "%s (from %s)\n", printable(r.Name()), strings.TrimSpace(r.Source+" "+printable(r.Server)))
 	for _, a := range []*admin.Answer{r.Standing, r.Passing} {
 		if a == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s\n", a.Class, a.Code, a.Enhanced,
-			strings.ReplaceAll(a.Text, "\n", "\n             "), printable(a.Backend), when(a.Learnt))
+		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s (%s ago)\n", a.Class, a.Code, a.Enhanced,
+			strings.ReplaceAll(a.Text, "\n", "\n             "), printable(a.Backend), when(a.Learnt), time.Since(a.Learnt).Round(time.Second))
 		if a.Refresh != nil {
 			fmt.Fprintf(&b, "    refresh  %s\n", when(*a.Refresh))
 		}
@@ -156,7 +156,10 @@ func newCacheForget() *cobra.Command {
 		Short: "forget recipients or whole domains, so that they are asked about again",
 		Long: `forget removes what is remembered of recipients ("someone@example.com") or of whole
 domains ("@example.com"), findings about them included. The next question asks the mail
-server again. Exit code 75: a place could not be reached and may still remember.`,
+server again. Where gateways share a memory (memcached) the others forget within a minute.
+Exit code 75: a place could not be reached and may still remember, or no memcached server
+could be told: then only this gateway has forgotten so far, and the others will when one
+is back.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
@@ -171,7 +174,9 @@ func newCacheFlush() *cobra.Command {
 	return &cobra.Command{
 		Use:   "flush",
 		Short: "forget everything",
-		Args:  cobra.NoArgs,
+		Long: `flush forgets everything that is remembered, on all gateways that share a memory
+(memcached). Exit code 75: as of cache forget.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
 				done, err := c.Flush(ctx)

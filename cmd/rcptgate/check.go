@@ -257,7 +257,7 @@ func stepWord(step *admin.Step) string {
 
 // origin says where a verdict came from and how long it holds.
 func origin(r *admin.Result) string {
-	parts := []string{orDash(r.Source)}
+	parts := []string{strings.TrimSpace(orDash(r.Source) + " " + printable(r.Server))}
 	if r.Backend != "" {
 		parts = append(parts, r.Backend)
 	}

@@ -85,6 +85,7 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	d.base.memory = d.memory
 	d.backends = backend.NewSet(l.Callahead.Config, l.Hostname, d.log)
 	d.probes = callahead.NewState()
+	d.memory.OnForget(d.probes.Forget) // whoever asks from then on gets no answer of a probe that began before
 	d.tables = newTables(d.log, true)
 	d.names = newAliasNames(d.shared, d.log)
 	setup, err := newSetup(&l.Config, d.base, d.observers()...)
@@ -119,7 +120,7 @@ func (d *daemon) serve() {
 	}
 	d.milter = milter.New(&d.gate, d.config.Listen.Config, d.log)
 	d.admin = admin.New(admin.Options{
-		Gate: &d.gate, Memory: forgetting{d.memory, d.probes, d.places}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
+		Gate: &d.gate, Memory: told{d.memory, d.places}, Show: d.show, Backends: d.backends.Health, FoldCase: d.foldCase,
 		Version: versionText(), Hostname: d.hostname, Log: d.log,
 		Reload: func(context.Context) (admin.Reloaded, error) {
 			restart, err := d.reload()

@@ -223,7 +223,9 @@ func (s *Server) check(r *http.Request) (any, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
 	defer cancel()
 	v := s.Gate.Ask(ctx, q)
-	return NewResult(q, &v, time.Now()), nil
+	result := NewResult(q, &v, time.Now())
+	result.Server = s.server(v.Source, q.Target.Key(s.FoldCase == nil || s.FoldCase(q.Target.Domain)))
+	return result, nil
 }
 
 // Configuration is the answer to config show.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/front/listen"
 	"rcptgate/store"
@@ -51,8 +52,17 @@ func (s *Server) cacheShow(r *http.Request) (any, error) {
 		return nil, &failure{http.StatusNotFound, fmt.Errorf("%s: %w", p.Address, store.ErrNotFound)}
 	}
 	out := recordOf(p.Address, rec)
-	out.Source = source
+	out.Source, out.Server = source, s.server(source, p.Address)
 	return out, nil
+}
+
+// server names the server of a shared place that key lies on; "" for any other place.
+func (s *Server) server(source, key string) string {
+	named, ok := s.Memory.(interface{ Server(key string) string })
+	if source != rcptgate.SourceMemcached || !ok {
+		return ""
+	}
+	return named.Server(key)
 }
 
 // DomainRecord is what is remembered of a domain as a whole.
@@ -91,7 +101,7 @@ func (s *Server) cacheDomain(r *http.Request) (any, error) {
 	for _, key := range keys {
 		if rec, source, ok := s.Memory.Recall(r.Context(), key); ok {
 			found := recordOf(key, rec)
-			found.Source = source
+			found.Source, found.Server = source, s.server(source, key)
 			out.Findings = append(out.Findings, found)
 		}
 	}

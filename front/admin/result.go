@@ -15,8 +15,9 @@ type Result struct {
 	Recipient string `json:"recipient"`
 	Target    string `json:"target,omitempty"` // the mailbox it is really about, if another
 	Words
-	Would     string  `json:"would,omitempty"` // the action that rehearsal held back
-	AgeS      *int64  `json:"age_s"`           // null unless the answer was remembered
+	Server    string  `json:"server,omitempty"` // of source, when several gateways share it
+	Would     string  `json:"would,omitempty"`  // the action that rehearsal held back
+	AgeS      *int64  `json:"age_s"`            // null unless the answer was remembered
 	ExpiresS  *int64  `json:"expires_s"`
 	ElapsedMS float64 `json:"elapsed_ms"`
 	Trace     []Step  `json:"trace"`

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rcptgate/backend/sim"
+	"rcptgate/front/admin"
+	"rcptgate/test/lab"
+)
+
+// gateway is one of two daemons that share a memcached, as its administrator sees it.
+type gateway struct {
+	t    *testing.T
+	file string
+}
+
+func (g gateway) run(args ...string) (code int, out string) {
+	cmd := exec.Command("rcptgate", append(args, "-c", g.file)...) //nolint:gosec // the program under test
+	text, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		g.t.Fatal(err)
+	}
+	return cmd.ProcessState.ExitCode(), string(text)
+}
+
+func (g gateway) check(recipient string) (r admin.Result) {
+	_, out := g.run("check", "--json", recipient)
+	_ = json.Unmarshal([]byte(out), &r)
+	return r
+}
+
+// TestTwoGateways shares one answer between two daemons, and forgets it: on both, and,
+// with memcached gone, on one.
+func TestTwoGateways(t *testing.T) {
+	server := sim.New(sim.Config{Behaviour: sim.Behaviour{Users: []string{"eve@shared.example"}}})
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	memcached := lab.StartMemcached(t, lab.MemcachedOptions{})
+	var list [2]gateway
+	for i := range list {
+		dir := t.TempDir()
+		list[i] = gateway{t, filepath.Join(dir, "rcptgate.toml")}
+		startProcess(t, dir, fmt.Sprintf("[listen]\nmilter = [%q]\nhttp = \"\"\n[cache]\nmemcached = [%q]\n[[domain]]\nname = \"shared.example\"\nbackend = [%q]\n",
+			"unix:"+filepath.Join(dir, "milter.sock"), memcached.Socket(), server.Backend()), nil)
+		until(t, "the daemon", func() bool { code, _ := list[i].run("cache", "stats"); return code == exitOK })
+	}
+	if r := list[0].check("eve@shared.example"); r.Source != "probe" || r.Reason != "valid" {
+		t.Fatalf("the first gateway: %+v", r)
+	}
+	var r admin.Result
+	until(t, "the second gateway to know it", func() bool {
+		r = list[1].check("eve@shared.example")
+		return r.Source == "memcached"
+	})
+	if r.Server != memcached.Addr || r.AgeS == nil {
+		t.Errorf("the second gateway: server %q, age %v", r.Server, r.AgeS)
+	}
+	if notes := fmt.Sprint(r.Trace); !strings.Contains(notes, "known by memcached "+memcached.Addr) {
+		t.Errorf("the trace does not name the server: %s", notes)
+	}
+	if n := server.Asked("eve@shared.example"); n != 1 {
+		t.Errorf("%d probes", n)
+	}
+	if code, out := list[0].run("cache", "forget", "eve@shared.example"); code != exitOK {
+		t.Errorf("forget: exit code %d: %s", code, out)
+	}
+	until(t, "the second gateway to forget", func() bool {
+		code, _ := list[1].run("cache", "show", "eve@shared.example")
+		return code == exitUnknownUser
+	})
+	if r := list[1].check("eve@shared.example"); r.Source != "probe" {
+		t.Errorf("after the forget: %+v", r)
+	}
+	until(t, "the first gateway to know it", func() bool {
+		code, out := list[0].run("cache", "show", "eve@shared.example")
+		return code == exitOK && strings.Contains(out, "(from memcached "+memcached.Addr+")")
+	})
+	memcached.Kill()
+	for _, command := range [][]string{{"cache", "forget", "eve@shared.example"}, {"cache", "flush"}} {
+		code, out := list[0].run(command...)
+		if code != exitTempfail || !strings.Contains(out, "only this gateway has forgotten so far") {
+			t.Errorf("%v without memcached: exit code %d: %s", command, code, out)
+		}
+	}
+}
