@@ -8,7 +8,7 @@
 // itself costs. All are asked by the same generator (package bench/load), about recipients of the same backend
 // (package backend/sim), over the same number of connections, one after the other in several rounds; the medians count.
 //
-// milter-ahead 1.14 is in no distribution; TestMilterAhead measures the one that RCPTGATE_MILTER_AHEAD names, in turns with
+// milter-ahead 1.14 is not in Debian; TestMilterAhead measures the one that RCPTGATE_MILTER_AHEAD names, in turns with
 // rcptgate and the echo milter, in a table of its own.
 //
 // It is a Go test only in form, so that it can use the servers of test/lab: it asserts that every program gives right
