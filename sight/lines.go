@@ -22,6 +22,8 @@ type target interface {
 	// write sends the records in order and says how many of them went out. It may
 	// take a bounded time.
 	write(records []record) (sent int)
+	// trouble is why the last write did not go out; nil: it did.
+	trouble() error
 	close()
 }
 
@@ -34,8 +36,11 @@ type lines struct {
 	batch   []record
 	report  func(n uint64) []byte // the line that tells of n dropped ones
 	pending uint64                // dropped, not yet told
+	teller  teller
+	before  uint64 // dropped when the trouble began
 
 	dropped atomic.Uint64
+	trouble atomic.Pointer[Trouble]
 	soon    chan struct{}
 	now     chan struct{}
 	asked   chan chan struct{}
@@ -44,9 +49,9 @@ type lines struct {
 	once    sync.Once
 }
 
-func newLines(t target, shards []*shard, report func(uint64) []byte) *lines {
+func newLines(t target, shards []*shard, report func(uint64) []byte, tell teller) *lines {
 	l := &lines{
-		target: t, shards: shards, report: report,
+		target: t, shards: shards, report: report, teller: tell,
 		spare: make([][]byte, len(shards)), heads: make([][]byte, len(shards)),
 		soon: make(chan struct{}, 1), now: make(chan struct{}, 1), asked: make(chan chan struct{}),
 		stop: make(chan struct{}), done: make(chan struct{}),
@@ -76,7 +81,12 @@ func (l *lines) run() {
 	defer timer.Stop()
 	for {
 		var waiter chan struct{}
+		var again <-chan time.Time // a target in trouble is tried without new lines too
+		if l.trouble.Load() != nil {
+			again = time.After(retryAfter)
+		}
 		select {
+		case <-again:
 		case <-l.soon:
 			timer.Reset(flushEvery)
 			select {
@@ -150,6 +160,7 @@ func (l *lines) write() {
 		if l.target.write([]record{tell}) == 1 {
 			l.pending -= told
 		}
+		l.judge()
 	}
 	if len(l.batch) == 0 {
 		return
@@ -157,6 +168,7 @@ func (l *lines) write() {
 	if sent := l.target.write(l.batch); sent < len(l.batch) {
 		l.lose(uint64(len(l.batch) - sent))
 	}
+	l.judge()
 	clear(l.batch)
 }
 

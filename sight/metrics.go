@@ -188,6 +188,8 @@ var (
 		"How long decisions took, by where the answer came from.", []string{"source"}, nil)
 	droppedDesc = prometheus.NewDesc("rcptgate_log_dropped_total",
 		"Log lines that were dropped because the target was too slow or absent.", nil, nil)
+	targetDesc = prometheus.NewDesc("rcptgate_log_up",
+		"0: the log's target cannot be written to, lines are dropped.", nil, nil)
 )
 
 // Describe and Collect make Sight a prometheus.Collector.
@@ -195,6 +197,7 @@ func (s *Sight) Describe(ch chan<- *prometheus.Desc) {
 	ch <- decisionsDesc
 	ch <- durationDesc
 	ch <- droppedDesc
+	ch <- targetDesc
 }
 
 // Collect sums up the shards.
@@ -223,6 +226,11 @@ func (s *Sight) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstHistogram(durationDesc, total, all.sum.Seconds(), upTo, classWords[k])
 	}
 	ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(s.Dropped()))
+	up := 1.0
+	if s.Trouble() != nil {
+		up = 0
+	}
+	ch <- prometheus.MustNewConstMetric(targetDesc, prometheus.GaugeValue, up)
 }
 
 func (s *Sight) newRegistry(version string) {

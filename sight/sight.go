@@ -22,7 +22,9 @@
 // a line is encoded into one of several buffers, of which each processor mostly has
 // its own, and a single goroutine writes them out in order of time, at most 10 ms
 // later, many in one write. The buffers hold 16 MiB; what does not fit is
-// counted, and the log says so once it flows again.
+// counted, and the log says so once it flows again. When journald or syslog cannot be
+// reached, standard error says so once, and once more when they can; until then lines are
+// dropped and [Sight.Trouble] and a metric tell.
 package sight
 
 import (
@@ -93,6 +95,7 @@ type Sight struct {
 	pool     sync.Pool // of *shard: gives each processor the one it had before
 	next     atomic.Uint32
 	registry *prometheus.Registry
+	stderr   io.Closer // for what the target cannot be told; nil if it is not ours
 }
 
 var _ rcptgate.Observer = (*Sight)(nil)
@@ -114,7 +117,14 @@ func New(c Config, o Options) (*Sight, error) {
 	s.Configure(c)
 	s.shards = newShards()
 	s.pool.New = func() any { return s.anyShard() }
-	s.lines = newLines(openTarget(c.Target, o), s.shards, s.appendDropped)
+	tell := teller{name: c.Target}
+	if c.Target != "stderr" {
+		if tell.out = o.Stderr; tell.out == nil {
+			own := standardError()
+			s.stderr, tell.out = own, own
+		}
+	}
+	s.lines = newLines(openTarget(c.Target, o), s.shards, s.appendDropped, tell)
 	s.newRegistry(o.Version)
 	return s, nil
 }
@@ -136,7 +146,13 @@ func (s *Sight) Dropped() uint64 { return s.lines.dropped.Load() }
 
 // Close writes what is pending, for at most the given time, and ends the writer.
 // What is told after it is dropped.
-func (s *Sight) Close(patience time.Duration) error { return s.lines.close(patience) }
+func (s *Sight) Close(patience time.Duration) error {
+	err := s.lines.close(patience)
+	if s.stderr != nil && err == nil {
+		_ = s.stderr.Close()
+	}
+	return err
+}
 
 // Flush asks for everything told so far to be written now, and waits for it, for
 // at most the given time.

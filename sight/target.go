@@ -62,6 +62,7 @@ type stream struct {
 	out   io.Writer
 	owned io.Closer // nil if out is the caller's
 	buf   []byte
+	err   error // of the last write
 }
 
 // streamChunk is the most that is given to one write.
@@ -74,15 +75,17 @@ func (t *stream) write(records []record) (sent int) {
 		if len(t.buf) < streamChunk && i+1 < len(records) {
 			continue
 		}
-		_, err := t.out.Write(t.buf)
+		_, t.err = t.out.Write(t.buf)
 		t.buf = t.buf[:0]
-		if err != nil {
+		if t.err != nil {
 			return done
 		}
 		done = i + 1
 	}
 	return done
 }
+
+func (t *stream) trouble() error { return t.err }
 
 func (t *stream) close() {
 	if t.owned != nil {
@@ -98,6 +101,7 @@ type datagrams struct {
 	conn   net.Conn
 	onLine bool // a stream
 	failed time.Time
+	err    error // why the last record did not go out
 	buf    []byte
 }
 
@@ -116,9 +120,10 @@ func (t *datagrams) write(records []record) (sent int) {
 			continue // counted as lost by the caller
 		}
 		if err != nil {
-			t.fail()
+			t.fail(err)
 			return sent
 		}
+		t.err = nil
 		sent++
 	}
 	return sent
@@ -134,17 +139,19 @@ func (t *datagrams) dial() bool {
 		conn, err = net.DialTimeout("unix", t.path, sendTimeout)
 	}
 	if err != nil {
-		t.failed = time.Now()
+		t.failed, t.err = time.Now(), err
 		return false
 	}
 	t.conn = conn
 	return true
 }
 
-func (t *datagrams) fail() {
+func (t *datagrams) fail(err error) {
 	t.close()
-	t.failed = time.Now()
+	t.failed, t.err = time.Now(), err
 }
+
+func (t *datagrams) trouble() error { return t.err }
 
 func (t *datagrams) close() {
 	if t.conn != nil {

@@ -10,6 +10,7 @@ func (d *daemon) newWeb() *web.Server {
 	return web.New(web.Options{
 		Metrics:  d.sight.MetricsHandler(),
 		Ready:    d.unready,
+		Warnings: d.warnings,
 		Counts:   d.counts,
 		Backends: d.backends.Health,
 		Stores:   d.places,
@@ -38,6 +39,14 @@ func (d *daemon) tableRows() []web.Table {
 func (d *daemon) unready() []string {
 	if why := d.notReady.Load(); why != nil {
 		return []string{*why}
+	}
+	return nil
+}
+
+// warnings tells what is wrong although questions are taken.
+func (d *daemon) warnings() []string {
+	if t := d.sight.Trouble(); t != nil {
+		return []string{t.String()}
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
 type statusData struct {
 	Hostname, Version string
 	Now, Started      time.Time
-	Reasons           []string
+	Reasons, Warnings []string
 	Total             uint64
 	Counts            []Count
 	Backends          []backend.Health
@@ -41,7 +41,7 @@ type statusData struct {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	d := statusData{
-		Version: s.Version, Now: time.Now(), Started: s.started, Reasons: s.reasons(),
+		Version: s.Version, Now: time.Now(), Started: s.started, Reasons: s.reasons(), Warnings: s.warnings(),
 	}
 	if s.Hostname != nil {
 		d.Hostname = s.Hostname()

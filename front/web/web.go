@@ -5,7 +5,8 @@
 //
 //	/metrics   Prometheus text
 //	/healthz   200 while the process answers
-//	/readyz    200 when it takes questions, else 503 with the reasons, one a line
+//	/readyz    200 when it takes questions, else 503 with the reasons, one a line;
+//	           what else is wrong follows "ready", a line each
 //	/          a status page: decisions, servers behind, stores, last refusals
 //
 // Only GET and HEAD are answered. There is no authentication: it listens on
@@ -37,7 +38,9 @@ const maxConnections = 128
 type Options struct {
 	Metrics http.Handler
 	// Ready gives the reasons why no questions are taken; none means ready.
-	Ready    func() []string
+	Ready func() []string
+	// Warnings are what is wrong beside the questions: no reason not to ask.
+	Warnings func() []string
 	Counts   func() []Count
 	Backends func() []backend.Health
 	Stores   func() []store.Stats
@@ -173,7 +176,14 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 		plain(w, http.StatusServiceUnavailable, strings.Join(reasons, "\n"))
 		return
 	}
-	plain(w, http.StatusOK, "ready")
+	plain(w, http.StatusOK, strings.Join(append([]string{"ready"}, s.warnings()...), "\n"))
+}
+
+func (s *Server) warnings() []string {
+	if s.Warnings == nil {
+		return nil
+	}
+	return s.Warnings()
 }
 
 func (s *Server) reasons() []string {

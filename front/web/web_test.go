@@ -45,6 +45,7 @@ func fullOptions() Options {
 		Tables: func() []Table {
 			return []Table{{Name: evil, Use: evil, Why: evil, Since: base}, {Name: "hash:/etc/mail/aliases", Entries: 7, Modified: base}}
 		},
+		Warnings: func() []string { return []string{evil} },
 		Refusals: r, Hostname: func() string { return evil }, Version: evil,
 	}
 }
@@ -128,6 +129,16 @@ func TestRequests(t *testing.T) {
 	}
 	if rec := get(New(Options{}).Handler(false), "GET", "/", "mx1.example.org"); rec.Code != 200 || !strings.Contains(rec.Body.String(), "None yet") {
 		t.Errorf("a page with nothing to show: %d", rec.Code)
+	}
+}
+
+func TestWarningsDoNotUnready(t *testing.T) {
+	h := New(Options{Warnings: func() []string { return []string{"the log is lost"} }}).Handler(false)
+	if r := get(h, http.MethodGet, "/readyz", ""); r.Code != http.StatusOK || r.Body.String() != "ready\nthe log is lost\n" {
+		t.Errorf("%d %q", r.Code, r.Body.String())
+	}
+	if r := get(h, http.MethodGet, "/", ""); !strings.Contains(r.Body.String(), "the log is lost") {
+		t.Error("the status page does not show it")
 	}
 }
 
