@@ -128,18 +128,18 @@ func goldenSet() set {
 
 func TestGoldenList(t *testing.T) {
 	want := golden(t, "forgotten.txt")
-	if got := encodeList(goldenSet()); string(got) != string(want) {
+	if got := encodeList(goldenSet(), 1_789_000_000_000_000_000); string(got) != string(want) {
 		t.Errorf("written as\n%s\nwant\n%s", got, want)
 	}
-	got, late, err := decodeList(want, 1_790_000_000_000_000_002)
-	if err != nil || late != 1 || len(got) != 3 || got[store.Pattern{Address: "user@example.org"}] != 1_790_000_000_000_000_001 {
+	got, epoch, late, err := decodeList(want, 1_790_000_000_000_000_002)
+	if err != nil || late != 1 || epoch != 1_789_000_000_000_000_000 || len(got) != 3 || got[store.Pattern{Address: "user@example.org"}] != 1_790_000_000_000_000_001 {
 		t.Errorf("read as %v, %d late, %v", got, late, err)
 	}
 	for _, text := range []string{
 		"", "rgf1", "rgf2\n", "rgf1\nforget\n", "rgf1\nforget\t1\n", "rgf1\nforget\t1\tall\tx\n", "rgf1\nforget\tx\tall\n", "rgf1\nforget\t1\taddress\n",
-		"rgf1\nforget\t1\taddress\t\n", "rgf1\nforget\t1\tplace\tx\n", "rgf1\nforget\t1\tall", "rgf1\nforget\t1\tdomain\t" + strings.Repeat("x", 2000) + "\n",
+		"rgf1\nforget\t1\taddress\t\n", "rgf1\nforget\t1\tplace\tx\n", "rgf1\nforget\t1\tall", "rgf1\nepoch\n", "rgf1\nepoch\tx\n", "rgf1\nepoch\t1\t2\n", "rgf1\nforget\t1\tdomain\t" + strings.Repeat("x", 2000) + "\n",
 	} {
-		if s, _, err := decodeList([]byte(text), 2e18); !errors.Is(err, errForm) {
+		if s, _, _, err := decodeList([]byte(text), 2e18); !errors.Is(err, errForm) {
 			t.Errorf("%.60q: %v, %v", text, s, err)
 		}
 	}
@@ -149,12 +149,12 @@ func FuzzDecodeList(f *testing.F) {
 	f.Add(golden(f, "forgotten.txt"))
 	f.Add([]byte("rgf1\n"))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		s, _, err := decodeList(value, 9e18)
+		s, epoch, _, err := decodeList(value, 9e18)
 		if err != nil {
 			return
 		}
-		again, _, err := decodeList(encodeList(s), 9e18)
-		if err != nil || len(again) != len(s) || again.lacks(s) {
+		again, same, _, err := decodeList(encodeList(s, epoch), 9e18)
+		if err != nil || same != epoch || len(again) != len(s) || again.lacks(s) {
 			t.Fatalf("read %v, written and read again %v, %v", s, again, err)
 		}
 	})

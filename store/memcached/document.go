@@ -16,17 +16,20 @@ import (
 // The list of what was forgotten lies under "PREFIX:forgotten" on every server:
 //
 //	rgf1
+//	epoch   when
 //	forget  generation address user@example.org
 //	forget  generation domain example.org
 //	forget  generation all
 //
-// Fields are separated by TAB; the patterns are escaped as in a record. Lines with other
-// names are for later versions.
+// Fields are separated by TAB; the patterns are escaped as in a record. The epoch is when
+// the list was begun because no server had one, UNIX nanoseconds: a gateway that knew
+// another one may have missed something. Lines with other names are for later versions.
 const listVersion = "rgf1"
 
 // encodeList writes a set in the order of time.
-func encodeList(s set) []byte {
-	b := append(make([]byte, 0, 64*(len(s)+1)), listVersion+"\n"...)
+func encodeList(s set, epoch int64) []byte {
+	b := append(make([]byte, 0, 64*(len(s)+1)), listVersion+"\nepoch\t"...)
+	b = append(strconv.AppendInt(b, epoch, 10), '\n')
 	patterns := slices.SortedFunc(maps.Keys(s), func(a, b store.Pattern) int {
 		return cmp.Or(cmp.Compare(s[a], s[b]), cmp.Compare(a.String(), b.String()))
 	})
@@ -48,32 +51,39 @@ func encodeList(s set) []byte {
 
 // decodeList reads what encodeList writes; everything else is errForm. Tombstones after
 // latest are left out and counted.
-func decodeList(value []byte, latest int64) (s set, late int, err error) {
+func decodeList(value []byte, latest int64) (s set, epoch int64, late int, err error) {
 	head, rest, ok := strings.Cut(string(value), "\n")
 	if !ok || head != listVersion {
-		return nil, 0, formf("the first line is not %q", listVersion)
+		return nil, 0, 0, formf("the first line is not %q", listVersion)
 	}
 	s = set{}
 	for rest != "" {
 		var line string
 		if line, rest, ok = strings.Cut(rest, "\n"); !ok {
-			return nil, 0, formf("the last line does not end")
+			return nil, 0, 0, formf("the last line does not end")
 		}
 		f := fields{strings.Split(line, "\t")}
-		if f.text() != "forget" {
-			continue
+		switch f.text() {
+		case "epoch":
+			if len(f.list) != 1 {
+				return nil, 0, 0, formf("a line \"epoch\" has %d fields", len(f.list))
+			}
+			if epoch, err = f.number(nil, math.MaxInt64); err != nil {
+				return nil, 0, 0, err
+			}
+		case "forget":
+			p, when, err := tombstone(f)
+			if err != nil {
+				return nil, 0, 0, err
+			}
+			if when > latest {
+				late++
+				continue
+			}
+			s[p] = max(s[p], when)
 		}
-		p, when, err := tombstone(f)
-		if err != nil {
-			return nil, 0, err
-		}
-		if when > latest {
-			late++
-			continue
-		}
-		s[p] = max(s[p], when)
 	}
-	return s, late, nil
+	return s, epoch, late, nil
 }
 
 func tombstone(f fields) (p store.Pattern, when int64, err error) {

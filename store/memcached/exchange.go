@@ -126,6 +126,7 @@ func (s *Store) exchange() {
 type list struct {
 	server *server
 	set    set
+	epoch  int64
 	cas    uint64
 	found  bool // there is something, cas is its
 	good   bool // it can be believed
@@ -144,26 +145,44 @@ func (s *Store) round(st starting, asked []*ask) {
 	lists := make([]list, len(servers))
 	each(servers, func(i int) { lists[i] = s.readList(servers[i]) })
 	oldest := s.oldest()
-	others, anyGood, reached := set{}, false, 0
+	others, reached := set{}, 0
 	for i := range lists {
 		if lists[i].err == nil {
 			reached++
 		}
-		anyGood = anyGood || lists[i].good
 		others.merge(lists[i].set, oldest)
 	}
 	s.carryOut(st, others, oldest)
 	s.raise(asked, others, oldest)
 	union := s.graves.copy()
 	union.merge(others, oldest)
+	lost := reached > 0 && s.nextEpoch(lists)
 	each(servers, func(i int) { s.writeList(&lists[i], union) })
 	err := published(lists)
 	for _, a := range asked {
 		a.answer <- err
 	}
-	if st.lost != nil && reached > 0 && !anyGood {
+	if lost && st.lost != nil {
 		st.lost()
 	}
+}
+
+// nextEpoch finds the epoch that all lists shall have. It reports whether what others
+// have forgotten may have been lost: no list is the one that was known here.
+func (s *Store) nextEpoch(lists []list) (lost bool) {
+	known, newest := false, int64(0)
+	for i := range lists {
+		if lists[i].good {
+			known = known || lists[i].epoch == s.epoch
+			newest = max(newest, lists[i].epoch)
+		}
+	}
+	lost = !known && (s.epoch != 0 || newest == 0) // one that has just started takes any
+	if newest == 0 {
+		newest = s.now().UnixNano()
+	}
+	s.epoch = newest
+	return lost
 }
 
 // carryOut tells of what others have forgotten, and only then has what is written here
@@ -242,7 +261,7 @@ func (s *Store) readList(server *server) list {
 	value, err := s.c.setup.Load().seal.open(key, item.Value)
 	var late int
 	if err == nil {
-		l.set, late, err = decodeList(value, s.latest())
+		l.set, l.epoch, late, err = decodeList(value, s.latest())
 	}
 	if err != nil {
 		s.c.Bad(server.name, key, err)
@@ -259,13 +278,13 @@ func (s *Store) readList(server *server) list {
 func (s *Store) writeList(l *list, union set) {
 	key := s.listKey()
 	for range casTries {
-		if l.err != nil || (l.good && !l.set.lacks(union)) {
+		if l.err != nil || (l.good && l.epoch >= s.epoch && !l.set.lacks(union)) {
 			return
 		}
 		all := set{}
 		all.merge(union, s.oldest())
 		all.merge(l.set, s.oldest())
-		item := &memcache.Item{Key: key, Value: s.c.setup.Load().seal.seal(key, encodeList(all)), CasID: l.cas}
+		item := &memcache.Item{Key: key, Value: s.c.setup.Load().seal.seal(key, encodeList(all, max(l.epoch, s.epoch))), CasID: l.cas}
 		_, err := bulk(s.c, l.server, func(mc *memcache.Client) (struct{}, error) {
 			if l.found {
 				return struct{}{}, mc.CompareAndSwap(item)

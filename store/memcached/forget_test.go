@@ -206,8 +206,8 @@ func TestBadLists(t *testing.T) {
 		"not sealed":   "rgf1\nforget\t1790000000000000000\tall\n",
 		"other mac":    "rgf1\nforget\t1790000000000000000\tall\nmac\t00112233445566778899aabbccddeeff\n",
 		"long":         strings.Repeat("x", 1_000_000),
-		"other list":   string(future.seal("rg:other", encodeList(set{{}: time.Now().UnixNano()}))),
-		"from 2255":    string(future.seal("rg:forgotten", encodeList(set{{}: 9e18}))),
+		"other list":   string(future.seal("rg:other", encodeList(set{{}: time.Now().UnixNano()}, 1))),
+		"from 2255":    string(future.seal("rg:forgotten", encodeList(set{{}: 9e18}, 1))),
 		"sealed noise": string(future.seal("rg:forgotten", []byte("hello"))),
 	} {
 		raw(t, server, "rg:forgotten", []byte(text))
@@ -254,7 +254,7 @@ func TestManyTombstones(t *testing.T) {
 	}
 	s = set{}
 	s.merge(long, 0)
-	if n := len(encodeList(s)); n > maxBulk-macLine || s.lacks(long) {
+	if n := len(encodeList(s, 1)); n > maxBulk-macLine || s.lacks(long) {
 		t.Errorf("the list has %d octets", n)
 	}
 	s.merge(nil, 1<<40)

@@ -44,6 +44,7 @@ type Store struct {
 	graves *graves
 	leases leases
 
+	epoch    int64     // of the lists, as the goroutine of the exchange knows it
 	asks     chan *ask // forgets that wait for a round of the exchange
 	starts   chan starting
 	quit     chan struct{}
