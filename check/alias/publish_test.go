@@ -80,7 +80,14 @@ func publish(t testing.TB, opt PublisherOptions, tables ...Content) (p *Publishe
 
 func realNames(t testing.TB, servers ...*lab.Memcached) *memcached.Names {
 	t.Helper()
+	return namesWithin(t, 5*time.Second, servers...) // a busy machine loses no server
+}
+
+// namesWithin gives servers a time for an answer.
+func namesWithin(t testing.TB, timeout time.Duration, servers ...*lab.Memcached) *memcached.Names {
+	t.Helper()
 	cfg := memcached.DefaultConfig()
+	cfg.Timeout = timeout
 	for _, s := range servers {
 		addr, err := memcached.ParseServer(s.Socket())
 		if err != nil {
@@ -197,7 +204,7 @@ func TestPublisherKilled(t *testing.T) {
 func TestPublisherAndMemcached(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	names := realNames(t, servers...)
+	names := namesWithin(t, 100*time.Millisecond, servers...) // they will hang
 	opt := quick
 	opt.Names = names
 	d := newDatabase(t, many(1000))
@@ -319,6 +326,9 @@ type storedNames struct {
 	rate    float64        // of failures
 	next    store.Survey   // what the next survey shows
 	delay   time.Duration  // of a write
+	uneven  bool           // some writes take longer
+	// The write of "held" tells met, and waits for held to be closed.
+	held, met chan struct{}
 }
 
 func newStoredNames() *storedNames {
@@ -335,7 +345,15 @@ func (s *storedNames) fails(name string) error {
 }
 
 func (s *storedNames) Publish(_ context.Context, name string, n store.Name) error {
-	time.Sleep(s.delay)
+	delay := s.delay
+	if s.uneven && rand.IntN(50) == 0 { //nolint:gosec // chance is enough
+		delay += 5 * time.Millisecond
+	}
+	time.Sleep(delay)
+	if s.held != nil && name == "held" {
+		s.met <- struct{}{}
+		<-s.held
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.fails(name); err != nil {
@@ -371,6 +389,69 @@ func (s *storedNames) snapshot() map[string]string {
 	return maps.Clone(s.values)
 }
 
+// TestWalkerCarried walks over databases that change on the way: it meets every name
+// that they have all the time.
+func TestWalkerCarried(t *testing.T) {
+	for seed := range uint64(50) {
+		rnd := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // to be repeated
+		kept := [2]map[string]string{many(200), {"b1": "x", "b2": "x", "b3": "x"}}
+		tables := [2]*database{newDatabase(t, nil), newDatabase(t, nil)}
+		next := func() view {
+			var v view
+			for i, d := range tables {
+				pairs := maps.Clone(kept[i])
+				for range rnd.IntN(400) {
+					pairs[fmt.Sprintf("other%d", rnd.IntN(10_000))] = "x"
+				}
+				d.set(t, pairs)
+				v = append(v, d.Index())
+			}
+			return v
+		}
+		met, w, v := map[string]bool{}, walker{}, next()
+		for {
+			name, _, ok, more := w.next(v, 3)
+			if !ok && !more {
+				break
+			}
+			met[name] = true
+			if rnd.IntN(20) == 0 {
+				old := v
+				v = next()
+				w.carry(old, v)
+			}
+		}
+		for _, pairs := range kept {
+			for name := range pairs {
+				if !met[name] {
+					t.Fatalf("seed %d: %s missed", seed, name)
+				}
+			}
+		}
+	}
+}
+
+// TestPublisherLateWrite holds a write up while its name is removed: the name stays out.
+func TestPublisherLateWrite(t *testing.T) {
+	t.Parallel()
+	names := newStoredNames()
+	names.held, names.met = make(chan struct{}), make(chan struct{}, 1)
+	opt := quick
+	opt.Names, opt.Burst = names, 5000
+	pairs := many(5000) // the round goes on meanwhile
+	pairs["held"] = "x@example.org"
+	d := newDatabase(t, pairs)
+	p, _ := publish(t, opt, d)
+	<-names.met
+	delete(pairs, "held")
+	d.set(t, pairs)
+	time.Sleep(200 * time.Millisecond) // many glances at the table
+	close(names.held)
+	until(t, "only what is left is published", func() bool {
+		return p.Status().State == "up to date" && maps.Equal(names.snapshot(), pairs)
+	})
+}
+
 // TestPublisherModel changes databases at random while rounds are under way: in the end
 // what is published is what they hold.
 func TestPublisherModel(t *testing.T) {
@@ -378,9 +459,10 @@ func TestPublisherModel(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // to be repeated
 		names := newStoredNames()
-		names.rate = 0.05
+		names.rate, names.uneven = 0.05, true
 		opt := quick
-		opt.Names, opt.Life, opt.Glance = names, time.Duration(1+rnd.IntN(2))*time.Second, time.Millisecond
+		// Without renewals, which would put right what went wrong, or with many.
+		opt.Names, opt.Life, opt.Glance = names, []time.Duration{time.Hour, time.Second}[seed%2], time.Millisecond
 		opt.Rate, opt.Burst = 20_000, 20_000
 		pairs := [2]map[string]string{many(rnd.IntN(2000)), many(rnd.IntN(100))}
 		tables := [2]*database{newDatabase(t, pairs[0]), newDatabase(t, pairs[1])}
