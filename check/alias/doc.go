@@ -39,6 +39,14 @@
 //
 // A table that could not be read is an error ("could not find out"), never absence.
 //
+// # Names for other gateways
+//
+// A [Publisher] puts the names of the alias databases into memcached, and [Published]
+// is the table of those that other gateways have put there. It can hold less than it
+// should at any time: where it is among the files nobody is refused for being absent,
+// and a memcached that cannot be asked is absence too. See
+// docs/decisions/0305-published-names.md.
+//
 // # Limits
 //
 // Targets are followed 16 levels deep, at most 256 names and 4,096 targets a question; beyond, and
