@@ -311,8 +311,13 @@ func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, s
 		}
 		return nil
 	}
-	last := s.public.Load().next // what is written from here on is not seen twice
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// In this order: what is being written at this moment is either still in the queue or has
+	// a number below last. What is written from here on is not seen twice.
 	waiting := s.queue.waiting()
+	last := s.public.Load().next
 	for key, o := range waiting {
 		if o.kind == opPut && match.Matches(key) && !f(key, o.rec) {
 			return nil
