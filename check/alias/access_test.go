@@ -85,3 +85,25 @@ func TestReadAccess(t *testing.T) {
 		}
 	}
 }
+
+// FuzzAccess reads a map of any content for any recipient: what refuses is a reply that can be sent.
+func FuzzAccess(f *testing.F) {
+	f.Add("to:in.test ERROR:5.7.1:550 no\nann@in.test OK\nbob@ REJECT", "ann+x@a.in.test")
+	f.Add("to:in.test ERROR:\n[203.0.113] 421 x\nto:+x@ DISCARD", "u@[203.0.113.7]")
+	f.Add("\"q+x\"@in.test 250 ok\nto:q+*@in.test \"\"", "\"q x\"@in.test")
+	f.Fuzz(func(t *testing.T, text, rcpt string) {
+		cfg := DefaultConfig()
+		cfg.Access, cfg.Domains = specs(t, "hash:/access"), []string{"/class"}
+		c := newCheck(t, cfg, tables{"hash:/access": text, "text:/class": "in.test", "text:/etc/passwd": ""})
+		q := &rcptgate.Query{Recipient: address.Parse(rcpt), Trace: rcptgate.Trace{Explain: true}}
+		v, err := c.access(t.Context(), q)
+		switch {
+		case err != nil:
+			t.Errorf("error = %v", err)
+		case v.Action.Refuses() && (v.Code < 400 || v.Code > 599 || v.Code == 421 || v.Code == 521 || v.Enhanced == "" || v.Enhanced[0] != byte('0'+v.Code/100) || v.Text != rcptgate.CleanText(v.Text)):
+			t.Errorf("verdict %+v", v)
+		case v.Action.Refuses() && (v.Action == rcptgate.Tempfail) != (v.Code < 500):
+			t.Errorf("verdict %+v", v)
+		}
+	})
+}
