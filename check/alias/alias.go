@@ -205,7 +205,7 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 		note(q.Target.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
 		return unknownUser(), nil
 	case q.NextHop.Mailer == "local":
-		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == writtenOut) {
+		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == writtenOut && !c.reads) {
 			return v, err
 		}
 	}

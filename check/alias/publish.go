@@ -143,6 +143,9 @@ func (p *Publisher) Status() PublishStatus {
 	p.status.Lock()
 	st := p.status.PublishStatus
 	p.status.Unlock()
+	if st.Of > 0 && p.opt.Names.Down() { // Run waits for it, and may not get to say so
+		st.State = "waiting: memcached is down"
+	}
 	st.Written, st.Removed, st.Failed = p.total.written.Load(), p.total.removed.Load(), p.total.failed.Load()
 	return st
 }

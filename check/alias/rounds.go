@@ -229,19 +229,18 @@ func (p *Publisher) end(ps *pass) {
 func (p *Publisher) report() {
 	of := p.inForce.names()
 	published, state := of, "up to date"
+	done := func(r *pass, whole int) int { return whole * min(r.names.seen, of) / max(of, 1) } // some come twice
 	switch r := p.renewal; {
-	case p.opt.Names.Down():
-		state = "waiting: memcached is down"
 	case p.update != nil:
 		state = "publishing changes"
 	case r != nil && r.burst:
-		published, state = min(r.names.seen, of), fmt.Sprintf("publishing, %d %%", 100*r.names.seen/max(of, 1))
-		if tenths := 10 * r.names.seen / max(of, 1); of >= tell && tenths > r.tenths && tenths < 10 {
+		published, state = done(r, of), fmt.Sprintf("publishing, %d %%", done(r, 100))
+		if tenths := done(r, 10); of >= tell && tenths > r.tenths && tenths < 10 {
 			r.tenths = tenths
 			p.log.Info("publishing the names of the alias tables", "done", fmt.Sprintf("%d %%", 10*tenths), "written", r.written.Load())
 		}
 	case r != nil:
-		state = fmt.Sprintf("renewing, %d %%", 100*r.names.seen/max(of, 1))
+		state = fmt.Sprintf("renewing, %d %%", done(r, 100))
 	}
 	if p.lost {
 		published, state = 0, "names were lost: waiting to publish them again"

@@ -193,7 +193,9 @@ func (l *Live) Load(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
+			l.mu.Lock()
 			_ = l.failed(err) // counts it; the caller is told why
+			l.mu.Unlock()
 			return fmt.Errorf("%s: %w", l.cfg.Spec, err)
 		case <-time.After(again):
 		}
