@@ -27,8 +27,16 @@ func TestStore(t *testing.T) {
 			t.Fatal(err)
 		}
 		between := ram.New(ram.Options{Entries: entries})
-		return asStore{New(ram.New(ram.Options{Entries: entries}), between, d)}
+		return asStore{unhurried(New(ram.New(ram.Options{Entries: entries}), between, d))}
 	})
+}
+
+// unhurried waits for its places as long as a busy machine needs.
+func unhurried(t *Tiers) *Tiers {
+	for _, p := range t.places {
+		p.patience = time.Minute
+	}
+	return t
 }
 
 // asStore shows the tiers as one store.
@@ -129,7 +137,7 @@ func below() *slow { return &slow{Store: newRAM()} }
 // TestCopiesUp asks the places once for equal questions, in order.
 func TestCopiesUp(t *testing.T) {
 	first, second := below(), below()
-	tiers := New(newRAM(), first, second)
+	tiers := unhurried(New(newRAM(), first, second))
 	defer tiers.Close()
 	ctx := context.Background()
 	_ = second.Store.Put(ctx, "a@b.example", valid(time.Now()))
@@ -319,7 +327,7 @@ func (m *model) open(t *rapid.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.tiers = New(ram.New(ram.Options{Entries: 1000, Now: clock}), d)
+	m.tiers = unhurried(New(ram.New(ram.Options{Entries: 1000, Now: clock}), d))
 }
 
 func (m *model) record(t *rapid.T, key string) store.Record {

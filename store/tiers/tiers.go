@@ -61,6 +61,7 @@ type Tiers struct {
 type place struct {
 	store.Store
 	name     string
+	patience time.Duration // PlaceTimeout, but for tests of what is known and not of how soon
 	errors   atomic.Uint64
 	failures atomic.Int32 // in a row
 	restTill atomic.Int64 // UNIX nanoseconds
@@ -76,7 +77,7 @@ func New(r *ram.Store, places ...store.Store) *Tiers {
 			t.common = &common{Shared: shared, Timing: DefaultTiming(), start: r.Now(), looks: looks{queue: make(chan string, maxLooks), pause: lookGather}}
 			continue
 		}
-		t.places = append(t.places, &place{Store: p, name: p.Stats().Name})
+		t.places = append(t.places, &place{Store: p, name: p.Stats().Name, patience: PlaceTimeout})
 	}
 	for i := range t.locks {
 		t.locks[i] = make(chan struct{}, 1)
@@ -191,7 +192,7 @@ func (p *place) get(ctx context.Context, key string, now time.Time) (store.Recor
 		p.errors.Add(1)
 		return store.Record{}, errResting
 	}
-	timed, stop := rcptgate.LazyDeadline(ctx, time.Now().Add(PlaceTimeout)) // the places' clock may be a test's
+	timed, stop := rcptgate.LazyDeadline(ctx, time.Now().Add(p.patience)) // the places' clock may be a test's
 	defer stop()
 	rec, err := p.Get(timed, key)
 	switch {
