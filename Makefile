@@ -25,7 +25,7 @@ include bench/bench.mk
 
 # What the end-to-end tests have for themselves; unit tests are all the rest.
 LAB_TESTS := rcptgate/test/lab|rcptgate/test/cases|rcptgate/test/e2e
-FUZZTIME ?= 5s
+FUZZTIME ?= 3s
 
 ## test: set up and prove everything; lists what had to be left out (with CI=true leaving out fails)
 test: lab left-out-begin vet unit fuzz-brief
