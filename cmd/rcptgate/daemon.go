@@ -30,6 +30,7 @@ type daemon struct {
 	base
 	memory *tiers.Tiers
 	shared *shared // nil: nothing is shared with other gateways
+	hints  *hints  // nil then too
 	sight  *sight.Sight
 	gate   rcptgate.Gate
 	milter *milter.Server
@@ -60,6 +61,9 @@ type daemonOptions struct {
 	stderr io.Writer // the log's standard error; nil is the process's
 	reread func() (*loaded, error)
 	look   time.Duration // how often sockets are looked at; 0: listen.LookEvery
+	hints  time.Duration // how often hints are looked up; 0: hintEvery
+
+	backends []backend.Option
 }
 
 // startDaemon opens everything and begins to answer. Nothing is left behind when
@@ -83,7 +87,8 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 		return nil, exitWith(exitUnavailable, fmt.Errorf("state: %w", err))
 	}
 	d.base.memory = d.memory
-	d.backends = backend.NewSet(l.Callahead.Config, l.Hostname, d.log)
+	d.hints = newHints(d.shared, d.hostname, cmp.Or(o.hints, hintEvery), d.log)
+	d.backends = backend.NewSet(l.Callahead.Config, l.Hostname, d.log, append(d.hints.options(), o.backends...)...)
 	d.probes = callahead.NewState()
 	d.memory.OnForget(d.probes.Forget) // whoever asks from then on gets no answer of a probe that began before
 	d.tables = newTables(d.log, true)
@@ -115,6 +120,10 @@ func (d *daemon) serve() {
 	otherCtx, end := context.WithCancel(context.Background())
 	d.drain, d.end = drain, end
 	d.servers.Go(func() { tuneHeap(otherCtx) })
+	if h := d.hints; h != nil {
+		h.backends = d.backends
+		d.servers.Go(func() { h.run(otherCtx) })
+	}
 	if p := d.names.publisher; p != nil {
 		d.servers.Go(func() { _ = p.Run(otherCtx) }) // it ends with the context's error only
 	}
