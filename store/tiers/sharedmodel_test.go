@@ -25,7 +25,7 @@ import (
 //   - What was forgotten is never served again: on the gateway that forgot, from then
 //     on; on the other, once it has exchanged.
 //   - What a gateway has learnt or served it serves until it ends or is forgotten, or
-//     something newer does; only refusals may go when the hub has lost its list.
+//     something newer does, or did; only refusals may go when the hub has lost its list.
 //   - What the other has learnt is served at the latest 60 s later, if the hub has it.
 func TestSharedModel(t *testing.T) {
 	if testing.Short() {
@@ -46,8 +46,13 @@ func TestSharedModel(t *testing.T) {
 			"wait": func(t *rapid.T) {
 				m.turn(rapid.SampledFrom([]time.Duration{time.Second, 20 * time.Second, 45 * time.Second, 2 * time.Minute, 20 * 24 * time.Hour}).Draw(t, "wait"))
 			},
-			"down":    func(t *rapid.T) { m.setDown(rapid.Bool().Draw(t, "down")) },
-			"lose":    func(*rapid.T) { m.hub.Lose(); m.listed = map[int]bool{}; m.inHub = map[string]int{}; m.hasList = false },
+			"down": func(t *rapid.T) { m.setDown(rapid.Bool().Draw(t, "down")) },
+			"lose": func(*rapid.T) {
+				m.hub.Lose()
+				m.listed = map[int]bool{}
+				m.inHub, m.refused = map[string]int{}, map[string]int{}
+				m.hasList = false
+			},
 			"drop":    func(t *rapid.T) { key := m.anyKey(t); m.hub.Drop(key); delete(m.inHub, key) },
 			"evict":   func(t *rapid.T) { _ = m.anyGateway(t).tiers.ram.Delete(context.Background(), modelKeys...) },
 			"restart": func(t *rapid.T) { g := m.anyGateway(t); _ = g.tiers.Close(); m.open(t, g) },
@@ -69,6 +74,7 @@ type sharedModel struct {
 	listed   map[int]bool   // forgets in the hub's list
 	hasList  bool           // the hub has one at all
 	inHub    map[string]int // the version that was put last, by key
+	refused  map[string]int // the last one that refuses
 }
 
 type sharedGateway struct {
@@ -91,7 +97,7 @@ type version struct {
 type order struct{ match store.Pattern }
 
 func newSharedModel(t *rapid.T, dir string) *sharedModel {
-	m := &sharedModel{versions: map[int]*version{}, forgets: map[int]*order{}, listed: map[int]bool{}, inHub: map[string]int{}}
+	m := &sharedModel{versions: map[int]*version{}, forgets: map[int]*order{}, listed: map[int]bool{}, inHub: map[string]int{}, refused: map[string]int{}}
 	m.clock.Store(time.Now().Truncate(time.Second).UnixNano())
 	m.hub = storetest.NewHub(m.now)
 	for i := range m.gateways {
@@ -118,8 +124,8 @@ func (m *sharedModel) open(t *rapid.T, g *sharedGateway) {
 		t.Fatal(err)
 	}
 	g.way = m.hub.Gateway()
-	g.tiers = New(ram.New(ram.Options{Entries: 1000, Now: m.now}), g.way, d)
-	g.tiers.common.looks.pause = 0
+	g.tiers = unhurried(New(ram.New(ram.Options{Entries: 1000, Now: m.now}), g.way, d))
+	patientAndQuick(g.tiers)
 	m.exchanged(g)
 	g.tiers.Join(DefaultTiming())
 	m.settle()
@@ -206,6 +212,9 @@ func (m *sharedModel) learnFrom(t *rapid.T, g *sharedGateway, key string, began 
 	g.holds[key] = n
 	if !m.down {
 		m.inHub[key] = n
+		if v.refuses {
+			m.refused[key] = n
+		}
 	}
 }
 
@@ -288,6 +297,9 @@ func (m *sharedModel) askOne(t *rapid.T, g *sharedGateway, key string) {
 		if m.forgotten(g, m.versions[n]) {
 			t.Fatalf("%s: version %d from %s was forgotten", key, n, source)
 		}
+	}
+	if g.holds[key] < m.refused[key] && n == 0 {
+		delete(g.holds, key) // the other gateway has replaced it
 	}
 	if held := g.holds[key]; held > n && m.versions[held].expire.After(m.now()) {
 		t.Fatalf("%s: %d from %q was served, %d got lost", key, n, source, held)
