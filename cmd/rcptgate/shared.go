@@ -109,7 +109,7 @@ func (d *daemon) registerMemcached(number registrar) error {
 		}
 		return 0
 	})
-	perServer(sight.Counter, "memcached_hits_total", "Keys found, leases and lists included.", func(s *memcached.ServerStats) float64 { return float64(s.Hits) })
+	perServer(sight.Counter, "memcached_hits_total", "Keys found, leases included.", func(s *memcached.ServerStats) float64 { return float64(s.Hits) })
 	perServer(sight.Counter, "memcached_misses_total", "Keys not found.", func(s *memcached.ServerStats) float64 { return float64(s.Misses) })
 	perServer(sight.Counter, "memcached_errors_total", "Questions without a usable reply.", func(s *memcached.ServerStats) float64 { return float64(s.Errors) })
 	errs = append(errs,

@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math"
@@ -208,6 +207,13 @@ func (c *Client) GetMulti(ctx context.Context, keys []string) (map[string][]byte
 		}
 		groups[s] = append(groups[s], key)
 	}
+	if len(groups) == 1 {
+		for s, keys := range groups {
+			found, err := c.fetch(ctx, st, s, keys)
+			maps.DeleteFunc(found, func(_ string, value []byte) bool { return value == nil })
+			return found, err
+		}
+	}
 	type result struct {
 		found map[string][]byte
 		err   error
@@ -372,104 +378,4 @@ func (c *Client) Stats() []ServerStats {
 		list = append(list, s.stats())
 	}
 	return list
-}
-
-// How do treats the end of a connection, which may have come while it lay idle.
-const (
-	once  = false
-	again = true // what may be done twice
-)
-
-// do asks s within the bounds. What a server that hangs has been asked goes on in the
-// background until its own time-out, and keeps its slot until then.
-func do[T any](ctx context.Context, c *Client, s *server, retry bool, op func() (T, error)) (T, error) {
-	var none T
-	budget := store.BudgetOf(ctx)
-	limit := budget.Left(s.timeout)
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	if limit <= 0 {
-		return none, store.ErrBudget
-	}
-	if c.closed.Load() {
-		return none, store.ErrClosed
-	}
-	select {
-	case c.slots <- struct{}{}:
-	default:
-		return none, ErrBusy
-	}
-	type result struct {
-		value T
-		err   error
-	}
-	began := time.Now()
-	results := make(chan result, 1)
-	go func() {
-		value, err := op()
-		if retry && err != nil && gone(err) {
-			s.hangUp()
-			value, err = op()
-		}
-		s.latency.note(time.Since(began))
-		if s.note(err, began) {
-			c.told(s, err)
-		}
-		<-c.slots
-		results <- result{value, err}
-	}()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	defer func() { budget.Spend(time.Since(began)) }()
-	select {
-	case r := <-results:
-		if r.err != nil && !answered(r.err) {
-			return none, fmt.Errorf("asking memcached %s: %w", s.name, r.err)
-		}
-		return r.value, r.err
-	case <-ctx.Done():
-		return none, ctx.Err()
-	case <-timer.C:
-		return none, fmt.Errorf("asking memcached %s: %w", s.name, ErrSlow)
-	}
-}
-
-// told logs that s has died.
-func (c *Client) told(s *server, err error) {
-	c.log.Warn("a memcached server is dead: the others answer for it, and it is tried again every second", "server", s.name, "error", err)
-}
-
-// tend tries dead servers again.
-func (c *Client) tend() {
-	tick := time.NewTicker(reviveAfter)
-	defer tick.Stop()
-	for {
-		select {
-		case <-c.quit:
-			return
-		case <-tick.C:
-		}
-		var all sync.WaitGroup
-		for _, s := range c.setup.Load().ring.servers {
-			if s.alive.Load() {
-				continue
-			}
-			all.Go(func() {
-				if deadFor, ok := s.revive(); ok {
-					c.log.Info("a memcached server is alive again", "server", s.name, "dead_for", deadFor.Round(time.Millisecond))
-					c.signalBack()
-				}
-			})
-		}
-		all.Wait() // bounded by the time-out of a question
-	}
-}
-
-// signalBack tells whoever exchanges tombstones that a server may lack them.
-func (c *Client) signalBack() {
-	select {
-	case c.back <- struct{}{}:
-	default:
-	}
 }

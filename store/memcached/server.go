@@ -26,8 +26,8 @@ const (
 	maxBulk  = 1 << 20
 	// idleConns is how many connections are kept to a server.
 	idleConns = 32
-	// A server that failed failuresToDie times in a row is dead, and is tried again
-	// after reviveAfter; one that answers what is no answer has dissentToDie tries.
+	// A server that failed failuresToDie times in a row, one question after the other,
+	// is dead, and is tried again after reviveAfter; one that answers what is no answer has dissentToDie tries.
 	failuresToDie = 2
 	dissentToDie  = 10
 	reviveAfter   = time.Second
@@ -43,6 +43,7 @@ type server struct {
 
 	alive    atomic.Bool
 	failures atomic.Int32 // in a row
+	failedAt atomic.Int64 // when the last of them was counted, UNIX nanoseconds
 	dissent  atomic.Int32 // in a row
 	since    atomic.Int64 // when alive last changed, UNIX nanoseconds
 	mu       sync.Mutex   // one change of alive at a time
@@ -122,6 +123,10 @@ func (s *server) note(err error, began time.Time) (died bool) {
 		return false
 	case errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT):
 	case broken(err):
+		if began.UnixNano() < s.failedAt.Load() {
+			return false // asked at the same time as the one before: a pause of our own fails them all
+		}
+		s.failedAt.Store(time.Now().UnixNano())
 		if s.failures.Add(1) < failuresToDie {
 			return false
 		}
