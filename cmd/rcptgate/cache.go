@@ -204,7 +204,11 @@ func newCacheStats() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stats",
 		Short: "show how much is remembered, and how often it helped",
-		Args:  cobra.NoArgs,
+		Long: `stats shows each place from the top. Hits and misses are look-ups since the start of the
+daemon: a question that finds nothing in memory looks in the places below, then for what
+is known of its domain at the server, and below once more before the answer is written.
+Records are recipients and such findings; places hold the same ones, they do not add up.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
 				places, err := c.Stats(ctx)

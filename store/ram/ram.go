@@ -129,6 +129,21 @@ func (s *Store) GetSeen(key string) (rec store.Record, seen uint32, err error) {
 	return p.unpack(key), p.seen, nil
 }
 
+// Peek is GetSeen for those who only look after what lies here: it is no hit and no
+// miss, and does not make the record more wanted than it is.
+func (s *Store) Peek(key string) (rec store.Record, seen uint32, err error) {
+	if s.closed.Load() {
+		return store.Record{}, 0, store.ErrClosed
+	}
+	e, ok := s.keep.GetEntryQuietly(key)
+	if !ok {
+		if e, ok = s.refuse.GetEntryQuietly(key); !ok {
+			return store.Record{}, 0, store.ErrNotFound
+		}
+	}
+	return e.Value.unpack(key), e.Value.seen, nil
+}
+
 // See stamps the record under key, if there is one, and changes nothing else of it.
 func (s *Store) See(key string, seen uint32) {
 	mu := s.writer(key)

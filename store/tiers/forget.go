@@ -281,7 +281,7 @@ func (t *Tiers) dropRefusal(ctx context.Context, key string, p *place) {
 	t.graves.mu.RLock()
 	defer t.graves.mu.RUnlock()
 	if p == nil {
-		rec, seen, err := t.ram.GetSeen(key)
+		rec, seen, err := t.ram.Peek(key)
 		if err == nil && strip(&rec, math.MaxUint32) {
 			_ = t.ram.PutSeen(key, rec, seen)
 		}

@@ -108,7 +108,7 @@ func (t *Tiers) compared(ctx context.Context, key string, mark uint64, there sto
 		return
 	}
 	defer unlock()
-	here, err := t.ram.Get(ctx, key)
+	here, _, err := t.ram.Peek(key)
 	switch {
 	case err != nil: // evicted: whoever needs it will ask
 	case there.Expire().After(t.ram.Now()):

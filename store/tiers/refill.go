@@ -67,7 +67,7 @@ func (t *Tiers) copyDown(ctx context.Context, p *place, key string) error {
 	defer unlock()
 	t.graves.mu.RLock()
 	defer t.graves.mu.RUnlock()
-	rec, err := t.ram.Get(ctx, key)
+	rec, _, err := t.ram.Peek(key)
 	if err != nil {
 		return err
 	}

@@ -89,7 +89,7 @@ func (t *Tiers) Server(key string) string {
 // Fresh gives what RAM knows under key if that may be served without asking anybody. It
 // does no I/O.
 func (t *Tiers) Fresh(key string) (store.Record, bool) {
-	rec, seen, err := t.ram.GetSeen(key)
+	rec, seen, err := t.ram.Peek(key)
 	if err != nil || t.common != nil && !t.serves(key, seen) {
 		return store.Record{}, false
 	}
@@ -169,7 +169,7 @@ func (t *Tiers) look(ctx context.Context, key string, age time.Duration) (rec st
 	if !believed {
 		return store.Record{}, "", false
 	}
-	here, seen, err := t.ram.GetSeen(key)
+	here, seen, err := t.ram.Peek(key)
 	known := err == nil
 	if known && t.common.age(t.ram.Now(), seen) < age {
 		return here, "ram", true
@@ -339,7 +339,7 @@ func (t *Tiers) Await(ctx context.Context, key, route string) (rec store.Record,
 		return store.Record{}, leased, err
 	}
 	defer unlock()
-	here, err := t.ram.Get(ctx, key)
+	here, _, err := t.ram.Peek(key)
 	at := "ram"
 	switch {
 	case errors.Is(err, store.ErrClosed):

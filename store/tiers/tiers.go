@@ -113,7 +113,7 @@ func (t *Tiers) recall(ctx context.Context, key string) (rec store.Record, sourc
 	if !believed {
 		return store.Record{}, "", false
 	}
-	if rec, err := t.ram.Get(ctx, key); err == nil {
+	if rec, _, err := t.ram.Peek(key); err == nil {
 		return rec, "ram", true
 	}
 	for _, p := range t.places {

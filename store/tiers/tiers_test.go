@@ -23,6 +23,28 @@ func learnValid(t *Tiers, key string, began time.Time) {
 	t.Learn(key, began, func(store.Record) store.Record { return valid(time.Now()) })
 }
 
+// A question is one hit or one miss, however often the tiers look after what lies in RAM.
+func TestStatsCountQuestions(t *testing.T) {
+	tiers := New(ram.New(ram.Options{Entries: 1000}), ram.New(ram.Options{Entries: 1000}))
+	defer tiers.Close()
+	ctx := context.Background()
+	counts := func(hits, misses uint64) {
+		t.Helper()
+		if st := tiers.Stats()[0]; st.Hits != hits || st.Misses != misses {
+			t.Errorf("%d hits, %d misses; want %d, %d", st.Hits, st.Misses, hits, misses)
+		}
+	}
+	_, _, _ = tiers.Recall(ctx, "a@b.example")
+	counts(0, 1)
+	learnValid(tiers, "a@b.example", time.Now())
+	counts(0, 1)
+	_, _, _ = tiers.Recall(ctx, "a@b.example")
+	counts(1, 1)
+	learnValid(tiers, "a@b.example", time.Now())
+	_, _ = tiers.Fresh("a@b.example")
+	counts(1, 1)
+}
+
 func TestLearnRecallForget(t *testing.T) {
 	tiers := New(ram.New(ram.Options{Entries: 1000}))
 	defer tiers.Close()
