@@ -56,7 +56,9 @@ func (a *asking) recallShared(ctx context.Context) (_ context.Context, rec store
 	if rec, ok = s.Fresh(a.key); ok {
 		return ctx, rec, rcptgate.SourceRAM, true
 	}
-	ctx = store.WithBudget(ctx, s.Patience())
+	if store.BudgetOf(ctx) == nil { // an earlier step may have spent some of one
+		ctx = store.WithBudget(ctx, s.Patience())
+	}
 	rec, source, ok = s.Recall(ctx, a.key)
 	return ctx, rec, source, ok
 }
