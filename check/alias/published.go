@@ -24,9 +24,9 @@ const (
 	maxFound   = 256 << 10 // octets of a shard: 16 MiB in all
 	maxAbsent  = 64 << 10  // 4 MiB in all
 	entrySize  = 128       // octets of an entry beside its name and value, about
-	// patienceForNames is what one recipient may wait for names, all questions together.
-	// The remembered answers that are asked for afterwards may take 40 ms (store/memcached).
-	patienceForNames = 10 * time.Millisecond
+	// patienceForNames is what one recipient may wait for names, all questions together,
+	// where no budget of the whole answer is given.
+	patienceForNames = 40 * time.Millisecond
 )
 
 // takenValue stands for a published name whose value is not shared. It is no alias

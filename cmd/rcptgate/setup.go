@@ -62,8 +62,12 @@ func newSetup(cfg *Config, b base, observers ...rcptgate.Observer) (rcptgate.Set
 		steps = append(steps, rcptgate.Step{Name: "aliases", Check: local})
 	}
 	steps = append(steps, rcptgate.Step{Name: "existence", Check: existence})
+	chain := rcptgate.Check(&rcptgate.Chain{Deadline: cfg.Deadline.Std(), Rehearse: router.Rehearse, Steps: steps})
+	if cfg.Aliases.Reads() {
+		chain = b.names.budgeted(chain)
+	}
 	return rcptgate.Setup{
-		Check:     &rcptgate.Chain{Deadline: cfg.Deadline.Std(), Rehearse: router.Rehearse, Steps: steps},
+		Check:     chain,
 		Rehearse:  router.Rehearse,
 		Observers: observers,
 		Close:     down,
