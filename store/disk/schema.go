@@ -69,7 +69,11 @@ const (
 	(?, ?,?,?,?,?,?,?,?,?,?,?, ?,?,?,?,?,?,?,?, ?,?,?,?,?,?)`
 	// insertSQL is for a key that is not there. SQLite keeps what replaceSQL may have
 	// to take back in a journal of the statement, which costs an eighth of it.
-	insertSQL    = `INSERT` + into
+	insertSQL = `INSERT` + into
+	// insertPlainSQL is for a new key with one answer and no doubt, as nearly all are:
+	// binding eleven values more costs a tenth of the whole. See plain.
+	insertPlainSQL = `INSERT INTO answers (id, ` + columns + `) VALUES
+	(?, ?,?,?,?,?,?,?,?,?,?,?, 'none',0,'','','',0,0,0, 0,0,0,?,?,?)`
 	replaceSQL   = `INSERT OR REPLACE` + into
 	getSQL       = `SELECT id, ` + columns + ` FROM answers WHERE domain = ? AND key = ?`
 	pageSQL      = `SELECT id, ` + columns + ` FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?`
@@ -102,6 +106,15 @@ func values(id int64, part int, key string, rec *store.Record) []any {
 		rec.Doubt.Count, seconds(rec.Doubt.First), seconds(rec.Doubt.Last), seconds(rec.Tried),
 		seconds(rec.Expire()), int64(sum(key, rec)),
 	}
+}
+
+// plain gives of values those that insertPlainSQL binds, if rec has no others.
+func plain(line []any, rec *store.Record) ([]any, bool) {
+	if rec.Passing.Class != store.None || rec.Doubt != (store.Doubt{}) {
+		return nil, false
+	}
+	const passing, tried = 12, 23 // where their columns begin
+	return append(line[:passing:passing], line[tried:]...), true
 }
 
 // scan reads a line. What cannot have been written by values is errDamaged.

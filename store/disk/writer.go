@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -321,6 +322,10 @@ func (s *Store) unlocked() bool {
 	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(mine, there)
 }
 
+// yieldEvery is after how many lines the writer lets others have the processor. A full
+// batch takes it for 10 ms, and questions that wait for it wait as long.
+const yieldEvery = 16
+
 // write applies items in one transaction, and makes room for them.
 func (s *Store) write(f *file, items []item) error {
 	f.filters.renew(f)
@@ -328,6 +333,9 @@ func (s *Store) write(f *file, items []item) error {
 		for i := range items {
 			if err := f.apply(ctx, c, &items[i]); err != nil {
 				return err
+			}
+			if i%yieldEvery == yieldEvery-1 {
+				runtime.Gosched()
 			}
 		}
 		return s.makeRoom(ctx, f, c)
@@ -406,7 +414,7 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 		}
 	}
 	f.filters.note(it.key)
-	if err := f.put(ctx, isNew, values(c.next, part, it.key, &it.rec)); err != nil {
+	if err := f.put(ctx, isNew, values(c.next, part, it.key, &it.rec), &it.rec); err != nil {
 		return err
 	}
 	c.next++
@@ -415,9 +423,13 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 
 // put writes a line. A new one that is in the way nevertheless, as somebody else may
 // have written it, is replaced like an old one.
-func (f *file) put(ctx context.Context, isNew bool, line []any) error {
+func (f *file) put(ctx context.Context, isNew bool, line []any, rec *store.Record) error {
 	if isNew {
-		_, err := f.exec(ctx, insertSQL, line...)
+		query, args := insertSQL, line
+		if few, ok := plain(line, rec); ok {
+			query, args = insertPlainSQL, few
+		}
+		_, err := f.exec(ctx, query, args...)
 		if code(err)&0xff != sqlitelib.SQLITE_CONSTRAINT {
 			return err
 		}
