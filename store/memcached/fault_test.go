@@ -397,3 +397,61 @@ func TestDrippingServer(t *testing.T) {
 	}
 	waitFor(t, "it is dead", c.Down)
 }
+
+// TestFullQueue: putting never waits for a server that hangs; what finds no room is
+// dropped and counted, what waits is found.
+func TestFullQueue(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	s := gateway(t, config(t, server), Options{})
+	server.Stop()
+	const n = 20_000
+	for i := range n {
+		if err := s.Put(ctx, user(i), numbered(i)); err != nil {
+			t.Fatalf("%d: %v", i, err)
+		}
+	}
+	q := s.Queue()
+	if q.Waiting > writers*maxQueued || q.Dropped < n-writers*maxQueued || q.Waiting+int(q.Dropped) != n {
+		t.Errorf("of %d records %d wait and %d were dropped", n, q.Waiting, q.Dropped)
+	}
+	if found, _, _ := look(t, s, 1000); found != 1000 {
+		t.Errorf("%d of the first 1,000 are found in the queue", found)
+	}
+	server.Cont()
+	written(t, s)
+	if found, _, failed := look(t, s, 1000); found < 990 || failed > 0 { // what was under way may have failed
+		t.Errorf("%d of the first 1,000 were written, %d failed", found, failed)
+	}
+}
+
+// TestManyKeysWithoutAServer: what the others have comes with the error, then without.
+func TestManyKeysWithoutAServer(t *testing.T) {
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	s := gateway(t, config(t, servers...), Options{})
+	const n = 350 // more than one question a server
+	fill(t, s, n)
+	keys := []string{strings.Repeat("x", 2000), "nobody@example.org"}
+	mine := 0
+	for i := range n {
+		keys = append(keys, user(i))
+		if s.Server(user(i)) == servers[2].Addr {
+			mine++
+		}
+	}
+	if found, err := s.GetMany(ctx, keys); err != nil || len(found) != n {
+		t.Errorf("%d of %d found, %v", len(found), n, err)
+	}
+	servers[2].Kill()
+	found, err := s.GetMany(ctx, keys)
+	if err == nil || len(found) != n-mine {
+		t.Errorf("without a server that has %d: %d of %d found, %v", mine, len(found), n, err)
+	}
+	if found, err = s.GetMany(ctx, keys); err != nil || len(found) != n-mine {
+		t.Errorf("once it is dead: %d of %d found, %v", len(found), n, err)
+	}
+	for key, rec := range found {
+		if rec.Standing.Text != key {
+			t.Fatalf("asked for %s and got %v", key, rec.Standing)
+		}
+	}
+}
