@@ -518,3 +518,57 @@ func TestSharedConcurrent(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// stuck is a place that takes its time to forget.
+type stuck struct {
+	store.Store
+	begun, goOn chan struct{}
+}
+
+func (s *stuck) Forget(ctx context.Context, t store.Tombstone) (int, error) {
+	s.begun <- struct{}{}
+	<-s.goOn
+	return s.Store.Forget(ctx, t)
+}
+
+// TestNotBelievedWhileForgetting: what a place still has of something that is being
+// forgotten, here or by order of another gateway, is neither served nor built upon.
+func TestNotBelievedWhileForgetting(t *testing.T) {
+	for _, foreign := range []bool{false, true} {
+		s := newSharers(t)
+		place := &stuck{Store: ram.New(ram.Options{Entries: 1000, Now: s.now}), begun: make(chan struct{}), goOn: make(chan struct{})}
+		a, b := s.open(place), s.open()
+		a.know(someone, s.valid())
+		s.turn(time.Second)
+		ordered := make(chan error, 1)
+		if foreign {
+			_, err := b.Forget(context.Background(), store.Pattern{Domain: "b.example"})
+			if err == nil {
+				err = a.way.Exchange()
+			}
+			ordered <- err
+		} else {
+			go func() {
+				_, err := a.Forget(context.Background(), store.Pattern{Domain: "b.example"})
+				ordered <- err
+			}()
+		}
+		<-place.begun
+		a.expect(t, someone, store.None, "")
+		s.turn(time.Second)
+		a.Learn(someone, s.now(), func(old store.Record) store.Record {
+			if !old.IsZero() {
+				t.Errorf("foreign %v: learning was given %+v", foreign, old)
+			}
+			return storetest.Unknown(someone, s.now())
+		})
+		close(place.goOn)
+		if err := <-ordered; err != nil {
+			t.Fatal(err)
+		}
+		a.settled(t)
+		if class, from := a.recall(someone); class == store.Valid {
+			t.Errorf("foreign %v: it is back from %s", foreign, from)
+		}
+	}
+}
