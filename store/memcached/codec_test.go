@@ -214,8 +214,13 @@ func TestExptime(t *testing.T) {
 		want  int32
 		ended bool
 	}{
-		{-time.Second, 0, true}, {0, 0, true}, {1, 1, false}, {time.Second, 1, false}, {1500 * time.Millisecond, 2, false},
-		{thirtyDays, 2_592_000, false}, {thirtyDays + time.Second, 1_790_000_000 + 2_592_001, false},
+		{-time.Second, 0, true},
+		{0, 0, true},
+		{1, 1, false},
+		{time.Second, 1, false},
+		{1500 * time.Millisecond, 2, false},
+		{thirtyDays, 2_592_000, false},
+		{thirtyDays + time.Second, 1_790_000_000 + 2_592_001, false},
 		{400 * 24 * time.Hour, 1_790_000_000 + 400*86400, false},
 		{20 * 365 * 24 * time.Hour, 2_592_000, false}, // after 2038 there is no telling
 	} {

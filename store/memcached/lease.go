@@ -122,12 +122,10 @@ func (s *Store) Await(ctx context.Context, key, route string) (rec store.Record,
 	if values[place] == nil {
 		return store.Record{}, leased, nil
 	}
-	rec, err = s.read(key, from, values[place])
-	if err != nil {
-		return store.Record{}, leased, nil
+	if rec, err = s.read(key, from, values[place]); err == nil {
+		s.hits.Add(1)
 	}
-	s.hits.Add(1)
-	return rec, leased, nil
+	return rec, leased, nil // what may not be believed is not there
 }
 
 // release stops renewing l and lets it go behind what was put before.
