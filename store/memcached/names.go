@@ -178,7 +178,7 @@ func decodeName(value []byte) (v store.Name, err error) {
 		if err != nil || seconds < 0 || seconds > maxSeconds {
 			return v, fmt.Errorf("%w: %q is no time", errName, fields[i+1])
 		}
-		times[i] = time.Unix(seconds, 0)
+		times[i] = time.Unix(seconds, 0) //nolint:gosec // i is 0 or 1
 	}
 	v.Written, v.Expire = times[0], times[1]
 	for line := range strings.Lines(rest) {
