@@ -31,8 +31,10 @@ func TestPlace(t *testing.T) {
 		{f, unit.Keyf("part[2].life", "too long"), "a.toml:6:1: part[2].life: too long"},
 		{f, unit.Keyf("part[1].life", "missing"), "a.toml:1:3: part[1].life: missing"}, // the section's line
 		{f, unit.Keyf("other", "missing"), "a.toml: other: missing"},
-		{f, fmt.Errorf("build: %w", errors.Join(unit.Keyf("part[2].name", "no"), unit.Keyf("part[1].name", "no"))),
-			"a.toml:2:1: part[1].name: no\na.toml:5:1: part[2].name: no"},
+		{
+			f, fmt.Errorf("build: %w", errors.Join(unit.Keyf("part[2].name", "no"), unit.Keyf("part[1].name", "no"))),
+			"a.toml:2:1: part[1].name: no\na.toml:5:1: part[2].name: no",
+		},
 		{f, errors.Join(unit.Keyf("part[2].name", "no"), errors.New("and this")), "a.toml: part[2].name: no\nand this"},
 		{nil, unit.Keyf("part[2].life", "too long"), "built-in defaults: part[2].life: too long"},
 	} {

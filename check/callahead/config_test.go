@@ -43,8 +43,10 @@ func TestSenderSettings(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"postmaster", "@example.org", "a@b@example.org", "a b@example.org", "a@exa\x01mple.org",
-		"a\x7f@example.org", "a\x1b[2J@example.org", "a@example.org\r\nRSET", "a\x00@example.org", strings.Repeat("a", 600) + "@example.org"} {
+	for _, bad := range []string{
+		"postmaster", "@example.org", "a@b@example.org", "a b@example.org", "a@exa\x01mple.org",
+		"a\x7f@example.org", "a\x1b[2J@example.org", "a@example.org\r\nRSET", "a\x00@example.org", strings.Repeat("a", 600) + "@example.org",
+	} {
 		for _, c := range []Config{{Sender: bad}, {FallbackSender: bad}} {
 			if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "sender") {
 				t.Errorf("%q: %v", bad, err)

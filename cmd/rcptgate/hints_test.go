@@ -31,7 +31,7 @@ func TestReadHint(t *testing.T) {
 	}{
 		{string(hintValue(now.Add(hintLife), "mx1.example")), true},
 		{"rgb1\t1800000001\tmx1\nmore\n", true}, // later versions may add lines
-		{string(hintValue(now, "mx1")), false}, // ended
+		{string(hintValue(now, "mx1")), false},  // ended
 		{string(hintValue(now.Add(24*time.Hour), "mx1")), false},
 		{"rg1\t1800000010\tmx1\n", false},
 		{"rgb1\t1800000010\n", false},
