@@ -112,8 +112,8 @@ func TestRestartedServer(t *testing.T) {
 // TestStoppedServers hang: a few questions wait 40 ms, all others not at all.
 func TestStoppedServers(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	fill(t, gateway(t, config(t, servers...), Options{}), 100)
 	s, log := logging(t, prompt(config(t, servers...)))
-	fill(t, s, 100)
 	for _, server := range servers {
 		server.Stop()
 	}
