@@ -27,12 +27,12 @@ func tuneHeap(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}} // see package runtime/metrics
+	live := [1]metrics.Sample{{Name: "/gc/heap/live:bytes"}} // see package runtime/metrics
 	tick := time.NewTicker(heapEvery)
 	defer tick.Stop()
 	set := 100
 	for {
-		metrics.Read(live)
+		metrics.Read(live[:])
 		if percent := heapPercent(live[0].Value); percent != set {
 			debug.SetGCPercent(percent)
 			set = percent
