@@ -204,7 +204,7 @@ func writeAliases(spec table.Spec, entries, version int) error {
 	} else {
 		out := bufio.NewWriterSize(f, 1<<20)
 		for i := range entries {
-			out.WriteString(aliasName(i) + ": " + value(i) + "\n") //nolint:errcheck // Flush says it
+			_, _ = out.WriteString(aliasName(i) + ": " + value(i) + "\n") // Flush says what went wrong
 		}
 		err = out.Flush()
 	}

@@ -33,7 +33,7 @@ func tuneHeap(ctx context.Context) {
 	set := 100
 	for {
 		metrics.Read(live[:])
-		if percent := heapPercent(live[0].Value); percent != set {
+		if percent := heapPercent(live[0].Value); percent != set { //nolint:gosec // it has one
 			debug.SetGCPercent(percent)
 			set = percent
 		}
