@@ -42,6 +42,9 @@ type Shared interface {
 	Start(known []Tombstone, forgotten func(Tombstone), lost func())
 	// After gives a time for a new tombstone: now, or just after the newest known.
 	After(now time.Time) time.Time
+	// Knows reports whether t, of which forgotten was told, has taken effect: what it is
+	// about is no longer given out.
+	Knows(t Tombstone) bool
 	// Down reports that no server is alive: costs an atomic load.
 	Down() bool
 	// Server names the server responsible for key, for people; "" when there is none.

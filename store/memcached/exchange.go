@@ -58,6 +58,14 @@ func (s *Store) Start(known []store.Tombstone, forgotten func(store.Tombstone), 
 // After gives a time for a new tombstone.
 func (s *Store) After(now time.Time) time.Time { return s.graves.after(now) }
 
+// Knows reports whether t has taken effect, or is too old to matter.
+func (s *Store) Knows(t store.Tombstone) bool {
+	s.graves.mu.RLock()
+	defer s.graves.mu.RUnlock()
+	when := t.When.UnixNano()
+	return when < s.oldest() || s.graves.set.covers(t.Pattern, when)
+}
+
 func (s *Store) oldest() int64 { return s.now().Add(-s.life - lapse).UnixNano() }
 func (s *Store) latest() int64 { return s.now().Add(future).UnixNano() }
 

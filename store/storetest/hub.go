@@ -80,6 +80,10 @@ type Gateway struct {
 	forgotten func(store.Tombstone)
 	lost      func()
 	closed    bool
+
+	// BeforeKnown, if set, is called in an exchange when forgotten has been told of
+	// everything, and before that takes effect.
+	BeforeKnown func()
 }
 
 var _ store.Shared = (*Gateway)(nil)
@@ -128,6 +132,9 @@ func (g *Gateway) Exchange() error {
 			g.forgotten(store.Tombstone{Pattern: p, When: when})
 		}
 	}
+	if g.BeforeKnown != nil {
+		g.BeforeKnown()
+	}
 	g.hub.mu.Lock()
 	for p, when := range theirs {
 		g.know(p, when)
@@ -147,6 +154,13 @@ func (g *Gateway) After(now time.Time) time.Time {
 		return now
 	}
 	return g.newest.Add(1)
+}
+
+// Knows reports whether t has taken effect.
+func (g *Gateway) Knows(t store.Tombstone) bool {
+	g.hub.mu.Lock()
+	defer g.hub.mu.Unlock()
+	return !t.When.After(g.graves[t.Pattern])
 }
 
 // Forget publishes t.

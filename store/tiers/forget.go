@@ -108,7 +108,7 @@ func (t *Tiers) tombstone(match store.Pattern) store.Tombstone {
 const (
 	digBatch    = 256 // orders of other gateways that are carried out at once
 	placeForget = 30 * time.Second
-	raisePause  = 2 * time.Millisecond
+	knowPause   = 2 * time.Millisecond
 )
 
 // digs are the orders to forget that other gateways have given, until they have been
@@ -203,20 +203,20 @@ func (t *Tiers) carryOut(ctx context.Context, batch []store.Tombstone) {
 	}
 	all.Wait()
 	for _, tomb := range batch {
-		t.raised(ctx, tomb)
+		t.effective(ctx, tomb)
 		t.graves.end(tomb.Pattern)
 		t.tellForgotten(tomb.Pattern)
 	}
 }
 
-// raised waits until the shared place, too, counts tomb as known: until then it may give
-// out what tomb is about.
-func (t *Tiers) raised(ctx context.Context, tomb store.Tombstone) {
-	for !t.common.After(time.Unix(0, 0)).After(tomb.When) {
+// effective waits until tomb has taken effect in the shared place, too: until then that
+// may give out what tomb is about.
+func (t *Tiers) effective(ctx context.Context, tomb store.Tombstone) {
+	for !t.common.Knows(tomb) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(raisePause):
+		case <-time.After(knowPause):
 		}
 	}
 }

@@ -572,3 +572,32 @@ func TestNotBelievedWhileForgetting(t *testing.T) {
 		}
 	}
 }
+
+// TestForgottenBeforeTheSharedPlaceKnows: an order of another gateway has been carried
+// out here, and not yet in the shared place, which has the answer still; that this
+// gateway knows of a later order about something else changes nothing.
+func TestForgottenBeforeTheSharedPlaceKnows(t *testing.T) {
+	s := newSharers(t)
+	a, b := s.open(), s.open()
+	b.know(someone, s.valid())
+	s.turn(time.Second)
+	if _, err := b.Forget(context.Background(), store.Pattern{Address: someone}); err != nil {
+		t.Fatal(err)
+	}
+	s.turn(time.Second)
+	s.hub.SetDown(true)
+	if _, err := a.Forget(context.Background(), store.Pattern{Address: "other@b.example"}); !errors.Is(err, store.ErrUnpublished) {
+		t.Fatal(err)
+	}
+	s.hub.SetDown(false)
+	a.way.BeforeKnown = func() {
+		for end := time.Now().Add(100 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			a.expect(t, someone, store.None, "")
+		}
+	}
+	if err := a.way.Exchange(); err != nil {
+		t.Fatal(err)
+	}
+	a.settled(t)
+	a.expect(t, someone, store.None, "")
+}
