@@ -601,3 +601,35 @@ func TestForgottenBeforeTheSharedPlaceKnows(t *testing.T) {
 	a.settled(t)
 	a.expect(t, someone, store.None, "")
 }
+
+// TestTiersClocksApart: a minute between two gateways loses no answer that a probe which
+// began after the forget was heard of has found, on either.
+func TestTiersClocksApart(t *testing.T) {
+	for _, off := range []time.Duration{time.Minute, -time.Minute} {
+		s := newSharers(t)
+		way := s.hub.Gateway()
+		other := New(ram.New(ram.Options{Entries: 1000, Now: func() time.Time { return s.now().Add(off) }}), way)
+		other.Join(DefaultTiming())
+		t.Cleanup(func() { _ = other.Close() })
+		a := s.open()
+		a.know(someone, s.valid())
+		if _, source, ok := other.Recall(context.Background(), someone); !ok || source != "memcached" {
+			t.Fatalf("%v: the other gateway knows it from %q, %v", off, source, ok)
+		}
+		s.turn(time.Second)
+		if _, err := other.Forget(context.Background(), store.Pattern{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.way.Exchange(); err != nil {
+			t.Fatal(err)
+		}
+		a.settled(t)
+		a.expect(t, someone, store.None, "")
+		s.turn(time.Second)
+		a.know(someone, s.valid())
+		a.expect(t, someone, store.Valid, "ram")
+		if _, source, ok := other.Recall(context.Background(), someone); !ok || source != "memcached" {
+			t.Errorf("%v: what was learnt after the forget is known from %q, %v", off, source, ok)
+		}
+	}
+}
