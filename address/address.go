@@ -91,12 +91,15 @@ func Domain(s string) string {
 	if isASCII(s) {
 		return strings.ToLower(s)
 	}
+	// Lower case first: IDNA refuses some capitals whose small letters it takes (U+04C0),
+	// and both spellings are one domain.
+	lower := strings.ToLower(strings.ToValidUTF8(s, "?"))
 	if utf8.ValidString(s) {
-		if a, err := idna.Lookup.ToASCII(s); err == nil {
+		if a, err := idna.Lookup.ToASCII(lower); err == nil {
 			return strings.ToLower(a)
 		}
 	}
-	return strings.ToLower(strings.ToValidUTF8(s, "?"))
+	return lower
 }
 
 func stripBrackets(s string) string {
