@@ -21,7 +21,7 @@ type Timing struct {
 	// copy is served, and looked up again in the background. So this is how late a
 	// change made by another gateway may be seen.
 	Stale time.Duration
-	// Budget is how long one answer waits for the shared place.
+	// Budget is how long one answer waits for the shared place, all in all.
 	Budget time.Duration
 }
 
@@ -69,12 +69,13 @@ func (c *common) age(now time.Time, stamp uint32) time.Duration {
 // Sharing reports whether there is a place that other gateways write to as well.
 func (t *Tiers) Sharing() bool { return t.common != nil }
 
-// Patience is how long one answer waits for the shared place, all in all.
+// Patience is how long one answer waits for the shared place before it is asked for:
+// learning what was answered may take the rest of the budget.
 func (t *Tiers) Patience() time.Duration {
 	if t.common == nil {
 		return 0
 	}
-	return t.common.Budget
+	return t.common.Budget - t.common.Budget/learnShare
 }
 
 // Server names the server of the shared place that is responsible for key, for people;
@@ -133,13 +134,15 @@ func (t *Tiers) recallShared(ctx context.Context, key string) (rec store.Record,
 }
 
 // lockWithin takes the key's lock; with a copy to go on with, only if that is free
-// within the budget.
+// within the budget. The wait counts: whoever waited for another's question to a server
+// that hangs does not ask it for as long again.
 func (t *Tiers) lockWithin(ctx context.Context, key string, here bool) (unlock func(), err error) {
-	if !here {
-		return t.lock(ctx, key)
+	bounded := ctx
+	if here {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, max(store.BudgetOf(ctx).Left(t.common.Budget), 0))
+		defer cancel()
 	}
-	bounded, cancel := context.WithTimeout(ctx, max(store.BudgetOf(ctx).Left(t.common.Budget), 0))
-	defer cancel()
 	began := time.Now()
 	unlock, err = t.lock(bounded, key)
 	store.BudgetOf(ctx).Spend(time.Since(began))
@@ -154,7 +157,7 @@ func (t *Tiers) Look(ctx context.Context, key string) (rec store.Record, source 
 	if store.BudgetOf(ctx) == nil {
 		ctx = store.WithBudget(ctx, t.common.Budget)
 	}
-	unlock, err := t.lock(ctx, key)
+	unlock, err := t.lockWithin(ctx, key, false)
 	if err != nil {
 		return store.Record{}, "", false
 	}

@@ -37,7 +37,8 @@ const (
 	// A place that failed failuresToRest times in a row is not read for rest.
 	failuresToRest = 3
 	rest           = time.Second
-	stripes        = 256
+	// stripes are so many that two keys seldom wait for each other's look-ups.
+	stripes = 4096
 )
 
 // Tiers is the gate's memory. Make it with New. All methods may be called at the
