@@ -81,6 +81,7 @@ func measurements() []measurement {
 		{"misses", "misses against a fast backend", fastMisses},
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},
+		{"memcached", "answers from memcached, and a memcached that is dead or hangs", sharedMemory},
 		{"memory", "a store full of answers", memory},
 		{"aliases", "an alias file of a million names, and reading it again", aliasTables},
 		{"mute", "a backend that says nothing", muteBackend},
