@@ -193,11 +193,12 @@ func startCast(t testing.TB, rcptgate string, delay time.Duration) *cast {
 
 // TestPeers prints the table of "make bench-peers".
 func TestPeers(t *testing.T) {
-	lab.Need(t, lab.PostfixKit)
+	lab.Need(t, lab.PostfixKit, lab.MemcachedKit)
 	rcptgate, length := binary(t), turn(t)
 	table := new(bench.Table)
 	fast := startCast(t, rcptgate, 0)
 	fast.remembered(t, table, length)
+	fromMemcached(t, table, rcptgate, length)
 	misses(t, table, fast, "a fast backend", connections, 2*length, fast.gate, fast.defang, fast.withGate, fast.exim4, fast.verify)
 	slow := startCast(t, rcptgate, slowReply)
 	misses(t, table, slow, "a backend that takes 200 ms", slowSessions, 4*length, slow.gate, slow.defang, slow.withGate, slow.exim4, slow.verify)
