@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -13,10 +14,12 @@ import (
 
 	"rcptgate/backend/sim"
 	"rcptgate/front/admin"
+	"rcptgate/route"
 	"rcptgate/test/lab"
 )
 
-// gateway is one of two daemons that share a memcached, as its administrator sees it.
+// gateway is one of two daemons that share a memcached, as its administrator sees it:
+// commands find the daemon by its configuration's state directory.
 type gateway struct {
 	t    *testing.T
 	file string
@@ -51,9 +54,16 @@ func TestTwoGateways(t *testing.T) {
 	for i := range list {
 		dir := t.TempDir()
 		list[i] = gateway{t, filepath.Join(dir, "rcptgate.toml")}
-		startProcess(t, dir, fmt.Sprintf("[listen]\nmilter = [%q]\nhttp = \"\"\n[cache]\nmemcached = [%q]\n[[domain]]\nname = \"shared.example\"\nbackend = [%q]\n",
-			"unix:"+filepath.Join(dir, "milter.sock"), memcached.Socket(), server.Backend()), nil)
-		until(t, "the daemon", func() bool { code, _ := list[i].run("cache", "stats"); return code == exitOK })
+		if err := os.WriteFile(list[i].file, fmt.Appendf(nil, "state = %q\n", filepath.Join(dir, "state")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		shared := sharing(t, "", memcached)
+		if _, err := smallDaemon(t, dir, daemonOptions{}, func(l *loaded) {
+			shared(l)
+			l.Domain = []DomainConfig{{RouteDomain: route.DomainConfig{Name: "shared.example", Backend: []string{server.Backend()}}}}
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if r := list[0].check("eve@shared.example"); r.Source != "probe" || r.Reason != "valid" {
 		t.Fatalf("the first gateway: %+v", r)

@@ -155,7 +155,7 @@ func TestGatewaysWarnEachOther(t *testing.T) {
 			hints: 50 * time.Millisecond, backends: []backend.Option{backend.WithTrials(100*time.Millisecond, time.Hour)},
 		}, func(l *loaded) {
 			l.Hostname = fmt.Sprintf("mx%d.example", i+1)
-			l.Cache.Servers, l.Cache.Prefix, l.Cache.Timeout = []memcached.Server{socket}, memcached.DefaultPrefix, 10*time.Second
+			l.Cache.Servers, l.Cache.Prefix, l.Cache.Timeout = []memcached.Server{socket}, memcached.DefaultPrefix, patience
 			l.Domain = []DomainConfig{{RouteDomain: route.DomainConfig{Name: demoDomain, Backend: []string{server.Backend()}}}}
 		})
 		if err != nil {

@@ -34,7 +34,8 @@ func sharing(t *testing.T, keyFile string, servers ...*lab.Memcached) func(*load
 		list = append(list, addr)
 	}
 	return func(l *loaded) {
-		l.Cache.Servers, l.Cache.KeyFile, l.Cache.Timeout = list, keyFile, 10*time.Second
+		l.Cache.Servers, l.Cache.KeyFile = list, keyFile
+		l.Cache.Timeout, l.Cache.Budget = patience, patience
 	}
 }
 

@@ -3,8 +3,10 @@
 package tiers
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"rcptgate/store"
 	"rcptgate/store/disk"
@@ -19,6 +21,10 @@ type Config struct {
 	// DiskEntries is the most records kept on disk, below the state directory. A
 	// record takes about 300 octets. 0 keeps nothing on disk: a restart forgets.
 	DiskEntries int `toml:"disk_entries" doc:"recipients remembered on disk; 0 keeps nothing on disk, and a restart forgets"`
+
+	// Budget is Timing's; 0 is the default. It is no option: tests on busy machines that
+	// are not about time ask for more.
+	Budget time.Duration `toml:"-"`
 }
 
 // The bounds of both settings; DiskEntries may also be 0.
@@ -67,6 +73,8 @@ func Open(c Config, state string, log *slog.Logger, between ...store.Store) (*Ti
 	if c.DiskEntries > 0 {
 		t.refillWhen(renewed, t.places[len(t.places)-1])
 	}
-	t.Join(DefaultTiming())
+	timing := DefaultTiming()
+	timing.Budget = cmp.Or(c.Budget, timing.Budget)
+	t.Join(timing)
 	return t, nil
 }
