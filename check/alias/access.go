@@ -68,7 +68,7 @@ func (c *Check) findAccess(ctx context.Context, m *rcptgate.Mailbox, local bool)
 // them in keys too.
 func accessNames(m *rcptgate.Mailbox) []string {
 	name := m.Local
-	if strings.ContainsAny(name, "()<>[]:;,\\\" \t@") {
+	if strings.ContainsAny(name, needQuotes) {
 		name = pathOf(m)
 	}
 	names := []string{name}

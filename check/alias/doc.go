@@ -8,7 +8,8 @@
 // Postfix's virtual_alias_maps (virtual(5)), Sendmail's access map (cf/README), the list of local domains
 // (/etc/mail/local-host-names), Postfix's relay_recipient_maps (postconf(5)) and
 // passwd(5). Look-ups are in lower case, then as the
-// name was written, since makemap -f keeps case.
+// name was written, since makemap -f keeps case; a local part that needs quotes also with
+// these, since newaliases and postmap keep them.
 //
 // # One recipient
 //
@@ -17,7 +18,8 @@
 //     as ".example.com") is not known.
 //  1. virtual_alias_maps, then virtusertable, in every domain: the whole address and,
 //     without its detail, the shorter ones, then the whole domain. What is found takes
-//     the recipient's place and is looked up again.
+//     the recipient's place and is looked up again. An address that the MTA hands to
+//     another server has been through its virtusertable: ours is not asked again.
 //  2. In a local domain: the alias databases, by the local part alone: user+detail,
 //     user+* (Sendmail), user. What is found is followed too.
 //  3. What ends here: relay_recipient_maps of Postfix; who is listed exists, who is not,

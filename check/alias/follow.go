@@ -18,6 +18,7 @@ const (
 	maxNames = 256  // different names that stand for others
 	maxSteps = 4096 // targets looked at, the repeated ones too
 	maxNote  = 240  // octets of a table's value in the trace
+	maxAsked = 512  // octets of an address that a server is asked about, as in package backend
 )
 
 // walk follows one recipient through the tables. It ends as soon as one target is
@@ -100,10 +101,20 @@ func (w *walk) lookup(m *rcptgate.Mailbox, local bool, depth int) (held bool) {
 	if held = w.viaPostfix(m, local, depth); held || w.err != nil {
 		return held
 	}
-	if held = w.viaSendmail(m, depth); held || w.err != nil {
-		return held
+	if depth > 0 || !w.rewritten() {
+		if held = w.viaSendmail(m, depth); held || w.err != nil {
+			return held
+		}
 	}
 	return local && w.viaAlias(m.Local, depth)
+}
+
+// rewritten reports whether the MTA has told the address that its virtusertable leaves, and the mailer that takes it.
+// The table's entries for this address then are not in force there: Sendmail follows it only in the domains of
+// VIRTUSER_DOMAIN and in local ones. Of what it delivers itself it tells a name without its domain.
+func (w *walk) rewritten() bool {
+	hop := &w.q.NextHop
+	return hop.Mailer != "" && hop.Mailer != "local" && hop.Mailer != "error" && strings.Contains(hop.Addr, "@")
 }
 
 func (w *walk) viaPostfix(m *rcptgate.Mailbox, local bool, depth int) (held bool) {
@@ -325,10 +336,24 @@ func (w *walk) ask(m *rcptgate.Mailbox) {
 			return
 		}
 	}
+	if !askable(m.Path) { // a mistake in the table: the recipient itself is none
+		w.take("target " + strings.ToValidUTF8(m.Path[:min(len(m.Path), maxNote/2)], "?") + " cannot be written into an SMTP command")
+		return
+	}
 	if w.q.Trace.Explain {
 		w.note("target " + m.Path + ": asked about in the following steps")
 	}
 	w.targets = append(w.targets, *m)
+}
+
+// askable reports whether a server can be asked about an address of a table.
+func askable(path string) bool {
+	for i := range len(path) {
+		if path[i] < ' ' || path[i] == 0x7f {
+			return false
+		}
+	}
+	return len(path) <= maxAsked
 }
 
 func same(a, b *rcptgate.Mailbox) bool {

@@ -55,6 +55,27 @@ func lookup(ctx context.Context, tables []source, key string, further ...string)
 	return hit{unasked: unasked}, false, nil
 }
 
+// needQuotes are the letters that a local part cannot have without quotes (RFC 5322 section 3.2.3).
+const needQuotes = "()<>[]:;,\\\" \t@"
+
+// quoted is a local part with the quotes that it needs, or "" if it needs none.
+func quoted(local string) string {
+	if !strings.ContainsAny(local, needQuotes) {
+		return ""
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(local) + `"`
+}
+
+// lookupUser looks up a local part followed by at, "@domain" or nothing. One that needs quotes has them in the keys of
+// newaliases, and of postmap, which Postfix asks for so; postalias leaves them out, and so does a reader of aliases(5).
+func lookupUser(ctx context.Context, tables []source, local, at string, further ...string) (h hit, found bool, err error) {
+	h, found, err = lookup(ctx, tables, local+at, further...)
+	if name := quoted(local); name != "" && !found && err == nil {
+		return lookup(ctx, tables, name+at)
+	}
+	return h, found, err
+}
+
 // fold makes lower case what has case; octets that are no UTF-8 stay.
 func fold(s string) string {
 	if utf8.ValidString(s) {
@@ -96,22 +117,22 @@ func (c *Check) findAlias(ctx context.Context, local string) (h hit, found bool,
 	}
 	user, sep, _ := c.split(local)
 	if sep == "" {
-		return lookup(ctx, c.files, local)
+		return lookupUser(ctx, c.files, local, "")
 	}
 	if sep != "+" {
-		if h, found, err = lookup(ctx, c.files, local, user); found || err != nil {
+		if h, found, err = lookupUser(ctx, c.files, local, "", user); found || err != nil {
 			return h, found, err
 		}
-		return lookup(ctx, c.files, user)
+		return lookupUser(ctx, c.files, user, "")
 	}
 	star := user + "+*"
-	if h, found, err = lookup(ctx, c.files, local, star, user); found || err != nil {
+	if h, found, err = lookupUser(ctx, c.files, local, "", star, user); found || err != nil {
 		return h, found, err
 	}
 	if h, found, err = lookup(ctx, c.files, star, user); found || err != nil {
 		return h, found, err
 	}
-	return lookup(ctx, c.files, user)
+	return lookupUser(ctx, c.files, user, "")
 }
 
 // relayListing is what relay_recipient_maps say of an address.
@@ -130,9 +151,9 @@ func (c *Check) relayed(ctx context.Context, m *rcptgate.Mailbox) (relayListing,
 	if len(c.relay) == 0 || m.Domain == "" {
 		return relaySilent, nil
 	}
-	_, found, err := lookup(ctx, c.relay, m.Local+"@"+m.Domain)
+	_, found, err := lookupUser(ctx, c.relay, m.Local, "@"+m.Domain)
 	if user, sep, _ := c.split(m.Local); !found && err == nil && sep != "" {
-		_, found, err = lookup(ctx, c.relay, user+"@"+m.Domain)
+		_, found, err = lookupUser(ctx, c.relay, user, "@"+m.Domain)
 	}
 	if err != nil || found {
 		return relayKnown, err

@@ -18,28 +18,28 @@ import (
 // (propagate_unmatched_extensions, whose default has "virtual").
 func (c *Check) findPostfix(ctx context.Context, m *rcptgate.Mailbox, local bool) (h hit, detail string, found bool, err error) {
 	user, sep, rest := c.split(m.Local)
-	try := func(key string) bool {
-		h, found, err = lookup(ctx, c.virtual, key)
+	try := func(user, at string) bool {
+		h, found, err = lookupUser(ctx, c.virtual, user, at)
 		return found || err != nil
 	}
 	if m.Domain != "" {
-		if try(m.Local + "@" + m.Domain) {
+		if try(m.Local, "@"+m.Domain) {
 			return h, "", found, err
 		}
-		if sep != "" && try(user+"@"+m.Domain) {
+		if sep != "" && try(user, "@"+m.Domain) {
 			return h, sep + rest, found, err
 		}
 	}
 	if local {
-		if try(m.Local) {
+		if try(m.Local, "") {
 			return h, "", found, err
 		}
-		if sep != "" && try(user) {
+		if sep != "" && try(user, "") {
 			return h, sep + rest, found, err
 		}
 	}
 	if m.Domain != "" {
-		try("@" + m.Domain)
+		try("", "@"+m.Domain)
 	}
 	return h, "", found, err
 }
@@ -92,6 +92,9 @@ func sendmailKeys(m *rcptgate.Mailbox) []sendmailKey {
 		return s
 	}
 	user, detail, plus := strings.Cut(m.Local, "+")
+	if name := quoted(m.Local); name != "" { // one word to Sendmail, quotes included
+		return []sendmailKey{key(name+at, name, "", false), key(at, name, "", false)}
+	}
 	if !plus || user == "" {
 		return []sendmailKey{key(m.Local+at, m.Local, "", false), key(at, m.Local, "", false)}
 	}
