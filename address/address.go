@@ -96,7 +96,7 @@ func Domain(s string) string {
 	lower := strings.ToLower(strings.ToValidUTF8(s, "?"))
 	if utf8.ValidString(s) {
 		if a, err := idna.Lookup.ToASCII(lower); err == nil {
-			return strings.ToLower(a)
+			return strings.TrimRight(strings.ToLower(a), ".") // other writings of the dot are dots now
 		}
 	}
 	return lower
