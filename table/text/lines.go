@@ -15,7 +15,8 @@
 //
 // As the MTAs' programs do, keys are made lower case (ASCII), and a line that cannot
 // be read is left out with a warning and does not stop the others: the databases
-// made of the same file lack it too. A file in which no line can be read is an error.
+// made of the same file lack it too. A file in which no line can be read is an error, as is one with
+// a NUL: what is left of a file that has lost blocks, or of a binary one, is not what it was to hold.
 // Of keys that occur twice all are passed on, the first of which counts to readers.
 //
 // Limits: a logical line has at most 1 MiB; a longer one is left out.
@@ -80,6 +81,9 @@ func (r reader) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(k
 		var key, value []byte
 		if err == nil {
 			key, value, err = r.split(line)
+		}
+		if errors.Is(err, errNUL) {
+			return table.DamagedLine(format, number, "%w: the file is damaged, or no text", err)
 		}
 		if err != nil {
 			warning := table.DamagedLine(format, number, "%w", err)
