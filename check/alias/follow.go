@@ -292,6 +292,8 @@ func (w *walk) address(m *rcptgate.Mailbox, depth int) {
 		w.take(m.Path + " is elsewhere")
 	case w.reads:
 		w.take(m.Path + " may be a name of another gateway")
+	case strings.ContainsAny(m.Local, "%!"): // user%elsewhere, elsewhere!user: both MTAs rewrite these by default
+		w.take(m.Path + " may be a route to elsewhere")
 	default:
 		user, err := w.isUser(w.ctx, m.Local)
 		if w.err = err; user {

@@ -72,8 +72,9 @@ func TestTargetsThatNobodyCanBeAskedAbout(t *testing.T) {
 	cfg.Files, cfg.Domains = files(t, "hash:/aliases"), []string{"example.org"}
 	c := newCheck(t, cfg, tables{"text:/etc/passwd": "", "hash:/aliases": strings.Join([]string{
 		"long " + strings.Repeat("x", 600) + "@in.test", "control \"a\x01b\"@in.test", "line \"a\rb\"@in.test", "good ann@in.test",
+		"percent ann%in.test@example.org", "bang in.test!ann@example.org", "gone ann@example.org",
 	}, "\n")})
-	for rcpt, want := range map[string]string{"long": "taken", "control": "taken", "line": "taken", "good": "ann@in.test"} {
+	for rcpt, want := range map[string]string{"long": "taken", "control": "taken", "line": "taken", "good": "ann@in.test", "percent": "taken", "bang": "taken", "gone": "550 5.1.1"} {
 		if got, q := ask(t, c, rcpt+"@example.org", rcptgate.NextHop{}); got != want {
 			t.Errorf("%s: %s, want %s; %q", rcpt, got, want, q.Trace.Steps[0].Notes)
 		}
