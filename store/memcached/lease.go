@@ -19,10 +19,9 @@ import (
 )
 
 const (
-	// leaseSeconds is how long a lease outlives its holder. memcached counts in whole
-	// seconds: it ends one to two seconds after it was last renewed.
-	leaseSeconds = 2
-	renewEvery   = 500 * time.Millisecond
+	// renewals is how often a lease is renewed within its life. memcached counts in whole
+	// seconds: one of two seconds ends one to two seconds after it was last renewed.
+	renewals = 4
 	// surelyOurs is how long after it was last seen to be ours a lease cannot have ended
 	// and been taken by somebody else.
 	surelyOurs = 800 * time.Millisecond
@@ -79,7 +78,7 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 		answer: strings.Clone(key), place: s.key(key), key: s.leaseKey(key, route), taken: now, seen: now,
 		value: []byte(leaseHead + rand.Text() + "\n"),
 	}
-	err = s.c.store(ctx, l.place, l.key, l.value, now.Add(leaseSeconds*time.Second), true)
+	err = s.c.store(ctx, l.place, l.key, l.value, now.Add(s.lease), true)
 	if errors.Is(err, ErrExists) {
 		return nil, s.holder(ctx, l)
 	}
@@ -174,7 +173,8 @@ func (s *Store) letGo(ctx context.Context, l *lease) error {
 
 // renewLeases renews the leases that are held.
 func (s *Store) renewLeases() {
-	tick := time.NewTicker(renewEvery)
+	every := s.lease / renewals
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
@@ -185,7 +185,7 @@ func (s *Store) renewLeases() {
 		s.leases.mu.Lock()
 		due := make(chan *lease, len(s.leases.held))
 		for l := range s.leases.held {
-			if time.Since(l.taken) < renewEvery/2 {
+			if time.Since(l.taken) < every/2 {
 				continue // most probes end before they are worth a renewal
 			}
 			due <- l
@@ -204,11 +204,11 @@ func (s *Store) renewLeases() {
 	}
 }
 
-// renew gives l two seconds more. One that was lost, or held for too long, is given up.
+// renew gives l the time of a new one. One that was lost, or held for too long, is given up.
 func (s *Store) renew(l *lease) {
 	var err error
 	if time.Since(l.taken) < maxHold {
-		err = s.c.exchange(context.Background(), l, leaseSeconds)
+		err = s.c.exchange(context.Background(), l, int32(s.lease/time.Second)) // #nosec G115 -- seconds
 	} else {
 		err = errLease
 	}

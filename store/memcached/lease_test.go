@@ -105,16 +105,20 @@ func TestLeaseIsLetGoBehindPut(t *testing.T) {
 
 // TestLeaseOfALivingHolder is renewed for as long as it is held, and no longer.
 func TestLeaseOfALivingHolder(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	holder, waiter := gateway(t, config(t, servers...), Options{}), gateway(t, config(t, servers...), Options{})
+	const life = 4 * time.Second
+	holder, waiter := gateway(t, config(t, servers...), Options{Lease: life}), gateway(t, config(t, servers...), Options{})
 	release, err := holder.Lease(ctx, "slow@example.org", "tarpit")
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := time.Now()
-	for end := last.Add(4 * time.Second); last.Before(end); time.Sleep(20 * time.Millisecond) {
-		if _, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit"); err != nil || !leased {
-			if stalled := time.Since(last); stalled > renewEvery/2 {
+	last, stalled := time.Now(), time.Duration(0)
+	for end := last.Add(life + life/2); last.Before(end); time.Sleep(20 * time.Millisecond) {
+		_, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit")
+		stalled = max(stalled, time.Since(last))
+		if err != nil || !leased {
+			if stalled > life/renewals/2 {
 				t.Skipf("this machine stands still for %v: no lease can be kept alive", stalled)
 			}
 			t.Fatalf("the holder lives: leased %v, %v", leased, err)
@@ -136,14 +140,15 @@ func TestLeaseOfALivingHolder(t *testing.T) {
 // TestLeaseOfACrashedHolder ends by itself, after two seconds at most by the server's
 // clock.
 func TestLeaseOfACrashedHolder(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	crashed, waiter := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
+	crashed, waiter := gateway(t, config(t, server), Options{Lease: defaultLease}), gateway(t, config(t, server), Options{})
 	release, err := crashed.Lease(ctx, user(0), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	reply, err := server.Command("mg " + crashed.leaseKey(user(0), "") + " t")
-	if err != nil || (reply != "HD t2" && reply != "HD t1") {
+	if err != nil || (reply != "HD t2" && reply != "HD t1" && reply != "HD t0" && reply != "EN") { // it may have ended already
 		t.Errorf("the server keeps the lease for %q, %v", reply, err)
 	}
 	crashed.leases.mu.Lock() // nobody renews it from here on
@@ -155,7 +160,7 @@ func TestLeaseOfACrashedHolder(t *testing.T) {
 		mine, err = waiter.Lease(ctx, user(0), "")
 		return err == nil
 	})
-	if waited := time.Since(began); waited > 10*time.Second {
+	if waited := time.Since(began); waited > 20*time.Second {
 		t.Errorf("a crashed holder delayed others by %v", waited)
 	}
 	// The one that crashed comes back to life: it must not let go of what is not its own.
@@ -228,25 +233,31 @@ func TestForgedLease(t *testing.T) {
 func TestLeasesAreBounded(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
+	const kept = writers
+	var releases []func()
 	for i := range maxHeld {
-		if _, err := s.Lease(ctx, user(i), ""); err != nil {
+		release, err := s.Lease(ctx, user(i), "")
+		if err != nil {
 			t.Fatalf("%d: %v", i, err)
+		}
+		if i >= kept {
+			releases = append(releases, release)
 		}
 	}
 	if _, err := s.Lease(ctx, user(maxHeld), ""); !errors.Is(err, errHeldTooMany) {
 		t.Errorf("one more: %v", err)
 	}
+	for _, release := range releases { // the end has two seconds, which is enough for few
+		release()
+	}
+	written(t, s)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	free := 0
-	for i := range 100 {
-		if _, leased, err := other.Await(ctx, user(i), ""); err == nil && !leased {
-			free++
+	for i := range kept {
+		if _, leased, err := other.Await(ctx, user(i), ""); err != nil || leased {
+			t.Errorf("after the end: leased %v, %v", leased, err)
 		}
-	}
-	if free < 100 {
-		t.Errorf("after the end %d of 100 leases are free", free)
 	}
 	if _, err := s.Lease(ctx, user(0), ""); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("closed: %v", err)

@@ -126,7 +126,7 @@ func TestNamesAreSealed(t *testing.T) {
 func TestSurvey(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	cfg := config(t, servers...)
-	cfg.Timeout = 0 // one of them will hang
+	cfg.Timeout = time.Second // one of them will hang
 	c := newClient(t, cfg)
 	names := NewNames(c)
 	survey := func(publisher string) store.Survey {

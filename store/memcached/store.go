@@ -3,6 +3,7 @@
 package memcached
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,11 @@ type Options struct {
 	Life time.Duration
 	// Every is how often tombstones are exchanged; default 15 s.
 	Every time.Duration
+	// Lease is how long a lease outlives its holder, in whole seconds; default 2 s. It
+	// is renewed four times as often.
+	Lease time.Duration
+	// StartFor is how long Start waits for the first exchange; default 500 ms.
+	StartFor time.Duration
 	// Clock is for tests; default time.Now.
 	Clock func() time.Time
 }
@@ -28,6 +34,8 @@ type Options struct {
 const (
 	defaultLife  = 31 * 24 * time.Hour
 	defaultEvery = 15 * time.Second
+	defaultLease = 2 * time.Second
+	defaultStart = 500 * time.Millisecond
 	// future is how far ahead of ours another gateway's clock may be before its
 	// tombstones and generations are taken for nonsense.
 	future = 24 * time.Hour
@@ -38,6 +46,8 @@ type Store struct {
 	c     *Client
 	life  time.Duration
 	every time.Duration
+	lease time.Duration
+	start time.Duration
 	now   func() time.Time
 
 	queue  *queue
@@ -61,6 +71,7 @@ var _ store.Shared = (*Store)(nil)
 func New(c *Client, opt Options) *Store {
 	s := &Store{
 		c: c, life: opt.Life, every: opt.Every, now: opt.Clock, graves: newGraves(),
+		lease: cmp.Or(opt.Lease, defaultLease), start: cmp.Or(opt.StartFor, defaultStart),
 		asks: make(chan *ask, maxAsks), starts: make(chan starting, 1), quit: make(chan struct{}),
 	}
 	if s.life <= 0 {

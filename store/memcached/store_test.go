@@ -3,6 +3,7 @@
 package memcached
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"testing"
@@ -26,9 +27,11 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// gateway makes a client and a store of its own, as each gateway has them.
+// gateway makes a client and a store of its own, as each gateway has them. Unless the
+// options say otherwise no lease ends and no start gives up while a busy machine stalls.
 func gateway(t testing.TB, cfg Config, opt Options) *Store {
 	t.Helper()
+	opt.Lease, opt.StartFor = cmp.Or(opt.Lease, time.Minute), cmp.Or(opt.StartFor, 30*time.Second)
 	s := New(newClient(t, cfg), opt)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
