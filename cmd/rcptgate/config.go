@@ -26,7 +26,11 @@ func newConfigCommand() *cobra.Command {
 			Use:   "check",
 			Short: "read the configuration and say what is wrong with it",
 			Long: `check reads the configuration file as the daemon would and reports every mistake with
-its line and what is allowed. Exit code 0: the file is good; 78: it is not.`,
+its line and what is allowed. Exit code 0: the file is good; 78: it is not.
+
+The tables that it names are read once. One that cannot be read is told on standard error,
+and is no mistake of the file: at the start of the daemon, or where a reload names it anew,
+recipients for whom it would have to be asked hear 451 until it can be read.`,
 			Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return configCheck(cmd) },
 		},
@@ -125,8 +129,19 @@ func configCheck(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if err := dryBuild(&l.Config); err != nil {
+	files := newTables(slog.New(slog.DiscardHandler), true)
+	defer files.close()
+	var unread []string
+	if err := checkKeyFile(&l.Config); err != nil {
 		return exitWith(exitConfig, l.file.Place(err))
+	}
+	if err := buildWith(&l.Config, files, func() { unread = files.unread() }); err != nil {
+		return exitWith(exitConfig, l.file.Place(err))
+	}
+	for _, words := range unread {
+		if _, err := fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: table %s\n", printable(words)); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: good (%s)\n", l.source(), l.summary())
 	return err

@@ -91,17 +91,6 @@ func openMaps(cfg *route.TablesConfig, files *lease) (maps []route.Map, err erro
 	return maps, nil
 }
 
-// dryBuild reports what is wrong with a configuration beyond its form, without
-// opening or asking anything but the key file.
-func dryBuild(cfg *Config) error {
-	if err := checkKeyFile(cfg); err != nil {
-		return err
-	}
-	files := newTables(slog.New(slog.DiscardHandler), false)
-	defer files.close()
-	return buildWith(cfg, files, func() {})
-}
-
 // buildWith builds what a configuration describes beside the tables given, calls look
 // and takes it down again.
 func buildWith(cfg *Config, files *tables, look func()) error {

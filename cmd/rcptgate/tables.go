@@ -151,6 +151,16 @@ func (s *tableState) words() string {
 	return b.String()
 }
 
+// unread are the words about every file of which nothing is in force.
+func (t *tables) unread() (list []string) {
+	for _, s := range t.state() {
+		if s.Loaded.IsZero() {
+			list = append(list, s.words())
+		}
+	}
+	return list
+}
+
 // comments are the words about every file as comments of a configuration.
 func (t *tables) comments() string {
 	var b strings.Builder
