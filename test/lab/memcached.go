@@ -105,6 +105,26 @@ func (m *Memcached) Stop() {
 	if err := m.Signal(syscall.SIGSTOP); err != nil {
 		m.t.Fatalf("stopping %s: %v", m.Name, err)
 	}
+	m.WaitFor(m.t, m.frozen) // a thread that was asleep has to be woken to stop the others
+}
+
+// frozen says which thread still runs.
+func (m *Memcached) frozen() error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", m.Pid()))
+	if err != nil {
+		return err
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread) //nolint:gosec // of /proc
+		if err != nil {
+			return err
+		}
+		// The state is the first field after the name, proc_pid_stat(5).
+		if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+			return fmt.Errorf("a thread of %s has not stopped: %s", m.Name, thread)
+		}
+	}
+	return nil
 }
 
 // Cont lets a stopped server go on.
