@@ -83,7 +83,7 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 		return nil, s.holder(ctx, l)
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.count(err)
 	}
 	s.leases.mu.Lock()
 	s.leases.held[l] = struct{}{}
@@ -96,7 +96,7 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 func (s *Store) holder(ctx context.Context, l *lease) error {
 	values, _, err := s.c.getAt(ctx, l.place, l.key)
 	if err != nil {
-		return err
+		return s.count(err)
 	}
 	if value, there := values[l.key]; there && value == nil {
 		return errMAC
