@@ -10,7 +10,8 @@
 // the end of a line continues it too (Sendmail).
 //
 // aliases(5): a name, a colon, targets. The name may be quoted, has no domain, and
-// loses its quotes. Pairs: a key up to the first white space outside quotes, white
+// loses its quotes; of several words without quotes it is both "two words" (postalias)
+// and "two.words" (newaliases). Pairs: a key up to the first white space outside quotes, white
 // space, a value; quotes stay part of the key, as postmap has it.
 //
 // As the MTAs' programs do, keys are made lower case (ASCII), and a line that cannot
@@ -96,12 +97,25 @@ func (r reader) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(k
 			continue
 		}
 		good++
-		if err := f(lower(key), value); err != nil {
+		if err := pass(f, lower(key), value); err != nil {
 			return err
 		}
 	}
 	if good == 0 && bad != nil {
 		return bad
+	}
+	return nil
+}
+
+// pass hands a pair on. A name of several words without quotes is two: postalias has blanks in its key, newaliases dots.
+func pass(f func(key, value []byte) error, key, value []byte) error {
+	if bytes.IndexByte(key, looseBlank) < 0 {
+		return f(key, value)
+	}
+	for _, between := range []byte{' ', '.'} {
+		if err := f(bytes.ReplaceAll(key, []byte{looseBlank}, []byte{between}), value); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -13,10 +13,12 @@ var (
 	errTarget = errors.New("has a name without a target")
 	errName   = errors.New("has no name before the colon")
 	errDomain = errors.New("has a name with a domain; aliases are local")
-	errBlank  = errors.New("has white space within the name")
 	errQuote  = errors.New("has a quotation mark that is not closed")
 	errValue  = errors.New(`is not "key value"`)
 )
+
+// looseBlank stands for white space between the words of a name, in which no NUL can be.
+const looseBlank = 0
 
 func isSpace(c byte) bool {
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '\v' || c == '\f'
@@ -25,7 +27,7 @@ func isSpace(c byte) bool {
 func trim(b []byte) []byte { return bytes.Trim(b, " \t\r\n\v\f") }
 
 // splitAlias parts a logical line at the first colon outside quotes and comments.
-// The name is returned without quotes.
+// The name is returned without quotes, and with one blank (looseBlank) for white space outside of them.
 func splitAlias(line []byte) (name, targets []byte, err error) {
 	if err := check(line); err != nil {
 		return nil, nil, err
@@ -38,8 +40,9 @@ func splitAlias(line []byte) (name, targets []byte, err error) {
 		c := line[i]
 		switch {
 		case quoted && c == '"', !quoted && c == '"':
-			quoted = !quoted
-			blank = blank && quoted
+			if quoted = !quoted; quoted && blank {
+				name, blank = append(name, looseBlank), false
+			}
 			continue
 		case c == '\\' && i+1 < len(line):
 			i++
@@ -56,8 +59,8 @@ func splitAlias(line []byte) (name, targets []byte, err error) {
 		case c == '@':
 			wrong = errDomain
 		}
-		if blank && !quoted {
-			wrong = errBlank
+		if blank {
+			name, blank = append(name, looseBlank), false
 		}
 		name = append(name, c)
 	}

@@ -39,9 +39,10 @@ func TestAliases(t *testing.T) {
 		{"space before the colon", "joe : ann", "joe=ann", ""},
 		{"values stay as they are", `prog: "|/bin/x -a, b", :include:/list`, `prog="|/bin/x -a, b", :include:/list`, ""},
 		{
-			"bad lines are left out", "a: b\nno colon\nc: d\n: x\ne:\nf@g.example: h\ni j: k\n\"l: m", "a=b|c=d",
-			`2:is not "name: targets"|4:no name|5:without a target|6:domain|7:white space|8:not closed`,
+			"bad lines are left out", "a: b\nno colon\nc: d\n: x\ne:\nf@g.example: h\n\"l: m", "a=b|c=d",
+			`2:is not "name: targets"|4:no name|5:without a target|6:domain|7:not closed`,
 		},
+		{"several words", "Joe  The\tUser : joe\n\"a b\" c: d\ne \"f\" : g\n", "joe the user=joe|joe.the.user=joe|a b c=d|a b.c=d|e f=g|e.f=g", ""},
 		{"white space at the top", " a: b\nc: d\n", "c=d", "1:continues no line"},
 		{"long line", "a: b\nc: " + strings.Repeat("x", maxLine) + "\nd: e\n", "a=b|d=e", "2:longer than"},
 		{"empty", "", "", ""},
