@@ -36,6 +36,7 @@ type gatewayOptions struct {
 	dir     string // of the disk store; "" is none
 	servers []*lab.Memcached
 	timing  tiers.Timing
+	lease   time.Duration // how long a lease outlives its holder; 0 is the default
 }
 
 // realGateway is a check over real parts: a real memcached between it and the others.
@@ -49,9 +50,7 @@ type realGateway struct {
 func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway {
 	t.Helper()
 	cfg := memcached.DefaultConfig()
-	if o.timing.Budget > time.Second {
-		cfg.Timeout = o.timing.Budget
-	}
+	cfg.Timeout = o.timing.Budget
 	for _, m := range o.servers {
 		s, err := memcached.ParseServer(m.Socket())
 		if err != nil {
@@ -63,7 +62,7 @@ func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway
 	if err != nil {
 		t.Fatal(err)
 	}
-	places := []store.Store{memcached.New(client, memcached.Options{Every: 200 * time.Millisecond})}
+	places := []store.Store{memcached.New(client, memcached.Options{Every: 200 * time.Millisecond, Lease: o.lease})}
 	if o.dir != "" {
 		d, err := disk.Open(disk.Options{Dir: o.dir, Entries: 100_000})
 		if err != nil {
@@ -144,8 +143,8 @@ func probes(server *sim.Server) (n int) {
 
 // TestGatewaysOneProbe puts 300 questions for one new address to three gateways at once.
 func TestGatewaysOneProbe(t *testing.T) {
-	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient})
-	for i, delay := range []time.Duration{0, 100 * time.Millisecond, 3 * time.Second} { // the lease alone lives for 2 s
+	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: time.Minute})
+	for i, delay := range []time.Duration{0, 100 * time.Millisecond, 3 * time.Second} {
 		b := exists("no")
 		b.Delays = map[sim.Stage]time.Duration{sim.Rcpt: delay}
 		server.SetBehaviour(b)
@@ -183,7 +182,7 @@ func TestGatewaysManyRecipients(t *testing.T) {
 	if testing.Short() {
 		n = 500
 	}
-	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient})
+	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: time.Minute})
 	name := func(i int) string {
 		if i%10 == 0 {
 			return fmt.Sprintf("no%d@example.com", i)
@@ -229,7 +228,7 @@ func TestGatewaysManyRecipients(t *testing.T) {
 // TestGatewaysForget: what one gateway forgets the others ask again.
 func TestGatewaysForget(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	server, list := newGateways(t, 3, gatewayOptions{servers: servers, timing: patient})
+	server, list := newGateways(t, 3, gatewayOptions{servers: servers, timing: patient, lease: time.Minute})
 	for _, g := range list {
 		g.expectCode("nobody@example.com", 550)
 		g.expectCode("user@example.com", 250)
@@ -353,16 +352,16 @@ func TestGatewaysHolderKilled(t *testing.T) {
 	list[0].expectCode("first@example.com", 250)
 	sum := sha256.Sum256([]byte("user@example.com\n" + server.Backend()))
 	value := "rgl1\tGONE\n"
-	reply, err := servers[0].Command(fmt.Sprintf("add rg:l:%s 0 2 %d\r\n%s", hex.EncodeToString(sum[:]), len(value), value))
+	start := time.Now()
+	reply, err := servers[0].Command(fmt.Sprintf("add rg:l:%s 0 4 %d\r\n%s", hex.EncodeToString(sum[:]), len(value), value))
 	if err != nil || reply != "STORED" {
 		t.Fatal(reply, err)
 	}
-	start := time.Now()
 	list[0].expectCode("user@example.com", 250)
 	d := time.Since(start)
 	t.Logf("%v", d)
-	if d < 500*time.Millisecond || d > 8*time.Second {
-		t.Errorf("answered after %v: want at most the two seconds of the lease", d)
+	if d < time.Second || d > 30*time.Second {
+		t.Errorf("answered after %v: want at most the four seconds of the lease", d)
 	}
 }
 
@@ -370,7 +369,7 @@ func TestGatewaysHolderKilled(t *testing.T) {
 // gateways: every verdict is right, and what was learnt meanwhile is common afterwards.
 func TestGatewaysMemcachedInTrouble(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	quick := tiers.Timing{Fresh: 200 * time.Millisecond, Stale: 400 * time.Millisecond, Budget: 40 * time.Millisecond}
+	quick := tiers.Timing{Fresh: 200 * time.Millisecond, Stale: 400 * time.Millisecond, Budget: 300 * time.Millisecond}
 	server, list := newGateways(t, 2, gatewayOptions{servers: servers, timing: quick})
 	round := 0
 	askSome := func() {

@@ -28,6 +28,20 @@ func (h *hanging) Get(ctx context.Context, _ string) (store.Record, error) {
 
 // TestWaitingForAnothersQuestion: whoever waited while somebody else asked a server that hangs has spent its time.
 func TestWaitingForAnothersQuestion(t *testing.T) {
+	// On a busy machine the second asker may come when the first has gone: it has not waited, and may ask.
+	for _, held := range []time.Duration{2 * DefaultTiming().Budget, time.Second, 10 * time.Second} {
+		left, patience := secondAsker(t, held)
+		if left <= 0 {
+			return
+		}
+		t.Logf("the first asker was held for %v, and the second may wait %v of %v", held, left, patience)
+	}
+	t.Error("the second asker, who waited for the first, may wait as long again")
+}
+
+// secondAsker gives what the second of two equal questions may still wait, the first of which is held.
+func secondAsker(t *testing.T, held time.Duration) (left, patience time.Duration) {
+	t.Helper()
 	h := &hanging{storetest.NewHub(time.Now).Gateway(), make(chan time.Duration, 2), make(chan struct{})}
 	m := New(ram.New(ram.Options{Entries: 1000}), h)
 	defer func() { _ = m.Close() }()
@@ -40,17 +54,12 @@ func TestWaitingForAnothersQuestion(t *testing.T) {
 	}
 	second := store.WithBudget(t.Context(), m.Patience())
 	all.Go(func() { m.Recall(second, "user@example.com") })
-	time.Sleep(2 * timing.Budget)
+	time.Sleep(held)
 	close(h.hold)
-	left := <-h.asked
+	left = <-h.asked
 	all.Wait()
-	// The second may have come late on a busy machine; then it has not waited, nor spent.
-	if left > 0 && left < m.Patience() {
-		t.Logf("the second had waited for %v", m.Patience()-left)
-	} else if left > 0 {
-		t.Errorf("the second asker, who waited for the first, may wait %v more", left)
-	}
 	if m.Patience() >= timing.Budget {
 		t.Errorf("nothing of the budget of %v is left for learning", timing.Budget)
 	}
+	return left, m.Patience()
 }

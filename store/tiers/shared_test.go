@@ -79,9 +79,16 @@ func (s *sharers) open(places ...store.Store) *sharer {
 		defer mu.Unlock()
 		g.told = append(g.told, p)
 	})
-	g.Join(DefaultTiming())
+	g.Join(patientTiming())
 	s.t.Cleanup(func() { _ = g.Close() })
 	return g
+}
+
+// patientTiming is the default with a budget that no busy machine uses up.
+func patientTiming() Timing {
+	timing := DefaultTiming()
+	timing.Budget = time.Minute
+	return timing
 }
 
 // patientAndQuick makes tiers whose tests are about what is known, not about how soon.
@@ -334,7 +341,7 @@ func TestSharedConcurrent(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := New(newRAM(), memcached.New(client, memcached.Options{Every: 20 * time.Millisecond}), d)
-		g.Join(Timing{Fresh: 5 * time.Millisecond, Stale: 20 * time.Millisecond, Budget: time.Second})
+		g.Join(Timing{Fresh: 5 * time.Millisecond, Stale: 20 * time.Millisecond, Budget: 10 * time.Second})
 		t.Cleanup(func() { _ = g.Close(); _ = client.Close() })
 		list = append(list, g)
 	}

@@ -252,7 +252,7 @@ func TestTiersClocksApart(t *testing.T) {
 		s := newSharers(t)
 		way := s.hub.Gateway()
 		other := New(ram.New(ram.Options{Entries: 1000, Now: func() time.Time { return s.now().Add(off) }}), way)
-		other.Join(DefaultTiming())
+		other.Join(patientTiming())
 		t.Cleanup(func() { _ = other.Close() })
 		a := s.open()
 		a.know(someone, s.valid())

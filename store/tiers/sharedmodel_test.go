@@ -127,7 +127,7 @@ func (m *sharedModel) open(t *rapid.T, g *sharedGateway) {
 	g.tiers = unhurried(New(ram.New(ram.Options{Entries: 1000, Now: m.now}), g.way, d))
 	patientAndQuick(g.tiers)
 	m.exchanged(g)
-	g.tiers.Join(DefaultTiming())
+	g.tiers.Join(patientTiming())
 	m.settle()
 }
 
