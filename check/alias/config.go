@@ -24,8 +24,8 @@ type Config struct {
 	RelayDomains       []string     `toml:"relay_domains" doc:"the domains whose every recipient relay_recipient_maps lists: who is not listed is refused; a name that begins with \"/\" is a file with a domain a line (Sendmail's relay-domains), TYPE:FILE a table whose keys are domains; \".example.com\" is everything below it" example:"[\"example.com\", \"hash:/etc/postfix/relay_domains\"]"`
 	RelaySubdomains    bool         `toml:"relay_subdomains" doc:"a domain in relay_domains stands for those below it too, as in both MTAs by default; false: for itself, and a key \".example.com\" of a table for those below (Postfix without relay_domains in parent_domain_matches_subdomains)"`
 	Access             []table.Spec `toml:"access" doc:"Sendmail's access map: what it says of recipients (To:user@domain, To:user@, To:domain and the same untagged, as with FEATURE blocklist_recipients) is the verdict, before anything else" example:"[\"hash:/etc/mail/access\"]"`
-	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix; \"\": none, which Sendmail does not have"`
-	Passwd             string       `toml:"passwd" doc:"the file of local users: they exist where the MTA delivers with its mailer \"local\", and are not refused where it does not say with what it delivers; \"\": none"`
+	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix, whose own default is none; Sendmail's is always \"+\"; \"\": none"`
+	Passwd             string       `toml:"passwd" doc:"the file of local users: they exist where the MTA delivers with its mailer \"local\", and are not refused where it does not say with what it delivers; users that only LDAP or NIS knows are not there; \"\": none"`
 }
 
 // File is one of the alias databases: a table, or the names that other gateways
