@@ -68,8 +68,10 @@ func (b *bench) withTrouble(ctx context.Context, t *Table, trouble memcachedTrou
 			fmt.Sprintf("%.2f ms (%.2f, without memcached %.2f), %.1f ms (%.1f and %.1f; of all turns %.1f and %.1f)",
 				added, Median(troubled.medians), Median(alone.medians), most, Median(troubled.longest), Median(alone.longest), slices.Max(troubled.longest), slices.Max(alone.longest)),
 			"1 ms, 50 ms", added < 1 && most <= 50,
-			map[string]float64{"median_added_ms": added, "longest_added_ms": most, "median_ms": Median(troubled.medians), "longest_ms": Median(troubled.longest),
-				"without_median_ms": Median(alone.medians), "without_longest_ms": Median(alone.longest), "longest_of_all_ms": slices.Max(troubled.longest)})
+			map[string]float64{
+				"median_added_ms": added, "longest_added_ms": most, "median_ms": Median(troubled.medians), "longest_ms": Median(troubled.longest),
+				"without_median_ms": Median(alone.medians), "without_longest_ms": Median(alone.longest), "longest_of_all_ms": slices.Max(troubled.longest),
+			})
 		return nil
 	})
 }

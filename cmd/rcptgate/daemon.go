@@ -63,6 +63,8 @@ type daemonOptions struct {
 	look   time.Duration // how often sockets are looked at; 0: listen.LookEvery
 	hints  time.Duration // how often hints are looked up; 0: hintEvery
 
+	exchange time.Duration // how often gateways tell each other what was forgotten; 0: memcached's own
+
 	backends []backend.Option
 }
 
@@ -80,7 +82,7 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 		return nil, exitWith(exitConfig, err)
 	}
 	d.log = d.sight.Logger()
-	if d.shared, err = openShared(&l.Config, d.log); err != nil {
+	if d.shared, err = openShared(&l.Config, o.exchange, d.log); err != nil {
 		return nil, exitWith(exitConfig, l.file.Place(err))
 	}
 	if d.memory, err = tiers.Open(l.Cache.Config, l.State, d.log, d.shared.places()...); err != nil {

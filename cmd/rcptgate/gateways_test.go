@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"rcptgate/backend/sim"
 	"rcptgate/front/admin"
@@ -58,7 +59,7 @@ func TestTwoGateways(t *testing.T) {
 			t.Fatal(err)
 		}
 		shared := sharing(t, "", memcached)
-		if _, err := smallDaemon(t, dir, daemonOptions{}, func(l *loaded) {
+		if _, err := smallDaemon(t, dir, daemonOptions{exchange: 200 * time.Millisecond}, func(l *loaded) {
 			shared(l)
 			l.Domain = []DomainConfig{{RouteDomain: route.DomainConfig{Name: "shared.example", Backend: []string{server.Backend()}}}}
 		}); err != nil {

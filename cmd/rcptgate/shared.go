@@ -21,8 +21,9 @@ type shared struct {
 }
 
 // openShared makes what speaks to the memcached servers that the configuration names; nil
-// when it names none. It asks nobody yet.
-func openShared(cfg *Config, log *slog.Logger) (*shared, error) {
+// when it names none. What was forgotten is exchanged every so often; 0 is the store's default. It
+// asks nobody yet.
+func openShared(cfg *Config, every time.Duration, log *slog.Logger) (*shared, error) {
 	if !cfg.Cache.Active() {
 		return nil, nil //nolint:nilnil // nothing is shared, and that is no error
 	}
@@ -30,7 +31,7 @@ func openShared(cfg *Config, log *slog.Logger) (*shared, error) {
 	if err != nil {
 		return nil, inCache(err)
 	}
-	return &shared{client, memcached.New(client, memcached.Options{Life: longestLife(cfg)})}, nil
+	return &shared{client, memcached.New(client, memcached.Options{Life: longestLife(cfg), Every: every})}, nil
 }
 
 // places are the tiers between RAM and disk.

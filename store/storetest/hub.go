@@ -96,7 +96,7 @@ func (g *Gateway) Start(known []store.Tombstone, forgotten func(store.Tombstone)
 	}
 	g.forgotten, g.lost = forgotten, lost
 	g.hub.mu.Unlock()
-	g.Exchange()
+	_ = g.Exchange() // one that is down is told later
 }
 
 func (g *Gateway) know(p store.Pattern, when time.Time) {
