@@ -51,7 +51,8 @@ const (
 
 const (
 	workers  = 4                     // names under way at the same time
-	attempts = 3                     // of one name, memcached's being down not counted
+	attempts = 3                     // to write a name, memcached's being down not counted
+	removals = 12                    // to take one out, which no renewal makes up for
 	slow     = 10 * time.Millisecond // an answer that takes longer is followed by a pause
 )
 
@@ -211,7 +212,10 @@ func (p *Publisher) work(ctx context.Context) {
 // do does one job. While memcached is down it waits, so that what is under way is not
 // lost, but no longer than names live.
 func (p *Publisher) do(ctx context.Context, j *job) {
-	first := time.Now()
+	first, most := time.Now(), attempts
+	if j.remove {
+		most = removals
+	}
 	for tries := 1; ctx.Err() == nil; {
 		began := time.Now()
 		err := p.write(ctx, j, began)
@@ -224,7 +228,7 @@ func (p *Publisher) do(ctx context.Context, j *job) {
 		case errors.Is(err, store.ErrDown) && began.Sub(first) < p.opt.Life:
 			sleep(ctx, p.opt.Glance)
 			continue
-		case tries < attempts:
+		case tries < most:
 			tries++
 			sleep(ctx, p.opt.Glance)
 			continue

@@ -25,6 +25,7 @@ type storedNames struct {
 	next    store.Survey   // what the next survey shows
 	delay   time.Duration  // of a write
 	uneven  bool           // some writes take longer
+	refused int            // removals to fail
 	// The write of "held" tells met, and waits for held to be closed.
 	held, met chan struct{}
 }
@@ -76,6 +77,10 @@ func (s *storedNames) Find(_ context.Context, names []string) (map[string]store.
 func (s *storedNames) Withdraw(_ context.Context, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.refused > 0 {
+		s.refused--
+		return errors.New("busy")
+	}
 	if err := s.fails(name); err != nil {
 		return err
 	}
@@ -164,6 +169,24 @@ func TestPublisherLateWrite(t *testing.T) {
 	until(t, "only what is left is published", func() bool {
 		return p.Status().State == "up to date" && maps.Equal(names.snapshot(), pairs)
 	})
+}
+
+// TestPublisherRemoves holds that a memcached which is slow for a while keeps no name that was removed.
+func TestPublisherRemoves(t *testing.T) {
+	t.Parallel()
+	names := newStoredNames()
+	names.refused = removals - 1
+	opt := quick
+	opt.Names = names
+	d := newDatabase(t, map[string]string{"kept": "x@example.org", "gone": "y@example.org"})
+	p, _ := publish(t, opt, d)
+	until(t, "both are published", func() bool { return len(names.snapshot()) == 2 })
+	d.set(t, map[string]string{"kept": "x@example.org"})
+	untilPublished(t, names, map[string]string{"kept": "x@example.org"}, "gone")
+	until(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 1 })
+	if st := p.Status(); st.Removed != 1 || st.Failed != 0 {
+		t.Errorf("%+v", st)
+	}
 }
 
 // TestPublisherModel changes databases at random while rounds are under way: in the end

@@ -53,7 +53,8 @@ const absent = "absent"
 
 func (p *published) until(name, value string) {
 	p.Helper()
-	eventually(p, time.Minute, fmt.Sprintf("%q is published as %q", name, value), func() bool { return p.get(name) == value })
+	// What could not be written within 40 ms, three times, is written again two and a half minutes later.
+	eventually(p, 4*time.Minute, fmt.Sprintf("%q is published as %q", name, value), func() bool { return p.get(name) == value })
 }
 
 // TestPublishedNames has one gateway publish what newaliases or postalias wrote, and another follow it.
