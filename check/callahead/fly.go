@@ -159,18 +159,23 @@ func explainMemory(a *asking, rec *store.Record, what use, answer *store.Answer,
 		explain(a.q, "memory: what "+a.check.knownBy(source, a.key)+" knows no longer serves")
 		return
 	}
-	note := fmt.Sprintf("memory: %v, learnt %s ago from %s, known by %s", answer.Class, age(a.now.Sub(answer.Learnt)), answer.Backend, a.check.knownBy(source, a.key))
+	now := time.Now() // later than a.now by what another gateway took to find out
+	learnt := ""      // a script's record need not say when
+	if !answer.Learnt.IsZero() {
+		learnt = ", learnt " + age(now.Sub(answer.Learnt)) + " ago"
+	}
+	note := fmt.Sprintf("memory: %v%s from %s, known by %s", answer.Class, learnt, answer.Backend, a.check.knownBy(source, a.key))
 	switch {
 	case what == askWithNet:
 		note += fmt.Sprintf("; asked again because %v has passed", rec.Passing.Class)
 	case what == serveAsk:
 		note += "; due, refreshed in the background"
-	case answer.Class == store.Valid && answer.Due(a.now):
+	case answer.Class == store.Valid && answer.Due(now):
 		note += "; due, refreshed a short while ago"
 	case answer.Class == store.Valid:
-		note += ", refresh due in " + age(answer.Refresh.Sub(a.now))
+		note += ", refresh due in " + age(answer.Refresh.Sub(now))
 	default:
-		note += ", ends in " + age(answer.Expire.Sub(a.now))
+		note += ", ends in " + age(answer.Expire.Sub(now))
 	}
 	if rec.Doubt.Count > 0 {
 		note += fmt.Sprintf("; %d times said to be unknown since", rec.Doubt.Count)
@@ -191,8 +196,10 @@ func explainProbe(q *rcptgate.Query, out *outcome) {
 	explain(q, fmt.Sprintf("probe: %s said %d %s %s: %v, after %v", a.Backend, a.Code, a.Enhanced, a.Text, a.Class, out.elapsed.Round(time.Microsecond)))
 }
 
-// age writes a duration for people, without false precision.
+// age writes a duration for people, without false precision. Clocks of gateways differ:
+// what is in the future by ours is of this moment.
 func age(d time.Duration) string {
+	d = max(d, 0)
 	switch {
 	case d < time.Minute:
 		return d.Round(time.Second).String()

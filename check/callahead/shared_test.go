@@ -471,3 +471,38 @@ func TestSharedTrace(t *testing.T) {
 		}
 	})
 }
+
+// What another gateway found out while this one waited was not learnt in the future, and
+// what does not say when it was learnt has no age.
+func TestSharedTraceAfterWaiting(t *testing.T) {
+	notes := func(t *testing.T, w *world, q *rcptgate.Query) []string {
+		q.Trace.Explain = true
+		chain := rcptgate.Chain{Steps: []rcptgate.Step{{Name: "existence", Check: w.check}}}
+		chain.Check(t.Context(), q)
+		return q.Trace.Steps[0].Notes
+	}
+	inGateways(t, 2, nil, func(t *testing.T, g *gateways) {
+		g.worlds[0].backend(at1).all(good.late(5 * time.Second))
+		var first sync.WaitGroup
+		first.Go(func() { g.worlds[0].ask(user) })
+		time.Sleep(time.Second)
+		waited := notes(t, g.worlds[1], query(user))
+		first.Wait()
+		if !slices.ContainsFunc(waited, func(s string) bool { return strings.Contains(s, "valid, learnt 0s ago from") }) {
+			t.Errorf("notes after waiting: %q", waited)
+		}
+		settle()
+		const script = "script@example.com" // wrote this one, without the time
+		rec, err := g.ways[0].Get(context.Background(), user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.Standing.Learnt = time.Time{}
+		if err := g.ways[0].Put(context.Background(), script, rec); err != nil {
+			t.Fatal(err)
+		}
+		if got := notes(t, g.worlds[1], query(script)); !slices.ContainsFunc(got, func(s string) bool { return strings.Contains(s, "memory: valid from "+at1) }) {
+			t.Errorf("notes without a time: %q", got)
+		}
+	})
+}
