@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,9 +83,12 @@ func ParseServer(s string) (Server, error) {
 		if bare, bareErr := unit.ParseSocket("inet:" + defaultPort + "@" + s); bareErr == nil {
 			return Server{bare}, nil
 		}
-		err = fmt.Errorf("%w, or \"HOST\" for port %s", err, defaultPort)
+		return Server{}, fmt.Errorf("%w; \"HOST\" means port %s", err, defaultPort)
 	}
-	return Server{sock}, err
+	if _, port, err := net.SplitHostPort(sock.Address); sock.Network == "tcp" && err == nil && port == "0" {
+		return Server{}, fmt.Errorf("%q: nobody answers on port 0; \"HOST\" means port %s", s, defaultPort)
+	}
+	return Server{sock}, nil
 }
 
 // UnmarshalText reads the address of a server.

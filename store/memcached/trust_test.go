@@ -273,6 +273,9 @@ func TestConfigErrors(t *testing.T) {
 		{"unix:/run/memcached.sock", "unix:/run/memcached.sock", ""},
 		{"unix:memcached.sock", "", "absolute path"},
 		{"10.0.0.1:http", "", "no number"},
+		{"10.0.0.1:0", "", "nobody answers on port 0"},
+		{"inet:0@10.0.0.1", "", "nobody answers on port 0"},
+		{"10.0.0.1:99999", "", "\"HOST\" means port 11211"},
 		{"two words", "", "no socket address"},
 	} {
 		got, err := ParseServer(c.server)
