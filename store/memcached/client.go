@@ -46,6 +46,7 @@ type Client struct {
 	mu    sync.Mutex    // one Configure at a time
 
 	complained atomic.Int64  // when a bad value was last logged, UNIX nanoseconds
+	toldLost   atomic.Int64  // the same for the loss of the lists of what was forgotten
 	back       chan struct{} // a server is new or back: see revived
 
 	quit   chan struct{}

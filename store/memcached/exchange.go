@@ -163,7 +163,11 @@ func (s *Store) round(st starting, asked []*ask) {
 	s.raise(asked, others, oldest)
 	union := s.graves.copy()
 	union.merge(others, oldest)
+	began := s.epoch != 0 // else this gateway has just started, and knows no list yet
 	lost := reached > 0 && s.nextEpoch(lists)
+	if lost && began {
+		s.c.tellLost(lists)
+	}
 	each(servers, func(i int) { s.writeList(&lists[i], union) })
 	err := published(lists)
 	for _, a := range asked {
@@ -190,6 +194,29 @@ func (s *Store) nextEpoch(lists []list) (lost bool) {
 	}
 	s.epoch = newest
 	return lost
+}
+
+// tellLost logs that no list is the known one, and what is there instead, at most once
+// a minute: a gateway with another key file, or somebody who writes there, costs all of
+// them their refusals in each round.
+func (c *Client) tellLost(lists []list) {
+	now, last := time.Now().UnixNano(), c.toldLost.Load()
+	if now-last < int64(complainGap) || !c.toldLost.CompareAndSwap(last, now) {
+		return
+	}
+	why := "no server has it any more: they were restarted, emptied or are full"
+	for i := range lists {
+		switch {
+		case lists[i].good:
+			why = "another gateway has begun a new one"
+		case lists[i].found:
+			why = "it was overwritten with one that cannot be believed: do all gateways have the same key file?"
+		}
+		if lists[i].found {
+			break
+		}
+	}
+	c.log.Warn("memcached has lost the list of what was forgotten: refusals are asked again", "why", why)
 }
 
 // carryOut tells of what others have forgotten, and only then has what is written here

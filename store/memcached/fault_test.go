@@ -58,7 +58,7 @@ func look(t testing.TB, s *Store, n int) (found, missed, failed int) {
 // meanwhile lies on the others; it comes back by itself.
 func TestKilledServer(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
-	s, log := logging(t, config(t, servers...))
+	s, log := logging(t, config(t, servers...), Options{})
 	const n = 600
 	fill(t, s, n)
 	if found, _, _ := look(t, s, n); found != n {
@@ -98,7 +98,7 @@ func TestKilledServer(t *testing.T) {
 // are no failures.
 func TestRestartedServer(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	s, log := logging(t, config(t, server))
+	s, log := logging(t, config(t, server), Options{})
 	fill(t, s, 50)
 	server.Restart()
 	if found, missed, failed := look(t, s, 50); found != 0 || missed != 50 || failed != 0 {
@@ -115,7 +115,7 @@ func TestStoppedServers(t *testing.T) {
 	fill(t, gateway(t, config(t, servers...), Options{}), 100)
 	cfg := config(t, servers...)
 	cfg.Timeout = 250 * time.Millisecond
-	s, log := logging(t, cfg)
+	s, log := logging(t, cfg, Options{})
 	for _, server := range servers {
 		server.Stop()
 	}
@@ -247,7 +247,7 @@ func TestFullServer(t *testing.T) {
 // TestServerThatEvictsNothing refuses what it has no memory for, and lives.
 func TestServerThatEvictsNothing(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{Args: []string{"-m", "2", "-M"}})
-	s, log := logging(t, config(t, server))
+	s, log := logging(t, config(t, server), Options{})
 	for i := range 6000 {
 		rec := numbered(i)
 		rec.Passing = storetest.Full(user(i), time.Now()).Passing
@@ -272,7 +272,7 @@ func TestSlowServer(t *testing.T) {
 	p := startProxy(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	cfg := p.config()
 	cfg.Timeout = time.Second // a busy machine must not be slower than this
-	s, log := logging(t, cfg)
+	s, log := logging(t, cfg, Options{})
 	fill(t, s, 5)
 	p.spoil(20*time.Millisecond, -1, nil)
 	if found, _, _ := look(t, s, 5); found != 5 {

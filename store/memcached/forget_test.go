@@ -222,6 +222,37 @@ func TestBadLists(t *testing.T) {
 	}
 }
 
+// TestLostListIsLogged: the loss costs all refusals, and the log says why, once a minute.
+func TestLostListIsLogged(t *testing.T) {
+	for _, c := range []struct {
+		why  string
+		lose func(t *testing.T, server *lab.Memcached)
+	}{
+		{"they were restarted", func(_ *testing.T, server *lab.Memcached) { server.Flush() }},
+		{"do all gateways have the same key file", func(t *testing.T, server *lab.Memcached) {
+			raw(t, server, "rg:forgotten", []byte("rgf1\nepoch\t1790000000000000000\n"))
+		}},
+	} {
+		server := lab.StartMemcached(t, lab.MemcachedOptions{})
+		cfg := config(t, server)
+		cfg.KeyFile = keyFile(t, keyOne)
+		s, log := logging(t, cfg, often)
+		notes := start(s)
+		forget(t, s, somebody)
+		if log.count("memcached has lost the list") != 0 {
+			t.Error("a gateway that starts with an empty memcached has lost nothing")
+		}
+		for _, times := range []int{2, 3} { // the first call is that of the start
+			c.lose(t, server)
+			waitFor(t, "the loss is noticed", func() bool { return notes.losses() >= times })
+		}
+		waitFor(t, c.why, func() bool { return log.count(c.why) == 1 })
+		if n := log.count("memcached has lost the list"); n != 1 {
+			t.Errorf("%d lines", n)
+		}
+	}
+}
+
 // TestManyTombstones: the oldest are forgotten coarsely, and the list stays bounded.
 func TestManyTombstones(t *testing.T) {
 	s := set{}

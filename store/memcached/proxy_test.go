@@ -153,7 +153,7 @@ func (l *lines) count(text string) int {
 }
 
 // logging makes a gateway whose log is kept.
-func logging(t testing.TB, cfg Config) (*Store, *lines) {
+func logging(t testing.TB, cfg Config, opt Options) (*Store, *lines) {
 	t.Helper()
 	log := &lines{}
 	c, err := NewClient(cfg, slog.New(slog.NewTextHandler(log, nil)))
@@ -161,7 +161,7 @@ func logging(t testing.TB, cfg Config) (*Store, *lines) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	s := New(c, Options{})
+	s := New(c, opt)
 	t.Cleanup(func() { _ = s.Close() })
 	return s, log
 }

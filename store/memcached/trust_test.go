@@ -57,7 +57,7 @@ func TestForgedEntries(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, "# the site's key", keyOne)
-	s, log := logging(t, cfg)
+	s, log := logging(t, cfg, Options{})
 	other := cfg
 	other.KeyFile = keyFile(t, "a key that is another site's")
 	stranger := gateway(t, other, Options{})
