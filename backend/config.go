@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // The values of Config.TLS.
@@ -24,16 +24,16 @@ const (
 // the values of [DefaultConfig], probes_per_second apart.
 type Config struct {
 	// Timeout bounds one probe, which goes on when the client has stopped waiting.
-	Timeout unit.Duration `toml:"timeout" doc:"for one probe, which goes on in the background when the client has stopped waiting"`
+	Timeout setting.Duration `toml:"timeout" doc:"for one probe, which goes on in the background when the client has stopped waiting"`
 	// Connect bounds the look-up of a backend's name, and the TCP connection to each
 	// of its addresses.
-	Connect unit.Duration `toml:"connect" doc:"for the look-up of a server's name, and for the connection to each of its addresses"`
+	Connect setting.Duration `toml:"connect" doc:"for the look-up of a server's name, and for the connection to each of its addresses"`
 	// Connections is the most connections to one backend.
 	Connections int `toml:"connections" doc:"most connections to one server" max:"10_000"`
 	// ProbesPerSecond is the most probes a second to one backend; 0: no limit.
 	ProbesPerSecond int `toml:"probes_per_second" doc:"most probes a second to one server; 0 is no limit"`
 	// Idle is how long an unused connection is kept.
-	Idle unit.Duration `toml:"idle" doc:"how long an unused connection is kept"`
+	Idle setting.Duration `toml:"idle" doc:"how long an unused connection is kept"`
 	// ProbesPerConnection and RefusalsPerConnection end a connection before the
 	// backend loses patience: Postfix counts RSET as junk after 100
 	// (smtpd_junk_command_limit) and delays after 10 errors (smtpd_soft_error_limit).
@@ -53,10 +53,10 @@ type Config struct {
 // DefaultConfig is what an empty [callahead] section means.
 func DefaultConfig() Config {
 	return Config{
-		Timeout:               unit.Duration(30 * time.Second),
-		Connect:               unit.Duration(2 * time.Second),
+		Timeout:               setting.Duration(30 * time.Second),
+		Connect:               setting.Duration(2 * time.Second),
 		Connections:           64,
-		Idle:                  unit.Duration(30 * time.Second),
+		Idle:                  setting.Duration(30 * time.Second),
 		ProbesPerConnection:   90,
 		RefusalsPerConnection: 9,
 		Queue:                 4096,
@@ -66,7 +66,7 @@ func DefaultConfig() Config {
 
 func (c Config) withDefaults() Config {
 	d := DefaultConfig()
-	for _, p := range []struct{ v, d *unit.Duration }{{&c.Timeout, &d.Timeout}, {&c.Connect, &d.Connect}, {&c.Idle, &d.Idle}} {
+	for _, p := range []struct{ v, d *setting.Duration }{{&c.Timeout, &d.Timeout}, {&c.Connect, &d.Connect}, {&c.Idle, &d.Idle}} {
 		if *p.v <= 0 {
 			*p.v = *p.d
 		}
@@ -107,11 +107,11 @@ func (c Config) Validate() error {
 	}
 	for _, f := range []struct {
 		name string
-		v    unit.Duration
+		v    setting.Duration
 		max  time.Duration
 	}{{"timeout", c.Timeout, time.Hour}, {"connect", c.Connect, 5 * time.Minute}, {"idle", c.Idle, time.Hour}} {
 		if f.v < 0 || f.v.Std() > f.max {
-			return fmt.Errorf("%s = %q: a duration up to %v is allowed", f.name, f.v, unit.Duration(f.max))
+			return fmt.Errorf("%s = %q: a duration up to %v is allowed", f.name, f.v, setting.Duration(f.max))
 		}
 	}
 	switch c.TLS {

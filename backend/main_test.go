@@ -13,7 +13,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend/sim"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 func TestMain(m *testing.M) {
@@ -109,7 +109,7 @@ func eventually(t testing.TB, what string, cond func() bool) {
 	t.Fatalf("%s: not within a minute", what)
 }
 
-func seconds(n float64) unit.Duration { return unit.Duration(n * float64(time.Second)) }
+func seconds(n float64) setting.Duration { return setting.Duration(n * float64(time.Second)) }
 
 // hurried makes the least time that a backend gets short.
 func hurried(s *Set) { s.tune.grace = 400 * time.Millisecond }

@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rcptgate/bench/load"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -100,7 +100,7 @@ func TestSocket(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the load generator needs Linux")
 	}
-	socket := unit.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "s")}
+	socket := setting.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "s")}
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {

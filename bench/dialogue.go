@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"rcptgate"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 )
 
@@ -24,7 +24,7 @@ const dialogueLimit = 10 * time.Second
 // SMTP dialogue (banner, HELO, MAIL, RCPT, QUIT), and passes the reply to RCPT on. The connection is the answering
 // goroutine's own, nothing is remembered, logged or looked up, so it is the cheapest that such a milter can be; the
 // milter protocol is spoken by the gate's own front.
-func ServeDialogue(ctx context.Context, socket unit.Socket, backend string) error {
+func ServeDialogue(ctx context.Context, socket setting.Socket, backend string) error {
 	ln, err := milter.Listen(ctx, socket, 0o600, "")
 	if err != nil {
 		return err

@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"rcptgate/bench/load"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 )
 
 // ServeEcho runs an echo milter on a socket until ctx ends.
-func ServeEcho(ctx context.Context, socket unit.Socket) error {
+func ServeEcho(ctx context.Context, socket setting.Socket) error {
 	ln, err := milter.Listen(ctx, socket, 0o600, "")
 	if err != nil {
 		return err
@@ -24,7 +24,7 @@ func ServeEcho(ctx context.Context, socket unit.Socket) error {
 
 // Target is a milter that runs already, of whatever make.
 type Target struct {
-	Socket     unit.Socket
+	Socket     setting.Socket
 	Recipients *load.Recipients
 	// NextHop is {rcpt_host}; default "[127.0.0.1]".
 	NextHop string

@@ -16,7 +16,7 @@
 //
 // A section may have a method Validate() error, called with its effective values.
 // What it returns should begin with the key it is about ("expire: must be longer
-// than refresh") or be a [unit.KeyError]; several are joined with errors.Join. The
+// than refresh") or be a [setting.KeyError]; several are joined with errors.Join. The
 // file and the line are added here. A value that reads itself
 // (encoding.TextUnmarshaler) gives its own error; a method Form() string says what
 // it takes ("a duration such as \"15m\"").
@@ -34,7 +34,7 @@ import (
 	"os"
 	"reflect"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // MaxFileSize bounds a configuration file, in octets.
@@ -105,7 +105,7 @@ func (f *File) Line(key string) int {
 }
 
 // Place gives errors that were found in the values after the file was read their
-// lines: each [unit.KeyError] joined or wrapped in err, whose key counts from the root
+// lines: each [setting.KeyError] joined or wrapped in err, whose key counts from the root
 // ("domain[2].backend"). Other errors only get the file's name. A nil File stands for
 // the built-in defaults.
 func (f *File) Place(err error) error {
@@ -129,7 +129,7 @@ func (f *File) Place(err error) error {
 // them.
 func keyed(err error) (out []error) {
 	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, to find all of them
-	case *unit.KeyError:
+	case *setting.KeyError:
 		return []error{e}
 	case interface{ Unwrap() error }:
 		return keyed(e.Unwrap())

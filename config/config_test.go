@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 var update = flag.Bool("update", false, "write the expected files")
@@ -25,20 +25,20 @@ type sampleConfig struct {
 	Labels    map[string]string   `toml:"labels" doc:"Names for networks."`
 	Domain    []sampleDomain      `toml:"domain" doc:"One domain."`
 	Weights   []float64           `toml:"weights" doc:"Shares."`
-	Trusted   []unit.Network      `toml:"trusted" doc:"Networks that are not checked."`
+	Trusted   []setting.Network   `toml:"trusted" doc:"Networks that are not checked."`
 	private   map[string]struct{} //nolint:unused // fields without a tag are no options
 }
 
 type sampleTop struct {
-	Hostname string        `toml:"hostname" doc:"EHLO name." example:"\"mx1.example.org\""`
-	Enforce  bool          `toml:"enforce" doc:"false: rehearse."`
-	Deadline unit.Duration `toml:"deadline" doc:"For one answer." min:"1s" max:"1m"`
+	Hostname string           `toml:"hostname" doc:"EHLO name." example:"\"mx1.example.org\""`
+	Enforce  bool             `toml:"enforce" doc:"false: rehearse."`
+	Deadline setting.Duration `toml:"deadline" doc:"For one answer." min:"1s" max:"1m"`
 }
 
 type sampleListen struct {
-	Milter []unit.Socket `toml:"milter" doc:"Milter sockets."`
-	HTTP   string        `toml:"http" doc:"Metrics; \"\" is off."`
-	Mode   uint16        `toml:"mode" doc:"Mode." max:"511"`
+	Milter []setting.Socket `toml:"milter" doc:"Milter sockets."`
+	HTTP   string           `toml:"http" doc:"Metrics; \"\" is off."`
+	Mode   uint16           `toml:"mode" doc:"Mode." max:"511"`
 }
 
 type sampleCallahead struct {
@@ -47,16 +47,16 @@ type sampleCallahead struct {
 }
 
 type sampleBackend struct {
-	Timeout     unit.Duration `toml:"timeout" doc:"For one probe."`
-	Connections int           `toml:"connections" doc:"Per backend." min:"1" max:"10000"`
-	TLS         string        `toml:"tls" doc:"STARTTLS." oneof:"off,opportunistic,required"`
-	Rate        float64       `toml:"rate" doc:"Probes a second." min:"0"`
-	Password    string        `toml:"password" doc:"Secret." secret:"true"`
+	Timeout     setting.Duration `toml:"timeout" doc:"For one probe."`
+	Connections int              `toml:"connections" doc:"Per backend." min:"1" max:"10000"`
+	TLS         string           `toml:"tls" doc:"STARTTLS." oneof:"off,opportunistic,required"`
+	Rate        float64          `toml:"rate" doc:"Probes a second." min:"0"`
+	Password    string           `toml:"password" doc:"Secret." secret:"true"`
 }
 
 type sampleLife struct {
-	Refresh unit.Duration `toml:"refresh" doc:"When it is asked again."`
-	Expire  unit.Duration `toml:"expire" doc:"When it ends."`
+	Refresh setting.Duration `toml:"refresh" doc:"When it is asked again."`
+	Expire  setting.Duration `toml:"expire" doc:"When it ends."`
 }
 
 type sampleCache struct {
@@ -73,12 +73,12 @@ func (c sampleCache) Validate() error {
 }
 
 type sampleDomain struct {
-	Name        string         `toml:"name" doc:"The domain."`
-	Backend     []string       `toml:"backend" doc:"Who is asked."`
-	Check       *bool          `toml:"check" doc:"false: leave alone."`
-	Unknown     *unit.Duration `toml:"unknown" doc:"Life." max:"1d"`
-	Valid       *sampleLife    `toml:"valid" doc:"Life."`
-	Unreachable string         `toml:"unreachable" doc:"Action." oneof:",tempfail,accept"`
+	Name        string            `toml:"name" doc:"The domain."`
+	Backend     []string          `toml:"backend" doc:"Who is asked."`
+	Check       *bool             `toml:"check" doc:"false: leave alone."`
+	Unknown     *setting.Duration `toml:"unknown" doc:"Life." max:"1d"`
+	Valid       *sampleLife       `toml:"valid" doc:"Life."`
+	Unreachable string            `toml:"unreachable" doc:"Action." oneof:",tempfail,accept"`
 }
 
 // Validate names keys with KeyError, several at once, whatever they are.
@@ -89,7 +89,7 @@ func (d *sampleDomain) Validate() error {
 	}
 	for _, b := range d.Backend {
 		if !strings.Contains(b, ":") {
-			errs = append(errs, unit.Keyf("backend", "%q has no port", b))
+			errs = append(errs, setting.Keyf("backend", "%q has no port", b))
 		}
 	}
 	return errors.Join(errs...)
@@ -105,7 +105,7 @@ func sampleDefaults() *sampleConfig {
 	}
 }
 
-func seconds(n int64) unit.Duration { return unit.Duration(n * 1e9) }
+func seconds(n int64) setting.Duration { return setting.Duration(n * 1e9) }
 
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rcptgate.toml")

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"testing"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // What is found wrong only when the units are built gets its line like everything else.
@@ -28,15 +28,15 @@ func TestPlace(t *testing.T) {
 		err  error
 		want string
 	}{
-		{f, unit.Keyf("part[2].life", "too long"), "a.toml:6:1: part[2].life: too long"},
-		{f, unit.Keyf("part[1].life", "missing"), "a.toml:1:3: part[1].life: missing"}, // the section's line
-		{f, unit.Keyf("other", "missing"), "a.toml: other: missing"},
+		{f, setting.Keyf("part[2].life", "too long"), "a.toml:6:1: part[2].life: too long"},
+		{f, setting.Keyf("part[1].life", "missing"), "a.toml:1:3: part[1].life: missing"}, // the section's line
+		{f, setting.Keyf("other", "missing"), "a.toml: other: missing"},
 		{
-			f, fmt.Errorf("build: %w", errors.Join(unit.Keyf("part[2].name", "no"), unit.Keyf("part[1].name", "no"))),
+			f, fmt.Errorf("build: %w", errors.Join(setting.Keyf("part[2].name", "no"), setting.Keyf("part[1].name", "no"))),
 			"a.toml:2:1: part[1].name: no\na.toml:5:1: part[2].name: no",
 		},
-		{f, errors.Join(unit.Keyf("part[2].name", "no"), errors.New("and this")), "a.toml: part[2].name: no\nand this"},
-		{nil, unit.Keyf("part[2].life", "too long"), "built-in defaults: part[2].life: too long"},
+		{f, errors.Join(setting.Keyf("part[2].name", "no"), errors.New("and this")), "a.toml: part[2].name: no\nand this"},
+		{nil, setting.Keyf("part[2].life", "too long"), "built-in defaults: part[2].life: too long"},
 	} {
 		if got := tc.file.Place(tc.err); got == nil || got.Error() != tc.want {
 			t.Errorf("got  %v\nwant %s", got, tc.want)

@@ -11,7 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 func TestShowIsReadAgain(t *testing.T) {
@@ -32,14 +32,14 @@ func TestShowIsReadAgain(t *testing.T) {
 
 func drawConfig(t *rapid.T) *sampleConfig {
 	text := rapid.String()
-	duration := func(low, high int64, name string) unit.Duration {
-		return unit.Duration(rapid.Int64Range(low, high).Draw(t, name) * 1e6)
+	duration := func(low, high int64, name string) setting.Duration {
+		return setting.Duration(rapid.Int64Range(low, high).Draw(t, name) * 1e6)
 	}
 	cfg := &sampleConfig{}
 	cfg.Hostname, cfg.Enforce = text.Draw(t, "hostname"), rapid.Bool().Draw(t, "enforce")
 	cfg.Deadline = duration(1000, 60000, "deadline")
 	cfg.Listen.HTTP, cfg.Listen.Mode = text.Draw(t, "http"), rapid.Uint16Range(0, 511).Draw(t, "mode")
-	cfg.Listen.Milter = rapid.SliceOf(rapid.SampledFrom([]unit.Socket{
+	cfg.Listen.Milter = rapid.SliceOf(rapid.SampledFrom([]setting.Socket{
 		{Network: "unix", Address: "/run/a b.sock"}, {Network: "tcp", Address: "[::1]:25"}, {},
 	})).Draw(t, "milter")
 	cfg.Callahead = sampleCallahead{
@@ -54,7 +54,7 @@ func drawConfig(t *rapid.T) *sampleConfig {
 	cfg.Labels = rapid.MapOf(text, text).Draw(t, "labels")
 	cfg.Weights = rapid.SliceOf(rapid.Float64Range(-1e9, 1e9)).Draw(t, "weights")
 	if rapid.Bool().Draw(t, "network") {
-		cfg.Trusted = []unit.Network{{Prefix: netip.MustParsePrefix("192.0.2.0/24")}, {Prefix: netip.MustParsePrefix("2001:db8::1/128")}}
+		cfg.Trusted = []setting.Network{{Prefix: netip.MustParsePrefix("192.0.2.0/24")}, {Prefix: netip.MustParsePrefix("2001:db8::1/128")}}
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "domains") {
 		d := sampleDomain{Name: "x" + text.Draw(t, fmt.Sprint("name", i)), Unreachable: "accept"}

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // validate holds the effective values against the tags' limits and the sections'
@@ -136,7 +136,7 @@ func (d *decoder) place(n *node, path string, err error) {
 		return
 	}
 	key, text := "", err.Error()
-	var named *unit.KeyError
+	var named *setting.KeyError
 	if errors.As(err, &named) {
 		key, text = named.Key, named.Err.Error()
 	} else if word, rest, ok := strings.Cut(text, ": "); ok && !strings.ContainsAny(word, " \"'") {

@@ -9,7 +9,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // maxBackends bounds the list of one section: each is waited for in turn, and a
@@ -29,12 +29,12 @@ type section struct {
 func (r *Router) readSection(index int, c DomainConfig) (*section, error) {
 	name, err := sectionName(c.Name)
 	if err != nil {
-		return nil, unit.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: %w", c.Name, err)
+		return nil, setting.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: %w", c.Name, err)
 	}
 	s := &section{index: index, name: name, check: c.Check == nil || *c.Check, enforce: c.Enforce == nil || *c.Enforce}
 	hops, err := readBackends(name, c.Backend)
 	if err != nil {
-		return nil, unit.Keyf(fmt.Sprintf("domain[%d].backend", index+1), "(name = %q) %w", c.Name, err)
+		return nil, setting.Keyf(fmt.Sprintf("domain[%d].backend", index+1), "(name = %q) %w", c.Name, err)
 	}
 	if len(hops) > 0 || !s.check {
 		s.route = r.newRoute(index, Configured, hops)

@@ -15,7 +15,7 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // DomainConfig is what a [[domain]] section says about routing.
@@ -98,7 +98,7 @@ type hopKey struct {
 // maxMTARoutes bounds the MTA's next hops that are remembered. A site has few.
 const maxMTARoutes = 1024
 
-// New reads the sections. The error joins those of all of them, each a [unit.KeyError]
+// New reads the sections. The error joins those of all of them, each a [setting.KeyError]
 // that names the section's key ("domain[2].backend").
 func New(opt Options) (*Router, error) {
 	if opt.Get == nil {
@@ -138,7 +138,7 @@ func (r *Router) add(index int, c DomainConfig) error {
 	}
 	for _, other := range r.sects {
 		if other.name == s.name {
-			return unit.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: section %d has it already", c.Name, other.index+1)
+			return setting.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: section %d has it already", c.Name, other.index+1)
 		}
 	}
 	r.sects = append(r.sects, s)

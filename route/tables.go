@@ -10,7 +10,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/backend"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/table"
 )
 
@@ -26,7 +26,7 @@ func (c TablesConfig) Validate() error {
 	for key, specs := range map[string][]table.Spec{"mailertable": c.Mailertable, "transport_maps": c.TransportMaps} {
 		for _, s := range specs {
 			if s.Type == table.Text {
-				errs = append(errs, unit.Keyf(key, "%q: text: is the form of aliases; files of domains are written texthash:%s", s, s.Name))
+				errs = append(errs, setting.Keyf(key, "%q: text: is the form of aliases; files of domains are written texthash:%s", s, s.Name))
 			}
 		}
 	}

@@ -32,7 +32,7 @@ const (
 // UTF-8, times cut to the second.
 func Bound(rec Record) Record {
 	rec.Standing = boundAnswer(rec.Standing)
-	rec.Passing = boundAnswer(rec.Passing)
+	rec.Transient = boundAnswer(rec.Transient)
 	rec.Doubt.Count = min(max(rec.Doubt.Count, 0), math.MaxInt32)
 	rec.Doubt.First = boundTime(rec.Doubt.First)
 	rec.Doubt.Last = boundTime(rec.Doubt.Last)
@@ -96,8 +96,8 @@ func FromSeconds(s uint32) time.Time {
 
 // Learnt is when the newer of the record's answers was learnt.
 func (r *Record) Learnt() time.Time {
-	if r.Passing.Class != None && r.Passing.Learnt.After(r.Standing.Learnt) {
-		return r.Passing.Learnt
+	if r.Transient.Class != None && r.Transient.Learnt.After(r.Standing.Learnt) {
+		return r.Transient.Learnt
 	}
 	return r.Standing.Learnt
 }

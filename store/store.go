@@ -85,21 +85,21 @@ type Doubt struct {
 type Record struct {
 	// Standing is Valid or Unknown (or a finding's class).
 	Standing Answer
-	// Passing is Full, Refused or Deferred: it lies beside a valid answer, never
+	// Transient is Full, Refused or Deferred: it lies beside a valid answer, never
 	// over it.
-	Passing Answer
-	Doubt   Doubt
+	Transient Answer
+	Doubt     Doubt
 	// Tried is when the last refresh of the standing answer began.
 	Tried time.Time
 }
 
 // IsZero reports whether the record knows nothing.
-func (r *Record) IsZero() bool { return r.Standing.Class == None && r.Passing.Class == None }
+func (r *Record) IsZero() bool { return r.Standing.Class == None && r.Transient.Class == None }
 
 // Expire is when the last of the record's answers ends.
 func (r *Record) Expire() time.Time {
-	if r.Passing.Class != None && r.Passing.Expire.After(r.Standing.Expire) {
-		return r.Passing.Expire
+	if r.Transient.Class != None && r.Transient.Expire.After(r.Standing.Expire) {
+		return r.Transient.Expire
 	}
 	return r.Standing.Expire
 }
@@ -110,7 +110,7 @@ func (r *Record) Refuses() bool {
 	if r.Standing.Class == Valid || r.Standing.Class == AcceptAll || r.Standing.Class == Selective {
 		return false
 	}
-	return r.Standing.Class.Refuses() || r.Passing.Class.Refuses()
+	return r.Standing.Class.Refuses() || r.Transient.Class.Refuses()
 }
 
 // FindingKey is the key of a finding about a domain at a backend. It holds a space

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/table"
 )
 
@@ -78,23 +78,23 @@ func (c *Config) Active() bool {
 func (c Config) Validate() error {
 	var errs []error
 	if strings.ContainsAny(c.Delimiter, "@\"\\ \t\r\n\x00") || len(c.Delimiter) > 8 {
-		errs = append(errs, unit.Keyf("recipient_delimiter", "%q: up to 8 characters such as \"+\" or \"+-\" are allowed", c.Delimiter))
+		errs = append(errs, setting.Keyf("recipient_delimiter", "%q: up to 8 characters such as \"+\" or \"+-\" are allowed", c.Delimiter))
 	}
 	if c.Passwd != "" && !filepath.IsAbs(c.Passwd) {
-		errs = append(errs, unit.Keyf("passwd", "%q is no absolute path", c.Passwd))
+		errs = append(errs, setting.Keyf("passwd", "%q is no absolute path", c.Passwd))
 	}
 	if c.Publish && len(c.Real()) == 0 {
-		errs = append(errs, unit.Keyf("publish", "there is nothing to publish: files names no alias database of this machine"))
+		errs = append(errs, setting.Keyf("publish", "there is nothing to publish: files names no alias database of this machine"))
 	}
 	for key, domains := range map[string][]string{"domains": c.Domains, "relay_domains": c.RelayDomains} {
 		for _, d := range domains {
 			if err := checkDomain(d, key == "relay_domains"); err != nil {
-				errs = append(errs, &unit.KeyError{Key: key, Err: err})
+				errs = append(errs, &setting.KeyError{Key: key, Err: err})
 			}
 		}
 	}
 	if len(c.RelayDomains) > 0 && len(c.RelayRecipientMaps) == 0 {
-		errs = append(errs, unit.Keyf("relay_domains", "nothing lists the recipients of these domains: relay_recipient_maps is empty"))
+		errs = append(errs, setting.Keyf("relay_domains", "nothing lists the recipients of these domains: relay_recipient_maps is empty"))
 	}
 	for key, specs := range map[string][]table.Spec{
 		"virtusertable": c.VirtUserTable, "virtual_alias_maps": c.VirtualAliasMaps, "relay_recipient_maps": c.RelayRecipientMaps,
@@ -102,7 +102,7 @@ func (c Config) Validate() error {
 	} {
 		for _, s := range specs {
 			if s.Type == table.Text {
-				errs = append(errs, unit.Keyf(key, "%q: text: is the form of aliases; files of addresses are written texthash:%s", s, s.Name))
+				errs = append(errs, setting.Keyf(key, "%q: text: is the form of aliases; files of addresses are written texthash:%s", s, s.Name))
 			}
 		}
 	}

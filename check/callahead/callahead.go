@@ -13,7 +13,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/address"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/route"
 	"rcptgate/store"
 )
@@ -64,7 +64,7 @@ type Check struct {
 	timeout      time.Duration
 }
 
-// New makes a Check. An error in a section is a [unit.KeyError] that names its key
+// New makes a Check. An error in a section is a [setting.KeyError] that names its key
 // ("domain[2].valid"); those of all sections are joined.
 func New(opt Options) (*Check, error) {
 	if opt.Router == nil || opt.Memory == nil || opt.State == nil {
@@ -97,7 +97,7 @@ func New(opt Options) (*Check, error) {
 	for i := range opt.Domains {
 		s, bad := newSettings(&opt.Config, &opt.Lives, &opt.Domains[i])
 		if bad != nil {
-			wrong = append(wrong, unit.Keyf(fmt.Sprintf("domain[%d].%s", i+1, bad.Key), "%w", bad.Err))
+			wrong = append(wrong, setting.Keyf(fmt.Sprintf("domain[%d].%s", i+1, bad.Key), "%w", bad.Err))
 		}
 		c.settings = append(c.settings, s)
 	}

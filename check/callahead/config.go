@@ -10,7 +10,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // Config is the [callahead] section.
@@ -36,11 +36,11 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	var errs []error
 	if _, err := readSender(c.Sender); err != nil {
-		errs = append(errs, &unit.KeyError{Key: "sender", Err: err})
+		errs = append(errs, &setting.KeyError{Key: "sender", Err: err})
 	}
 	if c.FallbackSender != "" {
 		if _, err := readSender(c.FallbackSender); err != nil {
-			errs = append(errs, &unit.KeyError{Key: "fallback_sender", Err: err})
+			errs = append(errs, &setting.KeyError{Key: "fallback_sender", Err: err})
 		}
 	}
 	return errors.Join(append(errs, c.Config.Validate())...)
@@ -77,13 +77,13 @@ func hasControl(s string) bool {
 
 // Life is how long answers of one class are remembered.
 type Life struct {
-	Expire unit.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
+	Expire setting.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
 }
 
 // RefreshedLife is the life of an answer that is asked again before it ends.
 type RefreshedLife struct {
-	Refresh unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background when it is used; 10m or more" max:"366d"`
-	Expire  unit.Duration `toml:"expire" doc:"how long the answer serves at most; use never prolongs it" max:"366d"`
+	Refresh setting.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background when it is used; 10m or more" max:"366d"`
+	Expire  setting.Duration `toml:"expire" doc:"how long the answer serves at most; use never prolongs it" max:"366d"`
 }
 
 // Lives is what the [cache] section says about how long answers are remembered.
@@ -99,10 +99,10 @@ type Lives struct {
 
 // DefaultLives is what an empty [cache] section means.
 func DefaultLives() Lives {
-	life := func(d time.Duration) Life { return Life{unit.Duration(d)} }
+	life := func(d time.Duration) Life { return Life{setting.Duration(d)} }
 	const day = 24 * time.Hour
 	return Lives{
-		Valid:   RefreshedLife{unit.Duration(day), unit.Duration(31 * day)},
+		Valid:   RefreshedLife{setting.Duration(day), setting.Duration(31 * day)},
 		Unknown: life(15 * time.Minute), Full: life(5 * time.Minute), Refused: life(5 * time.Minute),
 		Deferred: life(30 * time.Second), AcceptAll: life(time.Hour),
 	}
@@ -117,13 +117,13 @@ func (l Lives) Validate() error {
 }
 
 // checkValid holds the life of a valid answer against itself and the pace of refreshes.
-func checkValid(refresh, expire time.Duration) *unit.KeyError {
-	r, e, least := unit.Duration(refresh), unit.Duration(expire), unit.Duration(refreshApart)
+func checkValid(refresh, expire time.Duration) *setting.KeyError {
+	r, e, least := setting.Duration(refresh), setting.Duration(expire), setting.Duration(refreshApart)
 	switch {
 	case expire < refresh:
-		return &unit.KeyError{Key: "valid.expire", Err: fmt.Errorf("%q is less than refresh, %q", e, r)}
+		return &setting.KeyError{Key: "valid.expire", Err: fmt.Errorf("%q is less than refresh, %q", e, r)}
 	case refresh < refreshApart && refresh < expire:
-		return &unit.KeyError{Key: "valid.refresh", Err: fmt.Errorf(
+		return &setting.KeyError{Key: "valid.refresh", Err: fmt.Errorf(
 			"%q is too little: no answer is asked again sooner than after %q; %q or more is allowed, or as much as expire for no refresh", r, least, least)}
 	}
 	return nil
@@ -131,13 +131,13 @@ func checkValid(refresh, expire time.Duration) *unit.KeyError {
 
 // LifeChange changes a Life for one domain.
 type LifeChange struct {
-	Expire *unit.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
+	Expire *setting.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
 }
 
 // RefreshedLifeChange changes a RefreshedLife for one domain.
 type RefreshedLifeChange struct {
-	Refresh *unit.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background; 10m or more" max:"366d"`
-	Expire  *unit.Duration `toml:"expire" doc:"how long the answer serves at most" max:"366d"`
+	Refresh *setting.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background; 10m or more" max:"366d"`
+	Expire  *setting.Duration `toml:"expire" doc:"how long the answer serves at most" max:"366d"`
 }
 
 // DomainConfig is what a [[domain]] section says about call-ahead. What is unset is
@@ -172,7 +172,7 @@ type settings struct {
 
 // newSettings joins what a section says with what holds for all. The error's key
 // counts from the section.
-func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *unit.KeyError) {
+func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *setting.KeyError) {
 	s := &settings{
 		refresh: lives.Valid.Refresh.Std(), expire: lives.Valid.Expire.Std(),
 		unknown: lives.Unknown.Expire.Std(), full: lives.Full.Expire.Std(), refused: lives.Refused.Expire.Std(),
@@ -207,7 +207,7 @@ func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *unit.K
 }
 
 // choose reads the settings that are words.
-func (s *settings) choose(d *DomainConfig) *unit.KeyError {
+func (s *settings) choose(d *DomainConfig) *setting.KeyError {
 	for _, c := range []struct {
 		key      string
 		value    *string
@@ -226,13 +226,13 @@ func (s *settings) choose(d *DomainConfig) *unit.KeyError {
 		case *c.value == c.no:
 			*c.chosen = c.inverted
 		default:
-			return &unit.KeyError{Key: c.key, Err: fmt.Errorf("%q is not allowed: %q or %q is", *c.value, c.no, c.yes)}
+			return &setting.KeyError{Key: c.key, Err: fmt.Errorf("%q is not allowed: %q or %q is", *c.value, c.no, c.yes)}
 		}
 	}
 	return nil
 }
 
-func set(d *time.Duration, to *unit.Duration) {
+func set(d *time.Duration, to *setting.Duration) {
 	if to != nil {
 		*d = to.Std()
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // A refresh below the pace at which answers are asked again would silently be that pace.
@@ -24,12 +24,12 @@ func TestRefreshBelowThePace(t *testing.T) {
 		{2 * time.Hour, time.Hour, "valid.expire"},
 	} {
 		lives := DefaultLives()
-		lives.Valid = RefreshedLife{unit.Duration(tc.refresh), unit.Duration(tc.expire)}
-		var bad *unit.KeyError
+		lives.Valid = RefreshedLife{setting.Duration(tc.refresh), setting.Duration(tc.expire)}
+		var bad *setting.KeyError
 		if err := lives.Validate(); errors.As(err, &bad) != (tc.key != "") || bad != nil && bad.Key != tc.key {
 			t.Errorf("[cache] %v, %v: %v, want key %q", tc.refresh, tc.expire, err, tc.key)
 		}
-		d := DomainConfig{Valid: &RefreshedLifeChange{Refresh: ptr(unit.Duration(tc.refresh)), Expire: ptr(unit.Duration(tc.expire))}}
+		d := DomainConfig{Valid: &RefreshedLifeChange{Refresh: ptr(setting.Duration(tc.refresh)), Expire: ptr(setting.Duration(tc.expire))}}
 		_, bad = newSettings(new(Config), ptr(DefaultLives()), &d)
 		if (bad != nil) != (tc.key != "") || bad != nil && bad.Key != tc.key {
 			t.Errorf("[[domain]] %v, %v: %v, want key %q", tc.refresh, tc.expire, bad, tc.key)

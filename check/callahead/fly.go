@@ -90,7 +90,7 @@ func (c *Check) follow(e *effect, qn *question, now time.Time, class store.Class
 
 // times gives the life of the answer that was remembered, zero when none was.
 func (f *flight) times() (learnt, expire time.Time) {
-	for _, a := range []*store.Answer{&f.rec.Standing, &f.rec.Passing} {
+	for _, a := range []*store.Answer{&f.rec.Standing, &f.rec.Transient} {
 		if a.Class == f.out.answer.Class && a.Class != store.None {
 			return a.Learnt, a.Expire
 		}
@@ -167,7 +167,7 @@ func explainMemory(a *asking, rec *store.Record, what use, answer *store.Answer,
 	note := fmt.Sprintf("memory: %v%s from %s, known by %s", answer.Class, learnt, answer.Backend, a.check.knownBy(source, a.key))
 	switch {
 	case what == askWithNet:
-		note += fmt.Sprintf("; asked again because %v has passed", rec.Passing.Class)
+		note += fmt.Sprintf("; asked again because %v has passed", rec.Transient.Class)
 	case what == serveAsk:
 		note += "; due, refreshed in the background"
 	case answer.Class == store.Valid && answer.Due(now):

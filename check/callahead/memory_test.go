@@ -160,9 +160,9 @@ func TestValidOfAnAcceptAllBackendIsNotKept(t *testing.T) {
 	}
 	old := store.Record{
 		Standing: store.Answer{Class: store.Valid, Code: 251, Expire: now.Add(day)},
-		Passing:  store.Answer{Class: store.Full, Code: 452, Expire: now.Add(time.Minute)},
+		Transient:  store.Answer{Class: store.Full, Code: 452, Expire: now.Add(time.Minute)},
 	}
-	if rec := c.apply(old).rec; rec.Standing != old.Standing || rec.Passing.Class != store.None {
+	if rec := c.apply(old).rec; rec.Standing != old.Standing || rec.Transient.Class != store.None {
 		t.Errorf("kept %+v", rec)
 	}
 }
@@ -301,7 +301,7 @@ func TestPassingAnswers(t *testing.T) {
 				w.expect(w.ask(user), "continue 250 - valid ram") // one word against it
 				b.all(good)
 				w.expect(w.ask(user), "continue 250 - valid probe")
-				if rec := w.memory.record(user); rec.Passing.Class != store.None || rec.Doubt.Count != 0 {
+				if rec := w.memory.record(user); rec.Transient.Class != store.None || rec.Doubt.Count != 0 {
 					t.Errorf("record %+v", rec)
 				}
 			})

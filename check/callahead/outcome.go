@@ -84,7 +84,7 @@ func (c *change) apply(old store.Record) effect {
 	e.rec.Tried = c.began
 	switch c.out.answer.Class {
 	case store.Valid:
-		e.rec.Passing, e.rec.Doubt = store.Answer{}, store.Doubt{}
+		e.rec.Transient, e.rec.Doubt = store.Answer{}, store.Doubt{}
 		if !c.acceptAll {
 			e.rec.Standing = c.dated(c.expire)
 			e.rec.Standing.Refresh = c.now.Add(c.refresh)
@@ -93,16 +93,16 @@ func (c *change) apply(old store.Record) effect {
 		c.unknownUser(&e)
 	case store.Full:
 		e.rec.Doubt = store.Doubt{} // a mailbox that is full exists
-		e.rec.Passing = c.refusal(c.full)
+		e.rec.Transient = c.refusal(c.full)
 	case store.Refused:
 		if c.out.proven || c.cautious {
-			e.rec.Passing = c.refusal(c.refused)
+			e.rec.Transient = c.refusal(c.refused)
 		}
 	case store.Deferred:
-		e.rec.Passing = c.refusal(c.deferred)
+		e.rec.Transient = c.refusal(c.deferred)
 	}
 	if c.positiveOnly {
-		e.rec.Passing = store.Answer{}
+		e.rec.Transient = store.Answer{}
 	}
 	return e
 }
@@ -111,7 +111,7 @@ func (c *change) apply(old store.Record) effect {
 // directory that fails for ten minutes says it of everybody.
 func (c *change) unknownUser(e *effect) {
 	if !e.refreshed {
-		e.rec.Standing, e.rec.Passing = c.refusal(c.unknown), store.Answer{}
+		e.rec.Standing, e.rec.Transient = c.refusal(c.unknown), store.Answer{}
 		return
 	}
 	e.doubted = true

@@ -29,9 +29,9 @@ type backends interface {
 // serves until it ends; what passed beside it (full, refused, deferred) must be asked
 // again when it has ended, since the mailbox may still be full.
 func (s *settings) judge(rec *store.Record, rt backends, domain string, now time.Time) (use, *store.Answer) {
-	passing := rec.Passing.Class != store.None
-	if passing && !s.positiveOnly && rec.Passing.Alive(now) && rt.Has(domain, rec.Passing.Backend) {
-		return serve, &rec.Passing
+	passing := rec.Transient.Class != store.None
+	if passing && !s.positiveOnly && rec.Transient.Alive(now) && rt.Has(domain, rec.Transient.Backend) {
+		return serve, &rec.Transient
 	}
 	if !rec.Standing.Alive(now) {
 		return askNow, nil

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"rcptgate/backend"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/store"
 )
 
-func duration(d time.Duration) unit.Duration { return unit.Duration(d) }
+func duration(d time.Duration) setting.Duration { return setting.Duration(d) }
 
 // A refusal that may be about us is passed on only when the backend has just taken
 // somebody else.

@@ -15,14 +15,14 @@ import (
 
 	"rcptgate"
 	"rcptgate/address"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // Check tells whose mail is not checked. The zero Check trusts nobody but clients
 // that have authenticated. It is safe for concurrent use.
 type Check struct {
 	// Trusted are the networks whose recipients are not checked.
-	Trusted []unit.Network
+	Trusted []setting.Network
 }
 
 // Check accepts what is not ours to judge, refuses what nobody may be asked about,

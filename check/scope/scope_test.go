@@ -8,13 +8,13 @@ import (
 
 	"rcptgate"
 	"rcptgate/address"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
-func networks(t *testing.T, list ...string) (out []unit.Network) {
+func networks(t *testing.T, list ...string) (out []setting.Network) {
 	t.Helper()
 	for _, s := range list {
-		n, err := unit.ParseNetwork(s)
+		n, err := setting.ParseNetwork(s)
 		if err != nil {
 			t.Fatal(err)
 		}

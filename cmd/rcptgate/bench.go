@@ -11,7 +11,7 @@ import (
 
 	"rcptgate/bench"
 	"rcptgate/bench/load"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // exitMissed is the exit code of bench --strict when a bar was not met.
@@ -98,7 +98,7 @@ func (f *benchFlags) measure(cmd *cobra.Command) (*bench.Table, error) {
 		table, err := bench.Run(cmd.Context(), f.options)
 		return table, exitWith(exitSoftware, err)
 	}
-	socket, err := unit.ParseSocket(f.socket)
+	socket, err := setting.ParseSocket(f.socket)
 	if err != nil {
 		return nil, exitWith(exitUsage, fmt.Errorf("bench: --socket: %w", err))
 	}
@@ -116,7 +116,7 @@ func (f *benchFlags) measure(cmd *cobra.Command) (*bench.Table, error) {
 }
 
 func (f *benchFlags) runEcho(cmd *cobra.Command) error {
-	socket, err := unit.ParseSocket(f.echo)
+	socket, err := setting.ParseSocket(f.echo)
 	if err == nil && socket.IsZero() {
 		err = fmt.Errorf("no socket")
 	}

@@ -10,12 +10,12 @@ import (
 
 	"rcptgate/check/alias"
 	"rcptgate/check/callahead"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/route"
-	"rcptgate/sight"
 	"rcptgate/store/memcached"
 	"rcptgate/store/tiers"
+	"rcptgate/telemetry"
 )
 
 // Config is the configuration file (rcptgate.toml(5)). Each section's struct lives
@@ -24,11 +24,11 @@ type Config struct {
 	Hostname  string             `toml:"hostname" doc:"the gateway's own name: the EHLO name of probes, and how a call-ahead that comes back is recognised; the default is the machine's name" example:"\"mx1.example.org\""`
 	State     string             `toml:"state" doc:"folder of the disk store and, by default, of the admin socket; a change needs a restart"`
 	Enforce   bool               `toml:"enforce" doc:"false: rehearse; ask, remember and log everything, refuse nothing"`
-	Deadline  unit.Duration      `toml:"deadline" doc:"for one answer to the MTA; below the MTA's own time-out, which is 10s for Sendmail" min:"100ms" max:"5m"`
+	Deadline  setting.Duration   `toml:"deadline" doc:"for one answer to the MTA; below the MTA's own time-out, which is 10s for Sendmail" min:"100ms" max:"5m"`
 	FollowMTA bool               `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section of their own"`
-	Trusted   []unit.Network     `toml:"trusted" doc:"client networks whose recipients are not checked" example:"[\"192.0.2.0/24\"]"`
+	Trusted   []setting.Network  `toml:"trusted" doc:"client networks whose recipients are not checked" example:"[\"192.0.2.0/24\"]"`
 	Listen    ListenConfig       `toml:"listen" doc:"where the gate listens; a change needs a restart"`
-	Log       sight.Config       `toml:"log" doc:"the log; one line a decision"`
+	Log       telemetry.Config   `toml:"log" doc:"the log; one line a decision"`
 	Cache     CacheConfig        `toml:"cache" doc:"what is remembered, and for how long"`
 	Callahead callahead.Config   `toml:"callahead" doc:"how servers behind the gateway are asked"`
 	Routes    route.TablesConfig `toml:"routes" doc:"who is responsible, by the MTA's own maps; a [[domain]] section with servers comes first, the next hop that the MTA tells last"`
@@ -38,10 +38,10 @@ type Config struct {
 
 // ListenConfig is the section [listen].
 type ListenConfig struct {
-	Milter     []unit.Socket `toml:"milter" doc:"milter sockets, in Sendmail's or Postfix's spelling" example:"[\"unix:/run/rcptgate/milter.sock\"]"`
-	Admin      unit.Socket   `toml:"admin" doc:"the command line's way into the daemon; the default is admin.sock in state" example:"\"unix:/run/rcptgate/admin.sock\""`
-	AdminGroup string        `toml:"admin_group" doc:"group of the admin socket, whose mode is 0660" example:"\"adm\""`
-	HTTP       unit.Socket   `toml:"http" doc:"metrics, health and status page; \"\" is off" example:"\"127.0.0.1:8891\""`
+	Milter     []setting.Socket `toml:"milter" doc:"milter sockets, in Sendmail's or Postfix's spelling" example:"[\"unix:/run/rcptgate/milter.sock\"]"`
+	Admin      setting.Socket   `toml:"admin" doc:"the command line's way into the daemon; the default is admin.sock in state" example:"\"unix:/run/rcptgate/admin.sock\""`
+	AdminGroup string           `toml:"admin_group" doc:"group of the admin socket, whose mode is 0660" example:"\"adm\""`
+	HTTP       setting.Socket   `toml:"http" doc:"metrics, health and status page; \"\" is off" example:"\"127.0.0.1:8891\""`
 	// HideAddresses is for sites where whoever may see the status page may not see who
 	// writes to whom.
 	HideAddresses bool `toml:"hide_addresses" doc:"the status page shows the last refusals without local parts"`
@@ -80,14 +80,14 @@ func defaults() Config {
 		Hostname:  hostname,
 		State:     "/var/lib/rcptgate",
 		Enforce:   true,
-		Deadline:  unit.Duration(8 * time.Second),
+		Deadline:  setting.Duration(8 * time.Second),
 		FollowMTA: true,
 		Listen: ListenConfig{
-			Milter: []unit.Socket{{Network: "tcp", Address: "127.0.0.1:8890"}},
-			HTTP:   unit.Socket{Network: "tcp", Address: "127.0.0.1:8891"},
+			Milter: []setting.Socket{{Network: "tcp", Address: "127.0.0.1:8890"}},
+			HTTP:   setting.Socket{Network: "tcp", Address: "127.0.0.1:8891"},
 			Config: milter.DefaultConfig(),
 		},
-		Log:       sight.Defaults(),
+		Log:       telemetry.Defaults(),
 		Cache:     CacheConfig{Config: tiers.DefaultConfig(), MemcachedConfig: memcached.DefaultConfig(), Lives: callahead.DefaultLives()},
 		Callahead: callahead.DefaultConfig(),
 		Aliases:   alias.DefaultConfig(),
@@ -98,13 +98,13 @@ func defaults() Config {
 func (c Config) Validate() error {
 	var errs []error
 	if !filepath.IsAbs(c.State) {
-		errs = append(errs, unit.Keyf("state", "%q is no absolute path", c.State))
+		errs = append(errs, setting.Keyf("state", "%q is no absolute path", c.State))
 	}
 	if !isHostname(c.Hostname) {
-		errs = append(errs, unit.Keyf("hostname", "%q is no host name: letters, digits, \"-\", \"_\" and dots are allowed, as in \"mx1.example.org\"", c.Hostname))
+		errs = append(errs, setting.Keyf("hostname", "%q is no host name: letters, digits, \"-\", \"_\" and dots are allowed, as in \"mx1.example.org\"", c.Hostname))
 	}
 	if a := c.Listen.Admin; !a.IsZero() && a.Network != "unix" {
-		errs = append(errs, unit.Keyf("listen.admin", "%q is no unix socket: \"unix:/path\" is allowed, since its mode says who may use it", a))
+		errs = append(errs, setting.Keyf("listen.admin", "%q is no unix socket: \"unix:/path\" is allowed, since its mode says who may use it", a))
 	}
 	errs = append(errs, c.validateNames())
 	return errors.Join(errs...)
@@ -126,11 +126,11 @@ func isHostname(s string) bool {
 }
 
 // adminSocket is where the daemon and the command line meet.
-func (c *Config) adminSocket() unit.Socket {
+func (c *Config) adminSocket() setting.Socket {
 	if !c.Listen.Admin.IsZero() {
 		return c.Listen.Admin
 	}
-	return unit.Socket{Network: "unix", Address: filepath.Join(c.State, "admin.sock")}
+	return setting.Socket{Network: "unix", Address: filepath.Join(c.State, "admin.sock")}
 }
 
 // domainParts gives the sections as the units that read them want them.

@@ -71,7 +71,7 @@ func newCacheList() *cobra.Command {
 // recordLine is one record in one line: the key, then its answers.
 func recordLine(r *admin.Record) string {
 	parts := []string{printable(r.Name())}
-	for _, a := range []*admin.Answer{r.Standing, r.Passing} {
+	for _, a := range []*admin.Answer{r.Standing, r.Transient} {
 		if a != nil {
 			parts = append(parts, fmt.Sprintf("%s %d %s %s, learnt %s, ends %s", a.Class, a.Code, a.Enhanced, printable(a.Backend), when(a.Learnt), when(a.Expire)))
 		}
@@ -132,7 +132,7 @@ func showDomain(ctx context.Context, w io.Writer, c *admin.Client, domain string
 func printRecord(w io.Writer, r *admin.Record) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (from %s)\n", printable(r.Name()), strings.TrimSpace(r.Source+" "+printable(r.Server)))
-	for _, a := range []*admin.Answer{r.Standing, r.Passing} {
+	for _, a := range []*admin.Answer{r.Standing, r.Transient} {
 		if a == nil {
 			continue
 		}

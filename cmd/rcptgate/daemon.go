@@ -21,21 +21,21 @@ import (
 	"rcptgate/front/listen"
 	"rcptgate/front/milter"
 	"rcptgate/front/web"
-	"rcptgate/sight"
 	"rcptgate/store/tiers"
+	"rcptgate/telemetry"
 )
 
 // daemon is a running gate: what it knows, what it listens on, what is in force.
 type daemon struct {
 	base
-	memory *tiers.Tiers
-	shared *shared // nil: nothing is shared with other gateways
-	hints  *hints  // nil then too
-	sight  *sight.Sight
-	gate   rcptgate.Gate
-	milter *milter.Server
-	web    *web.Server
-	admin  *admin.Server
+	memory    *tiers.Tiers
+	shared    *shared // nil: nothing is shared with other gateways
+	hints     *hints  // nil then too
+	telemetry *telemetry.Telemetry
+	gate      rcptgate.Gate
+	milter    *milter.Server
+	web       *web.Server
+	admin     *admin.Server
 
 	reloading sync.Mutex // held by the one reload; it may take as long as a table is being written
 
@@ -78,10 +78,10 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 			d.stop()
 		}
 	}()
-	if d.sight, err = sight.New(l.Log, sight.Options{Stderr: o.stderr, Version: versionText()}); err != nil {
+	if d.telemetry, err = telemetry.New(l.Log, telemetry.Options{Stderr: o.stderr, Version: versionText()}); err != nil {
 		return nil, exitWith(exitConfig, err)
 	}
-	d.log = d.sight.Logger()
+	d.log = d.telemetry.Logger()
 	if d.shared, err = openShared(&l.Config, o.exchange, d.log); err != nil {
 		return nil, exitWith(exitConfig, l.file.Place(err))
 	}
@@ -115,7 +115,7 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	return d, nil
 }
 
-func (d *daemon) observers() []rcptgate.Observer { return []rcptgate.Observer{d.sight, d.refusals} }
+func (d *daemon) observers() []rcptgate.Observer { return []rcptgate.Observer{d.telemetry, d.refusals} }
 
 // serve starts a goroutine for every listener.
 func (d *daemon) serve() {
@@ -190,8 +190,8 @@ func (d *daemon) stop() {
 		}
 	}
 	d.shared.close()
-	if d.sight != nil {
-		_ = d.sight.Close(2 * time.Second)
+	if d.telemetry != nil {
+		_ = d.telemetry.Close(2 * time.Second)
 	}
 }
 
@@ -230,7 +230,7 @@ func (d *daemon) putInForce(l *loaded) error {
 		return l.file.Place(err)
 	}
 	d.backends.Configure(l.Callahead.Config, l.Hostname)
-	d.sight.Configure(l.Log)
+	d.telemetry.Configure(l.Log)
 	d.refusals.HideAddresses(l.Listen.HideAddresses)
 	d.gate.Swap(setup)
 	d.publish(&l.Config)

@@ -17,7 +17,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/backend/sim"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
 )
@@ -119,7 +119,7 @@ backend = [%q]
 type demo struct {
 	out    io.Writer
 	server *sim.Server
-	socket unit.Socket
+	socket setting.Socket
 	scenes int
 	client *mta.Client
 }

@@ -17,9 +17,9 @@ import (
 	"rcptgate/check/callahead"
 	"rcptgate/front/web"
 	"rcptgate/route"
-	"rcptgate/sight"
 	"rcptgate/store"
 	"rcptgate/store/tiers"
+	"rcptgate/telemetry"
 )
 
 // hotGate is the gate of a daemon as configured by default, which remembers people at example.com, with the log written
@@ -30,7 +30,7 @@ func hotGate(tb testing.TB, people int) (*rcptgate.Gate, []rcptgate.Mailbox) {
 	cfg.Cache.DiskEntries = 0
 	cfg.Domain = []DomainConfig{{RouteDomain: route.DomainConfig{Name: "example.com", Backend: []string{"smtp:[127.0.0.1]:9"}}}}
 	silent := slog.New(slog.DiscardHandler)
-	log, err := sight.New(cfg.Log, sight.Options{Stderr: io.Discard})
+	log, err := telemetry.New(cfg.Log, telemetry.Options{Stderr: io.Discard})
 	if err != nil {
 		tb.Fatal(err)
 	}

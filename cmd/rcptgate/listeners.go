@@ -12,7 +12,7 @@ import (
 
 	"github.com/coreos/go-systemd/v22/activation"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/admin"
 	"rcptgate/front/listen"
 	"rcptgate/front/milter"
@@ -108,7 +108,7 @@ func (l *listeners) inherit() error {
 const httpMode = 0o660
 
 // open opens one socket of the configuration's, and keeps it if it has a name.
-func (l *listeners) open(ctx context.Context, what string, socket unit.Socket, mode milter.FileMode, group string) (net.Listener, error) {
+func (l *listeners) open(ctx context.Context, what string, socket setting.Socket, mode milter.FileMode, group string) (net.Listener, error) {
 	if socket.Network != "unix" {
 		return milter.Listen(ctx, socket, mode, group)
 	}

@@ -15,11 +15,11 @@ import (
 
 	"rcptgate"
 	"rcptgate/check/alias"
-	"rcptgate/config/unit"
-	"rcptgate/sight"
+	"rcptgate/config/setting"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/table"
+	"rcptgate/telemetry"
 )
 
 // aliasNames are the names of alias databases that gateways share: those that others
@@ -95,10 +95,10 @@ func (c *Config) validateNames() error {
 	}
 	var errs []error
 	if c.Aliases.Reads() {
-		errs = append(errs, unit.Keyf("aliases.files", "\"memcached:\" needs servers: memcached in [cache] is empty"))
+		errs = append(errs, setting.Keyf("aliases.files", "\"memcached:\" needs servers: memcached in [cache] is empty"))
 	}
 	if c.Aliases.Publish {
-		errs = append(errs, unit.Keyf("aliases.publish", "publishing needs servers: memcached in [cache] is empty"))
+		errs = append(errs, setting.Keyf("aliases.publish", "publishing needs servers: memcached in [cache] is empty"))
 	}
 	return errors.Join(errs...)
 }
@@ -163,18 +163,18 @@ func (d *daemon) registerNames(number registrar) {
 		of := func(f func(s *alias.PublishStatus) float64) func() float64 {
 			return func() float64 { st := p.Status(); return f(&st) }
 		}
-		number(sight.Gauge, "published_names", "Alias names that are in memcached for other gateways, as far as is known.", of(func(s *alias.PublishStatus) float64 { return float64(s.Published) }))
-		number(sight.Gauge, "published_names_wanted", "Alias names that should be there.", of(func(s *alias.PublishStatus) float64 { return float64(s.Of) }))
-		number(sight.Gauge, "published_round_seconds", "When all of them were last written; 0: never.", of(func(s *alias.PublishStatus) float64 {
+		number(telemetry.Gauge, "published_names", "Alias names that are in memcached for other gateways, as far as is known.", of(func(s *alias.PublishStatus) float64 { return float64(s.Published) }))
+		number(telemetry.Gauge, "published_names_wanted", "Alias names that should be there.", of(func(s *alias.PublishStatus) float64 { return float64(s.Of) }))
+		number(telemetry.Gauge, "published_round_seconds", "When all of them were last written; 0: never.", of(func(s *alias.PublishStatus) float64 {
 			if s.Round.IsZero() {
 				return 0
 			}
 			return float64(s.Round.UnixMilli()) / 1000
 		}))
-		number(sight.Counter, "published_written_total", "Alias names written to memcached.", of(func(s *alias.PublishStatus) float64 { return float64(s.Written) }))
-		number(sight.Counter, "published_removed_total", "Alias names taken out of memcached.", of(func(s *alias.PublishStatus) float64 { return float64(s.Removed) }))
-		number(sight.Counter, "published_failed_total", "Alias names that could be neither written nor taken out.", of(func(s *alias.PublishStatus) float64 { return float64(s.Failed) }))
-		number(sight.Counter, "published_losses_total", "Times that memcached had lost alias names.", of(func(s *alias.PublishStatus) float64 { return float64(s.Losses) }))
+		number(telemetry.Counter, "published_written_total", "Alias names written to memcached.", of(func(s *alias.PublishStatus) float64 { return float64(s.Written) }))
+		number(telemetry.Counter, "published_removed_total", "Alias names taken out of memcached.", of(func(s *alias.PublishStatus) float64 { return float64(s.Removed) }))
+		number(telemetry.Counter, "published_failed_total", "Alias names that could be neither written nor taken out.", of(func(s *alias.PublishStatus) float64 { return float64(s.Failed) }))
+		number(telemetry.Counter, "published_losses_total", "Times that memcached had lost alias names.", of(func(s *alias.PublishStatus) float64 { return float64(s.Losses) }))
 	}
 	p := d.names.published
 	if p == nil {
@@ -183,9 +183,9 @@ func (d *daemon) registerNames(number registrar) {
 	of := func(f func(s *store.Stats) float64) func() float64 {
 		return func() float64 { st := p.Stats(); return f(&st) }
 	}
-	number(sight.Counter, "names_hits_total", "Look-ups that found a name that another gateway publishes.", of(func(s *store.Stats) float64 { return float64(s.Hits) }))
-	number(sight.Counter, "names_misses_total", "Look-ups that did not.", of(func(s *store.Stats) float64 { return float64(s.Misses) }))
-	number(sight.Counter, "names_errors_total", "Look-ups for which memcached could not be asked.", of(func(s *store.Stats) float64 { return float64(s.Errors) }))
+	number(telemetry.Counter, "names_hits_total", "Look-ups that found a name that another gateway publishes.", of(func(s *store.Stats) float64 { return float64(s.Hits) }))
+	number(telemetry.Counter, "names_misses_total", "Look-ups that did not.", of(func(s *store.Stats) float64 { return float64(s.Misses) }))
+	number(telemetry.Counter, "names_errors_total", "Look-ups for which memcached could not be asked.", of(func(s *store.Stats) float64 { return float64(s.Errors) }))
 }
 
 // publishedTable is the spelling of the names that other gateways publish.

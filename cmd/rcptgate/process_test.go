@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"rcptgate/backend/sim"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter/mta"
 )
 
@@ -119,7 +119,7 @@ func until(t *testing.T, what string, holds func() bool) {
 
 // openMTA connects as an MTA does, up to MAIL.
 func openMTA(path string) (*mta.Client, error) {
-	c, err := mta.Dial(context.Background(), unit.Socket{Network: "unix", Address: path}, mta.Options{Timeout: patience})
+	c, err := mta.Dial(context.Background(), setting.Socket{Network: "unix", Address: path}, mta.Options{Timeout: patience})
 	if err != nil {
 		return nil, err
 	}

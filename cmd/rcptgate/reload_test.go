@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/admin"
 )
 
@@ -54,7 +54,7 @@ func TestNeedRestart(t *testing.T) {
 	if got := needRestart(&begun, &now); got != nil {
 		t.Errorf("hide_addresses: %v", got)
 	}
-	now.Listen.HTTP, now.State, now.Cache.Entries = unit.Socket{}, "/elsewhere", 5000
+	now.Listen.HTTP, now.State, now.Cache.Entries = setting.Socket{}, "/elsewhere", 5000
 	if got, want := needRestart(&begun, &now), []string{"state", "listen", "cache.entries"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -66,8 +66,8 @@ func TestRestartIsStillNeededAtTheNextReload(t *testing.T) {
 	make := func(entries int) *loaded {
 		l := &loaded{Config: defaults()}
 		l.State, l.Cache.Entries, l.Cache.DiskEntries = dir, entries, 0
-		l.Listen.Milter = []unit.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}
-		l.Listen.HTTP = unit.Socket{}
+		l.Listen.Milter = []setting.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}
+		l.Listen.HTTP = setting.Socket{}
 		return l
 	}
 	d, err := startDaemon(context.Background(), make(5000), daemonOptions{
@@ -89,8 +89,8 @@ func smallDaemon(t *testing.T, dir string, o daemonOptions, change func(*loaded)
 	t.Helper()
 	l := &loaded{Config: defaults()}
 	l.State, l.Cache.Entries, l.Cache.DiskEntries = filepath.Join(dir, "state"), 1000, 1000
-	l.Listen.Milter = []unit.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}
-	l.Listen.HTTP = unit.Socket{}
+	l.Listen.Milter = []setting.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}
+	l.Listen.HTTP = setting.Socket{}
 	if change != nil {
 		change(l)
 	}
@@ -202,7 +202,7 @@ func TestStateDirectoryMadeAgain(t *testing.T) {
 
 // A daemon that was killed leaves its sockets; the next one takes their place.
 func TestHTTPSocketOfADeadDaemon(t *testing.T) {
-	socket := unit.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "http.sock")}
+	socket := setting.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "http.sock")}
 	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket.Address, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"rcptgate/check/callahead"
-	"rcptgate/config/unit"
-	"rcptgate/sight"
+	"rcptgate/config/setting"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
+	"rcptgate/telemetry"
 )
 
 // shared is the memory that other gateways write to as well.
@@ -62,7 +62,7 @@ func (s *shared) close() {
 
 // inCache names the option of [cache] that err is about.
 func inCache(err error) error {
-	return &unit.KeyError{Key: "cache.memcached_key_file", Err: err}
+	return &setting.KeyError{Key: "cache.memcached_key_file", Err: err}
 }
 
 // checkKeyFile reads the key file, if there is one: a dry run shows what is wrong with it.
@@ -97,37 +97,37 @@ func (d *daemon) registerMemcached(number registrar) error {
 		return nil
 	}
 	var errs []error
-	perServer := func(kind sight.Kind, name, help string, f func(s *memcached.ServerStats) float64) {
-		errs = append(errs, d.sight.Register(kind, name, help, []string{"server"}, func(emit sight.Emit) {
+	perServer := func(kind telemetry.Kind, name, help string, f func(s *memcached.ServerStats) float64) {
+		errs = append(errs, d.telemetry.Register(kind, name, help, []string{"server"}, func(emit telemetry.Emit) {
 			for _, st := range d.shared.client.Stats() {
 				emit(f(&st), st.Name)
 			}
 		}))
 	}
-	perServer(sight.Gauge, "memcached_up", "0: the server is dead and is not asked.", func(s *memcached.ServerStats) float64 {
+	perServer(telemetry.Gauge, "memcached_up", "0: the server is dead and is not asked.", func(s *memcached.ServerStats) float64 {
 		if s.Alive {
 			return 1
 		}
 		return 0
 	})
-	perServer(sight.Counter, "memcached_hits_total", "Keys found, leases included.", func(s *memcached.ServerStats) float64 { return float64(s.Hits) })
-	perServer(sight.Counter, "memcached_misses_total", "Keys not found.", func(s *memcached.ServerStats) float64 { return float64(s.Misses) })
-	perServer(sight.Counter, "memcached_errors_total", "Questions without a usable reply.", func(s *memcached.ServerStats) float64 { return float64(s.Errors) })
+	perServer(telemetry.Counter, "memcached_hits_total", "Keys found, leases included.", func(s *memcached.ServerStats) float64 { return float64(s.Hits) })
+	perServer(telemetry.Counter, "memcached_misses_total", "Keys not found.", func(s *memcached.ServerStats) float64 { return float64(s.Misses) })
+	perServer(telemetry.Counter, "memcached_errors_total", "Questions without a usable reply.", func(s *memcached.ServerStats) float64 { return float64(s.Errors) })
 	errs = append(errs,
-		d.sight.Register(sight.Counter, "memcached_bad_values_total", "Values not believed: mac, not sealed with a key of ours; form, not as documented.", []string{"server", "why"}, func(emit sight.Emit) {
+		d.telemetry.Register(telemetry.Counter, "memcached_bad_values_total", "Values not believed: mac, not sealed with a key of ours; form, not as documented.", []string{"server", "why"}, func(emit telemetry.Emit) {
 			for _, st := range d.shared.client.Stats() {
 				emit(float64(st.BadMAC), st.Name, "mac")
 				emit(float64(st.BadForm), st.Name, "form")
 			}
 		}),
-		d.sight.RegisterHistogram("memcached_seconds", "How long questions to a server took, failed ones included.", []string{"server"}, func(emit sight.EmitHistogram) {
+		d.telemetry.RegisterHistogram("memcached_seconds", "How long questions to a server took, failed ones included.", []string{"server"}, func(emit telemetry.EmitHistogram) {
 			for _, st := range d.shared.client.Stats() {
-				emit(sight.Histogram{Bounds: memcached.LatencyBounds[:], Counts: st.Latency.Counts[:], Sum: st.Latency.Sum}, st.Name)
+				emit(telemetry.Histogram{Bounds: memcached.LatencyBounds[:], Counts: st.Latency.Counts[:], Sum: st.Latency.Sum}, st.Name)
 			}
 		}))
-	number(sight.Gauge, "memcached_queue", "Records not yet written to memcached.", func() float64 { return float64(d.shared.store.Queue().Waiting) })
-	number(sight.Counter, "memcached_queue_dropped_total", "Records not written to memcached: the queue was full.", func() float64 { return float64(d.shared.store.Queue().Dropped) })
-	number(sight.Counter, "memcached_writes_failed_total", "Records not written to memcached: no server took them.", func() float64 { return float64(d.shared.store.Queue().Failed) })
-	number(sight.Gauge, "memcached_tombstones", "Forgotten patterns that all gateways are told of.", func() float64 { return float64(d.shared.store.Tombstones()) })
+	number(telemetry.Gauge, "memcached_queue", "Records not yet written to memcached.", func() float64 { return float64(d.shared.store.Queue().Waiting) })
+	number(telemetry.Counter, "memcached_queue_dropped_total", "Records not written to memcached: the queue was full.", func() float64 { return float64(d.shared.store.Queue().Dropped) })
+	number(telemetry.Counter, "memcached_writes_failed_total", "Records not written to memcached: no server took them.", func() float64 { return float64(d.shared.store.Queue().Failed) })
+	number(telemetry.Gauge, "memcached_tombstones", "Forgotten patterns that all gateways are told of.", func() float64 { return float64(d.shared.store.Tombstones()) })
 	return errors.Join(errs...)
 }

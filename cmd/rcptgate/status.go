@@ -8,7 +8,7 @@ import "rcptgate/front/web"
 func (d *daemon) newWeb() *web.Server {
 	d.refusals.HideAddresses(d.config.Listen.HideAddresses)
 	return web.New(web.Options{
-		Metrics:  d.sight.MetricsHandler(),
+		Metrics:  d.telemetry.MetricsHandler(),
 		Ready:    d.unready,
 		Warnings: d.warnings,
 		Counts:   d.counts,
@@ -45,7 +45,7 @@ func (d *daemon) unready() []string {
 
 // warnings tells what is wrong although questions are taken.
 func (d *daemon) warnings() []string {
-	if t := d.sight.Trouble(); t != nil {
+	if t := d.telemetry.Trouble(); t != nil {
 		return []string{t.String()}
 	}
 	return nil
@@ -62,7 +62,7 @@ func (d *daemon) setReady(why string) {
 
 func (d *daemon) counts() []web.Count {
 	var out []web.Count
-	for _, c := range d.sight.Counts() {
+	for _, c := range d.telemetry.Counts() {
 		out = append(out, web.Count(c))
 	}
 	return out

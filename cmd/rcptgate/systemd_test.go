@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/admin"
 )
 
@@ -189,7 +189,7 @@ func TestSlowReloadIsAlive(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", "40000")
 	l := &loaded{Config: defaults()}
 	l.State, l.Cache.DiskEntries, l.Log.Level = dir, 0, "error"
-	l.Listen.Milter, l.Listen.HTTP = []unit.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}, unit.Socket{}
+	l.Listen.Milter, l.Listen.HTTP = []setting.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}, setting.Socket{}
 	begun, release := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

@@ -366,8 +366,8 @@ func (s *Server) merge(key string, in store.Record, began time.Time) (taken bool
 		if in.Standing.Alive(began) && (!old.Standing.Alive(began) || in.Standing.Learnt.After(old.Standing.Learnt)) {
 			out.Standing, out.Doubt, out.Tried, taken = in.Standing, in.Doubt, in.Tried, true
 		}
-		if in.Passing.Alive(began) && (!old.Passing.Alive(began) || in.Passing.Learnt.After(old.Passing.Learnt)) {
-			out.Passing, taken = in.Passing, true
+		if in.Transient.Alive(began) && (!old.Transient.Alive(began) || in.Transient.Learnt.After(old.Transient.Learnt)) {
+			out.Transient, taken = in.Transient, true
 		}
 		return out
 	})

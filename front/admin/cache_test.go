@@ -80,7 +80,7 @@ func now() time.Time { return time.Now().UTC().Truncate(time.Second) }
 func TestExportIsImportedAgain(t *testing.T) {
 	from, to := newMemory(t), newMemory(t)
 	rec := valid(now())
-	rec.Passing = store.Answer{Class: store.Full, Code: 452, Enhanced: "4.2.2", Text: "<full> & ü", Learnt: now(), Expire: now().Add(time.Hour)}
+	rec.Transient = store.Answer{Class: store.Full, Code: 452, Enhanced: "4.2.2", Text: "<full> & ü", Learnt: now(), Expire: now().Add(time.Hour)}
 	rec.Doubt = store.Doubt{Count: 2, First: now().Add(-time.Hour), Last: now()}
 	rec.Tried = now().Add(-time.Minute)
 	from.records["someone@example.com"] = rec
@@ -211,7 +211,7 @@ func TestForgetShowAndList(t *testing.T) {
 	}
 	c := run(t, Options{Memory: m})
 	ctx := t.Context()
-	if r, err := c.Show(ctx, "<A@X>"); err != nil || r.Key != "a@x" || r.Source != "ram" || r.Standing.Class != "valid" || r.Passing != nil {
+	if r, err := c.Show(ctx, "<A@X>"); err != nil || r.Key != "a@x" || r.Source != "ram" || r.Standing.Class != "valid" || r.Transient != nil {
 		t.Errorf("%+v, %v", r, err)
 	}
 	var refusal *Refusal

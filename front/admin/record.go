@@ -38,7 +38,7 @@ type Record struct {
 	Source   string     `json:"source,omitempty"`     // in cache show: the place that knew it
 	Server   string     `json:"server,omitempty"`     // and which of its servers, when several gateways share it
 	Standing *Answer    `json:"standing,omitempty"`   // valid or unknown, or a finding
-	Passing  *Answer    `json:"passing,omitempty"`    // full, refused or deferred
+	Transient  *Answer    `json:"passing,omitempty"`    // full, refused or deferred
 	Doubt    *Doubt     `json:"doubt,omitempty"`
 	Tried    *time.Time `json:"tried,omitempty"` // when the last refresh began
 }
@@ -71,7 +71,7 @@ func (r *Record) Name() string {
 }
 
 func recordOf(key string, rec store.Record) Record {
-	out := Record{Standing: answerOf(&rec.Standing), Passing: answerOf(&rec.Passing), Tried: whenUTC(rec.Tried)}
+	out := Record{Standing: answerOf(&rec.Standing), Transient: answerOf(&rec.Transient), Tried: whenUTC(rec.Tried)}
 	if utf8.ValidString(key) {
 		out.Key = key
 	} else {
@@ -126,13 +126,13 @@ func parseRecord(line []byte, now time.Time) (string, store.Record, error) {
 	if err != nil {
 		return "", store.Record{}, fmt.Errorf("standing: %w", err)
 	}
-	passing, err := r.Passing.answer(now, func(c store.Class) bool {
+	passing, err := r.Transient.answer(now, func(c store.Class) bool {
 		return !finding && (c == store.Full || c == store.Refused || c == store.Deferred)
 	})
 	if err != nil {
 		return "", store.Record{}, fmt.Errorf("passing: %w", err)
 	}
-	rec := store.Record{Standing: standing, Passing: passing}
+	rec := store.Record{Standing: standing, Transient: passing}
 	if rec.IsZero() {
 		return "", store.Record{}, errors.New("it has no answer")
 	}

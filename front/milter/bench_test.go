@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"rcptgate"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 )
@@ -37,11 +37,11 @@ func BenchmarkRcpt(b *testing.B) {
 	}
 }
 
-func startEcho(b testing.TB, network string) unit.Socket {
+func startEcho(b testing.TB, network string) setting.Socket {
 	b.Helper()
-	socket := unit.Socket{Network: "tcp", Address: "127.0.0.1:0"}
+	socket := setting.Socket{Network: "tcp", Address: "127.0.0.1:0"}
 	if network == "unix" {
-		socket = unit.Socket{Network: "unix", Address: filepath.Join(b.TempDir(), "m.sock")}
+		socket = setting.Socket{Network: "unix", Address: filepath.Join(b.TempDir(), "m.sock")}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := milter.Listen(ctx, socket, 0, "")
@@ -56,10 +56,10 @@ func startEcho(b testing.TB, network string) unit.Socket {
 			b.Errorf("echo: %v", err)
 		}
 	})
-	return unit.Socket{Network: network, Address: ln.Addr().String()}
+	return setting.Socket{Network: network, Address: ln.Addr().String()}
 }
 
-func benchmarkRcpt(b *testing.B, socket unit.Socket, options mta.Options) {
+func benchmarkRcpt(b *testing.B, socket setting.Socket, options mta.Options) {
 	const connections, perMail = 8, 50
 	r := &running{socket: socket}
 	clients := make([]*mta.Client, connections)

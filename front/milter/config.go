@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter/wire"
 )
 
@@ -21,14 +21,14 @@ type Config struct {
 	Connections int `toml:"connections" doc:"milter connections at one time, over all sockets; one more is closed at once" min:"1" max:"1_000_000"`
 	// Idle is how long a connection may be silent. A client may take an hour for
 	// DATA, during which the MTA has nothing to say to us.
-	Idle unit.Duration `toml:"idle" doc:"how long a milter connection may be silent; a client may take an hour for its message, during which the MTA says nothing" min:"1s"`
+	Idle setting.Duration `toml:"idle" doc:"how long a milter connection may be silent; a client may take an hour for its message, during which the MTA says nothing" min:"1s"`
 	// FrameTime is how long a frame that has begun may take to be complete, and how
 	// long an answer may take to be sent.
-	FrameTime unit.Duration `toml:"frame_time" doc:"how long a frame that has begun may take to be complete, and an answer to be sent" min:"100ms"`
+	FrameTime setting.Duration `toml:"frame_time" doc:"how long a frame that has begun may take to be complete, and an answer to be sent" min:"100ms"`
 	// FrameSize is the longest frame of an event we want, in octets.
 	FrameSize int `toml:"frame_size" doc:"the longest frame of an event that is wanted, in octets" min:"4096" max:"1_048_576"`
 	// Drain is how long transactions may go on after the daemon was told to end.
-	Drain unit.Duration `toml:"drain" doc:"how long transactions may go on after the daemon was told to end" min:"100ms" max:"5m"`
+	Drain setting.Duration `toml:"drain" doc:"how long transactions may go on after the daemon was told to end" min:"100ms" max:"5m"`
 	// SocketMode and SocketGroup are given to unix sockets: the MTA must be able to
 	// write to them.
 	SocketMode  FileMode `toml:"socket_mode" doc:"permissions of unix milter sockets: the MTA must be able to write to them"`
@@ -39,10 +39,10 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Connections: 20000,
-		Idle:        unit.Duration(2*time.Hour + 10*time.Minute),
-		FrameTime:   unit.Duration(10 * time.Second),
+		Idle:        setting.Duration(2*time.Hour + 10*time.Minute),
+		FrameTime:   setting.Duration(10 * time.Second),
 		FrameSize:   wire.FrameMax,
-		Drain:       unit.Duration(10 * time.Second),
+		Drain:       setting.Duration(10 * time.Second),
 		SocketMode:  0o660,
 	}
 }
@@ -72,22 +72,22 @@ func (c Config) Validate() error {
 	c = c.withDefaults()
 	var errs []error
 	if c.Connections < 1 || c.Connections > 1_000_000 {
-		errs = append(errs, unit.Keyf("connections", "%d is out of range: 1 to 1000000 is allowed", c.Connections))
+		errs = append(errs, setting.Keyf("connections", "%d is out of range: 1 to 1000000 is allowed", c.Connections))
 	}
 	if c.Idle.Std() < time.Second {
-		errs = append(errs, unit.Keyf("idle", "%q is too little: 1s or more is allowed", c.Idle))
+		errs = append(errs, setting.Keyf("idle", "%q is too little: 1s or more is allowed", c.Idle))
 	}
 	if c.FrameTime.Std() < 100*time.Millisecond {
-		errs = append(errs, unit.Keyf("frame_time", "%q is too little: 100ms or more is allowed", c.FrameTime))
+		errs = append(errs, setting.Keyf("frame_time", "%q is too little: 100ms or more is allowed", c.FrameTime))
 	}
 	if c.FrameSize < 4096 || c.FrameSize > 1<<20 {
-		errs = append(errs, unit.Keyf("frame_size", "%d is out of range: 4096 to 1048576 octets are allowed", c.FrameSize))
+		errs = append(errs, setting.Keyf("frame_size", "%d is out of range: 4096 to 1048576 octets are allowed", c.FrameSize))
 	}
 	if c.Drain.Std() < 100*time.Millisecond || c.Drain.Std() > 5*time.Minute {
-		errs = append(errs, unit.Keyf("drain", "%q is out of range: 100ms to 5m is allowed", c.Drain))
+		errs = append(errs, setting.Keyf("drain", "%q is out of range: 100ms to 5m is allowed", c.Drain))
 	}
 	if os.FileMode(c.SocketMode)&^0o777 != 0 {
-		errs = append(errs, unit.Keyf("socket_mode", "%q are more than permission bits: \"0660\" is allowed", c.SocketMode))
+		errs = append(errs, setting.Keyf("socket_mode", "%q are more than permission bits: \"0660\" is allowed", c.SocketMode))
 	}
 	return errors.Join(errs...)
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"rcptgate"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 )
@@ -16,7 +16,7 @@ import (
 // Told to end, the server closes what is between transactions and lets the others
 // finish theirs.
 func TestDrainFinishesTransactions(t *testing.T) {
-	srv := start(t, &asker{}, milter.Config{Drain: unit.Duration(time.Minute)}, "tcp")
+	srv := start(t, &asker{}, milter.Config{Drain: setting.Duration(time.Minute)}, "tcp")
 	idle, busy := srv.dial(t, mta.Options{}), srv.dial(t, mta.Options{})
 	say := say(t)
 	say(idle.Connect("idle.example", client))
@@ -58,7 +58,7 @@ func TestDrainIsBounded(t *testing.T) {
 		return rcptgate.CouldNotFindOut
 	}}
 	const drain = 300 * time.Millisecond
-	srv := start(t, gate, milter.Config{Drain: unit.Duration(drain)}, "unix")
+	srv := start(t, gate, milter.Config{Drain: setting.Duration(drain)}, "unix")
 	c := srv.dial(t, mta.Options{})
 	say := say(t)
 	say(c.Connect("client.example", client))

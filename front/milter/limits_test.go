@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
@@ -55,7 +55,7 @@ func TestMalformedFrameEndsOnlyItsConnection(t *testing.T) {
 }
 
 func TestHalfSentFrameIsNotWaitedForLong(t *testing.T) {
-	srv := start(t, &asker{}, milter.Config{FrameTime: unit.Duration(200 * time.Millisecond)}, "unix")
+	srv := start(t, &asker{}, milter.Config{FrameTime: setting.Duration(200 * time.Millisecond)}, "unix")
 	long := wire.AppendStrings(nil, wire.CmdRcpt, strings.Repeat("x", 40000))
 	for _, part := range [][]byte{long[:3], long[:30000]} {
 		nc := raw(t, srv, append(bareOptions[:len(bareOptions):len(bareOptions)], part...))
@@ -88,7 +88,7 @@ func TestBusyConnectionIsNotIdle(t *testing.T) {
 	t.Parallel()
 	const idle = 2 * time.Second
 	for range 10 {
-		srv := start(t, continues{}, milter.Config{Idle: unit.Duration(idle)}, "unix")
+		srv := start(t, continues{}, milter.Config{Idle: setting.Duration(idle)}, "unix")
 		c := srv.dial(t, mta.Options{})
 		var err error
 		pause := time.Duration(0)
@@ -110,7 +110,7 @@ func TestBusyConnectionIsNotIdle(t *testing.T) {
 
 func TestIdleConnectionEnds(t *testing.T) {
 	t.Parallel()
-	srv := start(t, &asker{}, milter.Config{Idle: unit.Duration(time.Second)}, "unix")
+	srv := start(t, &asker{}, milter.Config{Idle: setting.Duration(time.Second)}, "unix")
 	nc := raw(t, srv, bareOptions)
 	begun := time.Now()
 	endsWithin(t, nc)
@@ -121,7 +121,7 @@ func TestIdleConnectionEnds(t *testing.T) {
 
 // A peer that sends and never reads must not hold its connection's goroutine.
 func TestPeerThatDoesNotReadItsAnswers(t *testing.T) {
-	srv := start(t, &asker{}, milter.Config{FrameTime: unit.Duration(200 * time.Millisecond)}, "unix")
+	srv := start(t, &asker{}, milter.Config{FrameTime: setting.Duration(200 * time.Millisecond)}, "unix")
 	nc := raw(t, srv, bareOptions)
 	frames := []byte{}
 	for range 1000 {

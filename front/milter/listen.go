@@ -9,13 +9,13 @@ import (
 	"net"
 	"os"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/listen"
 )
 
 // Listen opens the socket. A unix socket gets mode and, unless empty, group (a name
 // or a number), and its folder is made; see [listen.Unix].
-func Listen(ctx context.Context, socket unit.Socket, mode FileMode, group string) (net.Listener, error) {
+func Listen(ctx context.Context, socket setting.Socket, mode FileMode, group string) (net.Listener, error) {
 	if socket.IsZero() {
 		return nil, errors.New("listen: no socket given")
 	}

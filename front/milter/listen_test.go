@@ -12,13 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/listen"
 	"rcptgate/front/milter"
 )
 
 func listenOn(path string, mode milter.FileMode, group string) (net.Listener, error) {
-	return milter.Listen(context.Background(), unit.Socket{Network: "unix", Address: path}, mode, group)
+	return milter.Listen(context.Background(), setting.Socket{Network: "unix", Address: path}, mode, group)
 }
 
 func TestListenUnix(t *testing.T) {
@@ -80,10 +80,10 @@ func TestConfig(t *testing.T) {
 		want   string
 	}{
 		{milter.Config{Connections: -1}, "connections"},
-		{milter.Config{Idle: unit.Duration(time.Millisecond)}, "idle"},
-		{milter.Config{FrameTime: unit.Duration(time.Millisecond)}, "frame_time"},
+		{milter.Config{Idle: setting.Duration(time.Millisecond)}, "idle"},
+		{milter.Config{FrameTime: setting.Duration(time.Millisecond)}, "frame_time"},
 		{milter.Config{FrameSize: 1}, "frame_size"},
-		{milter.Config{Drain: unit.Duration(time.Hour)}, "drain"},
+		{milter.Config{Drain: setting.Duration(time.Hour)}, "drain"},
 	} {
 		if err := tc.config.Validate(); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%+v: %v", tc.config, err)

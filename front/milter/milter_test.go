@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"rcptgate"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
@@ -91,7 +91,7 @@ func (b *logBuffer) String() string {
 // running is a server on a socket of its own.
 type running struct {
 	*milter.Server
-	socket unit.Socket
+	socket setting.Socket
 	log    *logBuffer
 	stop   context.CancelFunc
 	done   chan error
@@ -101,16 +101,16 @@ func start(t testing.TB, gate rcptgate.Asker, config milter.Config, network stri
 	t.Helper()
 	r := &running{log: &logBuffer{}, done: make(chan error, 1)}
 	r.Server = milter.New(gate, config, slog.New(slog.NewTextHandler(r.log, nil)))
-	socket := unit.Socket{Network: "tcp", Address: "127.0.0.1:0"}
+	socket := setting.Socket{Network: "tcp", Address: "127.0.0.1:0"}
 	if network == "unix" {
-		socket = unit.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "m.sock")}
+		socket = setting.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "m.sock")}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := milter.Listen(ctx, socket, config.SocketMode, config.SocketGroup)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.socket, r.stop = unit.Socket{Network: network, Address: ln.Addr().String()}, cancel
+	r.socket, r.stop = setting.Socket{Network: network, Address: ln.Addr().String()}, cancel
 	go func() { r.done <- r.Serve(ctx, ln); close(r.done) }()
 	t.Cleanup(func() {
 		cancel()

@@ -98,7 +98,7 @@ type row struct {
 
 // values are the id and the columns of key and rec.
 func values(id int64, part int, key string, rec *store.Record) []any {
-	s, p := &rec.Standing, &rec.Passing
+	s, p := &rec.Standing, &rec.Transient
 	return []any{
 		id, store.Domain(key), key, part,
 		s.Class.String(), s.Code, s.Enhanced, s.Text, s.Backend, seconds(s.Learnt), seconds(s.Refresh), seconds(s.Expire),
@@ -110,7 +110,7 @@ func values(id int64, part int, key string, rec *store.Record) []any {
 
 // plain gives of values those that insertPlainSQL binds, if rec has no others.
 func plain(line []any, rec *store.Record) ([]any, bool) {
-	if rec.Passing.Class != store.None || rec.Doubt != (store.Doubt{}) {
+	if rec.Transient.Class != store.None || rec.Doubt != (store.Doubt{}) {
 		return nil, false
 	}
 	const passing, tried = 12, 23 // where their columns begin
@@ -122,7 +122,7 @@ func (r *row) scan(rows *sql.Rows) error {
 	var domain, class, passing string
 	var at [9]int64
 	var ends, check int64
-	s, p := &r.rec.Standing, &r.rec.Passing
+	s, p := &r.rec.Standing, &r.rec.Transient
 	err := rows.Scan(&r.id, &domain, &r.key, &r.part,
 		&class, &s.Code, &s.Enhanced, &s.Text, &s.Backend, &at[0], &at[1], &at[2],
 		&passing, &p.Code, &p.Enhanced, &p.Text, &p.Backend, &at[3], &at[4], &at[5],
@@ -151,7 +151,7 @@ func (r *row) scan(rows *sql.Rows) error {
 func sum(key string, rec *store.Record) uint32 {
 	b := make([]byte, 0, 512)
 	b = appendText(b, key)
-	for _, a := range []*store.Answer{&rec.Standing, &rec.Passing} {
+	for _, a := range []*store.Answer{&rec.Standing, &rec.Transient} {
 		b = append(b, byte(a.Class))
 		b = binary.LittleEndian.AppendUint64(b, uint64(a.Code)) //nolint:gosec // only summed
 		b = appendText(appendText(appendText(b, a.Enhanced), a.Text), a.Backend)

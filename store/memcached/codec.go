@@ -51,7 +51,7 @@ func encode(e entry) []byte {
 	b = seconds(b, rec.Tried)
 	b = append(b, '\n')
 	b = appendAnswer(b, "standing", &rec.Standing)
-	b = appendAnswer(b, "passing", &rec.Passing)
+	b = appendAnswer(b, "passing", &rec.Transient)
 	if rec.Doubt != (store.Doubt{}) {
 		b = append(b, "doubt\t"...)
 		b = strconv.AppendInt(b, int64(rec.Doubt.Count), 10)
@@ -172,7 +172,7 @@ func (e *entry) line(name string, f fields) (bad error) {
 	a.Backend, bad = f.unescape(bad)
 	a.Text, bad = f.unescape(bad)
 	if name == "passing" {
-		e.rec.Passing = a
+		e.rec.Transient = a
 	} else {
 		e.rec.Standing = a
 	}

@@ -35,7 +35,7 @@ func goldenEntries() map[string]entry {
 		"valid.txt":      {rec: storetest.Valid(noon), written: noon},
 		"unknown.txt":    {rec: storetest.Unknown("nobody@example.org", noon), written: noon, generation: 1_789_999_999_123_456_789},
 		"full.txt":       {rec: odd, written: noon.Add(time.Minute), generation: 1},
-		"passing.txt":    {rec: store.Record{Passing: storetest.Full("x@example.org", noon).Passing}, written: noon},
+		"passing.txt":    {rec: store.Record{Transient: storetest.Full("x@example.org", noon).Transient}, written: noon},
 		"accept-all.txt": {rec: finding, written: noon},
 	}
 }

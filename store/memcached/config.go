@@ -14,7 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 // Config names the memory that is shared with other gateways: part of section [cache].
@@ -51,36 +51,36 @@ func (c *Config) Active() bool { return len(c.Servers) > 0 }
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Servers) > maxServers {
-		errs = append(errs, unit.Keyf("memcached", "%d servers: at most %d are allowed", len(c.Servers), maxServers))
+		errs = append(errs, setting.Keyf("memcached", "%d servers: at most %d are allowed", len(c.Servers), maxServers))
 	}
 	seen := map[string]bool{}
 	for _, s := range c.Servers {
 		switch {
 		case s.IsZero():
-			errs = append(errs, unit.Keyf("memcached", "an empty server: \"HOST\", \"HOST:PORT\", \"inet:PORT@HOST\" or \"unix:/path\" is allowed"))
+			errs = append(errs, setting.Keyf("memcached", "an empty server: \"HOST\", \"HOST:PORT\", \"inet:PORT@HOST\" or \"unix:/path\" is allowed"))
 		case seen[s.Address]:
-			errs = append(errs, unit.Keyf("memcached", "%q is named twice", s.Address))
+			errs = append(errs, setting.Keyf("memcached", "%q is named twice", s.Address))
 		}
 		seen[s.Address] = true
 	}
 	if c.KeyFile != "" && !filepath.IsAbs(c.KeyFile) {
-		errs = append(errs, unit.Keyf("memcached_key_file", "%q is no absolute path", c.KeyFile))
+		errs = append(errs, setting.Keyf("memcached_key_file", "%q is no absolute path", c.KeyFile))
 	}
 	if c.Prefix != "" && (len(c.Prefix) > maxPrefix || strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "") {
-		errs = append(errs, unit.Keyf("memcached_prefix", "%q is no prefix: at most %d letters, digits, \"-\", \"_\" and \".\" are allowed", c.Prefix, maxPrefix))
+		errs = append(errs, setting.Keyf("memcached_prefix", "%q is no prefix: at most %d letters, digits, \"-\", \"_\" and \".\" are allowed", c.Prefix, maxPrefix))
 	}
 	return errors.Join(errs...)
 }
 
-// Server is the address of one server: as unit.Socket, or a bare host, which means port
+// Server is the address of one server: as setting.Socket, or a bare host, which means port
 // 11211.
-type Server struct{ unit.Socket }
+type Server struct{ setting.Socket }
 
 // ParseServer reads the address of a server.
 func ParseServer(s string) (Server, error) {
-	sock, err := unit.ParseSocket(s)
+	sock, err := setting.ParseSocket(s)
 	if err != nil {
-		if bare, bareErr := unit.ParseSocket("inet:" + defaultPort + "@" + s); bareErr == nil {
+		if bare, bareErr := setting.ParseSocket("inet:" + defaultPort + "@" + s); bareErr == nil {
 			return Server{bare}, nil
 		}
 		return Server{}, fmt.Errorf("%w; \"HOST\" means port %s", err, defaultPort)

@@ -225,8 +225,8 @@ func TestFullServer(t *testing.T) {
 	const n = 15_000
 	for i := range n {
 		rec := numbered(i)
-		rec.Passing = storetest.Full(user(i), time.Now()).Passing
-		rec.Passing.Text = strings.Repeat("x", 500)
+		rec.Transient = storetest.Full(user(i), time.Now()).Transient
+		rec.Transient.Text = strings.Repeat("x", 500)
 		if err := s.Put(ctx, user(i), rec); err != nil {
 			t.Fatal(err)
 		}
@@ -250,8 +250,8 @@ func TestServerThatEvictsNothing(t *testing.T) {
 	s, log := logging(t, config(t, server), Options{})
 	for i := range 6000 {
 		rec := numbered(i)
-		rec.Passing = storetest.Full(user(i), time.Now()).Passing
-		rec.Passing.Text = strings.Repeat("x", 500)
+		rec.Transient = storetest.Full(user(i), time.Now()).Transient
+		rec.Transient.Text = strings.Repeat("x", 500)
 		_ = s.Put(ctx, user(i), rec)
 		if i%1000 == 0 {
 			written(t, s)

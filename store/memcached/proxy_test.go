@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/test/lab"
 )
 
@@ -130,7 +130,7 @@ func (p *proxy) serve(client net.Conn) {
 
 func (p *proxy) config() Config {
 	cfg := DefaultConfig()
-	cfg.Servers = []Server{{unit.Socket{Network: "tcp", Address: p.addr}}}
+	cfg.Servers = []Server{{setting.Socket{Network: "tcp", Address: p.addr}}}
 	return cfg
 }
 

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"testing"
 
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 )
 
 func ringOf(names ...string) *ring {
 	var servers []*server
 	for _, name := range names {
-		servers = append(servers, newServer(Server{unit.Socket{Network: "tcp", Address: name}}, 0))
+		servers = append(servers, newServer(Server{setting.Socket{Network: "tcp", Address: name}}, 0))
 	}
 	return newRing(servers)
 }

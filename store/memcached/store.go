@@ -141,7 +141,7 @@ func (s *Store) read(key, from string, value []byte) (store.Record, error) {
 		latest = e.written
 	}
 	latest = latest.Add(s.life)
-	for _, a := range []*store.Answer{&e.rec.Standing, &e.rec.Passing} {
+	for _, a := range []*store.Answer{&e.rec.Standing, &e.rec.Transient} {
 		if a.Expire.After(latest) {
 			a.Expire = store.FromSeconds(store.Seconds(latest))
 		}

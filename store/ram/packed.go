@@ -42,12 +42,12 @@ type more struct {
 
 func pack(key string, rec *store.Record) packed {
 	p := packed{times: packTimes(&rec.Standing), said: packSaying(key, &rec.Standing)}
-	if rec.Passing.Class == store.None && rec.Doubt == (store.Doubt{}) && rec.Tried.IsZero() {
+	if rec.Transient.Class == store.None && rec.Doubt == (store.Doubt{}) && rec.Tried.IsZero() {
 		return p
 	}
 	p.more = &more{
-		times: packTimes(&rec.Passing),
-		said:  packSaying(key, &rec.Passing),
+		times: packTimes(&rec.Transient),
+		said:  packSaying(key, &rec.Transient),
 		count: uint32(rec.Doubt.Count), //nolint:gosec // store.Bound holds it
 		first: store.Seconds(rec.Doubt.First),
 		last:  store.Seconds(rec.Doubt.Last),
@@ -74,7 +74,7 @@ func packSaying(key string, a *store.Answer) unique.Handle[saying] {
 func (p *packed) unpack(key string) store.Record {
 	rec := store.Record{Standing: unpackAnswer(key, p.times, p.said)}
 	if m := p.more; m != nil {
-		rec.Passing = unpackAnswer(key, m.times, m.said)
+		rec.Transient = unpackAnswer(key, m.times, m.said)
 		rec.Doubt = store.Doubt{
 			Count: int(m.count), First: store.FromSeconds(m.first), Last: store.FromSeconds(m.last),
 		}

@@ -95,7 +95,7 @@ func Unknown(key string, now time.Time) store.Record {
 // Full gives a record with everything in it.
 func Full(key string, now time.Time) store.Record {
 	rec := Valid(now)
-	rec.Passing = store.Answer{
+	rec.Transient = store.Answer{
 		Class: store.Full, Code: 452, Enhanced: "4.2.2", Text: key + " is over quota\nsecond line 50%", Backend: "lmtp:unix:/run/lmtp",
 		Learnt: now, Refresh: now.Add(time.Minute), Expire: now.Add(5 * time.Minute),
 	}
@@ -112,7 +112,7 @@ func Equal(a, b store.Record) bool {
 func flat(rec store.Record) []any {
 	rec = store.Bound(rec)
 	var out []any
-	for _, a := range []store.Answer{rec.Standing, rec.Passing} {
+	for _, a := range []store.Answer{rec.Standing, rec.Transient} {
 		out = append(out, a.Class, a.Code, fmt.Sprintf("%q", []string{a.Enhanced, a.Text, a.Backend}),
 			store.Seconds(a.Learnt), store.Seconds(a.Refresh), store.Seconds(a.Expire))
 	}
@@ -146,7 +146,7 @@ func (s *suite) hasNot(t *testing.T, key string) {
 
 func testPutGet(t *testing.T, s *suite) {
 	s.hasNot(t, "a@example.org")
-	refused := store.Record{Passing: Full("x", s.now).Passing}
+	refused := store.Record{Transient: Full("x", s.now).Transient}
 	finding := Valid(s.now)
 	finding.Standing.Class = store.AcceptAll
 	for key, rec := range map[string]store.Record{
@@ -252,8 +252,8 @@ func testLongTexts(t *testing.T, s *suite) {
 	rec.Standing.Text = strings.Repeat("grüße ", 100_000)
 	rec.Standing.Enhanced = strings.Repeat("5", 1000)
 	rec.Standing.Backend = strings.Repeat("b", 100_000)
-	rec.Passing = rec.Standing
-	rec.Passing.Text = "\x00\xff\n" + rec.Standing.Text
+	rec.Transient = rec.Standing
+	rec.Transient.Text = "\x00\xff\n" + rec.Standing.Text
 	s.put(t, "a@example.org", rec)
 	s.has(t, "a@example.org", rec)
 	got, _ := s.Get(ctx, "a@example.org")

@@ -239,7 +239,7 @@ type refusing interface {
 func (t *Tiers) dropRefusals(ctx context.Context) {
 	var keys []string
 	_ = t.ram.Range(ctx, store.Pattern{}, func(key string, rec store.Record) bool {
-		if rec.Standing.Class.Refuses() || rec.Passing.Class.Refuses() {
+		if rec.Standing.Class.Refuses() || rec.Transient.Class.Refuses() {
 			keys = append(keys, key)
 		}
 		return true

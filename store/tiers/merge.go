@@ -25,8 +25,8 @@ func merge(here, there store.Record) store.Record {
 		out.Standing = there.Standing
 	}
 	heard, heardThere := here.Learnt(), there.Learnt()
-	if heardThere.After(heard) || heardThere.Equal(heard) && later(&there.Passing, &here.Passing) {
-		out.Passing = there.Passing
+	if heardThere.After(heard) || heardThere.Equal(heard) && later(&there.Transient, &here.Transient) {
+		out.Transient = there.Transient
 	}
 	doubted, doubtedThere := latest(heard, here.Doubt.Last), latest(heardThere, there.Doubt.Last)
 	if doubtedThere.After(doubted) || doubtedThere.Equal(doubted) && there.Doubt.Count > here.Doubt.Count {

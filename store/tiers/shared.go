@@ -366,7 +366,7 @@ func (t *Tiers) sift(rec *store.Record) {
 
 // strip takes out the refusals learnt up to the second given.
 func strip(rec *store.Record, upTo uint32) (changed bool) {
-	for _, a := range []*store.Answer{&rec.Standing, &rec.Passing} {
+	for _, a := range []*store.Answer{&rec.Standing, &rec.Transient} {
 		if a.Class.Refuses() && store.Seconds(a.Learnt) <= upTo {
 			*a, changed = store.Answer{}, true
 		}

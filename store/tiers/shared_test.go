@@ -241,7 +241,7 @@ func TestMerge(t *testing.T) {
 	}
 	with := func(rec store.Record, change func(*store.Record)) store.Record { change(&rec); return rec }
 	full := func(minutes int) func(*store.Record) {
-		return func(r *store.Record) { r.Passing = store.Answer{Class: store.Full, Learnt: at(minutes)} }
+		return func(r *store.Record) { r.Transient = store.Answer{Class: store.Full, Learnt: at(minutes)} }
 	}
 	doubt := func(count, minutes int) func(*store.Record) {
 		return func(r *store.Record) { r.Doubt = store.Doubt{Count: count, First: at(1), Last: at(minutes)} }

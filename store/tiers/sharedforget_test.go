@@ -110,7 +110,7 @@ func TestOrdersLost(t *testing.T) {
 			}
 			for _, name := range []string{"full", "u"} {
 				rec, _, ok := a.Recall(context.Background(), fmt.Sprintf("%s%d@b.example", name, i))
-				if !ok || rec.Standing.Class != store.Valid || rec.Passing.Class != store.None {
+				if !ok || rec.Standing.Class != store.Valid || rec.Transient.Class != store.None {
 					t.Fatalf("%s: %s%d is %+v", where, name, i, rec)
 				}
 			}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"rcptgate"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
 	"rcptgate/test/lab"
@@ -111,7 +111,7 @@ const bareLimit = time.Minute
 
 func (f bareFront) Open(t testing.TB) Session {
 	t.Helper()
-	socket, err := unit.ParseSocket(f.socket)
+	socket, err := setting.ParseSocket(f.socket)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"rcptgate"
-	"rcptgate/config/unit"
+	"rcptgate/config/setting"
 	"rcptgate/front/milter/wire"
 )
 
@@ -74,7 +74,7 @@ var limits = func() *wire.Limits {
 }()
 
 // Dial connects to a filter and negotiates.
-func Dial(ctx context.Context, socket unit.Socket, options Options) (*Client, error) {
+func Dial(ctx context.Context, socket setting.Socket, options Options) (*Client, error) {
 	nc, err := new(net.Dialer).DialContext(ctx, socket.Network, socket.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to milter %v: %w", socket, err)

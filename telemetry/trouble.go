@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package sight
+package telemetry
 
 import (
 	"fmt"
@@ -21,7 +21,7 @@ func (t *Trouble) String() string {
 }
 
 // Trouble gives what keeps lines from the target at the moment; nil: nothing does.
-func (s *Sight) Trouble() *Trouble { return s.lines.trouble.Load() }
+func (s *Telemetry) Trouble() *Trouble { return s.lines.trouble.Load() }
 
 // tellEvery is the least time between two beginnings that are told, for a target that
 // comes and goes.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package unit
+package setting
 
 // Form says what a duration is written like, for errors about values of another type.
 func (Duration) Form() string { return `a duration such as "30s", "15m" or "31d"` }

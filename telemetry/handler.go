@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package sight
+package telemetry
 
 import (
 	"context"
@@ -12,17 +12,17 @@ import (
 
 // Logger gives the logger for operational messages: the same log, format and
 // target as the decisions. Warnings and errors are written at once.
-func (s *Sight) Logger() *slog.Logger { return slog.New(&handler{sight: s}) }
+func (s *Telemetry) Logger() *slog.Logger { return slog.New(&handler{telemetry: s}) }
 
 // handler is a slog.Handler. Groups become dotted prefixes of the keys.
 type handler struct {
-	sight  *Sight
-	prefix string // "group.", for the keys to come
-	attrs  []slog.Attr
+	telemetry *Telemetry
+	prefix    string // "group.", for the keys to come
+	attrs     []slog.Attr
 }
 
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= h.sight.settings.Load().level
+	return level >= h.telemetry.settings.Load().level
 }
 
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
@@ -59,18 +59,18 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 	for i := range attrs { // before the lock: values run code that is not ours
 		attrs[i].Value = attrs[i].Value.Resolve()
 	}
-	line := h.sight.appendMessage(make([]byte, 0, 256), at, r.Level, r.Message, attrs)
-	sh := h.sight.take()
+	line := h.telemetry.appendMessage(make([]byte, 0, 256), at, r.Level, r.Message, attrs)
+	sh := h.telemetry.take()
 	var n nudge
 	if sh.begin(at, priority) {
 		sh.buf = append(sh.buf, line...)
 		n = sh.end()
 	}
-	h.sight.give(sh)
+	h.telemetry.give(sh)
 	if r.Level >= slog.LevelWarn {
 		n = nudgeNow
 	}
-	h.sight.lines.nudge(n)
+	h.telemetry.lines.nudge(n)
 	return nil
 }
 
@@ -98,7 +98,7 @@ func levelWord(level slog.Level) string {
 	return "debug"
 }
 
-func (s *Sight) appendMessage(b []byte, at time.Time, level slog.Level, text string, attrs []slog.Attr) []byte {
+func (s *Telemetry) appendMessage(b []byte, at time.Time, level slog.Level, text string, attrs []slog.Attr) []byte {
 	set := s.settings.Load()
 	if s.journal {
 		b = append(appendJournalHead(b, priorityOf(level)), "MESSAGE="...)
@@ -165,7 +165,7 @@ func appendAttrJSON(b []byte, key, value string) []byte {
 }
 
 // appendDropped writes the line that tells of dropped ones.
-func (s *Sight) appendDropped(n uint64) []byte {
+func (s *Telemetry) appendDropped(n uint64) []byte {
 	return s.appendMessage(nil, time.Now(), slog.LevelWarn, "log lines were dropped: the target was too slow or absent",
 		[]slog.Attr{slog.String("count", strconv.FormatUint(n, 10))})
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package sight
+package telemetry
 
 import (
 	"errors"
@@ -23,7 +23,7 @@ type Histogram struct {
 type EmitHistogram func(h Histogram, labels ...string)
 
 // RegisterHistogram is Register for histograms; in the metrics they are in seconds.
-func (s *Sight) RegisterHistogram(name, help string, labels []string, read func(EmitHistogram)) error {
+func (s *Telemetry) RegisterHistogram(name, help string, labels []string, read func(EmitHistogram)) error {
 	if read == nil {
 		return errors.New("register metric " + name + ": nothing to read")
 	}

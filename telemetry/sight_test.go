@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package sight
+package telemetry
 
 import (
 	"bytes"
@@ -81,7 +81,7 @@ func (b *buffer) String() string {
 	return b.data.String()
 }
 
-func start(t testing.TB, change func(*Config), o Options) *Sight {
+func start(t testing.TB, change func(*Config), o Options) *Telemetry {
 	t.Helper()
 	c := Defaults()
 	if change != nil {
@@ -205,12 +205,12 @@ func FuzzNoTextBreaksALine(f *testing.F) {
 		q.Target = q.Recipient
 		var sh shard
 		for _, c := range []struct {
-			s   *Sight
+			s   *Telemetry
 			set settings
 		}{
-			{&Sight{}, settings{Config: Config{Target: "stderr"}}},
-			{&Sight{}, settings{Config: Config{Target: "syslog"}, json: true}},
-			{&Sight{journal: true}, settings{Config: Config{Target: "journald"}}},
+			{&Telemetry{}, settings{Config: Config{Target: "stderr"}}},
+			{&Telemetry{}, settings{Config: Config{Target: "syslog"}, json: true}},
+			{&Telemetry{journal: true}, settings{Config: Config{Target: "journald"}}},
 		} {
 			line := string(c.s.appendDecision(nil, &c.set, &sh, q, v, text, q.Trace.Started))
 			if len(line) > recordMax {

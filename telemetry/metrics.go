@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package sight
+package telemetry
 
 import (
 	"cmp"
@@ -156,7 +156,7 @@ type Count struct {
 }
 
 // Counts sums up the decisions since the start, the most frequent first.
-func (s *Sight) Counts() []Count {
+func (s *Telemetry) Counts() []Count {
 	sum := map[cell]uint64{}
 	for _, sh := range s.shards {
 		sh.mu.Lock()
@@ -192,8 +192,8 @@ var (
 		"0: the log's target cannot be written to, lines are dropped.", nil, nil)
 )
 
-// Describe and Collect make Sight a prometheus.Collector.
-func (s *Sight) Describe(ch chan<- *prometheus.Desc) {
+// Describe and Collect make Telemetry a prometheus.Collector.
+func (s *Telemetry) Describe(ch chan<- *prometheus.Desc) {
 	ch <- decisionsDesc
 	ch <- durationDesc
 	ch <- droppedDesc
@@ -201,7 +201,7 @@ func (s *Sight) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect sums up the shards.
-func (s *Sight) Collect(ch chan<- prometheus.Metric) {
+func (s *Telemetry) Collect(ch chan<- prometheus.Metric) {
 	for _, c := range s.Counts() {
 		ch <- prometheus.MustNewConstMetric(decisionsDesc, prometheus.CounterValue, float64(c.N), c.Action, c.Reason, c.Source, c.Would)
 	}
@@ -233,7 +233,7 @@ func (s *Sight) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(targetDesc, prometheus.GaugeValue, up)
 }
 
-func (s *Sight) newRegistry(version string) {
+func (s *Telemetry) newRegistry(version string) {
 	s.registry = prometheus.NewRegistry()
 	s.registry.MustRegister(s, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -246,7 +246,7 @@ func (s *Sight) newRegistry(version string) {
 }
 
 // MetricsHandler serves the metrics as Prometheus text.
-func (s *Sight) MetricsHandler() http.Handler {
+func (s *Telemetry) MetricsHandler() http.Handler {
 	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 	})
@@ -267,7 +267,7 @@ const (
 // Register adds a metric that is read by calling read at every scrape: the way
 // units' Stats reach the metrics. name is without "rcptgate_". At most 1,000
 // values are taken from one call, and of equal labels the first.
-func (s *Sight) Register(kind Kind, name, help string, labels []string, read func(Emit)) error {
+func (s *Telemetry) Register(kind Kind, name, help string, labels []string, read func(Emit)) error {
 	if read == nil {
 		return errors.New("register metric " + name + ": nothing to read")
 	}

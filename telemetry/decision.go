@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package sight
+package telemetry
 
 import (
 	"strconv"
@@ -11,7 +11,7 @@ import (
 
 // appendDecision writes one decision in the form that the target and the settings
 // ask for.
-func (s *Sight) appendDecision(b []byte, set *settings, sh *shard, q *rcptgate.Query, v *rcptgate.Verdict, cause string, at time.Time) []byte {
+func (s *Telemetry) appendDecision(b []byte, set *settings, sh *shard, q *rcptgate.Query, v *rcptgate.Verdict, cause string, at time.Time) []byte {
 	if s.journal {
 		b = appendJournal(b, q, v)
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package sight is what the postmaster sees of the daemon: one log for decisions
+// Package telemetry is what the postmaster sees of the daemon: one log for decisions
 // and operational messages, and the metrics.
 //
 // A decision is one line of key=value pairs or one JSON object (see [Config]):
@@ -24,8 +24,8 @@
 // later, many in one write. The buffers hold 16 MiB; what does not fit is
 // counted, and the log says so once it flows again. When journald or syslog cannot be
 // reached, standard error says so once, and once more when they can; until then lines are
-// dropped and [Sight.Trouble] and a metric tell.
-package sight
+// dropped and [Telemetry.Trouble] and a metric tell.
+package telemetry
 
 import (
 	"fmt"
@@ -85,9 +85,9 @@ type settings struct {
 	level slog.Level
 }
 
-// Sight is the log and the metrics of one daemon: a [rcptgate.Observer]. All its
+// Telemetry is the log and the metrics of one daemon: a [rcptgate.Observer]. All its
 // methods are safe for concurrent use.
-type Sight struct {
+type Telemetry struct {
 	settings atomic.Pointer[settings]
 	journal  bool // lines are journald datagrams
 	lines    *lines
@@ -98,7 +98,7 @@ type Sight struct {
 	stderr   io.Closer // for what the target cannot be told; nil if it is not ours
 }
 
-var _ rcptgate.Observer = (*Sight)(nil)
+var _ rcptgate.Observer = (*Telemetry)(nil)
 
 // Options are for tests and for the command line.
 type Options struct {
@@ -109,11 +109,11 @@ type Options struct {
 
 // New opens the target and starts the goroutine that writes to it; Close ends it.
 // A target that is not there yet is no error: it is tried again.
-func New(c Config, o Options) (*Sight, error) {
+func New(c Config, o Options) (*Telemetry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	s := &Sight{journal: c.Target == "journald"}
+	s := &Telemetry{journal: c.Target == "journald"}
 	s.Configure(c)
 	s.shards = newShards()
 	s.pool.New = func() any { return s.anyShard() }
@@ -131,7 +131,7 @@ func New(c Config, o Options) (*Sight, error) {
 
 // Configure changes format, level and decisions. It reports whether c names another
 // target than the one in use, which stays: that takes a restart. c is valid.
-func (s *Sight) Configure(c Config) (restart bool) {
+func (s *Telemetry) Configure(c Config) (restart bool) {
 	level, _ := c.level()
 	if old := s.settings.Load(); old != nil {
 		restart = old.Target != c.Target
@@ -142,11 +142,11 @@ func (s *Sight) Configure(c Config) (restart bool) {
 }
 
 // Dropped is how many lines could not be written so far.
-func (s *Sight) Dropped() uint64 { return s.lines.dropped.Load() }
+func (s *Telemetry) Dropped() uint64 { return s.lines.dropped.Load() }
 
 // Close writes what is pending, for at most the given time, and ends the writer.
 // What is told after it is dropped.
-func (s *Sight) Close(patience time.Duration) error {
+func (s *Telemetry) Close(patience time.Duration) error {
 	err := s.lines.close(patience)
 	if s.stderr != nil && err == nil {
 		_ = s.stderr.Close()
@@ -156,15 +156,15 @@ func (s *Sight) Close(patience time.Duration) error {
 
 // Flush asks for everything told so far to be written now, and waits for it, for
 // at most the given time.
-func (s *Sight) Flush(patience time.Duration) { s.lines.flush(patience) }
+func (s *Telemetry) Flush(patience time.Duration) { s.lines.flush(patience) }
 
-func (s *Sight) anyShard() *shard {
+func (s *Telemetry) anyShard() *shard {
 	return s.shards[int(s.next.Add(1))%len(s.shards)]
 }
 
 // take gives a shard, locked. A shard that another goroutine is just using is
 // exchanged for the next one, so that two processors part again.
-func (s *Sight) take() *shard {
+func (s *Telemetry) take() *shard {
 	sh, _ := s.pool.Get().(*shard)
 	for range 3 {
 		if sh.mu.TryLock() {
@@ -176,13 +176,13 @@ func (s *Sight) take() *shard {
 	return sh
 }
 
-func (s *Sight) give(sh *shard) {
+func (s *Telemetry) give(sh *shard) {
 	sh.mu.Unlock()
 	s.pool.Put(sh)
 }
 
 // Observe counts one decision and writes its line.
-func (s *Sight) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
+func (s *Telemetry) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
 	set := s.settings.Load()
 	cause := causeOf(q, v) // before the lock: errors run code that is not ours
 	sh := s.take()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package unit holds the values that configuration sections of every package use:
+// Package setting holds the values that configuration sections of every package use:
 // durations ("8s", "15m", "31d"), networks and listening addresses in both MTAs'
 // spellings. Each reads and writes itself as text; an error names the value and
 // what is allowed.
-package unit
+package setting
 
 import (
 	"fmt"
