@@ -3,11 +3,8 @@
 package route
 
 import (
-	"errors"
 	"fmt"
-	"strings"
 
-	"rcptgate/address"
 	"rcptgate/backend"
 	"rcptgate/config/setting"
 )
@@ -27,10 +24,7 @@ type section struct {
 
 // readSection turns the index-th section into one, or says what is wrong with it.
 func (r *Router) readSection(index int, c DomainConfig) (*section, error) {
-	name, err := sectionName(c.Name)
-	if err != nil {
-		return nil, setting.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: %w", c.Name, err)
-	}
+	name := r.sections.names[index]
 	s := &section{index: index, name: name, check: c.Check == nil || *c.Check, enforce: c.Enforce == nil || *c.Enforce}
 	hops, err := readBackends(name, c.Backend)
 	if err != nil {
@@ -63,73 +57,4 @@ func readBackends(name string, list []string) ([]backend.Address, error) {
 		hops = append(hops, addr)
 	}
 	return hops, nil
-}
-
-// sectionName checks a section's name and gives its canonical form.
-func sectionName(name string) (string, error) {
-	const allowed = `"example.com", ".example.com" (everything below it) or "*" is allowed`
-	switch {
-	case name == "*":
-		return name, nil
-	case name == "":
-		return "", errors.New("missing: " + allowed)
-	case strings.HasPrefix(name, "*."):
-		return "", fmt.Errorf("no pattern: did you mean %q? (%s)", name[1:], allowed)
-	case strings.Contains(name, "@"):
-		return "", errors.New("an address, not a domain: " + allowed)
-	}
-	dot := ""
-	bare := name
-	if strings.HasPrefix(name, ".") {
-		dot, bare = ".", name[1:]
-	}
-	domain := address.Domain(bare)
-	literal := dot == "" && strings.HasPrefix(domain, "[") && strings.HasSuffix(domain, "]")
-	if !literal && !isDomain(domain) {
-		return "", errors.New("no domain: " + allowed)
-	}
-	return dot + domain, nil
-}
-
-// isDomain reports whether s looks like a domain in A-labels. Underscores occur.
-func isDomain(s string) bool {
-	if s == "" || len(s) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 {
-			return false
-		}
-		for i := range len(label) {
-			c := label[i]
-			if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
-				return false
-			}
-		}
-	}
-	return true
-}
-
-// find gives the most specific section for a domain: the domain itself, then the
-// longest suffix, then "*". It does not allocate.
-func (r *Router) find(domain string) *section {
-	if domain == "" {
-		return nil
-	}
-	if s := r.exact[domain]; s != nil {
-		return s
-	}
-	if len(r.below) > 0 && domain[0] != '[' {
-		for rest := domain; ; {
-			dot := strings.IndexByte(rest, '.')
-			if dot < 0 {
-				break
-			}
-			rest = rest[dot+1:]
-			if s := r.below[rest]; s != nil {
-				return s
-			}
-		}
-	}
-	return r.star
 }

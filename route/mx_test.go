@@ -126,13 +126,10 @@ func mxRouter(t *testing.T, s *dnsServer, backends ...string) *Route {
 	t.Helper()
 	r := newRouter(t, Options{
 		Servers: []string{s.addr}, Hostname: "gw.example.org",
-		IsSelf: func(a netip.Addr) bool { return a == netip.MustParseAddr("192.0.2.77") },
+		IsSelf:  func(a netip.Addr) bool { return a == netip.MustParseAddr("192.0.2.77") },
+		Domains: []DomainConfig{{Name: "any.example", Backend: backends}},
 	})
-	s1, err := r.readSection(0, DomainConfig{Name: "any.example", Backend: backends})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s1.route
+	return r.sects[0].route
 }
 
 var zone = map[string][]string{

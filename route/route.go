@@ -5,7 +5,6 @@ package route
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"strings"
@@ -15,7 +14,6 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
-	"rcptgate/config/setting"
 )
 
 // DomainConfig is what a [[domain]] section says about routing.
@@ -78,12 +76,10 @@ func (o Origin) String() string {
 // Router finds routes. It does not change once made and is safe for concurrent use.
 // Close it after its last use.
 type Router struct {
-	opt   Options
-	exact map[string]*section // by domain
-	below map[string]*section // by the suffix without its leading dot
-	star  *section
-	sects []*section
-	dns   *resolver
+	opt      Options
+	sections *Sections
+	sects    []*section // in the order of sections
+	dns      *resolver
 
 	mu   sync.Mutex // guards writes to hops
 	hops atomic.Pointer[map[hopKey]*Route]
@@ -112,43 +108,42 @@ func New(opt Options) (*Router, error) {
 	if opt.IsSelf == nil {
 		opt.IsSelf = ownAddresses()
 	}
-	dns, err := newResolver(opt.Servers)
-	if err != nil {
+	r := &Router{opt: opt}
+	r.hops.Store(&map[hopKey]*Route{})
+	if err := r.readSections(); err != nil {
 		return nil, err
 	}
-	r := &Router{opt: opt, dns: dns, exact: make(map[string]*section), below: make(map[string]*section)}
-	r.hops.Store(&map[hopKey]*Route{})
-	var wrong []error
-	for i, c := range opt.Domains {
-		if err := r.add(i, c); err != nil {
-			wrong = append(wrong, err)
-		}
-	}
-	if len(wrong) > 0 {
-		dns.close()
-		return nil, errors.Join(wrong...)
+	var err error
+	if r.dns, err = newResolver(opt.Servers); err != nil {
+		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Router) add(index int, c DomainConfig) error {
-	s, err := r.readSection(index, c)
-	if err != nil {
-		return err
+func (r *Router) readSections() error {
+	var names []string
+	for _, c := range r.opt.Domains {
+		names = append(names, c.Name)
 	}
-	for _, other := range r.sects {
-		if other.name == s.name {
-			return setting.Keyf(fmt.Sprintf("domain[%d].name", index+1), "%q: section %d has it already", c.Name, other.index+1)
+	var wrong []error
+	r.sections, wrong = readSections(names)
+	for i, c := range r.opt.Domains {
+		s, err := r.readSection(i, c)
+		if err != nil {
+			wrong = append(wrong, err)
 		}
+		r.sects = append(r.sects, s)
 	}
-	r.sects = append(r.sects, s)
-	switch {
-	case s.name == "*":
-		r.star = s
-	case s.name[0] == '.':
-		r.below[s.name[1:]] = s
-	default:
-		r.exact[s.name] = s
+	return errors.Join(wrong...)
+}
+
+// Sections finds the [[domain]] section of a domain, for units that have a part in it.
+func (r *Router) Sections() *Sections { return r.sections }
+
+// find gives the most specific section for a domain, nil if there is none.
+func (r *Router) find(domain string) *section {
+	if i := r.sections.Find(domain); i >= 0 {
+		return r.sects[i]
 	}
 	return nil
 }

@@ -100,7 +100,9 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	if err != nil {
 		return nil, exitWith(exitConfig, l.file.Place(err))
 	}
-	d.sections = newSectionNames(l.Domain)
+	if d.sections, err = newSectionNames(l.Domain); err != nil {
+		return nil, exitWith(exitConfig, l.file.Place(err))
+	}
 	d.gate.Swap(setup)
 	d.publish(&l.Config)
 	if d.listeners, err = openListeners(ctx, &l.Config, cmp.Or(o.look, listen.LookEvery), d.log); err != nil {
@@ -204,6 +206,10 @@ func (d *daemon) reload() (restart []string, err error) {
 		return nil, errors.New("this daemon has no configuration to read again")
 	}
 	l, err := d.reread()
+	var sections sectionNames
+	if err == nil {
+		sections, err = newSectionNames(l.Domain)
+	}
 	if err == nil {
 		err = d.putInForce(l)
 	}
@@ -212,7 +218,6 @@ func (d *daemon) reload() (restart []string, err error) {
 		return nil, err
 	}
 	restart = needRestart(&d.begun, &l.Config)
-	sections := newSectionNames(l.Domain)
 	d.mu.Lock()
 	d.config, d.sections = l, sections
 	d.mu.Unlock()

@@ -4,51 +4,34 @@ package main
 
 import (
 	"context"
-	"strings"
 	"time"
 
-	"rcptgate/address"
+	"rcptgate/route"
 	"rcptgate/store"
 )
 
 // sectionNames finds what the command line needs to know of a domain without a
 // query: whether its local parts ignore case.
-type sectionNames map[string]bool
-
-func newSectionNames(domains []DomainConfig) sectionNames {
-	folds := make(sectionNames, len(domains))
-	for i := range domains {
-		d := &domains[i]
-		name := d.Name
-		if bare, ok := strings.CutPrefix(name, "."); ok {
-			name = "." + address.Domain(bare)
-		} else if name != "*" {
-			name = address.Domain(name)
-		}
-		folds[name] = d.LocalCase == nil || *d.LocalCase != "keep"
-	}
-	return folds
+type sectionNames struct {
+	sections *route.Sections
+	keeps    []bool // by section: case matters
 }
 
-// foldsCase looks for the domain, then the suffixes, then "*", as the router does.
+func newSectionNames(domains []DomainConfig) (sectionNames, error) {
+	var names []string
+	var s sectionNames
+	for i := range domains {
+		names = append(names, domains[i].Name)
+		s.keeps = append(s.keeps, domains[i].LocalCase != nil && *domains[i].LocalCase == "keep")
+	}
+	var err error
+	s.sections, err = route.NewSections(names)
+	return s, err
+}
+
 func (s sectionNames) foldsCase(domain string) bool {
-	if folds, ok := s[domain]; ok {
-		return folds
-	}
-	for rest := domain; ; {
-		dot := strings.IndexByte(rest, '.')
-		if dot < 0 {
-			break
-		}
-		rest = rest[dot+1:]
-		if folds, ok := s["."+rest]; ok {
-			return folds
-		}
-	}
-	if folds, ok := s["*"]; ok {
-		return folds
-	}
-	return true
+	i := s.sections.Find(domain)
+	return i < 0 || !s.keeps[i]
 }
 
 // nowhere is a memory that keeps nothing, for a chain that is built to be judged.
