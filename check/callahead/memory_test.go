@@ -159,8 +159,8 @@ func TestValidOfAnAcceptAllBackendIsNotKept(t *testing.T) {
 		t.Errorf("kept %+v", rec)
 	}
 	old := store.Record{
-		Standing: store.Answer{Class: store.Valid, Code: 251, Expire: now.Add(day)},
-		Transient:  store.Answer{Class: store.Full, Code: 452, Expire: now.Add(time.Minute)},
+		Standing:  store.Answer{Class: store.Valid, Code: 251, Expire: now.Add(day)},
+		Transient: store.Answer{Class: store.Full, Code: 452, Expire: now.Add(time.Minute)},
 	}
 	if rec := c.apply(old).rec; rec.Standing != old.Standing || rec.Transient.Class != store.None {
 		t.Errorf("kept %+v", rec)

@@ -33,14 +33,14 @@ type exportEnd struct {
 
 // Record is what is remembered of one recipient, in JSON.
 type Record struct {
-	Key      string     `json:"key,omitempty"`
-	KeyBytes []byte     `json:"key_base64,omitempty"` // instead of key when that is no UTF-8
-	Source   string     `json:"source,omitempty"`     // in cache show: the place that knew it
-	Server   string     `json:"server,omitempty"`     // and which of its servers, when several gateways share it
-	Standing *Answer    `json:"standing,omitempty"`   // valid or unknown, or a finding
-	Transient  *Answer    `json:"passing,omitempty"`    // full, refused or deferred
-	Doubt    *Doubt     `json:"doubt,omitempty"`
-	Tried    *time.Time `json:"tried,omitempty"` // when the last refresh began
+	Key       string     `json:"key,omitempty"`
+	KeyBytes  []byte     `json:"key_base64,omitempty"` // instead of key when that is no UTF-8
+	Source    string     `json:"source,omitempty"`     // in cache show: the place that knew it
+	Server    string     `json:"server,omitempty"`     // and which of its servers, when several gateways share it
+	Standing  *Answer    `json:"standing,omitempty"`   // valid or unknown, or a finding
+	Transient *Answer    `json:"passing,omitempty"`    // full, refused or deferred
+	Doubt     *Doubt     `json:"doubt,omitempty"`
+	Tried     *time.Time `json:"tried,omitempty"` // when the last refresh began
 }
 
 // Answer is one remembered result in JSON.
