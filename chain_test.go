@@ -105,7 +105,8 @@ func TestChainDeadline(t *testing.T) {
 func TestLazyDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		parent, cancel := context.WithCancel(context.Background())
-		d := &lazyDeadline{Context: parent, at: time.Now().Add(time.Second)}
+		d := new(lazyDeadline)
+		d.begin(parent, time.Now().Add(time.Second), 0)
 		if d.Err() != nil {
 			t.Error("over before it began")
 		}
@@ -113,7 +114,8 @@ func TestLazyDeadline(t *testing.T) {
 		if !errors.Is(d.Err(), context.DeadlineExceeded) {
 			t.Errorf("Err without a timer = %v", d.Err())
 		}
-		early := &lazyDeadline{Context: parent, at: time.Now().Add(time.Hour)}
+		early := new(lazyDeadline)
+		early.begin(parent, time.Now().Add(time.Hour), 0)
 		cancel()
 		if !errors.Is(early.Err(), context.Canceled) {
 			t.Errorf("a cancelled parent gives %v", early.Err())
@@ -121,4 +123,31 @@ func TestLazyDeadline(t *testing.T) {
 		<-early.Done()
 		early.stop()
 	})
+}
+
+// TestBudget holds that all steps of a chain spend from one budget, and that each
+// question has its own.
+func TestBudget(t *testing.T) {
+	var left []time.Duration
+	step := CheckFunc(func(ctx context.Context, _ *Query) (Verdict, error) {
+		b := BudgetOf(ctx)
+		left = append(left, b.Left(time.Hour))
+		b.Spend(30 * time.Millisecond)
+		return Verdict{}, nil
+	})
+	chain := &Chain{Deadline: time.Minute, Patience: 40 * time.Millisecond, Steps: []Step{{Name: "one", Check: step}, {Name: "two", Check: step}}}
+	var q Query
+	for range 2 { // the second question uses the memory of the first
+		q.Reset()
+		if _, err := chain.Check(context.Background(), &q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(left) != 4 || left[0] != 40*time.Millisecond || left[1] != 10*time.Millisecond || left[2] != left[0] || left[3] != left[1] {
+		t.Errorf("left: %v", left)
+	}
+	chain.Patience, left = 0, nil
+	if _, _ = chain.Check(context.Background(), &q); left[0] != time.Hour || left[1] != time.Hour {
+		t.Errorf("a budget that was not asked for: %v", left)
+	}
 }

@@ -4,13 +4,12 @@ package rcptgate
 
 import (
 	"context"
-	"sync"
 	"time"
 )
 
-// Check is whoever can answer. An error means "could not find out", never "no".
-// Implementations are safe for concurrent use, honour ctx's deadline, and may
-// write to q.Trace.
+// Check is anything that can answer a query. An error means "could not find out", never
+// "no". Implementations are safe for concurrent use, return by ctx's deadline, do not
+// keep q, and may write to q.Trace.
 type Check interface {
 	Check(ctx context.Context, q *Query) (Verdict, error)
 }
@@ -31,12 +30,16 @@ type Step struct {
 }
 
 // Chain is checks in order, itself a Check. It is the only place that times,
-// traces, applies the deadline, follows targets (see [Query.Follow]) and turns errors
-// into the configured verdict. A chain does not change once it is in use.
+// traces, applies the deadline, follows targets (see [Targets]) and turns errors into the
+// configured verdict. A chain does not change once it is in use.
 type Chain struct {
 	Steps []Step
 	// Deadline bounds one query; 0 means none of the chain's own.
 	Deadline time.Duration
+	// Patience is how long one query may wait for memory that other gateways share, all
+	// its steps together: see [Budget]. 0 means that each step waits as long as it sees
+	// fit. It needs a Deadline.
+	Patience time.Duration
 	// Rehearse reports whether verdicts for a target's domain are only logged: such a
 	// target keeps nobody out. Nil means never. It is asked about targets alone; what
 	// holds for the recipient itself is the gate's (Setup).
@@ -54,29 +57,42 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 	if c.Deadline <= 0 {
 		return c.run(ctx, q, 0, start, Verdict{}), nil
 	}
-	lazy := q.deadline
+	lazy := q.chain.takeDeadline()
+	lazy.begin(ctx, start.Add(c.Deadline), c.Patience)
+	v := c.run(lazy, q, 0, start, Verdict{})
+	if lazy.stop() {
+		q.chain.spare = lazy
+	}
+	return v, nil
+}
+
+// chainState is what a chain keeps in a query while it answers.
+type chainState struct {
+	now      time.Time     // when the step that is running began
+	followed int           // targets that this question and those above it have led to
+	spare    *lazyDeadline // the last question's, to be used again
+}
+
+func (s *chainState) takeDeadline() *lazyDeadline {
+	lazy := s.spare
+	s.spare = nil
 	if lazy == nil {
 		lazy = new(lazyDeadline)
 	}
-	q.deadline = nil
-	lazy.Context, lazy.at = ctx, start.Add(c.Deadline)
-	v := c.run(lazy, q, 0, start, Verdict{})
-	if lazy.stop() {
-		q.deadline = lazy
-	}
-	return v, nil
+	return lazy
 }
 
 // run asks the steps from the one given on. Last is what the steps before had to say.
 func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, last Verdict) Verdict {
 	for i := from; i < len(c.Steps); i++ {
 		step := &c.Steps[i]
-		q.now = start
+		q.chain.now = start
 		v, err := step.Check.Check(ctx, q)
 		if err != nil {
 			v = step.failed(q, err)
-			q.targets = nil
 		}
+		targets := v.Follow
+		v.Follow = nil
 		elapsed := time.Since(start)
 		q.Trace.add(step.Name, &v, err, elapsed)
 		start = start.Add(elapsed)
@@ -84,11 +100,10 @@ func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, la
 			last = v
 		}
 		if v.Action != Continue {
-			q.targets = nil
 			return last
 		}
-		if q.targets != nil {
-			return c.follow(ctx, q, i+1, last)
+		if targets.count() > 0 {
+			return c.follow(ctx, q, targets, i+1, last)
 		}
 	}
 	return last
@@ -105,67 +120,5 @@ func (s *Step) failed(q *Query, err error) Verdict {
 // for: the sender tries again later.
 var CouldNotFindOut = Verdict{
 	Action: Tempfail, Code: 451, Enhanced: "4.3.0",
-	Text: "Recipient cannot be verified at the moment", Reason: ReasonError,
-}
-
-// LazyDeadline is context.WithDeadline for work that mostly ends without waiting:
-// its timer starts only when somebody asks for Done. The caller must call stop.
-func LazyDeadline(ctx context.Context, at time.Time) (lazy context.Context, stop func()) {
-	d := &lazyDeadline{Context: ctx, at: at}
-	return d, func() { d.stop() }
-}
-
-// lazyDeadline is a context whose timer starts only when somebody waits for it: a
-// remembered answer never does, and a timer would cost more than the answer.
-type lazyDeadline struct {
-	context.Context
-	at time.Time
-
-	mu     sync.Mutex
-	ctx    context.Context
-	cancel context.CancelFunc
-}
-
-func (d *lazyDeadline) Deadline() (time.Time, bool) {
-	if at, ok := d.Context.Deadline(); ok && at.Before(d.at) {
-		return at, true
-	}
-	return d.at, true
-}
-
-func (d *lazyDeadline) real() context.Context {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ctx == nil {
-		d.ctx, d.cancel = context.WithDeadline(d.Context, d.at)
-	}
-	return d.ctx
-}
-
-func (d *lazyDeadline) Done() <-chan struct{} { return d.real().Done() }
-
-func (d *lazyDeadline) Err() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ctx != nil {
-		return d.ctx.Err()
-	}
-	if err := d.Context.Err(); err != nil {
-		return err
-	}
-	if !time.Now().Before(d.at) {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
-
-// stop ends the wait of whoever asked for Done, and reports whether nobody ever did:
-// then nobody can be waiting for d, and it may be used again.
-func (d *lazyDeadline) stop() (unused bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cancel != nil {
-		d.cancel()
-	}
-	return d.ctx == nil
+	Text: TextUnverified, Reason: ReasonError,
 }

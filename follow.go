@@ -12,45 +12,55 @@ import (
 // for more is a list whose every member cannot be waited for: it continues.
 const MaxTargets = 16
 
-// Follow says that the recipient stands for other mailboxes (an alias, a virtual
-// user): if the check that calls it continues, the chain puts its remaining steps to
-// these, one after the other, and not to the recipient. It stops at the first that
-// is not refused. Every one refused is a refusal, and if one of them was only put off,
-// or could not be found out, a temporary one.
-//
-// No targets are no alias. The query keeps the slice.
-func (q *Query) Follow(targets []Mailbox) {
-	if len(targets) > 0 {
-		q.targets, q.known = targets, 0
+// Targets are the mailboxes that a recipient stands for (an alias, a virtual user). A
+// step that gives them, with Continue, has the chain put its remaining steps to these,
+// one after the other, and not to the recipient. It stops at the first that is not
+// refused. If every one is refused, so is the recipient; if one of them was only put off,
+// or could not be found out, temporarily.
+type Targets struct {
+	// Known are proven to exist (see Query.Known). They are asked about first: the others
+	// only if every one of these is refused.
+	Known  []Mailbox
+	Others []Mailbox
+}
+
+// FollowTo is the verdict of a step that continues with targets. The verdict keeps the
+// slices. Without any it is v itself.
+func (v Verdict) FollowTo(known, others []Mailbox) Verdict {
+	if len(known)+len(others) > 0 {
+		v.Follow = &Targets{Known: known, Others: others}
 	}
+	return v
 }
 
-// FollowKnown is Follow for a recipient that stands for mailboxes of which some are known
-// to exist (see Query.Known): these come first, and the others are put to the remaining
-// steps only if every one of these is refused.
-func (q *Query) FollowKnown(known, others []Mailbox) {
-	q.Follow(append(known[:len(known):len(known)], others...))
-	q.known = len(known)
+func (t *Targets) count() int {
+	if t == nil {
+		return 0
+	}
+	return len(t.Known) + len(t.Others)
 }
 
-// Targets gives what was handed to Follow and not been followed yet, and how many of
-// these, the first ones, are known to exist, for tests.
-func (q *Query) Targets() (targets []Mailbox, known int) { return q.targets, q.known }
+func (t *Targets) at(i int) (m Mailbox, known bool) {
+	if i < len(t.Known) {
+		return t.Known[i], true
+	}
+	return t.Others[i-len(t.Known)], false
+}
 
 // follow puts the steps from next on to every target. Said is what the steps before
 // had to say, and the answer when there are too many.
-func (c *Chain) follow(ctx context.Context, q *Query, next int, said Verdict) Verdict {
-	targets, known := q.targets, q.known
-	q.targets, q.known = nil, 0
-	if q.followed += len(targets); q.followed > MaxTargets {
+func (c *Chain) follow(ctx context.Context, q *Query, targets *Targets, next int, said Verdict) Verdict {
+	n := targets.count()
+	if q.chain.followed += n; q.chain.followed > MaxTargets {
 		q.Trace.addNote("more than " + strconv.Itoa(MaxTargets) + " targets: taken, nobody is asked")
 		return said
 	}
 	var refusal Verdict
 	var refused Mailbox
 	rehearsed := false
-	for i, target := range targets {
-		v, onlyLogged := c.ask(ctx, q, target, i < known, next, len(targets)-i, said)
+	for i := range n {
+		target, known := targets.at(i)
+		v, onlyLogged := c.ask(ctx, q, target, known, next, n-i, said)
 		if v.Would.Refuses() {
 			v.Action, v.Would, onlyLogged = v.Would, Continue, true
 		}
@@ -93,7 +103,7 @@ func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, n
 	}
 	v = c.run(ctx, &sub, next, start, said)
 	q.Trace.merge(target.Path, &sub.Trace)
-	q.followed = sub.followed
+	q.chain.followed = sub.chain.followed
 	return v, v.Action.Refuses() && c.Rehearse != nil && c.Rehearse(&sub)
 }
 
@@ -104,15 +114,15 @@ func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, n
 func withhold(v *Verdict) {
 	switch {
 	case v.Reason == ReasonUnknownUser:
-		v.Text = "No such mailbox here"
+		v.Text = TextUnknownUser
 	case v.Reason == ReasonMailboxFull:
-		v.Text = "Mailbox is full"
+		v.Text = TextFull
 	case v.Reason == ReasonUnreachable, v.Reason == ReasonError, v.Reason == ReasonLoop:
-		v.Text = CouldNotFindOut.Text
+		v.Text = TextUnverified
 	case v.Action == Tempfail:
-		v.Text = "Recipient cannot take mail at the moment"
+		v.Text = TextDeferred
 	default:
-		v.Text = "Recipient refused"
+		v.Text = TextRefused
 	}
 }
 

@@ -20,8 +20,7 @@ func pointsTo(names ...string) Step {
 		targets = append(targets, Mailbox{Path: n + "@inside.test", Local: n, Domain: "inside.test"})
 	}
 	return Step{Name: "aliases", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
-		q.Follow(targets)
-		return Verdict{}, nil
+		return Verdict{}.FollowTo(nil, targets), nil
 	})}
 }
 
@@ -85,7 +84,7 @@ func TestFollow(t *testing.T) {
 			if v.Action.Refuses() && strings.Contains(v.Text, "u4711") {
 				t.Errorf("the reply has the server's words: %q", v.Text)
 			}
-			if q.Recipient.Path != "list@x.test" || q.NextHop.Host == "" || q.targets != nil {
+			if q.Recipient.Path != "list@x.test" || q.NextHop.Host == "" {
 				t.Errorf("the query was changed: %+v", q)
 			}
 		})
@@ -155,8 +154,8 @@ func TestFollowOnlyAfterContinue(t *testing.T) {
 		func() (Verdict, error) { return Verdict{}, errDown },
 	} {
 		step := Step{OnError: func(*Query, error) Verdict { return nothing }, Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
-			q.Follow([]Mailbox{{Local: "a"}})
-			return say()
+			v, err := say()
+			return v.FollowTo(nil, []Mailbox{{Local: "a"}}), err
 		})}
 		q := Query{Target: Mailbox{Local: "list"}}
 		_, _ = (&Chain{Steps: []Step{step, {Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
@@ -165,9 +164,6 @@ func TestFollowOnlyAfterContinue(t *testing.T) {
 			}
 			return nothing, nil
 		})}}}).Check(context.Background(), &q)
-		if q.targets != nil {
-			t.Error("targets are left")
-		}
 	}
 }
 
@@ -231,8 +227,7 @@ func TestFollowKnown(t *testing.T) {
 		var existence, quota []string
 		chain := &Chain{Steps: []Step{
 			{Name: "aliases", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
-				q.FollowKnown(known, others)
-				return Verdict{Reason: ReasonLocal}, nil
+				return Verdict{Reason: ReasonLocal}.FollowTo(known, others), nil
 			})},
 			{Name: "existence", Check: CheckFunc(func(_ context.Context, q *Query) (Verdict, error) {
 				if !q.Known {

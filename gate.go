@@ -5,23 +5,48 @@ package rcptgate
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync/atomic"
 )
 
 // Asker is what a front puts its queries to: the gate.
 type Asker interface {
+	// Ask answers the query by the chain of its stage.
 	Ask(ctx context.Context, q *Query) Verdict
+	// Wants says what the chains need from the MTA. A front asks when it agrees with an MTA
+	// on what that will send, and holds to it until they agree anew.
+	Wants() Wants
 }
 
-// Observer is told every decision: the log, the metrics, the dashboard. It runs on
-// the answering goroutine, must not block, and must not keep q or v.
+// Wants says what the chains need from the MTA besides recipients, which are always
+// wanted. A front negotiates these and nothing else.
+type Wants uint32
+
+// What a step can want.
+const (
+	WantConnect    Wants = 1 << iota // to be asked when a client connects
+	WantMail                         // to be asked about MAIL
+	WantMessage                      // to be asked at the end of the message
+	WantHeader                       // the header with it
+	WantBody                         // the body with it
+	EditHeader                       // to change the header
+	EditBody                         // to change the body
+	EditSender                       // to change the reverse-path
+	EditRecipients                   // to add and remove recipients
+	Quarantine                       // to have the MTA hold the message
+)
+
+// Observer sees every decision: the log, the metrics, the dashboard. It runs on the
+// answering goroutine, must not block, and must not keep q or v.
 type Observer interface {
 	Observe(q *Query, v *Verdict)
 }
 
 // Setup is one immutable configuration of the gate.
 type Setup struct {
-	Check Check
+	// Chains are the checks of each stage. A stage without one continues.
+	Chains [StageCount]Check
+	Wants  Wants
 	// Rehearse reports whether verdicts for the query's domain are only logged
 	// (enforce = false). Nil means never.
 	Rehearse  func(q *Query) bool
@@ -38,13 +63,13 @@ type Gate struct {
 
 type generation struct {
 	Setup
-	users   atomic.Int64 // queries in progress, and those that find it retired and leave
+	users   atomic.Int64 // queries in progress, plus late arrivals about to back out
 	retired atomic.Bool
 	closed  atomic.Bool
 }
 
-// Swap puts s in force for every query that begins from here on. The setup before
-// it is closed after its last query.
+// Swap makes s answer every query that begins from here on. The setup before it is
+// closed after its last query.
 func (g *Gate) Swap(s Setup) {
 	old := g.current.Swap(&generation{Setup: s})
 	if old != nil {
@@ -77,14 +102,35 @@ func (g *Gate) Ask(ctx context.Context, q *Query) Verdict {
 	return q.verdict
 }
 
+// Wants says what the chains of the current setup need; nothing without a setup.
+func (g *Gate) Wants() Wants {
+	if gen := g.current.Load(); gen != nil {
+		return gen.Setup.Wants
+	}
+	return 0
+}
+
+// PanicError is what a trace has of a check that panicked.
+type PanicError struct {
+	Value any
+	Stack []byte // as runtime/debug.Stack writes it
+}
+
+// Error gives the value alone; the stack has many lines.
+func (e *PanicError) Error() string { return fmt.Sprintf("check panicked: %v", e.Value) }
+
 func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 	defer func() {
 		if p := recover(); p != nil {
 			v = CouldNotFindOut
-			q.Trace.add("panic", &v, fmt.Errorf("check panicked: %v", p), 0)
+			q.Trace.add("panic", &v, &PanicError{p, debug.Stack()}, 0)
 		}
 	}()
-	v, err := gen.Check.Check(ctx, q)
+	chain := gen.Chains[q.Stage]
+	if chain == nil {
+		return Verdict{}
+	}
+	v, err := chain.Check(ctx, q)
 	if err != nil {
 		return CouldNotFindOut
 	}

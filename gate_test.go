@@ -4,6 +4,8 @@ package rcptgate
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,7 +25,7 @@ func TestGateWithoutSetupTempfails(t *testing.T) {
 func TestRehearsalContinuesAndTells(t *testing.T) {
 	var g Gate
 	var seen observed
-	g.Swap(Setup{Check: says(unknown), Rehearse: func(*Query) bool { return true }, Observers: []Observer{&seen}})
+	g.Swap(Setup{Chains: at(StageConnect, says(unknown)), Rehearse: func(*Query) bool { return true }, Observers: []Observer{&seen}})
 	v := g.Ask(context.Background(), &Query{})
 	if v.Action != Continue || v.Would != Reject || v.Code != 550 {
 		t.Errorf("got %+v", v)
@@ -35,24 +37,51 @@ func TestRehearsalContinuesAndTells(t *testing.T) {
 
 func TestRehearsalLeavesAcceptAlone(t *testing.T) {
 	var g Gate
-	g.Swap(Setup{Check: says(taken), Rehearse: func(*Query) bool { return true }})
+	g.Swap(Setup{Chains: at(StageConnect, says(taken)), Rehearse: func(*Query) bool { return true }})
 	if v := g.Ask(context.Background(), &Query{}); v != taken {
 		t.Errorf("got %+v", v)
+	}
+}
+
+// at is a setup's chains with one alone.
+func at(stage Stage, c Check) (chains [StageCount]Check) {
+	chains[stage] = c
+	return chains
+}
+
+// TestGateByStage holds that each stage has its own chain, and that a stage without one
+// continues.
+func TestGateByStage(t *testing.T) {
+	var g Gate
+	chains := at(StageRcpt, says(unknown))
+	chains[StageMail] = says(taken)
+	g.Swap(Setup{Chains: chains, Wants: WantMail})
+	for stage, want := range []Verdict{StageConnect: nothing, StageMail: taken, StageRcpt: unknown, StageMessage: nothing} {
+		if v := g.Ask(context.Background(), &Query{Stage: Stage(stage)}); v != want {
+			t.Errorf("%v: got %+v", Stage(stage), v)
+		}
+	}
+	if g.Wants() != WantMail || new(Gate).Wants() != 0 {
+		t.Errorf("wants %b", g.Wants())
 	}
 }
 
 func TestGateSurvivesAPanic(t *testing.T) {
 	var g Gate
 	var seen observed
-	g.Swap(Setup{Observers: []Observer{&seen}, Check: CheckFunc(func(context.Context, *Query) (Verdict, error) {
+	g.Swap(Setup{Observers: []Observer{&seen}, Chains: at(StageConnect, CheckFunc(func(context.Context, *Query) (Verdict, error) {
 		panic("hostile input")
-	})})
+	}))})
 	var q Query
 	if v := g.Ask(context.Background(), &q); v != CouldNotFindOut {
 		t.Errorf("got %+v", v)
 	}
-	if len(q.Trace.Steps) != 1 || q.Trace.Steps[0].Err == nil || len(seen.verdicts) != 1 {
-		t.Errorf("nobody was told: %+v, %+v", q.Trace.Steps, seen.verdicts)
+	if len(q.Trace.Steps) != 1 || len(seen.verdicts) != 1 {
+		t.Fatalf("nothing was reported: %+v, %+v", q.Trace.Steps, seen.verdicts)
+	}
+	var panicked *PanicError
+	if !errors.As(q.Trace.Steps[0].Err, &panicked) || !strings.Contains(string(panicked.Stack), "TestGateSurvivesAPanic") {
+		t.Errorf("the trace has %v, without where it happened", q.Trace.Steps[0].Err)
 	}
 }
 
@@ -64,12 +93,12 @@ func TestSwapUnderLoad(t *testing.T) {
 	setup := func() Setup {
 		var gone atomic.Bool
 		return Setup{
-			Check: CheckFunc(func(context.Context, *Query) (Verdict, error) {
+			Chains: at(StageConnect, CheckFunc(func(context.Context, *Query) (Verdict, error) {
 				if gone.Load() {
 					wrong.Add(1)
 				}
 				return Verdict{}, nil
-			}),
+			})),
 			Close: func() { gone.Store(true); closed.Add(1) },
 		}
 	}
@@ -102,7 +131,7 @@ func TestSwapUnderLoad(t *testing.T) {
 
 func BenchmarkAsk(b *testing.B) {
 	var g Gate
-	g.Swap(Setup{Check: &Chain{Deadline: 8e9, Steps: []Step{{Name: "scope", Check: says(nothing)}, {Name: "existence", Check: says(valid)}}}})
+	g.Swap(Setup{Chains: at(StageConnect, &Chain{Deadline: 8e9, Steps: []Step{{Name: "scope", Check: says(nothing)}, {Name: "existence", Check: says(valid)}}})})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		var q Query

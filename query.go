@@ -17,6 +17,9 @@ const (
 	StageMail
 	StageRcpt
 	StageMessage
+
+	// StageCount is how many stages there are.
+	StageCount = int(iota)
 )
 
 // String gives the stage's word as logs, metrics and configuration have it.
@@ -101,13 +104,8 @@ type Query struct {
 	// Trace is filled by the chain while it answers.
 	Trace Trace
 
-	targets  []Mailbox // see Follow
-	known    int       // how many of them, the first ones, exist; see FollowKnown
-	followed int       // targets that this question and those above it have led to
-
-	now      time.Time     // when the step that is running began
-	deadline *lazyDeadline // the last question's, to be used again; see Chain.Check
-	verdict  Verdict       // what observers are shown
+	chain   chainState
+	verdict Verdict // what observers are shown
 }
 
 // Reset makes q ready for the next question, keeping the memory of the trace and the
@@ -115,16 +113,16 @@ type Query struct {
 func (q *Query) Reset() {
 	trace := q.Trace
 	trace.reset()
-	*q = Query{Trace: trace, deadline: q.deadline}
+	*q = Query{Trace: trace, chain: chainState{spare: q.chain.spare}}
 }
 
 // Now is when the step that is running began: near enough for judging what is
 // remembered, without a reading of the clock.
 func (q *Query) Now() time.Time {
-	if q.now.IsZero() {
+	if q.chain.now.IsZero() {
 		return time.Now() // asked without a chain
 	}
-	return q.now
+	return q.chain.now
 }
 
 // Trace is what was said about one query: every step, how long it took and where

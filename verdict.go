@@ -103,6 +103,51 @@ type Verdict struct {
 	// it is Continue when nothing was rehearsed. Code and Text stay as they would
 	// have been.
 	Would Action
+	// Follow names the mailboxes that the recipient stands for. It counts only in what a
+	// step says, and only with Continue: the chain puts its remaining steps to them.
+	Follow *Targets
+}
+
+// Texts of refusals that more than one package writes.
+const (
+	TextUnknownUser = "No such mailbox here"
+	TextFull        = "Mailbox is full"
+	TextRefused     = "Recipient refused"
+	TextDeferred    = "Recipient cannot take mail at the moment"
+	TextUnverified  = "Recipient cannot be verified at the moment"
+)
+
+// Fit makes code, enhanced status code and text of a refusal agree with its action.
+// What the verdict has stays wherever it can; code, enhanced and text are what stands
+// in for the rest (0 and "" are 550 or 451, and no enhanced code). 421 becomes 451, 521
+// and 556 become 550: they would end the client's session, and other recipients with it.
+func (v *Verdict) Fit(code int, enhanced, text string) {
+	class, fallback := 5, 550
+	if v.Action != Reject {
+		class, fallback = 4, 451
+	}
+	switch {
+	case v.Code == 421:
+		v.Code = 451
+	case v.Code == 521 || v.Code == 556:
+		v.Code = 550
+	}
+	if v.Code/100 != class {
+		v.Code = code
+	}
+	if v.Code/100 != class {
+		v.Code = fallback
+	}
+	if v.Enhanced == "" || !strings.Contains("245", v.Enhanced[:1]) { // RFC 3463 section 3.1
+		v.Enhanced = enhanced
+	}
+	if digit := byte('0' + class); v.Enhanced != "" && v.Enhanced[0] != digit {
+		v.Enhanced = string(digit) + v.Enhanced[1:]
+	}
+	if v.Text == "" {
+		v.Text = text
+	}
+	v.Text = CleanText(v.Text)
 }
 
 // replyLineMax and replyLinesMax bound a reply's text: SMTP lines are at most 512

@@ -3,6 +3,7 @@
 package rcptgate
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -69,5 +70,30 @@ func TestWords(t *testing.T) {
 	}
 	if Continue.Refuses() || Accept.Refuses() || !Reject.Refuses() || !Tempfail.Refuses() {
 		t.Error("Refuses is wrong")
+	}
+}
+
+func TestFit(t *testing.T) {
+	for _, tc := range []struct {
+		in             Verdict
+		code           int
+		enhanced, text string
+		want           string
+	}{
+		{Verdict{Action: Reject, Code: 551, Enhanced: "5.1.6", Text: "moved"}, 550, "5.1.1", "no", "551 5.1.6 moved"},
+		{Verdict{Action: Reject, Code: 250, Text: "ok"}, 550, "5.1.1", "no", "550 5.1.1 ok"},
+		{Verdict{Action: Tempfail, Code: 550, Enhanced: "5.7.1"}, 451, "4.7.1", "later", "451 4.7.1 later"},
+		{Verdict{Action: Tempfail, Code: 421, Enhanced: "4.3.2", Text: "closing"}, 450, "", "", "451 4.3.2 closing"},
+		{Verdict{Action: Reject, Code: 521}, 0, "", "", "550  "},
+		{Verdict{Action: Reject, Code: 556, Enhanced: "5.1.10"}, 0, "", "", "550 5.1.10 "},
+		{Verdict{Action: Tempfail}, 0, "", "", "451  "},
+		{Verdict{Action: Reject, Text: "a\x1bb"}, 0, "4.1.1", "", "550 5.1.1 a b"},
+		{Verdict{Action: Reject}, 452, "5.2.2", "full", "550 5.2.2 full"},
+	} {
+		v := tc.in
+		v.Fit(tc.code, tc.enhanced, tc.text)
+		if got := fmt.Sprintf("%d %s %s", v.Code, v.Enhanced, v.Text); got != tc.want {
+			t.Errorf("%+v became %q, want %q", tc.in, got, tc.want)
+		}
 	}
 }

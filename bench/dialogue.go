@@ -45,6 +45,9 @@ func newDialogue(backend string) *dialogue {
 	return d
 }
 
+// Wants implements rcptgate.Asker: recipients are enough.
+func (*dialogue) Wants() rcptgate.Wants { return 0 }
+
 // Ask implements rcptgate.Asker.
 func (d *dialogue) Ask(ctx context.Context, q *rcptgate.Query) rcptgate.Verdict {
 	code, err := d.hold(ctx, q.Recipient.Path)

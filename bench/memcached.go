@@ -16,9 +16,9 @@ import (
 	"syscall"
 	"time"
 
+	"rcptgate"
 	"rcptgate/backend/sim"
 	"rcptgate/bench/load"
-	"rcptgate/store"
 	"rcptgate/store/memcached"
 )
 
@@ -216,7 +216,7 @@ func fillMemcached(ctx context.Context, socket, backend string, count int) error
 		return fmt.Errorf("%d answers were not written", q.Dropped+q.Failed)
 	}
 	key := string(people(goodUser, 1, count, domain).Append(nil))
-	_, err = s.Get(store.WithBudget(ctx, time.Second), key)
+	_, err = s.Get(rcptgate.WithBudget(ctx, time.Second), key)
 	return err
 }
 

@@ -35,7 +35,7 @@ const MaxNameValue = 4 << 10
 type Names interface {
 	// Find gives what is published under each name; the others are absent. With an
 	// error the map holds what was found nevertheless. It is bounded by ctx, by the
-	// place's own time-out for one operation and by the budget of ctx; see [WithBudget].
+	// place's own time-out for one operation and by the budget of ctx; see [rcptgate.Budget].
 	Find(ctx context.Context, names []string) (map[string]Name, error)
 	// Publish writes a name over whatever was there.
 	Publish(ctx context.Context, name string, n Name) error

@@ -5,7 +5,6 @@ package store
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +25,7 @@ var ErrBudget = errors.New("the time for the shared memory is used up")
 // absent, slow, empty, full or lying; whoever asks it goes on without it.
 //
 // Every method that asks a server is bounded by ctx, by the place's own time-out for one
-// operation, and by the budget of the answer it is done for; see [WithBudget].
+// operation, and by the budget of the answer it is done for; see [rcptgate.Budget].
 //
 // Range gives nothing: such a place cannot list. Forget returns nil when at least one
 // server has been told, an error that is ErrUnpublished otherwise; what was forgotten is
@@ -65,41 +64,6 @@ type Shared interface {
 	// Await is one look at what a lease is waited for: the record under key, zero if
 	// there is none, and whether the lease is still held.
 	Await(ctx context.Context, key, route string) (rec Record, leased bool, err error)
-}
-
-// Budget is the time that one answer may still spend waiting for a shared place, all
-// its questions together. It is safe for concurrent use.
-type Budget struct{ left atomic.Int64 }
-
-type budgetKey struct{}
-
-// WithBudget gives a context whose questions to a shared place may wait for d together.
-// Waiting for somebody else's lease is not counted, only the questions are.
-func WithBudget(ctx context.Context, d time.Duration) context.Context {
-	b := &Budget{}
-	b.left.Store(int64(d))
-	return context.WithValue(ctx, budgetKey{}, b)
-}
-
-// BudgetOf gives the budget of ctx; nil when there is none.
-func BudgetOf(ctx context.Context) *Budget {
-	b, _ := ctx.Value(budgetKey{}).(*Budget)
-	return b
-}
-
-// Left is what may still be spent; of a nil Budget, limit. Never more than limit.
-func (b *Budget) Left(limit time.Duration) time.Duration {
-	if b == nil {
-		return limit
-	}
-	return min(limit, time.Duration(b.left.Load()))
-}
-
-// Spend takes d off what is left.
-func (b *Budget) Spend(d time.Duration) {
-	if b != nil {
-		b.left.Add(-int64(d))
-	}
 }
 
 // ServerStats describes one server of a shared place.

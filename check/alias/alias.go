@@ -10,7 +10,6 @@ import (
 
 	"rcptgate"
 	"rcptgate/route"
-	"rcptgate/store"
 	"rcptgate/table"
 )
 
@@ -148,9 +147,6 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 }
 
 func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
-	if c.reads && store.BudgetOf(ctx) == nil {
-		ctx = store.WithBudget(ctx, patienceForNames)
-	}
 	w := walk{Check: c, ctx: ctx, q: q}
 	m := q.Target
 	if name := q.NextHop.Addr; q.NextHop.Mailer == "local" && name != "" && !strings.Contains(name, "@") && len(c.virtusers) == 0 && !strings.EqualFold(name, m.Local) {
@@ -166,8 +162,7 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (
 	case w.taken || (held && len(w.homes) == 0 && never(q.Target.Local)):
 		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
 	case len(w.homes) > 0:
-		q.FollowKnown(w.homes, w.targets)
-		return known(), nil
+		return known().FollowTo(w.homes, w.targets), nil
 	case w.err != nil:
 		return rcptgate.Verdict{}, w.err
 	case !held:
@@ -175,8 +170,7 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (
 	case len(w.targets) == 1 && same(&w.targets[0], &q.Target):
 		return rcptgate.Verdict{}, nil // it stands for itself, and the MTA's next hop is its own
 	case len(w.targets) > 0 && w.refusal.Action != rcptgate.Tempfail:
-		q.Follow(w.targets)
-		return known(), nil
+		return known().FollowTo(nil, w.targets), nil
 	case len(w.targets) == 0 && w.refusal.Action.Refuses():
 		return w.refusal, nil
 	}
@@ -259,7 +253,7 @@ func known() rcptgate.Verdict {
 // unknownUser refuses a name that no table holds.
 func unknownUser() rcptgate.Verdict {
 	return rcptgate.Verdict{
-		Action: rcptgate.Reject, Code: 550, Enhanced: "5.1.1", Text: "No such mailbox here",
+		Action: rcptgate.Reject, Code: 550, Enhanced: "5.1.1", Text: rcptgate.TextUnknownUser,
 		Reason: rcptgate.ReasonUnknownUser, Source: rcptgate.SourceAlias,
 	}
 }

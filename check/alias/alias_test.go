@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -111,7 +112,11 @@ func ask(t testing.TB, c *Check, rcpt string, hop rcptgate.NextHop) (string, *rc
 	// A chain with this step alone would follow the targets into nothing: the check is
 	// asked itself, then the chain for the notes.
 	v, err := c.Check(context.Background(), q)
-	targets, known := q.Targets()
+	var targets []rcptgate.Mailbox
+	known := 0
+	if f := v.Follow; f != nil {
+		targets, known = append(slices.Clone(f.Known), f.Others...), len(f.Known)
+	}
 	isKnown := q.Known
 	_, _ = steps.Check(context.Background(), q)
 	switch {
@@ -391,7 +396,10 @@ func FuzzCheck(f *testing.F) {
 		q := &rcptgate.Query{Recipient: address.Parse(rcpt), Trace: rcptgate.Trace{Explain: true}}
 		q.Target = q.Recipient
 		v, err := c.Check(context.Background(), q)
-		targets, _ := q.Targets()
+		var targets []rcptgate.Mailbox
+		if f := v.Follow; f != nil {
+			targets = append(slices.Clone(f.Known), f.Others...)
+		}
 		switch {
 		case err != nil:
 			t.Errorf("error = %v", err)

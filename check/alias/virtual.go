@@ -206,9 +206,7 @@ func settleReply(v *rcptgate.Verdict) {
 	if v.Code/100 == 4 {
 		v.Action = rcptgate.Tempfail
 	}
-	if v.Enhanced[0] != byte('0'+v.Code/100) {
-		v.Enhanced = string(byte('0'+v.Code/100)) + v.Enhanced[1:]
-	}
+	v.Fit(v.Code, v.Enhanced, rcptgate.TextRefused)
 	switch {
 	case v.Action == rcptgate.Tempfail:
 		v.Reason = rcptgate.ReasonDeferred
@@ -229,7 +227,7 @@ func readReply(text string, v *rcptgate.Verdict) string {
 		}
 	}
 	if text = strings.Trim(text, `"`); text == "" {
-		text = "Recipient refused"
+		text = rcptgate.TextRefused
 	}
 	return rcptgate.CleanText(text)
 }

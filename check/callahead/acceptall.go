@@ -48,7 +48,7 @@ const (
 // tentatively registers a valid answer that was just remembered.
 func (s *State) tentatively(p pair, t tentative, now time.Time) testStep {
 	step := testNothing
-	s.tests.update(p, func(test *acceptAllTest) *acceptAllTest {
+	s.tests.Update(p, func(test *acceptAllTest) *acceptAllTest {
 		if test == nil {
 			test = new(acceptAllTest)
 		}
@@ -70,7 +70,7 @@ func (s *State) tentatively(p pair, t tentative, now time.Time) testStep {
 
 // tested ends a test and gives what it may have to take back.
 func (s *State) tested(p pair, class store.Class, now time.Time) (list []tentative) {
-	s.tests.update(p, func(test *acceptAllTest) *acceptAllTest {
+	s.tests.Update(p, func(test *acceptAllTest) *acceptAllTest {
 		if test == nil {
 			test = new(acceptAllTest)
 		}
@@ -147,7 +147,7 @@ func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair) {
 	nobody := *qn
 	nobody.mailbox = rcptgate.Mailbox{Path: local + "@" + p.domain, Local: local, Domain: p.domain}
 	sender := c.sender
-	if c.fallback != "" && began.Before(c.state.fallbacks.get(p.backend)) {
+	if c.fallback != "" && began.Before(c.state.fallbacks.Get(p.backend)) {
 		sender = c.fallback
 	}
 	out, _ := nobody.ask(ctx, b, p.backend, sender, began.Add(defaultDue))

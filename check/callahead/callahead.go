@@ -165,7 +165,7 @@ func (a *asking) answer(ctx context.Context) rcptgate.Verdict {
 	if a.check.shared == nil {
 		rec, source, known = a.check.memory.Recall(ctx, a.key)
 	} else {
-		ctx, rec, source, known = a.recallShared(ctx)
+		rec, source, known = a.recallShared(ctx)
 	}
 	if !known {
 		explain(a.q, "memory: nothing")
@@ -243,7 +243,11 @@ func (a *asking) loop() rcptgate.Verdict {
 func (a *asking) question(due time.Time, stands bool) *question {
 	m := a.q.Target
 	m.Path, m.Local, m.Domain = strings.Clone(m.Path), strings.Clone(m.Local), strings.Clone(m.Domain)
-	return &question{check: a.check, set: a.settings, rt: a.rt, mailbox: m, key: strings.Clone(a.key), due: due, stands: stands}
+	qn := &question{check: a.check, set: a.settings, rt: a.rt, mailbox: m, key: strings.Clone(a.key), due: due, stands: stands}
+	if s := a.check.shared; s != nil {
+		qn.patience = s.Patience()
+	}
+	return qn
 }
 
 // miss asks, and waits as long as the asker does. Net is the valid answer that
@@ -271,7 +275,7 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 			due = f.began.Add(defaultDue)
 		}
 		qn := a.question(due, net != nil)
-		qn.looked, qn.budget = looked, store.BudgetOf(ctx)
+		qn.looked, qn.patience = looked, a.check.patience(ctx)
 		check := a.check // a shall not leave the stack: most queries end in memory
 		if !state.run(func() { check.fly(f, qn) }) {
 			f.out.err = errClosed

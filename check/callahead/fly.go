@@ -25,7 +25,7 @@ func (c *Check) fly(f *flight, qn *question) {
 	ctx, cancel := context.WithDeadline(c.state.ctx, f.began.Add(c.timeout))
 	defer cancel()
 	if c.shared != nil {
-		ctx = store.WithBudget(ctx, qn.budget.Left(c.shared.Patience()))
+		ctx = rcptgate.WithBudget(ctx, qn.patience)
 	}
 	release, known := c.askedElsewhere(ctx, f, qn)
 	defer release() // behind what is learnt

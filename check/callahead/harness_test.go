@@ -303,6 +303,9 @@ func (w *world) put(q *rcptgate.Query) rcptgate.Verdict {
 	w.mu.Lock()
 	check := w.check
 	w.mu.Unlock()
+	if check.shared != nil { // as the chain does
+		ctx = rcptgate.WithBudget(ctx, check.shared.Patience())
+	}
 	v, err := check.Check(ctx, q)
 	if err != nil {
 		w.t.Errorf("%s: %v", q.Recipient.Path, err)

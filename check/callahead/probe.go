@@ -36,9 +36,9 @@ type question struct {
 	// looked is the backend of which it was just looked up that it is not known to
 	// accept every recipient; empty for none.
 	looked string
-	// budget is what the asker may still wait for the others' place; nil is all of it.
-	budget  *store.Budget
-	refresh bool // nobody waits: the answer is due
+	// patience is how long it may wait for the others' place.
+	patience time.Duration
+	refresh  bool // nobody waits: the answer is due
 }
 
 func (qn *question) cautious() bool { return qn.rt.Origin == route.MTA }
@@ -135,7 +135,7 @@ func (qn *question) askOne(ctx context.Context, b route.Backend, due time.Time) 
 		}
 	}
 	first, second, both := c.sender, c.fallback, c.fallback != "" && c.fallback != c.sender
-	if both && time.Now().Before(c.state.fallbacks.get(at)) {
+	if both && time.Now().Before(c.state.fallbacks.Get(at)) {
 		first, second = second, first
 	}
 	out, senderRefused := qn.ask(ctx, b, at, first, due)
@@ -159,11 +159,11 @@ func (qn *question) askOne(ctx context.Context, b route.Backend, due time.Time) 
 // prefer remembers which sender a backend is asked with first.
 func (qn *question) prefer(at, sender string) {
 	if sender != qn.check.fallback {
-		qn.check.state.fallbacks.remove(at)
+		qn.check.state.fallbacks.Remove(at)
 		return
 	}
 	until := time.Now().Add(fallbackLife)
-	qn.check.state.fallbacks.update(at, func(time.Time) time.Time { return until })
+	qn.check.state.fallbacks.Update(at, func(time.Time) time.Time { return until })
 }
 
 // prove keeps evidence that the backend takes mail from us, or looks for it.

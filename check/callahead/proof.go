@@ -20,7 +20,7 @@ type taken struct {
 
 // took remembers that the backend took the recipient under key.
 func (s *State) took(p pair, key string, now time.Time) {
-	s.proofs.update(p, func(t taken) taken {
+	s.proofs.Update(p, func(t taken) taken {
 		if t.first != key {
 			t.second, t.secondTime = t.first, t.firstTime
 		}
@@ -32,7 +32,7 @@ func (s *State) took(p pair, key string, now time.Time) {
 // tookAnother reports whether the backend has just taken another recipient of the
 // domain: then a refusal of key is about the recipient, not about us.
 func (s *State) tookAnother(p pair, key string, now time.Time) bool {
-	t := s.proofs.get(p)
+	t := s.proofs.Get(p)
 	fresh := func(other string, at time.Time) bool {
 		return other != "" && other != key && now.Sub(at) < proofLife
 	}

@@ -49,18 +49,22 @@ func sharing(m Memory) Shared {
 	return nil
 }
 
-// recallShared is Recall with a budget for everything that this answer will ask the
-// others' place. What is fresh in RAM needs none.
-func (a *asking) recallShared(ctx context.Context) (_ context.Context, rec store.Record, source string, ok bool) {
+// recallShared is Recall that does no I/O for what is fresh in RAM.
+func (a *asking) recallShared(ctx context.Context) (rec store.Record, source string, ok bool) {
 	s := a.check.shared
 	if rec, ok = s.Fresh(a.key); ok {
-		return ctx, rec, rcptgate.SourceRAM, true
+		return rec, rcptgate.SourceRAM, true
 	}
-	if store.BudgetOf(ctx) == nil { // an earlier step may have spent some of one
-		ctx = store.WithBudget(ctx, s.Patience())
+	return s.Recall(ctx, a.key)
+}
+
+// patience is what a probe that ctx's query begins may wait for the others' place: what
+// the query has left.
+func (c *Check) patience(ctx context.Context) time.Duration {
+	if c.shared == nil {
+		return 0
 	}
-	rec, source, ok = s.Recall(ctx, a.key)
-	return ctx, rec, source, ok
+	return rcptgate.BudgetOf(ctx).Left(c.shared.Patience())
 }
 
 // forAll sees to it that one gateway finds out for all what is under key by route. It
@@ -72,8 +76,8 @@ func (c *Check) forAll(ctx context.Context, key, route string, serves func(rec *
 		return rec, "", nothing
 	}
 	budgeted := ctx
-	if store.BudgetOf(ctx) == nil {
-		budgeted = store.WithBudget(ctx, c.shared.Patience())
+	if rcptgate.BudgetOf(ctx) == nil {
+		budgeted = rcptgate.WithBudget(ctx, c.shared.Patience())
 	}
 	for {
 		release, err := c.shared.Lease(budgeted, key, route)
@@ -110,7 +114,7 @@ func (c *Check) await(ctx context.Context, key, route string, serves func(rec *s
 			return rec, false
 		case <-timer.C:
 		}
-		rec, leased, err := c.shared.Await(store.WithBudget(unbudgeted, c.shared.Patience()), key, route)
+		rec, leased, err := c.shared.Await(rcptgate.WithBudget(unbudgeted, c.shared.Patience()), key, route)
 		switch {
 		case err == nil && !rec.IsZero() && serves(&rec):
 			return rec, true

@@ -340,14 +340,14 @@ func (h *hanging) hang(ctx context.Context) error {
 	if !h.hangs {
 		return nil
 	}
-	left := store.BudgetOf(ctx).Left(40 * time.Millisecond)
+	left := rcptgate.BudgetOf(ctx).Left(40 * time.Millisecond)
 	if left <= 0 {
 		return store.ErrBudget
 	}
 	h.mu.Unlock()
 	time.Sleep(left)
 	h.mu.Lock()
-	store.BudgetOf(ctx).Spend(left)
+	rcptgate.BudgetOf(ctx).Spend(left)
 	h.waited = append(h.waited, left)
 	return context.DeadlineExceeded
 }

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate/kit/recent"
 	"rcptgate/store"
 )
 
@@ -24,11 +25,11 @@ const (
 type State struct {
 	flights   *flights
 	inFlight  atomic.Int64
-	proofs    *recent[pair, taken]
-	fallbacks *recent[string, time.Time] // until when a backend is asked with the fallback sender first
-	tests     *recent[pair, *acceptAllTest]
-	windows   *recent[string, *window]
-	hints     *recent[string, time.Time]
+	proofs    *recent.Map[pair, taken]
+	fallbacks *recent.Map[string, time.Time] // until when a backend is asked with the fallback sender first
+	tests     *recent.Map[pair, *acceptAllTest]
+	windows   *recent.Map[string, *window]
+	hints     *recent.Map[string, time.Time]
 	refresh   refresher
 	count     counters
 
@@ -41,11 +42,11 @@ type State struct {
 func NewState() *State {
 	s := &State{
 		flights:   newFlights(),
-		proofs:    newRecent[pair, taken](maxPairs),
-		fallbacks: newRecent[string, time.Time](maxPairs),
-		tests:     newRecent[pair, *acceptAllTest](maxPairs),
-		windows:   newRecent[string, *window](maxPairs),
-		hints:     newRecent[string, time.Time](maxPairs),
+		proofs:    recent.New[pair, taken](maxPairs),
+		fallbacks: recent.New[string, time.Time](maxPairs),
+		tests:     recent.New[pair, *acceptAllTest](maxPairs),
+		windows:   recent.New[string, *window](maxPairs),
+		hints:     recent.New[string, time.Time](maxPairs),
 		workers:   workers{jobs: make(chan func())},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -66,7 +67,7 @@ func (s *State) Close() {
 // once reports whether a hint may be given: not more than once in every for one key.
 func (s *State) once(key string, every time.Duration, now time.Time) bool {
 	ok := false
-	s.hints.update(key, func(last time.Time) time.Time {
+	s.hints.Update(key, func(last time.Time) time.Time {
 		if ok = last.IsZero() || now.Sub(last) >= every; ok {
 			return now
 		}

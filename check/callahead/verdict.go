@@ -12,9 +12,9 @@ import (
 // Texts of our own. They never name a server: what stands behind a gateway is no
 // business of the sender's.
 const (
-	textUnknown     = "No such mailbox here"
+	textUnknown     = rcptgate.TextUnknownUser
 	textFull        = "Mailbox is full"
-	textRefused     = "Recipient refused"
+	textRefused     = rcptgate.TextRefused
 	textDeferred    = "Recipient cannot take mail at the moment"
 	textUnreachable = "Recipient cannot be verified at the moment, please try again later"
 	textLoop        = "Recipient cannot be verified: the question came back to us"
@@ -54,7 +54,7 @@ func (s *situation) verdict(a *store.Answer, source string) rcptgate.Verdict {
 	case store.Deferred:
 		v.Reason = rcptgate.ReasonDeferred
 		v.Action = rcptgate.Tempfail
-		fit(&v, 450, "", textDeferred)
+		v.Fit(450, "", textDeferred)
 	}
 	return v
 }
@@ -68,7 +68,7 @@ func (s *situation) refuse(v *rcptgate.Verdict, code int, enhanced, text string)
 		return
 	}
 	v.Action = rcptgate.Reject
-	fit(v, code, enhanced, text)
+	v.Fit(code, enhanced, text)
 }
 
 func (s *situation) full(v *rcptgate.Verdict) {
@@ -76,7 +76,7 @@ func (s *situation) full(v *rcptgate.Verdict) {
 	if s.rejectFull && !s.exempt {
 		v.Action, v.Code, v.Enhanced = rcptgate.Reject, 552, "5.2.2"
 	}
-	fit(v, v.Code, v.Enhanced, textFull)
+	v.Fit(v.Code, v.Enhanced, textFull)
 }
 
 // refused passes a 5xx on only when it is about this recipient. What is about us
@@ -89,7 +89,7 @@ func (s *situation) refused(v *rcptgate.Verdict) {
 		s.refuse(v, 550, "", textRefused)
 	default:
 		v.Action, v.Code, v.Enhanced = rcptgate.Tempfail, 451, "4.7.1"
-		fit(v, v.Code, v.Enhanced, textRefused)
+		v.Fit(v.Code, v.Enhanced, textRefused)
 	}
 }
 
@@ -108,36 +108,6 @@ func badAddress(text string) rcptgate.Verdict {
 		Action: rcptgate.Reject, Code: 501, Enhanced: "5.1.3", Text: text,
 		Reason: rcptgate.ReasonBadAddress, Source: rcptgate.SourceConfig,
 	}
-}
-
-// fit makes code, enhanced code and text of a refusal agree with its action. The
-// backend's own stay wherever they can: 421, 521 and 556 would end the client's
-// session, and other recipients with it.
-func fit(v *rcptgate.Verdict, code int, enhanced, text string) {
-	class := 5
-	if v.Action == rcptgate.Tempfail {
-		class = 4
-	}
-	switch {
-	case v.Code == 421:
-		v.Code = 451
-	case v.Code == 521 || v.Code == 556:
-		v.Code = 550
-	}
-	if v.Code/100 != class {
-		v.Code = code
-	}
-	digit := byte('0' + class)
-	switch {
-	case v.Enhanced == "":
-		v.Enhanced = enhanced
-	case v.Enhanced[0] != digit:
-		v.Enhanced = string(digit) + v.Enhanced[1:]
-	}
-	if v.Text == "" {
-		v.Text = text
-	}
-	v.Text = rcptgate.CleanText(v.Text)
 }
 
 // exempt reports whether a local part is one that every domain must have.

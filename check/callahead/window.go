@@ -95,7 +95,7 @@ func (w *window) held(now time.Time) bool {
 // countRefresh adds a refresh to its domain's window. It reports whether demotion
 // stops with it.
 func (s *State) countRefresh(domain, key string, unknown bool, now time.Time) (begins bool) {
-	s.windows.update(domain, func(w *window) *window {
+	s.windows.Update(domain, func(w *window) *window {
 		if w == nil {
 			w = new(window)
 		}
@@ -110,7 +110,7 @@ func (s *State) countRefresh(domain, key string, unknown bool, now time.Time) (b
 // held reports whether nothing of the domain may be demoted at the moment.
 func (s *State) held(domain string, now time.Time) bool {
 	held := false
-	s.windows.update(domain, func(w *window) *window {
+	s.windows.Update(domain, func(w *window) *window {
 		if w == nil {
 			return new(window)
 		}

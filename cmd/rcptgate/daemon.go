@@ -95,7 +95,9 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	d.memory.OnForget(d.probes.Forget) // whoever asks from then on gets no answer of a probe that began before
 	d.tables = newTables(d.log, true)
 	d.names = newAliasNames(d.shared, d.log)
-	d.names.patience = d.memory.Patience()
+	if d.shared != nil {
+		d.patience = d.memory.Patience()
+	}
 	setup, err := newSetup(&l.Config, d.base, d.observers()...)
 	if err != nil {
 		return nil, exitWith(exitConfig, l.file.Place(err))

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rcptgate"
 	"rcptgate/check/alias"
 	"rcptgate/config/setting"
 	"rcptgate/store"
@@ -28,9 +27,6 @@ type aliasNames struct {
 	published *alias.Published
 	publisher *alias.Publisher // nil: there is no shared memory
 
-	// patience is how long one answer waits for memcached, all in all; 0: as long as each step thinks right.
-	patience time.Duration
-
 	reads, publishes atomic.Bool // what the configuration in force asks for
 }
 
@@ -41,17 +37,6 @@ func newAliasNames(s *shared, log *slog.Logger) *aliasNames {
 	}
 	names := memcached.NewNames(s.client)
 	return &aliasNames{published: alias.NewPublished(names), publisher: alias.NewPublisher(alias.PublisherOptions{Names: names, Log: log})}
-}
-
-// budgeted has the steps of a chain share the time that one answer waits for memcached: names of aliases and
-// remembered answers together.
-func (n *aliasNames) budgeted(chain rcptgate.Check) rcptgate.Check {
-	if n == nil || n.patience <= 0 {
-		return chain
-	}
-	return rcptgate.CheckFunc(func(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
-		return chain.Check(store.WithBudget(ctx, n.patience), q)
-	})
 }
 
 // table gives the names that others publish.

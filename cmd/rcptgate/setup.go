@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"time"
 
 	"rcptgate"
 	"rcptgate/backend"
@@ -24,6 +25,7 @@ type base struct {
 	tables   *tables
 	names    *aliasNames
 	log      *slog.Logger
+	patience time.Duration // what one answer may wait for memory that gateways share
 }
 
 // newSetup builds the chain that a configuration describes. The order of the steps
@@ -62,12 +64,9 @@ func newSetup(cfg *Config, b base, observers ...rcptgate.Observer) (rcptgate.Set
 		steps = append(steps, rcptgate.Step{Name: "aliases", Check: local})
 	}
 	steps = append(steps, rcptgate.Step{Name: "existence", Check: existence})
-	chain := rcptgate.Check(&rcptgate.Chain{Deadline: cfg.Deadline.Std(), Rehearse: router.Rehearse, Steps: steps})
-	if cfg.Aliases.Reads() {
-		chain = b.names.budgeted(chain)
-	}
+	chain := &rcptgate.Chain{Deadline: cfg.Deadline.Std(), Patience: b.patience, Rehearse: router.Rehearse, Steps: steps}
 	return rcptgate.Setup{
-		Check:     chain,
+		Chains:    [rcptgate.StageCount]rcptgate.Check{rcptgate.StageRcpt: chain},
 		Rehearse:  router.Rehearse,
 		Observers: observers,
 		Close:     down,

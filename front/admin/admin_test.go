@@ -26,6 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 type asker func(q *rcptgate.Query) rcptgate.Verdict
 
+func (asker) Wants() rcptgate.Wants { return 0 }
+
 func (a asker) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict { return a(q) }
 
 // run starts a server and gives a client for it.
@@ -68,7 +70,7 @@ func TestCheck(t *testing.T) {
 		})},
 	}}
 	gate := &rcptgate.Gate{}
-	gate.Swap(rcptgate.Setup{Check: chain})
+	gate.Swap(rcptgate.Setup{Chains: [rcptgate.StageCount]rcptgate.Check{rcptgate.StageRcpt: chain}})
 	c := run(t, Options{Gate: gate})
 	r, err := c.Check(t.Context(), CheckRequest{Recipient: "<A@b.example>", Client: "::ffff:192.0.2.1", Host: "[10.0.0.5]", Addr: "real@b.example"})
 	if err != nil {

@@ -19,6 +19,8 @@ import (
 // slowGate answers after a while unless its context ends first.
 type slowGate time.Duration
 
+func (slowGate) Wants() rcptgate.Wants { return 0 }
+
 func (g slowGate) Ask(ctx context.Context, _ *rcptgate.Query) rcptgate.Verdict {
 	select {
 	case <-ctx.Done():

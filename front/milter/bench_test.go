@@ -18,6 +18,8 @@ import (
 
 type continues struct{}
 
+func (continues) Wants() rcptgate.Wants { return 0 }
+
 func (continues) Ask(context.Context, *rcptgate.Query) rcptgate.Verdict { return rcptgate.Verdict{} }
 
 // BenchmarkRcpt measures recipients through eight connections, as eight smtpd

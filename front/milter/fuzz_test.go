@@ -64,6 +64,8 @@ func FuzzConnection(f *testing.F) {
 // forgetful refuses everything with the recipient as text.
 type forgetful struct{}
 
+func (*forgetful) Wants() rcptgate.Wants { return 0 }
+
 func (*forgetful) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict {
 	return rcptgate.Verdict{Action: rcptgate.Action(len(q.Recipient.Path) % 6), Code: len(q.Recipient.Path), Enhanced: q.NextHop.Host, Text: q.Recipient.Path + "\n" + q.Sender + q.Helo}
 }

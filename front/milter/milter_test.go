@@ -31,6 +31,8 @@ type asker struct {
 	answer  func(ctx context.Context, q *rcptgate.Query) rcptgate.Verdict
 }
 
+func (*asker) Wants() rcptgate.Wants { return 0 }
+
 func (a *asker) Ask(ctx context.Context, q *rcptgate.Query) rcptgate.Verdict {
 	a.mu.Lock()
 	kept := *q

@@ -295,16 +295,10 @@ func (c *conn) recipient(ctx context.Context, data []byte) error {
 	return err
 }
 
-// appendRefusal forms the reply for a verdict that refuses. The code's class is made
-// to fit the action: the MTA would otherwise take the filter for broken. 421, 521
-// and 556 would end the client's session and become plain refusals.
+// appendRefusal forms the reply for a verdict that refuses. What a check gave that does
+// not fit together would make the MTA take the filter for broken.
 func appendRefusal(dst []byte, v *rcptgate.Verdict, utf8ok bool) []byte {
-	code := v.Code
-	switch {
-	case v.Action == rcptgate.Reject && (code < 500 || code > 599 || code == 521 || code == 556):
-		code = 550
-	case v.Action != rcptgate.Reject && (code < 400 || code > 499 || code == 421):
-		code = 451
-	}
-	return wire.AppendReply(dst, code, v.Enhanced, v.Text, utf8ok)
+	fitted := *v
+	fitted.Fit(0, "", "")
+	return wire.AppendReply(dst, fitted.Code, fitted.Enhanced, fitted.Text, utf8ok)
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"rcptgate"
 	"rcptgate/store"
 )
 
@@ -27,7 +28,7 @@ type result[T any] struct {
 // background until its own time-out, and keeps its slot until then.
 func do[T any](ctx context.Context, c *Client, s *server, retry bool, op func() (T, error)) (T, error) {
 	var none T
-	budget := store.BudgetOf(ctx)
+	budget := rcptgate.BudgetOf(ctx)
 	limit := budget.Left(s.timeout)
 	switch {
 	case ctx.Err() != nil:

@@ -38,7 +38,7 @@ const (
 
 // Client speaks to the memcached servers that several gateways share. All methods may
 // be called at the same time. Those that ask a server wait for at most 40 ms, and no
-// longer than ctx and its store.Budget allow; with all servers dead they ask nobody.
+// longer than ctx and its rcptgate.Budget allow; with all servers dead they ask nobody.
 type Client struct {
 	log   *slog.Logger
 	setup atomic.Pointer[setup]

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
@@ -158,12 +159,12 @@ func TestBudget(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
 	fill(t, s, 1)
-	rich := store.WithBudget(ctx, 10*time.Second)
+	rich := rcptgate.WithBudget(ctx, 10*time.Second)
 	if _, err := s.Get(rich, user(0)); err != nil {
 		t.Errorf("with time: %v", err)
 	}
 	server.Stop()
-	poor := store.WithBudget(ctx, 20*time.Millisecond)
+	poor := rcptgate.WithBudget(ctx, 20*time.Millisecond)
 	if _, err := s.Get(poor, user(0)); !errors.Is(err, ErrSlow) {
 		t.Errorf("a server that hangs: %v", err)
 	}
@@ -177,7 +178,7 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%s with nothing left: %v", what, err)
 		}
 	}
-	if left := store.BudgetOf(rich).Left(time.Hour); left >= 10*time.Second || left < time.Second {
+	if left := rcptgate.BudgetOf(rich).Left(time.Hour); left >= 10*time.Second || left < time.Second {
 		t.Errorf("%v are left of 10 s", left)
 	}
 	gone, cancel := context.WithCancel(ctx)
@@ -197,7 +198,7 @@ func TestManyQuestionsToAServerThatHangs(t *testing.T) {
 	results := make(chan error, 1000)
 	for i := range cap(results) {
 		go func() {
-			_, err := s.Get(store.WithBudget(ctx, 2*time.Second), user(i))
+			_, err := s.Get(rcptgate.WithBudget(ctx, 2*time.Second), user(i))
 			results <- err
 		}()
 	}

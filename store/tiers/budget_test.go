@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate"
 	"rcptgate/store"
 	"rcptgate/store/ram"
 	"rcptgate/store/storetest"
@@ -21,7 +22,7 @@ type hanging struct {
 }
 
 func (h *hanging) Get(ctx context.Context, _ string) (store.Record, error) {
-	h.asked <- store.BudgetOf(ctx).Left(time.Hour)
+	h.asked <- rcptgate.BudgetOf(ctx).Left(time.Hour)
 	<-h.hold
 	return store.Record{}, store.ErrBudget
 }
@@ -52,7 +53,7 @@ func secondAsker(t *testing.T, held time.Duration) (left, patience time.Duration
 	if left := <-h.asked; left <= 0 {
 		t.Errorf("the first asker may wait %v", left)
 	}
-	second := store.WithBudget(t.Context(), m.Patience())
+	second := rcptgate.WithBudget(t.Context(), m.Patience())
 	all.Go(func() { m.Recall(second, "user@example.com") })
 	time.Sleep(held)
 	close(h.hold)

@@ -41,13 +41,21 @@ func (t *Tiers) Join(timing Timing) {
 	t.common.Start(known, t.forgotten, t.lost)
 }
 
-// OnForget has f called once for everything that was forgotten, on this gateway or on
-// another, after RAM has.
-func (t *Tiers) OnForget(f func(store.Pattern)) { t.hook.Store(&f) }
+// OnForget adds a subscriber: f is called once for everything that was forgotten, on this
+// gateway or on another, after RAM has forgotten it. Subscribers are called in the order in
+// which they came, and must not block.
+func (t *Tiers) OnForget(f func(store.Pattern)) {
+	t.hooksMu.Lock()
+	defer t.hooksMu.Unlock()
+	t.hooks = append(t.hooks[:len(t.hooks):len(t.hooks)], f) // those who are calling keep the old list
+}
 
 func (t *Tiers) tellForgotten(p store.Pattern) {
-	if f := t.hook.Load(); f != nil {
-		(*f)(p)
+	t.hooksMu.Lock()
+	hooks := t.hooks
+	t.hooksMu.Unlock()
+	for _, f := range hooks {
+		f(p)
 	}
 }
 

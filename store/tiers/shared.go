@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate"
 	"rcptgate/store"
 )
 
@@ -121,9 +122,6 @@ func (t *Tiers) recallShared(ctx context.Context, key string) (rec store.Record,
 	case err == nil && t.serves(key, seen):
 		return rec, "ram", true
 	}
-	if store.BudgetOf(ctx) == nil {
-		ctx = store.WithBudget(ctx, t.common.Budget)
-	}
 	here := err == nil
 	unlock, err := t.lockWithin(ctx, key, here)
 	if err != nil {
@@ -140,12 +138,12 @@ func (t *Tiers) lockWithin(ctx context.Context, key string, here bool) (unlock f
 	bounded := ctx
 	if here {
 		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, max(store.BudgetOf(ctx).Left(t.common.Budget), 0))
+		bounded, cancel = context.WithTimeout(ctx, max(rcptgate.BudgetOf(ctx).Left(t.common.Budget), 0))
 		defer cancel()
 	}
 	began := time.Now()
 	unlock, err = t.lock(bounded, key)
-	store.BudgetOf(ctx).Spend(time.Since(began))
+	rcptgate.BudgetOf(ctx).Spend(time.Since(began))
 	return unlock, err
 }
 
@@ -153,9 +151,6 @@ func (t *Tiers) lockWithin(ctx context.Context, key string, here bool) (unlock f
 func (t *Tiers) Look(ctx context.Context, key string) (rec store.Record, source string, ok bool) {
 	if t.common == nil {
 		return t.Recall(ctx, key)
-	}
-	if store.BudgetOf(ctx) == nil {
-		ctx = store.WithBudget(ctx, t.common.Budget)
 	}
 	unlock, err := t.lockWithin(ctx, key, false)
 	if err != nil {
@@ -314,7 +309,7 @@ func (t *Tiers) before(ctx context.Context, key string) store.Record {
 		rec, _, _ := t.recall(ctx, key)
 		return rec
 	}
-	rec, _, _ := t.look(store.WithBudget(ctx, t.common.Budget/learnShare), key, justSeen)
+	rec, _, _ := t.look(rcptgate.WithBudget(ctx, t.common.Budget/learnShare), key, justSeen)
 	return rec
 }
 

@@ -38,6 +38,7 @@ type sharer struct {
 	way   *storetest.Gateway
 	clock *atomic.Int64
 	told  []store.Pattern // by OnForget
+	again int             // calls of a second subscriber
 }
 
 type sharers struct {
@@ -78,6 +79,11 @@ func (s *sharers) open(places ...store.Store) *sharer {
 		mu.Lock()
 		defer mu.Unlock()
 		g.told = append(g.told, p)
+	})
+	g.OnForget(func(store.Pattern) {
+		mu.Lock()
+		defer mu.Unlock()
+		g.again++
 	})
 	g.Join(patientTiming())
 	s.t.Cleanup(func() { _ = g.Close() })

@@ -38,8 +38,8 @@ func TestForgetIsToldOnce(t *testing.T) {
 	}
 	b.expect(t, someone, store.None, "")
 	for name, g := range map[string]*sharer{"that forgot": a, "that was told": b} {
-		if len(g.told) != 1 || g.told[0] != match {
-			t.Errorf("the gateway %s told its probes of %v", name, g.told)
+		if len(g.told) != 1 || g.told[0] != match || g.again != 1 {
+			t.Errorf("gateway %s reported %v to its first subscriber, %d forgets to its second", name, g.told, g.again)
 		}
 	}
 	s.turn(2 * time.Second)

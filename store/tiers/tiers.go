@@ -44,14 +44,15 @@ const (
 // Tiers is the gate's memory. Make it with New. All methods may be called at the
 // same time; none may be called from a function that was handed to Learn or Range.
 type Tiers struct {
-	ram    *ram.Store
-	common *common // nil: nobody else writes what we read
-	places []*place
-	graves graves
-	digs   digs
-	hook   atomic.Pointer[func(store.Pattern)]
-	seed   maphash.Seed
-	locks  [stripes]chan struct{} // by key: look-ups below RAM and read-modify-write
+	ram     *ram.Store
+	common  *common // nil: nobody else writes what we read
+	places  []*place
+	graves  graves
+	digs    digs
+	hooksMu sync.Mutex
+	hooks   []func(store.Pattern)
+	seed    maphash.Seed
+	locks   [stripes]chan struct{} // by key: look-ups below RAM and read-modify-write
 
 	quit       chan struct{} // ends what runs in the background
 	background sync.WaitGroup

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Budget is the time that one answer may still spend waiting for memory that other
+// gateways share, all its questions together. The chain begins one with the query (see
+// [Chain]); whoever waits for such memory takes what it spends from the budget of its
+// context. It is safe for concurrent use. A budget ends with its query: work that goes on
+// afterwards takes a budget of its own, [WithBudget].
+type Budget struct{ left atomic.Int64 }
+
+type budgetKey struct{}
+
+// WithBudget gives a context whose questions to shared memory may wait for d together.
+// It is for work that no query waits for.
+func WithBudget(ctx context.Context, d time.Duration) context.Context {
+	b := &Budget{}
+	b.left.Store(int64(d))
+	return context.WithValue(ctx, budgetKey{}, b)
+}
+
+// BudgetOf gives the budget of ctx; nil when there is none.
+func BudgetOf(ctx context.Context) *Budget {
+	b, _ := ctx.Value(budgetKey{}).(*Budget)
+	return b
+}
+
+// Left is what may still be spent; of a nil Budget, limit. Never more than limit.
+func (b *Budget) Left(limit time.Duration) time.Duration {
+	if b == nil {
+		return limit
+	}
+	return min(limit, time.Duration(b.left.Load()))
+}
+
+// Spend takes d off what is left.
+func (b *Budget) Spend(d time.Duration) {
+	if b != nil {
+		b.left.Add(-int64(d))
+	}
+}
+
+// LazyDeadline is context.WithDeadline for work that mostly ends without waiting:
+// its timer starts only when somebody asks for Done. The caller must call stop.
+func LazyDeadline(ctx context.Context, at time.Time) (lazy context.Context, stop func()) {
+	d := new(lazyDeadline)
+	d.begin(ctx, at, 0)
+	return d, func() { d.stop() }
+}
+
+// lazyDeadline is a context whose timer starts only when somebody waits for it: a
+// remembered answer never does, and a timer would cost more than the answer.
+type lazyDeadline struct {
+	context.Context
+	at       time.Time
+	budgeted bool
+	budget   Budget
+
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+// begin makes d the context of one question. Patience is the question's [Budget]; 0
+// is none.
+func (d *lazyDeadline) begin(ctx context.Context, at time.Time, patience time.Duration) {
+	d.Context, d.at = ctx, at
+	d.budgeted = patience > 0
+	d.budget.left.Store(int64(patience))
+}
+
+// Value gives the question's budget to [BudgetOf].
+func (d *lazyDeadline) Value(key any) any {
+	if _, ours := key.(budgetKey); ours && d.budgeted {
+		return &d.budget
+	}
+	return d.Context.Value(key)
+}
+
+func (d *lazyDeadline) Deadline() (time.Time, bool) {
+	if at, ok := d.Context.Deadline(); ok && at.Before(d.at) {
+		return at, true
+	}
+	return d.at, true
+}
+
+func (d *lazyDeadline) real() context.Context {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx == nil {
+		d.ctx, d.cancel = context.WithDeadline(d.Context, d.at)
+	}
+	return d.ctx
+}
+
+func (d *lazyDeadline) Done() <-chan struct{} { return d.real().Done() }
+
+func (d *lazyDeadline) Err() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ctx != nil {
+		return d.ctx.Err()
+	}
+	if err := d.Context.Err(); err != nil {
+		return err
+	}
+	if !time.Now().Before(d.at) {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// stop ends the wait of whoever asked for Done, and reports whether nobody ever did:
+// then nobody can be waiting for d, and it may be used again.
+func (d *lazyDeadline) stop() (unused bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cancel != nil {
+		d.cancel()
+	}
+	return d.ctx == nil
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package notice is the board on which the units of the gate put what a postmaster should
+// know: a server that accepts every name, a table that cannot be read, a clock that
+// jumped. One call both logs and lists: the log has a line when it begins and one an hour
+// while it lasts; the list is what "rcptgate status" and the dashboard show.
+//
+// A key names the matter ("accept-all smtp:[192.0.2.1]:25 example.com"), so that each has
+// its own line. The board keeps at most 1,000 matters; what was reported longest ago
+// makes room.
+package notice
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Every is the least time between two log lines about one matter, and how long an event
+// stays listed after it was last reported.
+const Every = time.Hour
+
+// maxMatters bounds the board.
+const maxMatters = 1000
+
+// Notice is one matter on the board.
+type Notice struct {
+	Key   string // names the matter; for programs
+	Level slog.Level
+	Text  string // the log line's message and its attributes, for people
+	Since time.Time
+	Last  time.Time // when it was last reported
+	Count int       // how often it was reported
+}
+
+type matter struct {
+	Notice
+	lasting bool
+	logged  time.Time
+}
+
+// Board collects notices. A nil Board does nothing. It is safe for concurrent use; a
+// report costs a lock and, at most once an hour, a log line: it is for what goes wrong,
+// not for every query.
+type Board struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	matters map[string]*matter
+}
+
+// New makes a Board that logs to log.
+func New(log *slog.Logger) *Board {
+	return &Board{log: log, matters: make(map[string]*matter)}
+}
+
+// Warn reports an event: something that happened and may happen again. It is logged at
+// most once an hour, and listed for an hour after it was last reported.
+func (b *Board) Warn(key, text string, args ...any) {
+	b.report(slog.LevelWarn, false, key, text, args)
+}
+
+// Error is Warn for what costs mail until a person does something.
+func (b *Board) Error(key, text string, args ...any) {
+	b.report(slog.LevelError, false, key, text, args)
+}
+
+// Raise reports a condition that lasts until Clear. Reporting it again while it lasts is
+// logged at most once an hour.
+func (b *Board) Raise(level slog.Level, key, text string, args ...any) {
+	b.report(level, true, key, text, args)
+}
+
+// Clear ends a matter. If it was on the board, text is logged as information; an empty
+// text logs nothing.
+func (b *Board) Clear(key, text string, args ...any) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	_, was := b.matters[key]
+	delete(b.matters, key)
+	b.mu.Unlock()
+	if was && text != "" {
+		b.log.Log(context.Background(), slog.LevelInfo, text, args...)
+	}
+}
+
+func (b *Board) report(level slog.Level, lasting bool, key, text string, args []any) {
+	if b == nil {
+		return
+	}
+	now := time.Now()
+	b.mu.Lock()
+	m := b.matters[key]
+	if m != nil && !m.lasting && !lasting && now.Sub(m.Last) >= Every {
+		m = nil // the old event has left the list: this is a new one
+	}
+	if m == nil {
+		b.makeRoom()
+		m = &matter{Notice: Notice{Key: key, Since: now}}
+		b.matters[strings.Clone(key)] = m
+	}
+	m.Level, m.Text, m.Last, m.lasting = level, sentence(text, args), now, lasting
+	m.Count++
+	due := now.Sub(m.logged) >= Every
+	if due {
+		m.logged = now
+	}
+	b.mu.Unlock()
+	if due {
+		b.log.Log(context.Background(), level, text, args...)
+	}
+}
+
+// makeRoom drops the matter reported longest ago when the board is full.
+func (b *Board) makeRoom() {
+	if len(b.matters) < maxMatters {
+		return
+	}
+	oldest := ""
+	for key, m := range b.matters {
+		if oldest == "" || m.Last.Before(b.matters[oldest].Last) {
+			oldest = key
+		}
+	}
+	delete(b.matters, oldest)
+}
+
+// List gives what is on the board: errors first, then the longest standing.
+func (b *Board) List() []Notice {
+	if b == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	var list []Notice
+	for key, m := range b.matters {
+		if !m.lasting && now.Sub(m.Last) >= Every {
+			delete(b.matters, key)
+			continue
+		}
+		list = append(list, m.Notice)
+	}
+	slices.SortFunc(list, func(x, y Notice) int {
+		if x.Level != y.Level {
+			return int(y.Level - x.Level)
+		}
+		if c := x.Since.Compare(y.Since); c != 0 {
+			return c
+		}
+		return strings.Compare(x.Key, y.Key)
+	})
+	return list
+}
+
+// sentence is a message with its attributes as a list shows it.
+func sentence(text string, args []any) string {
+	var b strings.Builder
+	b.WriteString(text)
+	r := slog.NewRecord(time.Time{}, 0, "", 0)
+	r.Add(args...)
+	sep := " ("
+	r.Attrs(func(a slog.Attr) bool {
+		fmt.Fprintf(&b, "%s%s %s", sep, a.Key, a.Value)
+		sep = ", "
+		return true
+	})
+	if sep == ", " {
+		b.WriteByte(')')
+	}
+	return b.String()
+}
