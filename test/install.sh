@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Prepares the lab of real mail servers: Sendmail, Postfix, Dovecot and miltertest, each unpacked from Debian's own
-# packages into a private directory, since the packages exclude each other. Nothing is installed into the system and no
-# service is started; the only trace outside the directory are the users and groups Postfix and Sendmail insist on.
+# packages into a private directory, because the packages conflict with each other. Nothing is installed into the
+# system and no service is started. The only traces outside the directory are the users and groups that Postfix and
+# Sendmail need.
 #
-# Usage: test/install.sh            prepare (a second when it is already done)
-#        test/install.sh --where    print the directory
+# Usage: test/install.sh              prepare (takes a second once it is done)
+#        test/install.sh KIT...       prepare, and fetch these optional kits too
+#        test/install.sh --plan KIT   print the packages that the kit would be made of on this machine
+#        test/install.sh --where      print the directory
 #
 # RCPTGATE_LAB names the directory (default /var/cache/rcptgate-lab). It must not lie below a world-writable directory
 # (Sendmail refuses that) nor below one that other users may not enter (Postfix's daemons run as "postfix").
@@ -22,8 +25,10 @@ fail() { echo "test/install.sh: $*" >&2; exit 69; }
 [ "$(id -u)" = 0 ] || fail "the lab of real mail servers needs root"
 command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab of real mail servers needs Debian's apt-get and dpkg-deb"
 
-# Each kit is a directory of its own: the packages named here, and the libraries they need that the system lacks.
+# Each kit is a directory of its own. It holds the packages named here, whether or not the system has them too, and those
+# libraries they need that the system lacks. Optional kits are fetched when a test first asks for them.
 kits=(postfix sendmail dovecot miltertest database maps memcached)
+optional=(exim slapd)
 declare -A packages=(
 	[postfix]="postfix"
 	[sendmail]="sendmail-bin sendmail-base sendmail-cf m4"
@@ -32,9 +37,47 @@ declare -A packages=(
 	[database]="db5.3-util"
 	[maps]="postfix-cdb postfix-lmdb tinycdb lmdb-utils"
 	[memcached]="memcached libcache-memcached-perl libstring-crc32-perl"
+	[exim]="exim4-daemon-light exim4-base"
+	[slapd]="slapd ldap-utils"
 )
 
-# What a complete lab was made from: a change of this file has every kit looked at again.
+# apt sees a system on which nothing is installed. It then names everything a kit needs, and no package that is here can
+# stand in the way (another mail server) or be left out because it is here. No lock of the system is taken.
+private_apt() {
+	apt-get -o Dir::State::status=/dev/null -o Debug::NoLocking=1 -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
+		-o APT::Sandbox::User=root -o Acquire::Retries=3 "$@"
+}
+
+installed() { # PACKAGE: does the system have it?
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+plan() { # KIT: the packages to unpack, one a line
+	local file name list
+	list=$(private_apt install -y --no-install-recommends --print-uris ${packages[$1]}) || return 1
+	sed -n "s/^'[^']*' \([^ ]*\) .*/\1/p" <<<"$list" | while read -r file; do
+		name=${file%%_*}
+		case " ${packages[$1]} " in *" $name "*) echo "$name" && continue ;; esac
+		case $name in
+		libc6 | lib*-perl) ;; # the system's own
+		lib*) installed "$name" || echo "$name" ;;
+		esac
+	done
+}
+
+case ${1:-} in
+--plan)
+	[ -n "${packages[${2:-}]-}" ] || fail "no kit is called \"${2:-}\""
+	plan "$2"
+	exit
+	;;
+-*) fail "unknown option $1" ;;
+esac
+for kit in "$@"; do
+	case " ${optional[*]} " in *" $kit "*) ;; *) fail "no optional kit is called $kit" ;; esac
+done
+
+# What a complete lab was made from: when this file changes, every kit is checked again.
 want=$(sha256sum <"$0" | cut -d' ' -f1)
 
 mkdir -p "$lab"
@@ -53,55 +96,39 @@ accounts() {
 }
 
 accounts
-# What killed test processes have left of their servers' directories.
+# Remove what killed test processes have left of their servers' directories.
 [ ! -d "$lab/run" ] || find "$lab/run" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
-if [ "$(cat "$lab/ready" 2>/dev/null)" = "$want" ]; then
-	exit 0
-fi
-rm -f "$lab/ready"
+
+made() { # KIT: is it there, made of the packages named above?
+	[ "$(cat "$lab/$1/made-from" 2>/dev/null)" = "${packages[$1]}" ]
+}
+
+todo=()
+[ "$(cat "$lab/ready" 2>/dev/null)" = "$want" ] || todo=("${kits[@]}")
+for kit in "$@"; do made "$kit" || todo+=("$kit"); done
+[ ${#todo[@]} -gt 0 ] || exit 0
 echo "preparing the lab of real mail servers in $lab"
 
-# apt is shown the system without any mail server, so that it names what a kit needs here without removing anything.
-# The status file is a copy; no lock of the system is taken and nothing is installed.
-private_apt() {
-	apt-get -o Dir::State::status="$lab/status" -o Debug::NoLocking=1 -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
-		-o APT::Sandbox::User=root -o Acquire::Retries=3 "$@"
-}
-awk -v RS= '!/(^|\n)Package: (postfix|sendmail|rmail|exim|dovecot|miltertest)/ { print $0 "\n" }' /var/lib/dpkg/status >"$lab/status"
-
-plan() { # KIT: the archive files of its packages and of the libraries missing here, one "URI FILE" a line
-	private_apt install -y --no-install-recommends --print-uris ${packages[$1]} |
-		sed -n "s/^'\([^']*\)' \([^ ]*\) .*/\1 \2/p"
-}
 # The archive may be out of reach for minutes, and another apt may hold the lists' lock: what needs it is tried this
-# often, with pauses of 10, 20, 40, 80 and 120 s between.
+# many times, with pauses of 10, 20, 40, 80 and 120 s in between.
 tries=6
 pause() { # TRY
 	local seconds=$((10 << ($1 - 1)))
-	echo "  the package archive cannot be reached; once more in $((seconds < 120 ? seconds : 120)) s" >&2
+	echo "  the package archive cannot be reached; trying again in $((seconds < 120 ? seconds : 120)) s" >&2
 	sleep $((seconds < 120 ? seconds : 120))
 }
 update() { # the package lists: old ones name files that the archive has replaced
 	apt-get -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=120 update -qq
 }
 
-wanted() { # KIT: of "URI FILE" lines those that are unpacked: what the kit names, and libraries
-	local uri file name
-	while read -r uri file; do
-		name=${file%%_*}
-		case " ${packages[$1]} " in *" $name "*) echo "$name" && continue ;; esac
-		case $name in lib*) echo "$name" ;; esac
-	done
-}
-
 download() { # KIT
 	local names
-	names=$(plan "$1" | wanted "$1") || return 1
+	names=$(plan "$1") || return 1
 	[ -n "$names" ] || { echo "apt-get finds no packages for $1: are Debian's own sources configured?" >&2; return 1; }
 	(cd "$lab/debs" && private_apt -o Acquire::http::Timeout=30 download -qq $names)
 }
 
-fetch() { # KIT, with new package lists if the present ones do not do
+fetch() { # KIT, with new package lists if the present ones are too old
 	local try
 	for ((try = 1; ; try++)); do
 		download "$1" && return
@@ -112,29 +139,33 @@ fetch() { # KIT, with new package lists if the present ones do not do
 	done
 }
 
-for kit in "${kits[@]}"; do
-	# A kit stays as it is while its packages are the same: a new one does not pull the others from under running tests.
-	[ "$(cat "$lab/$kit/made-from" 2>/dev/null)" = "${packages[$kit]}" ] && continue
-	rm -rf "$lab/$kit" "$lab/debs"
-	mkdir -p "$lab/$kit" "$lab/debs"
-	fetch "$kit"
+unpack() { # KIT
+	rm -rf "$lab/$1" "$lab/debs"
+	mkdir -p "$lab/$1" "$lab/debs"
+	fetch "$1"
 	for deb in "$lab"/debs/*.deb; do
-		dpkg-deb -x "$deb" "$lab/$kit"
-		dpkg-deb -f "$deb" Package Version | paste -sd' ' | sed 's/Package: //; s/Version: //' >>"$lab/$kit/packages"
+		dpkg-deb -x "$deb" "$lab/$1"
+		dpkg-deb -f "$deb" Package Version | paste -sd' ' | sed 's/Package: //; s/Version: //' >>"$lab/$1/packages"
 	done
-	# Set-id bits have no place in a private copy.
-	find "$lab/$kit" -xdev \( -perm -4000 -o -perm -2000 \) -type f -exec chmod ug-s {} +
-	chmod -R go-w "$lab/$kit"
-	echo "${packages[$kit]}" >"$lab/$kit/made-from"
-	echo "  $kit: $(paste -sd, "$lab/$kit/packages")"
-done
-rm -rf "$lab/debs" "$lab/status"
+	# A private copy needs no set-id bits.
+	find "$lab/$1" -xdev \( -perm -4000 -o -perm -2000 \) -type f -exec chmod ug-s {} +
+	chmod -R go-w "$lab/$1"
+	echo "  $1: $(paste -sd, "$lab/$1/packages")"
+}
 
-# A library that is missing shows here and not as a server that does not start.
-for kit in "${kits[@]}"; do
-	libs=$(find "$lab/$kit" -type d \( -path '*/lib/*-linux-gnu' -o -path '*/lib/postfix' -o -path '*/lib/dovecot' -o -path '*/lib/libmilter' \) | paste -sd:)
-	missing=$(find "$lab/$kit" -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -path '*/libexec/*' \) -exec \
+libraries() { # KIT: a missing one shows here and not as a server that does not start
+	local libs missing
+	libs=$(find "$lab/$1" -type d \( -path '*/lib/*-linux-gnu' -o -path '*/lib/postfix' -o -path '*/lib/dovecot' -o -path '*/lib/libmilter' \) | paste -sd:)
+	missing=$(find "$lab/$1" -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -path '*/libexec/*' \) -exec \
 		env LD_LIBRARY_PATH="$libs" ldd {} + 2>/dev/null | grep 'not found' | sort -u || true)
-	[ -z "$missing" ] || fail "$kit lacks libraries: $missing"
+	[ -z "$missing" ] || fail "$1 lacks libraries: $missing"
+}
+
+for kit in "${todo[@]}"; do
+	# A kit stays as it is while its packages are the same: a new one does not pull the others from under running tests.
+	made "$kit" || unpack "$kit"
+	libraries "$kit"
+	echo "${packages[$kit]}" >"$lab/$kit/made-from"
 done
+rm -rf "$lab/debs"
 echo "$want" >"$lab/ready"

@@ -35,7 +35,13 @@ const (
 	MiltertestKit Kit = "miltertest"
 	DatabaseKit   Kit = "database"
 	MapsKit       Kit = "maps"
+	// Optional: fetched when a test first needs them.
+	EximKit  Kit = "exim"
+	SlapdKit Kit = "slapd"
 )
+
+// optional reports whether install.sh fetches the kit only when asked for it.
+func (k Kit) optional() bool { return k == EximKit || k == SlapdKit }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
 // (Sendmail) and enterable by every user (Postfix).
@@ -75,7 +81,7 @@ func (k Kit) environment() []string {
 	}
 }
 
-// install runs install.sh once in a test process, and returns why the lab cannot be had.
+// install prepares the lab once in a test process, and returns why the lab cannot be had.
 var install = sync.OnceValue(func() error {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		return fmt.Errorf("real mail servers need root on Debian")
@@ -83,20 +89,29 @@ var install = sync.OnceValue(func() error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("real mail servers need Debian's apt-get: %w", err)
 	}
-	_, here, _, ok := runtime.Caller(0)
-	if !ok {
-		return fmt.Errorf("finding test/install.sh: the source path is unknown")
-	}
-	script := filepath.Join(filepath.Dir(filepath.Dir(here)), "install.sh")
-	out, err := exec.Command("/bin/bash", script).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("running test/install.sh: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	return nil
+	_, err := Installer()
+	return err
 })
 
-// Need makes sure that the kits are there. Where they cannot be had the test is skipped, or fails when CI=true:
-// leaving out the real servers unnoticed would make a green run worthless. With -short it always skips.
+// Installer runs test/install.sh with the arguments and returns what it printed on standard output.
+func Installer(args ...string) (string, error) {
+	_, here, _, ok := runtime.Caller(0)
+	if !ok {
+		return "", fmt.Errorf("finding test/install.sh: the source path is unknown")
+	}
+	script := filepath.Join(filepath.Dir(filepath.Dir(here)), "install.sh")
+	cmd := exec.Command("/bin/bash", append([]string{script}, args...)...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("running test/install.sh: %w: %s", err, strings.TrimSpace(errs.String()))
+	}
+	return string(out), nil
+}
+
+// Need makes sure that the kits are there. If they cannot be had, the test is skipped, or fails when CI=true: a green run
+// that silently left out the real servers would be worthless. With -short it always skips.
 func Need(t testing.TB, kits ...Kit) {
 	t.Helper()
 	if testing.Short() {
@@ -106,6 +121,11 @@ func Need(t testing.TB, kits ...Kit) {
 		LeaveOut(t, err.Error())
 	}
 	for _, kit := range kits {
+		if kit.optional() {
+			if _, err := Installer(string(kit)); err != nil {
+				LeaveOut(t, err.Error())
+			}
+		}
 		if _, err := os.Stat(kit.Root()); err != nil {
 			LeaveOut(t, fmt.Sprintf("the lab has no %s: %v", kit, err))
 		}
