@@ -1,10 +1,18 @@
 # rcptgate: `make demo` shows the main job at work, `make test` sets up and proves everything.
-GO ?= go
+# Go is looked for before anything else runs, so that a missing or old one is named in a sentence. These need none:
+NO_GO := install uninstall clean lab left-out scripts
+ifneq ($(filter-out $(NO_GO),$(or $(MAKECMDGOALS),all)),)
+override GO := $(shell GO='$(GO)' .ci/find-go)
+ifeq ($(GO),)
+$(error Go is missing or too old, see above)
+endif
+export PATH := $(dir $(GO)):$(PATH)
+endif
 export CGO_ENABLED ?= 0
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
-.PHONY: all build install demo test unit fuzz fuzz-brief vet lint docs clean
+.PHONY: all build install uninstall demo test unit scripts fuzz fuzz-brief vet lint docs clean
 
 all: build
 
@@ -16,20 +24,20 @@ bin/rcptgate: FORCE
 
 FORCE:
 
-## demo: the whole path on one machine, no mail server needed (ARGS=--once ends by itself)
+## demo: the whole path on one machine, no mail server needed (with ARGS=--once it ends by itself)
 demo: build
 	@./bin/rcptgate demo $(ARGS)
 
 include test/test.mk
 include bench/bench.mk
 
-# What the end-to-end tests have for themselves; unit tests are all the rest.
-LAB_TESTS := rcptgate/test/lab|rcptgate/test/cases|rcptgate/test/e2e
+# The end-to-end tests; all others are unit tests.
+LAB_TESTS := rcptgate/test/lab|rcptgate/test/cases|rcptgate/test/e2e|rcptgate/test/differential
 FUZZTIME ?= 3s
 
 ## test: set up and prove everything; lists what had to be left out (with CI=true leaving out fails)
-test: lab left-out-begin vet unit fuzz-brief
-	RCPTGATE_LEFT_OUT=$(LEFT_OUT) $(GO) test -count=1 -timeout 15m ./test/lab/... ./test/cases/... ./test/e2e/...
+test: lab left-out-begin vet scripts unit fuzz-brief
+	RCPTGATE_LEFT_OUT=$(LEFT_OUT) $(GO) test -count=1 -timeout 15m $(LAB)
 	@$(MAKE) --no-print-directory left-out
 
 vet:
@@ -38,8 +46,12 @@ vet:
 
 UNIT = $$($(GO) list ./... | grep -Ev '^($(LAB_TESTS))$$')
 
-## unit: all tests that need no mail server; then all but the heaviest with the race detector, where a C compiler is; the second
-## pass leaves things out on purpose, which is no failure in CI: the first has them
+## scripts: the tests of this Makefile and of the scripts
+scripts:
+	test/makefile.sh
+
+## unit: all tests that need no mail server; then all except the heaviest with the race detector, if there is a C compiler. The
+## second pass leaves tests out on purpose, which is not a failure in CI: the first pass has them
 unit:
 	RCPTGATE_LEFT_OUT=$(LEFT_OUT) $(GO) test -timeout 15m $(UNIT)
 	@if command -v gcc >/dev/null; then \
@@ -53,7 +65,7 @@ fuzz-brief:
 fuzz:
 	test/fuzz.sh 10m
 
-## docs: make the manual pages again
+## docs: regenerate the manual pages
 docs: build
 	./bin/rcptgate man docs/man
 
@@ -65,14 +77,29 @@ lint: .cache/bin/golangci-lint
 	GOBIN=$(CURDIR)/.cache/bin $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.6.2
 
 PREFIX ?= /usr/local
+UNITDIR ?= /etc/systemd/system
+SHARE := $(DESTDIR)$(PREFIX)/share
 
-## install: binary, manual pages and systemd unit (DESTDIR and PREFIX as usual)
-install: build
-	install -D bin/rcptgate $(DESTDIR)$(PREFIX)/sbin/rcptgate
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)/etc/systemd/system
-	install -m 0644 docs/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
-	install -m 0644 docs/man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
-	sed 's,/usr/sbin/rcptgate,$(PREFIX)/sbin/rcptgate,' systemd/rcptgate.service >$(DESTDIR)/etc/systemd/system/rcptgate.service
+## install: what make has built: the binary, manual pages, completions and the systemd unit (DESTDIR, PREFIX and UNITDIR)
+install:
+	@[ -x bin/rcptgate ] || { echo "bin/rcptgate is missing: run make first (not as root), then make install"; exit 1; }
+	install -D bin/rcptgate $(DESTDIR)$(PREFIX)/bin/rcptgate
+	rm -f $(DESTDIR)$(PREFIX)/sbin/rcptgate # where it was before, and where a shell would find it first
+	install -d $(SHARE)/man/man1 $(SHARE)/man/man5 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
+		$(SHARE)/fish/vendor_completions.d $(DESTDIR)$(UNITDIR)
+	install -m 0644 docs/man/*.1 $(SHARE)/man/man1/
+	install -m 0644 docs/man/*.5 $(SHARE)/man/man5/
+	bin/rcptgate completion bash >$(SHARE)/bash-completion/completions/rcptgate
+	bin/rcptgate completion zsh >$(SHARE)/zsh/site-functions/_rcptgate
+	bin/rcptgate completion fish >$(SHARE)/fish/vendor_completions.d/rcptgate.fish
+	for unit in $(notdir $(wildcard systemd/*.service systemd/*.socket)); do \
+		sed 's,/usr/bin/rcptgate,$(PREFIX)/bin/rcptgate,' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; done
+
+## uninstall: remove what install has installed; configuration and state stay
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/rcptgate $(SHARE)/man/man1/rcptgate*.1 $(SHARE)/man/man5/rcptgate*.5 \
+		$(SHARE)/bash-completion/completions/rcptgate $(SHARE)/zsh/site-functions/_rcptgate \
+		$(SHARE)/fish/vendor_completions.d/rcptgate.fish $(DESTDIR)$(UNITDIR)/rcptgate.service $(DESTDIR)$(UNITDIR)/rcptgate*.socket
 
 clean:
 	rm -rf bin

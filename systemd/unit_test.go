@@ -47,7 +47,7 @@ func TestSystemdTakesTheUnit(t *testing.T) {
 		t.Skip("systemd-analyze is not installed")
 	}
 	path := filepath.Join(t.TempDir(), "rcptgate.service")
-	text := strings.Replace(unit(t), "/usr/sbin/rcptgate", "/bin/true", 1)
+	text := strings.Replace(unit(t), "/usr/bin/rcptgate", "/bin/true", 1)
 	text = regexp.MustCompile(`(?m)^Documentation=.*$`).ReplaceAllString(text, "") // manual pages are not installed either
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

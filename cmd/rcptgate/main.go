@@ -97,6 +97,7 @@ is down.
 Exit codes are those of sysexits.h: 0 good, 64 usage, 65 bad data, 67 unknown recipient,
 69 the daemon is not reachable or could not listen, 70 internal error, 75 temporary
 failure, 77 refused by policy, 78 configuration.`,
+		Version:           versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
@@ -105,6 +106,7 @@ failure, 77 refused by policy, 78 configuration.`,
 			return cmd.Help()
 		},
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default "+defaultConfigFile+" if it exists, else built-in defaults)")
 	root.AddCommand(
 		newServeCommand(),

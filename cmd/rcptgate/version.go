@@ -19,10 +19,15 @@ func newVersionCommand() *cobra.Command {
 		Short: "print version, Go version and revision",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "rcptgate %s (%s, %s/%s)\n", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine())
 			return err
 		},
 	}
+}
+
+// versionLine is what "rcptgate version" and --version print.
+func versionLine() string {
+	return fmt.Sprintf("rcptgate %s (%s, %s/%s)", versionText(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // versionText is the linker's version, or what the Go tool recorded.
