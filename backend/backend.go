@@ -120,7 +120,11 @@ func (b *Backend) tryAsk(ctx context.Context, p *Probe) (Reply, *Failure) {
 	if fail := b.throttle(ctx); fail != nil {
 		return Reply{}, fail
 	}
-	c, fail := b.acquire(ctx, p.Due)
+	acquire := b.acquire
+	if p.Fresh {
+		acquire = b.acquireFresh
+	}
+	c, fail := acquire(ctx, p.Due)
 	if fail != nil {
 		return Reply{}, fail
 	}
@@ -282,15 +286,21 @@ func (o *outcome) looksUnpipelined() bool {
 func (b *Backend) renew(ctx context.Context, c *conn, due time.Time) (*conn, *Failure) {
 	b.mu.Lock()
 	b.forget(c)
-	gone := b.closed
 	b.mu.Unlock()
 	c.close()
+	return b.openBusy(ctx, due, b.throttle(ctx))
+}
+
+// openBusy opens a connection for the caller, who holds a place in busy, unless fail
+// says that there is no use in it.
+func (b *Backend) openBusy(ctx context.Context, due time.Time, fail *Failure) (*conn, *Failure) {
 	var fresh *conn
-	fail := b.failure(StageQueue, KindClosed, errGone)
-	if !gone {
-		if fail = b.throttle(ctx); fail == nil {
-			fresh, fail = b.open(ctx, b.tune.judgedAt(due, time.Now()))
-		}
+	switch {
+	case fail != nil:
+	case b.base.Err() != nil:
+		fail = b.failure(StageQueue, KindClosed, errGone)
+	default:
+		fresh, fail = b.open(ctx, b.tune.judgedAt(due, time.Now()))
 	}
 	b.mu.Lock()
 	if fail == nil && b.closed {

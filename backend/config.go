@@ -34,6 +34,8 @@ type Config struct {
 	ProbesPerSecond int `toml:"probes_per_second" doc:"most probes a second to one server; 0 is no limit"`
 	// Idle is how long an unused connection is kept.
 	Idle setting.Duration `toml:"idle" doc:"how long an unused connection is kept"`
+	// ConnectionAge is how long a connection is used at most, from its opening.
+	ConnectionAge setting.Duration `toml:"connection_age" doc:"how long a connection is used; a server may keep old data for as long as a session lasts" min:"1s" max:"1d"`
 	// ProbesPerConnection and RefusalsPerConnection end a connection before the
 	// backend loses patience: Postfix counts RSET as junk after 100
 	// (smtpd_junk_command_limit) and delays after 10 errors (smtpd_soft_error_limit).
@@ -57,6 +59,7 @@ func DefaultConfig() Config {
 		Connect:               setting.Duration(2 * time.Second),
 		Connections:           64,
 		Idle:                  setting.Duration(30 * time.Second),
+		ConnectionAge:         setting.Duration(5 * time.Minute), // Postfix's smtp_connection_reuse_time_limit
 		ProbesPerConnection:   90,
 		RefusalsPerConnection: 9,
 		Queue:                 4096,
@@ -66,7 +69,7 @@ func DefaultConfig() Config {
 
 func (c Config) withDefaults() Config {
 	d := DefaultConfig()
-	for _, p := range []struct{ v, d *setting.Duration }{{&c.Timeout, &d.Timeout}, {&c.Connect, &d.Connect}, {&c.Idle, &d.Idle}} {
+	for _, p := range []struct{ v, d *setting.Duration }{{&c.Timeout, &d.Timeout}, {&c.Connect, &d.Connect}, {&c.Idle, &d.Idle}, {&c.ConnectionAge, &d.ConnectionAge}} {
 		if *p.v <= 0 {
 			*p.v = *p.d
 		}

@@ -3,9 +3,11 @@
 package backend
 
 import (
+	"bytes"
 	"errors"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -20,13 +22,17 @@ type conn struct {
 	in   replyReader
 	out  []byte
 
-	pipelining, utf8, starttls, secure, helo bool
+	pipelining, utf8, starttls, size, secure, helo bool
+	sizeMax                                        int64 // in octets, from EHLO; 0: no limit
 
-	probes int       // recipients asked about
-	errors int       // 4xx and 5xx replies; Postfix counts each of them
-	began  time.Time // when it was opened
-	used   time.Time // when it became idle
-	dirty  bool      // a transaction may be open: RSET comes first
+	probes   int       // recipients asked about
+	refusals int       // of these, refused
+	errors   int       // 4xx and 5xx replies; Postfix counts each of them
+	began    time.Time // when it was opened
+	used     time.Time // when it became idle
+	dirty    bool      // a transaction may be open: RSET comes first
+
+	doubts []func() // of the questions answered here, see Probe.Doubted
 
 	kept  bool // has been used, or has lain idle: it may have ended meanwhile
 	ready bool // opening is over
@@ -141,6 +147,9 @@ func (c *conn) quiet() error {
 	c.sock.now = false
 	switch {
 	case n > 0:
+		if !bytes.HasPrefix(c.in.buf[:n], []byte("421")) {
+			c.doubt()
+		}
 		return errUnasked
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil
@@ -173,11 +182,47 @@ const quitWait = time.Second
 func (c *conn) quit() {
 	now := time.Now().Add(quitWait)
 	c.clock(now, now)
-	if _, err := c.command("QUIT"); err == nil {
-		// The server closes first: only then has it a place for the next connection,
-		// and TIME_WAIT is its own.
-		_, _ = c.nc.Read(c.in.buf[:])
+	if c.quiet() == nil {
+		if _, err := c.command("QUIT"); err == nil {
+			// The server closes first: only then has it a place for the next connection,
+			// and TIME_WAIT is its own. One reply more than expected is a stray one.
+			if _, err := c.in.next(false); err == nil {
+				c.doubt()
+			}
+		}
 	}
+	c.close()
+}
+
+// doubtsMax bounds the questions of one connection that can still be doubted.
+const doubtsMax = 128
+
+// trust keeps what to call should the reply that was just given come into doubt.
+func (c *conn) trust(doubted func()) {
+	if doubted == nil {
+		return
+	}
+	if len(c.doubts) == doubtsMax {
+		c.doubts = slices.Delete(c.doubts, 0, doubtsMax/2)
+	}
+	c.doubts = append(c.doubts, doubted)
+}
+
+// doubt tells everyone who was answered on c that the replies may have been shifted
+// against the questions: a reply came that was not asked for.
+func (c *conn) doubt() {
+	for _, doubted := range c.doubts {
+		doubted()
+	}
+	c.doubts = nil
+}
+
+// bye says QUIT without waiting for the reply, and closes the connection.
+func (c *conn) bye() {
+	now := time.Now().Add(quitWait)
+	c.clock(now, now)
+	c.out = append(c.out[:0], "QUIT\r\n"...)
+	_ = c.write() // the connection ends either way
 	c.close()
 }
 

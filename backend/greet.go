@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -140,7 +141,7 @@ func (c *conn) greet(how manner) (fail *Failure, again manner) {
 // hello sends EHLO, HELO or LHLO and learns what the backend offers.
 func (c *conn) hello(how manner) (*Failure, manner) {
 	c.stage = StageEHLO
-	c.pipelining, c.utf8, c.starttls = false, false, false
+	c.pipelining, c.utf8, c.starttls, c.size, c.sizeMax = false, false, false, false, 0
 	verb := "EHLO "
 	switch {
 	case c.b.addr.Protocol == LMTP:
@@ -178,7 +179,7 @@ func (c *conn) hello(how manner) (*Failure, manner) {
 func (c *conn) offers(text string) {
 	_, text, _ = strings.Cut(text, "\n")
 	for line := range strings.SplitSeq(text, "\n") {
-		keyword, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		keyword, argument, _ := strings.Cut(strings.TrimSpace(line), " ")
 		switch strings.ToUpper(keyword) {
 		case "PIPELINING":
 			c.pipelining = true
@@ -186,6 +187,9 @@ func (c *conn) offers(text string) {
 			c.utf8 = true
 		case "STARTTLS":
 			c.starttls = true
+		case "SIZE":
+			c.size = true
+			c.sizeMax, _ = strconv.ParseInt(strings.TrimSpace(argument), 10, 64) // without a number: no limit
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (b *Backend) acquire(ctx context.Context, due time.Time) (*conn, *Failure) 
 	case b.closed:
 		b.mu.Unlock()
 		return nil, b.failure(StageQueue, KindClosed, errGone)
-	case len(b.idle) > 0:
+	case b.hasIdle():
 		c := b.takeIdle()
 		b.mu.Unlock()
 		return c, nil
@@ -67,6 +67,44 @@ func (b *Backend) acquire(ctx context.Context, due time.Time) (*conn, *Failure) 
 	case <-ctx.Done():
 		return nil, b.leave(ctx, w)
 	}
+}
+
+// acquireFresh gives the caller a connection that was opened after the call. Where
+// there is no room for another, the least recently used idle one makes room, or the
+// one that the caller is given when its turn comes.
+func (b *Backend) acquireFresh(ctx context.Context, due time.Time) (*conn, *Failure) {
+	asked := time.Now()
+	b.mu.Lock()
+	var old *conn
+	room := !b.closed && b.room() > 0
+	if !b.closed && !room && len(b.idle) > 0 {
+		old = b.idle[0]
+		b.idle = slices.Delete(b.idle, 0, 1)
+	}
+	if room || old != nil {
+		b.busy++
+	}
+	b.mu.Unlock()
+	switch {
+	case room:
+		return b.openBusy(ctx, due, nil)
+	case old != nil:
+		return b.replace(ctx, old, due)
+	}
+	c, fail := b.acquire(ctx, due)
+	if fail != nil || !c.began.Before(asked) {
+		return c, fail
+	}
+	return b.replace(ctx, c, due)
+}
+
+// replace is renew for a connection that works: the server hears QUIT.
+func (b *Backend) replace(ctx context.Context, c *conn, due time.Time) (*conn, *Failure) {
+	c.bye()
+	b.mu.Lock()
+	b.forget(c)
+	b.mu.Unlock()
+	return b.openBusy(ctx, due, nil)
 }
 
 // leave takes a waiter whose context ended out of the queue. What it was given in
@@ -97,7 +135,8 @@ func (b *Backend) leave(ctx context.Context, w *waiter) *Failure {
 
 // release takes c back from the prober that had acquired it.
 func (b *Backend) release(c *conn, out *outcome) {
-	know := b.known()
+	now := time.Now()
+	know := b.knowledge.Load().at(now)
 	b.mu.Lock()
 	b.counts.add(out)
 	b.unmarkLate(c)
@@ -110,7 +149,7 @@ func (b *Backend) release(c *conn, out *outcome) {
 		b.mu.Unlock()
 		c.close()
 		return
-	case c.worn(know), len(b.idle)+b.busy+b.opening+b.quits >= b.limit:
+	case c.worn(know, now), len(b.idle)+b.busy+b.opening+b.quits >= b.limit:
 		b.retire(c)
 		b.serveIdle()
 		b.grow()
@@ -120,8 +159,9 @@ func (b *Backend) release(c *conn, out *outcome) {
 	b.mu.Unlock()
 }
 
-// worn: c has carried as much as the backend should see on one connection.
-func (c *conn) worn(know knownNow) bool {
+// worn reports whether c has carried as much as the backend should see on one
+// connection, or is too old.
+func (c *conn) worn(know knownNow, now time.Time) bool {
 	probes, errs := c.set.ProbesPerConnection, c.set.RefusalsPerConnection
 	if know.maxProbes > 0 {
 		probes = min(probes, know.maxProbes)
@@ -129,8 +169,10 @@ func (c *conn) worn(know knownNow) bool {
 	if know.maxErrors > 0 {
 		errs = min(errs, know.maxErrors)
 	}
-	return c.probes >= probes || c.errors >= errs
+	return c.probes >= probes || c.errors >= errs || c.aged(now)
 }
+
+func (c *conn) aged(now time.Time) bool { return now.Sub(c.began) >= c.set.ConnectionAge.Std() }
 
 // place gives a free connection to the next waiter, or keeps it.
 func (b *Backend) place(c *conn) {
@@ -145,8 +187,24 @@ func (b *Backend) place(c *conn) {
 	b.idle = append(b.idle, c)
 	if !b.reaping {
 		b.reaping = true
-		b.reapIn(c.set.Idle.Std())
+		b.reapIn(c.set.unused())
 	}
+}
+
+// hasIdle reports whether there is an idle connection, once those that are too old
+// have been ended.
+func (b *Backend) hasIdle() bool {
+	now := time.Now()
+	for last := len(b.idle) - 1; last >= 0; last-- {
+		c := b.idle[last]
+		if !c.aged(now) {
+			return true
+		}
+		b.idle[last] = nil
+		b.idle = b.idle[:last]
+		b.retire(c)
+	}
+	return false
 }
 
 // takeIdle gives the most recently used idle connection; there is one.
@@ -162,7 +220,7 @@ func (b *Backend) takeIdle() *conn {
 // serveIdle gives an idle connection to a waiter for whom too many overdue probes
 // were under way until now.
 func (b *Backend) serveIdle() {
-	if len(b.idle) == 0 {
+	if !b.hasIdle() {
 		return
 	}
 	if w := b.nextWaiter(); w != nil {
@@ -254,22 +312,29 @@ func (b *Backend) reapIn(d time.Duration) {
 	}
 }
 
-// reap retires connections that have been idle too long.
+// unused is the shortest time after which an idle connection may have to be ended.
+func (s *settings) unused() time.Duration { return min(s.Idle, s.ConnectionAge).Std() }
+
+// reap retires connections that have been idle too long, or are too old to be used.
 func (b *Backend) reap() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return
 	}
-	idle := b.settings.Load().Idle.Std()
+	set := b.settings.Load()
 	now := time.Now()
-	n := 0
-	for n < len(b.idle) && now.Sub(b.idle[n].used) >= idle {
-		b.retire(b.idle[n])
-		n++
-	}
-	b.idle = slices.Delete(b.idle, 0, n)
+	next := set.unused()
+	b.idle = slices.DeleteFunc(b.idle, func(c *conn) bool {
+		left := min(set.Idle.Std()-now.Sub(c.used), set.ConnectionAge.Std()-now.Sub(c.began))
+		if left <= 0 {
+			b.retire(c)
+			return true
+		}
+		next = min(next, left)
+		return false
+	})
 	if b.reaping = len(b.idle) > 0; b.reaping {
-		b.reapIn(max(idle-now.Sub(b.idle[0].used), time.Millisecond))
+		b.reapIn(max(next, time.Millisecond))
 	}
 }

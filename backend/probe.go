@@ -4,6 +4,7 @@ package backend
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,6 +16,22 @@ import (
 type Probe struct {
 	Sender    string // reverse-path without brackets; empty for <>
 	Recipient rcptgate.Mailbox
+	// Fresh asks for a connection that is opened for this question. A server may keep
+	// old data for as long as a session lasts: Postfix looks for changed hash: and
+	// other indexed tables only between two sessions of an smtpd process. The
+	// connection may be kept afterwards. A fresh question costs one connection.
+	Fresh bool
+	// Size is the message's size in octets; 0: unknown. It becomes the SIZE parameter
+	// of MAIL (RFC 1870) where the server offers that, capped at the server's limit, so
+	// that the server can take the room in the mailbox into account.
+	Size int64
+	// Doubted, if set, is called when the server turns out to have sent more replies on
+	// the connection than it was asked for, after this question was answered there:
+	// the reply may have belonged to another command, and what it taught should be
+	// forgotten. It is called at most once, possibly minutes later (up to
+	// Config.ConnectionAge), by another goroutine, and possibly before the caller has
+	// dealt with the reply. It must not block.
+	Doubted func()
 	// Due is when the asker stops waiting for the answer. A backend that has not
 	// answered MAIL by then opens its breaker; the probe itself goes on until its
 	// context ends. Zero: ten seconds after the probe got its connection.
@@ -24,7 +41,9 @@ type Probe struct {
 // question is a Probe as it goes into commands.
 type question struct {
 	sender, recipient string
-	utf8              bool // needs SMTPUTF8
+	size              int64  // octets; 0: unknown
+	doubted           func() // see Probe.Doubted
+	utf8              bool   // needs SMTPUTF8
 }
 
 // addressMax bounds what is written: a path of 512 octets is twice what RFC 5321
@@ -43,7 +62,7 @@ func newQuestion(p *Probe) (question, error) {
 		return question{}, errors.New("recipient: empty")
 	}
 	utf8 := address.NeedsUTF8(p.Recipient)
-	q := question{sender: p.Sender, utf8: utf8 || !isASCII(p.Sender)}
+	q := question{sender: p.Sender, size: p.Size, doubted: p.Doubted, utf8: utf8 || !isASCII(p.Sender)}
 	q.recipient = address.Wire(p.Recipient, utf8)
 	if !utf8 && !isASCII(q.recipient) {
 		q.utf8 = true // a domain that IDNA cannot write: let the backend judge it
@@ -111,10 +130,25 @@ func (c *conn) append(cmd int, q *question) {
 		if q.utf8 {
 			c.out = append(c.out, " SMTPUTF8"...)
 		}
+		if size := c.sayable(q.size); size > 0 {
+			c.out = strconv.AppendInt(append(c.out, " SIZE="...), size, 10)
+		}
 		c.out = append(c.out, "\r\n"...)
 	case cmdRcpt:
 		c.out = append(append(append(c.out, "RCPT TO:<"...), q.recipient...), ">\r\n"...)
 	}
+}
+
+// sayable is the SIZE parameter for a message of so many octets; 0: none. A server
+// refuses MAIL above its limit, and that says nothing about a recipient.
+func (c *conn) sayable(size int64) int64 {
+	switch {
+	case !c.size || size <= 0:
+		return 0
+	case c.sizeMax > 0:
+		return min(size, c.sizeMax)
+	}
+	return size
 }
 
 // outcome is what became of a question on one connection.
@@ -125,6 +159,7 @@ type outcome struct {
 	pipelined bool     // several commands went out in one write
 	rsetNo    bool     // RSET was refused
 	notQuiet  bool     // something had arrived before anything was asked
+	owed      int      // replies to what was written that have not been read
 }
 
 const (
@@ -160,6 +195,9 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 		if rep.Code >= 400 {
 			c.errors++
 		}
+		if pipeline {
+			out.owed = cmdRcpt - cmd
+		}
 		if c.judge(&out, cmd, rep) {
 			break
 		}
@@ -168,6 +206,9 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 		}
 	}
 	c.finish(&out, start)
+	if out.fail == nil {
+		c.trust(q.doubted)
+	}
 	return out
 }
 
@@ -184,6 +225,7 @@ func stageOf(cmd int) Stage {
 func (c *conn) exchange(q *question, cmd, first int, pipeline bool) (Reply, error) {
 	if cmd == first || !pipeline {
 		if c.in.pending() {
+			c.doubt()
 			return Reply{}, errUnasked
 		}
 		c.out = c.out[:0]
@@ -206,6 +248,9 @@ func (c *conn) judge(out *outcome, cmd int, rep Reply) bool {
 			return false
 		}
 		out.fail, out.rsetNo = c.refused(StageMail, rep), true
+		if !unimplemented(rep.Code) && rep.Code != 421 {
+			c.doubt() // a late reply to the question before
+		}
 		return true
 	case cmdMail:
 		if rep.Code != 421 && rep.Code/100 != 3 {
@@ -216,7 +261,7 @@ func (c *conn) judge(out *outcome, cmd int, rep Reply) bool {
 			return false
 		}
 		out.fail = c.refused(StageMail, rep)
-		out.keep = rep.Code != 421 && (!out.pipelined || c.drain())
+		out.keep = rep.Code != 421 && (!out.pipelined || c.drain(out))
 		return true
 	}
 	out.keep = rep.Code != 421
@@ -229,7 +274,7 @@ func (c *conn) judge(out *outcome, cmd int, rep Reply) bool {
 }
 
 // drain reads the reply to a RCPT that followed a refused MAIL.
-func (c *conn) drain() bool {
+func (c *conn) drain(out *outcome) bool {
 	if soon := time.Now().Add(drainWait); soon.Before(c.until) {
 		c.until = soon
 	}
@@ -239,21 +284,32 @@ func (c *conn) drain() bool {
 	if rep.Code >= 400 {
 		c.errors++
 	}
+	out.owed--
 	return err == nil && rep.Code != 421
 }
 
 func (c *conn) finish(out *outcome, start time.Time) {
 	c.used = time.Now()
 	out.reply.Elapsed = c.used.Sub(start)
+	out.reply.ConnAge = start.Sub(c.began)
+	out.reply.ConnAsked, out.reply.ConnRefused = c.probes, c.refusals
 	if out.fail == nil {
 		c.probes++
+		if out.reply.Code >= 400 {
+			c.refusals++
+		}
 	}
 	if c.aborted.Load() {
 		out.keep = false
 	}
 	if c.in.pending() {
 		out.keep = false
-		if rep, err := c.in.next(false); out.fail == nil && (err != nil || rep.Code != 421) {
+		rep, err := c.in.next(false)
+		if err == nil && rep.Code == 421 || out.owed > 0 {
+			return
+		}
+		c.doubt()
+		if out.fail == nil {
 			// Which of the replies was the one to RCPT cannot be known.
 			out.fail, out.reply = c.failure(StageRcpt, errUnasked), Reply{}
 		}

@@ -22,6 +22,14 @@ type Reply struct {
 	Text string
 	// Elapsed is how long the probe took on its connection, waiting for one left out.
 	Elapsed time.Duration
+
+	// The connection on which the question was put: its age at that time, counted from
+	// the attempt to connect, the recipients that it had been asked about before, and
+	// how many of those were refused (4xx and 5xx). A caller may distrust a refusal on
+	// an old connection, or on one that has carried refusals, and ask again with
+	// Probe.Fresh.
+	ConnAge                time.Duration
+	ConnAsked, ConnRefused int
 }
 
 // Bounds of a reply. RFC 5321 section 4.5.3.1.5 has 512 octets a line; more is seen.
@@ -161,6 +169,10 @@ func splitLine(line []byte) (code int, more bool, rest []byte, err error) {
 	}
 	return 0, false, nil, garbage("line begins %.20q", line)
 }
+
+// unimplemented reports the codes for a command that the server does not know, or not
+// at this point (RFC 5321 section 4.2.4).
+func unimplemented(code int) bool { return code >= 500 && code <= 504 }
 
 func digit(c byte) bool { return c >= '0' && c <= '9' }
 

@@ -39,6 +39,7 @@ const (
 	MixedCodes   FaultKind = "mixed-codes"   // a reply whose lines disagree
 	Swap         FaultKind = "swap"          // the reply comes after the one to the next command
 	Stray        FaultKind = "stray"         // the right reply, then another that nobody asked for
+	Before       FaultKind = "before"        // Fault.Reply, as if it had been late, then the right reply
 	LateStray    FaultKind = "late-stray"    // the same, but the other comes after Fault.Every
 )
 
@@ -48,8 +49,8 @@ var FaultKinds = []FaultKind{Hang, Drop, HalfLine, Drip, EndlessLine, EndlessLin
 // Fault is one fault at one stage.
 type Fault struct {
 	Kind  FaultKind
-	Reply string        // for Say; lines separated by "\n"
-	Every time.Duration // for Drip and LateStray; 0: 100 ms
+	Reply string        // for Say and Before; lines separated by "\n"
+	Every time.Duration // for Drip and LateStray (0: 100 ms), and Before
 	// After: the first so many replies of this stage on each connection are right.
 	After int
 }
@@ -92,6 +93,14 @@ type Behaviour struct {
 	Decide    func(recipient string) string
 	Unknown   string // reply for the others; %s is the address
 	FullReply string
+
+	// SizeMax is the argument of SIZE in the EHLO reply (RFC 1870): larger messages get
+	// 552 5.3.4 at MAIL. 0: 10,240,000 octets; negative: SIZE is not offered, and a
+	// parameter gets 555.
+	SizeMax int64
+	// Room is by address in lower case: recipients who get FullReply when SIZE in MAIL
+	// says more octets.
+	Room map[string]int64
 
 	Senders map[string]string // by address in lower case, "" for <>: the reply to MAIL
 

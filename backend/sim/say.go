@@ -105,6 +105,10 @@ func (c *session) fail(f Fault, reply string) bool {
 		ok := c.send(right)
 		c.srv.strays.Add(1)
 		return ok
+	case Before:
+		_, _ = c.w.WriteString(wire(f.Reply))
+		_ = c.w.Flush()
+		return c.sleep(f.Every) && c.send(right)
 	case Stray:
 		return c.send(right + right)
 	}

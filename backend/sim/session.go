@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -25,6 +26,7 @@ type session struct {
 	said                     map[Stage]int // replies so far, for Fault.After
 	held                     string        // a reply that Swap keeps back
 	secure, mail             bool
+	size                     int64 // octets, from MAIL
 	probes, refusals, errors int
 	junk                     int
 	joined                   bool // the command at hand came together with the one before
@@ -123,7 +125,9 @@ func (c *session) ehlo(b *Behaviour, lhlo bool) bool {
 	if b.Pipelining != PipelineNone {
 		lines = append(lines, "PIPELINING")
 	}
-	lines = append(lines, "SIZE 10240000")
+	if limit := b.sizeMax(); limit > 0 {
+		lines = append(lines, fmt.Sprint("SIZE ", limit))
+	}
 	if b.STARTTLS != TLSNone && !c.secure {
 		lines = append(lines, "STARTTLS")
 	}
@@ -197,6 +201,25 @@ func path(arg string) string {
 	return arg[start+1 : end]
 }
 
+func (b *Behaviour) sizeMax() int64 {
+	if b.SizeMax == 0 {
+		return 10_240_000
+	}
+	return b.SizeMax
+}
+
+// sizeOf is the SIZE parameter of MAIL; ok is false when there is none.
+func sizeOf(arg string) (size int64, ok bool) {
+	_, params, _ := strings.Cut(arg, "> ")
+	for param := range strings.FieldsSeq(params) {
+		if value, found := strings.CutPrefix(strings.ToUpper(param), "SIZE="); found {
+			size, err := strconv.ParseInt(value, 10, 64)
+			return size, err == nil
+		}
+	}
+	return 0, false
+}
+
 func (c *session) mailFrom(b *Behaviour, arg string) bool {
 	c.srv.mails.Add(1)
 	if c.mail {
@@ -207,7 +230,14 @@ func (c *session) mailFrom(b *Behaviour, arg string) bool {
 			return c.err(Mail, reply)
 		}
 	}
-	c.mail = true
+	size, ok := sizeOf(arg)
+	switch {
+	case ok && b.SizeMax < 0:
+		return c.err(Mail, "555 5.5.4 Unsupported option: SIZE")
+	case size > b.sizeMax() && ok:
+		return c.err(Mail, "552 5.3.4 Message size exceeds fixed limit")
+	}
+	c.mail, c.size = true, size
 	return c.say(Mail, "250 2.1.0 Ok")
 }
 
@@ -226,6 +256,9 @@ func (c *session) rcptTo(b *Behaviour, arg string) bool {
 		reply = "452 4.5.3 Too many recipients"
 	default:
 		reply = b.decide(recipient)
+	}
+	if room, ok := b.Room[strings.ToLower(recipient)]; ok && c.size > room {
+		reply = fill(b.FullReply, defaultFull, recipient)
 	}
 	ok := true
 	if reply[0] == '2' {
