@@ -38,7 +38,7 @@ func (p Protocol) port() uint16 {
 }
 
 // Address says where a backend is. It is comparable; equal backends have equal
-// addresses. The zero Address is no backend.
+// addresses. The zero Address names no backend.
 type Address struct {
 	Protocol Protocol
 	// Host is a name in lower case or an IP address without brackets; empty for a
@@ -51,46 +51,94 @@ type Address struct {
 	IsMX bool
 }
 
-const addressForms = `"smtp:[10.0.0.5]:25", "smtp:[2001:db8::5]:25", "smtp:[mail.example]:25", "lmtp:[127.0.0.1]:24", "lmtp:unix:/path", "mx" or "smtp:example.com" (its MX)`
+// ProtocolOf says how a transport (Postfix) or mailer (Sendmail) talks to its next hop.
+// Sites clone transports under names of their own ("smtp-slow", "relay_inside", "esmtps",
+// "dovecot-lmtp"), so the word may stand anywhere in the name: "lmtp" means LMTP, "smtp"
+// and "relay" mean SMTP. No name is SMTP too: Postfix writes ":[host]" for its default
+// transport. Other names ("local", "virtual", "error", "discard", a pipe) are not ok.
+func ProtocolOf(mailer string) (p Protocol, ok bool) {
+	switch {
+	case mailer == "":
+		return SMTP, true
+	case containsFold(mailer, "lmtp"):
+		return LMTP, true
+	case containsFold(mailer, "smtp"), containsFold(mailer, "relay"):
+		return SMTP, true
+	}
+	return SMTP, false
+}
 
-// ParseAddress reads a backend as a transport table writes it (transport(5),
-// mailertable): brackets mean "no MX look-up", the port may be missing.
+// containsFold reports whether s contains word, a lower-case ASCII word, without
+// allocating.
+func containsFold(s, word string) bool {
+	for i := 0; i+len(word) <= len(s); i++ {
+		if strings.EqualFold(s[i:i+len(word)], word) {
+			return true
+		}
+	}
+	return false
+}
+
+const addressForms = `"smtp:[10.0.0.5]:25", "smtp:[2001:db8::5]:25", "relay:[mail.example]", "lmtp:[127.0.0.1]:24", "lmtp:unix:/path", "mx" or "smtp:example.com" (its MX)`
+
+// ParseAddress reads a backend as a transport table writes it: transport:nexthop
+// (Postfix, transport(5)) or mailer:host (Sendmail, mailertable), with any transport of
+// [ProtocolOf]. Brackets mean "no MX look-up"; LMTP never has one and needs no brackets.
+// The port may be missing, or be the name of a service.
 func ParseAddress(s string) (Address, error) {
 	if s == "mx" {
 		return Address{Port: SMTP.port(), IsMX: true}, nil
 	}
-	kind, rest, ok := strings.Cut(s, ":")
+	mailer, rest, ok := strings.Cut(s, ":")
+	if !ok {
+		return Address{}, badAddress(s, `the transport is missing before a ":"`)
+	}
 	a := Address{}
-	switch {
-	case ok && kind == "smtp":
-	case ok && kind == "lmtp":
-		a.Protocol = LMTP
-	default:
-		return Address{}, badAddress(s, "no protocol smtp or lmtp")
+	if a.Protocol, ok = ProtocolOf(mailer); !ok {
+		return Address{}, badAddress(s, fmt.Sprintf("the transport %q speaks neither SMTP nor LMTP", mailer))
 	}
 	if path, ok := strings.CutPrefix(rest, "unix:"); ok {
 		return parsePath(a, s, path)
+	}
+	if a.Protocol == LMTP {
+		rest = strings.TrimPrefix(rest, "inet:")
 	}
 	host, port, err := splitHostPort(rest)
 	if err != nil {
 		return Address{}, badAddress(s, err.Error())
 	}
 	if a.Port = a.Protocol.port(); port != "" {
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 {
-			return Address{}, badAddress(s, "port is no number from 1 to 65535")
+		if a.Port, ok = parsePort(port); !ok {
+			return Address{}, badAddress(s, "the port is not a number from 1 to 65535, nor smtp, submission or lmtp")
 		}
-		a.Port = uint16(n)
 	}
 	return parseHost(a, s, host)
 }
 
+// parsePort reads a port's number or one of the service names (/etc/services) that
+// transport tables use.
+func parsePort(s string) (port uint16, ok bool) {
+	switch strings.ToLower(s) {
+	case "smtp", "mail":
+		return 25, true
+	case "lmtp":
+		return 24, true
+	case "submission":
+		return 587, true
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	return uint16(n), err == nil && n > 0
+}
+
 func badAddress(s, why string) error {
-	return fmt.Errorf("%q is no backend (%s): %s is allowed", s, why, addressForms)
+	return fmt.Errorf("%q is not a backend: %s; expected %s", s, why, addressForms)
 }
 
 func parsePath(a Address, s, path string) (Address, error) {
-	if !strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) || len(path) > 107 { // sun_path, unix(7)
+	switch {
+	case strings.HasPrefix(path, "private/") || strings.HasPrefix(path, "public/"):
+		return Address{}, badAddress(s, fmt.Sprintf("the socket's path is relative to Postfix's queue directory; write it in full, for instance \"%s:unix:/var/spool/postfix/%s\"", a.Protocol, path))
+	case !strings.HasPrefix(path, "/") || strings.ContainsRune(path, 0) || len(path) > 107: // sun_path, unix(7)
 		return Address{}, badAddress(s, "a unix socket needs an absolute path of at most 107 octets")
 	}
 	a.Path = path
@@ -102,7 +150,7 @@ func splitHostPort(s string) (host, port string, err error) {
 	if strings.HasPrefix(s, "[") {
 		end := strings.IndexByte(s, ']')
 		if end < 0 {
-			return "", "", fmt.Errorf("no closing bracket")
+			return "", "", fmt.Errorf("the closing bracket is missing")
 		}
 		host, rest := s[:end+1], s[end+1:]
 		if rest == "" {
@@ -118,7 +166,7 @@ func splitHostPort(s string) (host, port string, err error) {
 	}
 	host, port, found := strings.Cut(s, ":")
 	if found && port == "" {
-		return "", "", fmt.Errorf("no port after the colon")
+		return "", "", fmt.Errorf("the port after the colon is missing")
 	}
 	return host, port, nil
 }
@@ -130,18 +178,15 @@ func parseHost(a Address, s, host string) (Address, error) {
 		bare = tagged
 	}
 	if ip, err := netip.ParseAddr(bare); err == nil {
-		if !bracketed {
+		if !bracketed && a.Protocol != LMTP {
 			return Address{}, badAddress(s, "an IP address needs brackets")
 		}
 		a.Host = ip.Unmap().String()
 		return a, nil
 	}
-	a.Host, a.IsMX = address.Domain(bare), !bracketed
+	a.Host, a.IsMX = address.Domain(bare), !bracketed && a.Protocol != LMTP
 	if !isHostName(a.Host) {
-		return Address{}, badAddress(s, "not a host name")
-	}
-	if a.IsMX && a.Protocol == LMTP {
-		return Address{}, badAddress(s, "LMTP has no MX; put brackets around the host")
+		return Address{}, badAddress(s, fmt.Sprintf("%q is not a host name", bare))
 	}
 	return a, nil
 }
@@ -170,7 +215,7 @@ func isHostName(s string) bool {
 	return true
 }
 
-// IsZero reports whether a is no backend at all.
+// IsZero reports whether a is the zero Address, which names no backend.
 func (a Address) IsZero() bool { return a == Address{} }
 
 // IP gives the address literal that Host is; ok is false for names and sockets.

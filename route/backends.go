@@ -20,8 +20,11 @@ type Route struct {
 	// MTA named.
 	Section int
 	Origin  Origin
-	// Unchecked: the section has check = false, nothing is asked.
+	// Unchecked: no server is asked. Why says why, in words for a trace: the section has
+	// check = false, or the MTA delivers the recipient itself (Delivered).
 	Unchecked bool
+	Delivered bool
+	Why       string
 
 	router *Router
 	hops   []hop

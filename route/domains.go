@@ -3,43 +3,79 @@
 package route
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"rcptgate/backend"
 	"rcptgate/config/setting"
 )
 
-// maxBackends bounds the list of one section: each is waited for in turn, and a
-// query has seconds.
-const maxBackends = 16
+// Bounds of one section's lists.
+const (
+	maxBackends = 16 // each is waited for in turn, and a query has seconds
+	maxMailers  = 16
+)
 
 // section is one [[domain]] section, read.
 type section struct {
-	index   int
-	name    string // canonical: "example.com", ".example.com", "*"
-	check   bool
-	enforce bool
-	route   *Route // to its own backends; nil: it uses the MTA's next hop
+	index     int
+	name      string   // canonical: "example.com", ".example.com", "*"
+	enforce   *bool    // nil: as the gate does
+	mailers   []string // asked about although the MTA delivers with these itself
+	route     *Route   // to its own backends; nil: it uses the MTA's next hop
+	delivered *Route   // for recipients that the MTA delivers itself; nil with check = false
+}
+
+// asksMailer reports whether the section's servers know the recipients of a mailer.
+func (s *section) asksMailer(mailer string) bool {
+	for _, m := range s.mailers {
+		if m == "*" || strings.EqualFold(m, mailer) {
+			return true
+		}
+	}
+	return false
 }
 
 // readSection turns the index-th section into one, or says what is wrong with it.
 func (r *Router) readSection(index int, c DomainConfig) (*section, error) {
-	name := r.sections.names[index]
-	s := &section{index: index, name: name, check: c.Check == nil || *c.Check, enforce: c.Enforce == nil || *c.Enforce}
-	hops, err := readBackends(name, c.Backend)
+	s := &section{index: index, name: r.sections.names[index], enforce: c.Enforce, mailers: c.Mailers}
+	hops, err := readBackends(s.name, c.Backend)
 	if err != nil {
 		return nil, setting.Keyf(fmt.Sprintf("domain[%d].backend", index+1), "(name = %q) %w", c.Name, err)
 	}
-	if len(hops) > 0 || !s.check {
+	if err := checkMailers(c); err != nil {
+		return nil, setting.Keyf(fmt.Sprintf("domain[%d].mailers", index+1), "(name = %q) %w", c.Name, err)
+	}
+	switch {
+	case c.Check != nil && !*c.Check:
 		s.route = r.newRoute(index, Configured, hops)
-		s.route.Unchecked = !s.check
+		s.route.Unchecked, s.route.Why = true, "the domain has check = false"
+	case len(hops) > 0:
+		s.route = r.newRoute(index, Configured, hops)
+		s.delivered = &Route{Section: index, Origin: Configured, Unchecked: true, Delivered: true, Why: "the MTA delivers it itself", router: r}
 	}
 	return s, nil
 }
 
+func checkMailers(c DomainConfig) error {
+	switch {
+	case len(c.Mailers) > maxMailers:
+		return fmt.Errorf("%d mailers are listed; at most %d are allowed", len(c.Mailers), maxMailers)
+	case len(c.Mailers) > 0 && len(c.Backend) == 0:
+		return errors.New("there are no servers to ask: the section has no backend")
+	}
+	for _, m := range c.Mailers {
+		if m == "" || strings.ContainsFunc(m, func(r rune) bool { return r <= ' ' || r == ':' || r > '~' }) {
+			return fmt.Errorf("%q is not the name of a transport or mailer; expected for instance \"local\", or \"*\" for every one", m)
+		}
+	}
+	return nil
+}
+
 func readBackends(name string, list []string) ([]backend.Address, error) {
 	if len(list) > maxBackends {
-		return nil, fmt.Errorf("%d servers are listed: at most %d are allowed", len(list), maxBackends)
+		return nil, fmt.Errorf("%d servers are listed; at most %d are allowed", len(list), maxBackends)
 	}
 	var hops []backend.Address
 	seen := make(map[string]bool)

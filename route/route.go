@@ -25,9 +25,12 @@ type DomainConfig struct {
 	Backend []string `toml:"backend" doc:"servers to ask, in order, as in a transport table; without it, the MTA's own next hop" example:"[\"smtp:[10.0.0.5]:25\", \"smtp:[10.0.0.6]:25\"]"`
 	// Check = false leaves the domain alone.
 	Check *bool `toml:"check" doc:"false: leave this domain alone"`
-	// Enforce = false rehearses the domain: everything is done and logged, nothing
-	// refused.
-	Enforce *bool `toml:"enforce" doc:"false: rehearse this domain: do and log everything, refuse nothing"`
+	// Mailers are the MTA's transports or mailers that deliver by themselves and whose
+	// recipients these servers know all the same; "*" is every one.
+	Mailers []string `toml:"mailers" doc:"ask these servers also about recipients that the MTA delivers with one of these transports or mailers, for instance a local mailer that hands over to the same server; \"*\" is every one; without it, what the MTA delivers by itself (local, virtual, discard, a pipe) is not checked" example:"[\"local\"]"`
+	// Enforce is unset where the gate's own setting applies. False rehearses the domain:
+	// everything is done and logged, nothing refused.
+	Enforce *bool `toml:"enforce" doc:"true: refuse recipients of this domain, false: rehearse it (do and log everything, refuse nothing), whatever the global setting; the default is the global setting"`
 }
 
 // Backend is a server that can be asked: a *backend.Backend.
@@ -41,6 +44,7 @@ type Options struct {
 	Domains []DomainConfig
 	// Maps are the MTA's maps of next hops, in order; see Router.
 	Maps      []Map
+	Delimiter string // Postfix's recipient_delimiter, for maps that hold whole addresses
 	FollowMTA bool   // use the MTA's bracketed next hop for domains without a section
 	Enforce   bool   // of the whole gate
 	Hostname  string // our own name: an MX of this name is ourselves
@@ -79,6 +83,7 @@ type Router struct {
 	opt      Options
 	sections *Sections
 	sects    []*section // in the order of sections
+	maps     []mapGroup
 	dns      *resolver
 
 	mu   sync.Mutex // guards writes to hops
@@ -108,7 +113,7 @@ func New(opt Options) (*Router, error) {
 	if opt.IsSelf == nil {
 		opt.IsSelf = ownAddresses()
 	}
-	r := &Router{opt: opt}
+	r := &Router{opt: opt, maps: groupMaps(opt.Maps, opt.Delimiter)}
 	r.hops.Store(&map[hopKey]*Route{})
 	if err := r.readSections(); err != nil {
 		return nil, err
@@ -154,62 +159,86 @@ func (r *Router) Close() { r.dns.close() }
 // IsSelf reports whether addr is one of this machine's own addresses.
 func (r *Router) IsSelf(addr netip.Addr) bool { return r.opt.IsSelf(addr.Unmap()) }
 
-// Route gives the route of the query's target, nil when nobody is responsible. It
+// Route gives the route of the query's target, nil when no server is responsible. It
 // does no I/O and does not allocate for a route that was used before.
 func (r *Router) Route(q *rcptgate.Query) *Route {
 	s := r.find(q.Target.Domain)
 	switch {
 	case s == nil:
-		return r.hop(-1, MTA, q)
+		return r.hop(nil, q)
 	case s.name == "*":
-		hop := r.hop(s.index, Configured, q)
+		hop := r.hop(s, q)
 		if hop == nil || hop.err != nil || s.route == nil {
 			return hop
 		}
 		return s.route
-	case s.route != nil:
-		return s.route
+	case s.route == nil:
+		return r.hop(s, q)
+	case s.delivered != nil && r.mtaKeeps(s, q):
+		return s.delivered
 	}
-	return r.hop(s.index, Configured, q)
+	return s.route
 }
 
-// hop gives the route by the MTA's maps, then by the next hop that it told.
-func (r *Router) hop(section int, origin Origin, q *rcptgate.Query) *Route {
-	if len(r.opt.Maps) > 0 {
+// mtaKeeps reports whether the MTA delivers the query's target itself, by what the MTA
+// says or, when it does not say, by its maps: an address of the domain that goes to a
+// local user, a pipe or nowhere is not known to the section's servers.
+func (r *Router) mtaKeeps(s *section, q *rcptgate.Query) bool {
+	mailer := q.NextHop.Mailer
+	if mailer == "" && len(r.maps) > 0 {
+		value, _, _ := r.mapValue(&q.Target) // if they cannot be read, the section applies
+		mailer = valueMailer(value)
+	}
+	return keeps(mailer) && !s.asksMailer(mailer)
+}
+
+// hop gives the route by the MTA's maps, then by the next hop that it named, for a
+// section without servers or for none (nil).
+func (r *Router) hop(s *section, q *rcptgate.Query) *Route {
+	section, origin := -1, MTA
+	if s != nil {
+		section, origin = s.index, Configured
+	}
+	if keeps(q.NextHop.Mailer) {
+		return nil
+	}
+	if len(r.maps) > 0 {
 		if rt := r.tableRoute(section, origin, q); rt != nil {
 			return rt
 		}
 	}
-	if section < 0 && (!r.opt.FollowMTA || q.Target.Domain == "") {
+	switch {
+	case s == nil && (!r.opt.FollowMTA || q.Target.Domain == ""):
+		return nil
+	case isLiteral(q.Target.Domain) && (s == nil || s.name == "*"):
+		return nil
+	case !bracketed(q.NextHop.Host):
 		return nil
 	}
 	return r.mtaRoute(section, origin, q)
 }
 
-// Rehearse reports whether verdicts about the query are only logged: enforce is
-// false for the gate, for the recipient's domain or for that of the mailbox it stands
-// for.
+// Rehearse reports whether verdicts about the query are only logged. They are enforced
+// only if both the recipient's domain and that of the mailbox it stands for are. For
+// each, its most specific section says so, or else the gate's own setting. A local name
+// that a recipient stands for has no domain and no say.
 func (r *Router) Rehearse(q *rcptgate.Query) bool {
-	if !r.opt.Enforce {
-		return true
+	if q.Target.Domain == q.Recipient.Domain {
+		return !r.enforced(q.Target.Domain)
 	}
-	if s := r.find(q.Target.Domain); s != nil && !s.enforce {
-		return true
-	}
-	if q.Recipient.Domain == q.Target.Domain {
-		return false
-	}
-	s := r.find(q.Recipient.Domain)
-	return s != nil && !s.enforce
+	return !r.enforced(q.Recipient.Domain) || (q.Target.Domain != "" && !r.enforced(q.Target.Domain))
 }
 
-// mtaRoute gives the route that the MTA's next hop is, nil if it is none.
-func (r *Router) mtaRoute(section int, origin Origin, q *rcptgate.Query) *Route {
-	host := q.NextHop.Host
-	if !bracketed(host) || repeatsLiteral(q.Target.Domain, host) {
-		return nil
+func (r *Router) enforced(domain string) bool {
+	if s := r.find(domain); s != nil && s.enforce != nil {
+		return *s.enforce
 	}
-	return r.remembered(hopKey{section, q.NextHop.Mailer, host}, origin, func() ([]backend.Address, bool) { return readNextHop(q.NextHop) })
+	return r.opt.Enforce
+}
+
+// mtaRoute gives the route that the MTA's bracketed next hop is, nil if it is none.
+func (r *Router) mtaRoute(section int, origin Origin, q *rcptgate.Query) *Route {
+	return r.remembered(hopKey{section, q.NextHop.Mailer, q.NextHop.Host}, origin, func() ([]backend.Address, bool) { return readNextHop(q.NextHop) })
 }
 
 // remembered gives the route of a next hop that was met before, or makes one of what

@@ -70,7 +70,7 @@ func TestSections(t *testing.T) {
 		{"u@example.com", "smtp", hop, "configured smtp:[10.0.0.5]:25, smtp:[10.0.0.6]:25"},
 		{"u@EXAMPLE.com.", "", "", "configured smtp:[10.0.0.5]:25, smtp:[10.0.0.6]:25"},
 		{"u@a.example.com", "smtp", hop, "configured smtp:[10.0.0.7]:25"},
-		{"u@a.b.example.com", "local", "", "configured smtp:[10.0.0.7]:25"},
+		{"u@a.b.example.com", "", "", "configured smtp:[10.0.0.7]:25"},
 		{"u@x.deep.example.com", "smtp", hop, "configured lmtp:unix:/run/lmtp"},
 		{"u@deep.example.com", "smtp", hop, "configured smtp:[10.0.0.7]:25"},
 		{"u@notexample.com", "smtp", "example.net", "none"},
@@ -141,25 +141,99 @@ func TestNextHop(t *testing.T) {
 	}
 }
 
-func TestAddressLiteralIsNoRoute(t *testing.T) {
-	for _, domains := range [][]DomainConfig{nil, {{Name: "*"}}} {
-		r := newRouter(t, Options{FollowMTA: true, Domains: domains})
-		for _, tt := range []struct {
-			to, host string
-			none     bool
-		}{
-			{"u@[203.0.113.9]", "[203.0.113.9]", true},
-			{"u@[203.0.113.9]", "[203.0.113.9]:25", true},
-			{"u@[IPv6:2001:DB8::1]", "[2001:db8:0::1]", true},
-			{"u@[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]:25", true},
-			{"u@[mail.example]", "[MAIL.example]", true},
-			{"u@[::ffff:203.0.113.9]", "[203.0.113.9]", true},
-			{"u@[203.0.113.9]", "[10.0.0.1]", false}, // the MTA routes literals to a server of its own
-		} {
-			if got := r.Route(query(tt.to, "smtp", tt.host)); (got == nil) != tt.none {
+// TestMTADeliversItself: an address that the MTA gives to a local user, to a pipe or to
+// nowhere is not known to the section's servers, and they are not asked about it.
+func TestMTADeliversItself(t *testing.T) {
+	const servers = "configured smtp:[10.0.0.5]:25"
+	no := false
+	domains := []DomainConfig{
+		{Name: "example.com", Backend: []string{"smtp:[10.0.0.5]"}},
+		{Name: "store.example", Backend: []string{"smtp:[10.0.0.5]"}, Mailers: []string{"local", "Dovecot"}},
+		{Name: "any.example", Backend: []string{"smtp:[10.0.0.5]"}, Mailers: []string{"*"}},
+		{Name: "off.example", Check: &no},
+		{Name: "hop.example"},
+		{Name: "*"},
+	}
+	maps := []Map{mapOf(true, `noreply@example.com discard:silently
+up@example.com smtp:[10.0.0.8]
+auto@store.example autoreply:
+ann@store.example dovecot:
+hop.example smtp:[10.0.0.9]`)}
+	for _, tt := range []struct {
+		to, mailer, host string
+		maps             []Map
+		want             string
+	}{
+		{"support@example.com", "local", "", nil, "delivered"}, // Sendmail's virtusertable made it a local user
+		{"u@example.com", "virtual", "example.com", nil, "delivered"},
+		{"u@example.com", "discard", "silently", nil, "delivered"},
+		{"u@example.com", "autoreply", "example.com", nil, "delivered"},
+		{"u@example.com", "prog", "", nil, "delivered"},
+		{"u@example.com", "esmtp", "[10.0.0.7]", nil, servers},
+		{"u@example.com", "smtp-slow", "example.com", nil, servers},
+		{"u@example.com", "lmtp", "unix:private/lmtp", nil, servers},
+		{"u@example.com", "", "", nil, servers},
+		{"u@example.com", "error", "5.1.1 User unknown in virtual alias table", nil, servers}, // every virtual alias of Postfix
+		{"u@example.com", "retry", "4.3.0 later", nil, servers},
+		{"u@store.example", "local", "", nil, servers},
+		{"u@store.example", "dovecot", "", nil, servers},
+		{"u@store.example", "virtual", "", nil, "delivered"},
+		{"u@any.example", "virtual", "", nil, servers},
+		{"u@off.example", "local", "", nil, "unchecked"},
+		{"u@hop.example", "local", "", nil, "none"},
+		{"u@hop.example", "local", "", maps, "none"}, // the MTA's own word beats its maps
+		{"u@star.example", "local", "", nil, "none"},
+		// A front without macros, or the target of an alias: the maps say it.
+		{"noreply@example.com", "", "", maps, "delivered"},
+		{"up@example.com", "", "", maps, servers},
+		{"u@example.com", "", "", maps, servers},
+		{"noreply@example.com", "smtp", "[10.0.0.7]", maps, servers},
+		{"auto@store.example", "", "", maps, "delivered"},
+		{"ann@store.example", "", "", maps, servers},
+		{"u@example.com", "", "", []Map{{Table: lines(nil)}}, servers}, // a map that cannot be read
+	} {
+		r := newRouter(t, Options{FollowMTA: true, Maps: tt.maps, Domains: domains})
+		got := r.Route(query(tt.to, tt.mailer, tt.host))
+		words := text(got)
+		if got != nil && got.Delivered {
+			words = "delivered"
+		}
+		if words != tt.want {
+			t.Errorf("%s by %q: %s, want %s", tt.to, tt.mailer, words, tt.want)
+		}
+		if got != nil && got.Unchecked != (got.Why != "") {
+			t.Errorf("%s by %q: unchecked %v because %q", tt.to, tt.mailer, got.Unchecked, got.Why)
+		}
+	}
+}
+
+func TestNoLiteralIsFollowed(t *testing.T) {
+	for _, tt := range []struct {
+		to, host string
+	}{
+		{"u@[203.0.113.9]", "[203.0.113.9]"},
+		{"u@[203.0.113.9]", "[203.0.113.9]:25"},
+		{"u@[203.0.113.9.]", "[203.0.113.9]"},
+		{"u@[127.1]", "[127.0.0.1]"},
+		{"u@[IPv6:2001:DB8::1]", "[2001:db8:0::1]"},
+		{"u@[mail.example]", "[MAIL.example]"},
+		{"u@[::ffff:203.0.113.9]", "[203.0.113.9]"},
+		{"u@[203.0.113.9", "[203.0.113.9]"},
+		{"u@[203.0.113.9]", "[10.0.0.1]"},
+	} {
+		for _, domains := range [][]DomainConfig{nil, {{Name: "*"}}, {{Name: "*", Backend: []string{"smtp:[10.0.0.5]"}}}} {
+			r := newRouter(t, Options{FollowMTA: true, Domains: domains})
+			if got := r.Route(query(tt.to, "smtp", tt.host)); got != nil {
 				t.Errorf("%s via %s: %s", tt.to, tt.host, text(got))
 			}
 		}
+	}
+	r := newRouter(t, Options{Domains: []DomainConfig{{Name: "[192.0.2.1]"}, {Name: "[192.0.2.2]", Backend: []string{"smtp:[10.0.0.5]"}}}})
+	if got := text(r.Route(query("u@[192.0.2.1]", "smtp", "[10.0.0.1]"))); got != "configured smtp:[10.0.0.1]:25" {
+		t.Errorf("a literal with a section of its own: %s", got)
+	}
+	if got := text(r.Route(query("u@[192.0.2.2]", "smtp", "[192.0.2.2]"))); got != "configured smtp:[10.0.0.5]:25" {
+		t.Errorf("a literal with a section and servers: %s", got)
 	}
 }
 
@@ -209,6 +283,8 @@ func TestSectionErrors(t *testing.T) {
 		{"no protocol", DomainConfig{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]", "10.0.0.5"}}, []string{"domain[2].backend", `"a.example"`, "server 2 of 2", `"10.0.0.5"`, `"smtp:[10.0.0.5]:25"`}},
 		{"backend twice", DomainConfig{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]", "smtp:[10.0.0.1]:25"}}, []string{"server 2 of 2", "twice"}},
 		{"too many", DomainConfig{Name: "a.example", Backend: many}, []string{"17", "16"}},
+		{"mailers without servers", DomainConfig{Name: "a.example", Mailers: []string{"local"}}, []string{"domain[2].mailers", "no backend"}},
+		{"mailer with a colon", DomainConfig{Name: "a.example", Backend: []string{"mx"}, Mailers: []string{"local:"}}, []string{"domain[2].mailers", `"local:"`, `"*"`}},
 		{"strangers", DomainConfig{Name: "*", Backend: []string{"mx"}}, []string{`"*"`, "strangers"}},
 	} {
 		_, err := New(Options{Get: get, Domains: []DomainConfig{{Name: "first.example"}, tt.d}})
@@ -226,22 +302,42 @@ func TestSectionErrors(t *testing.T) {
 
 func TestRehearse(t *testing.T) {
 	no, yes := false, true
-	domains := []DomainConfig{{Name: "try.example", Enforce: &no}, {Name: "real.example", Enforce: &yes}, {Name: ".try.example", Enforce: &no}}
+	domains := []DomainConfig{
+		{Name: "try.example", Enforce: &no}, {Name: "real.example", Enforce: &yes}, {Name: ".try.example", Enforce: &no},
+		{Name: "real.try.example", Enforce: &yes}, {Name: "silent.example"},
+	}
 	for _, tt := range []struct {
-		enforce bool
-		to      string
-		want    bool
+		enforce    bool
+		to, target string // target "": the recipient
+		want       bool
 	}{
-		{true, "u@try.example", true},
-		{true, "u@a.try.example", true},
-		{true, "u@real.example", false},
-		{true, "u@x.example", false},
-		{false, "u@real.example", true},
-		{false, "u@x.example", true},
+		{true, "u@try.example", "", true},
+		{true, "u@a.try.example", "", true},
+		{true, "u@real.try.example", "", false},
+		{true, "u@real.example", "", false},
+		{true, "u@silent.example", "", false},
+		{true, "u@x.example", "", false},
+		{false, "u@real.example", "", false},
+		{false, "u@real.try.example", "", false},
+		{false, "u@try.example", "", true},
+		{false, "u@silent.example", "", true},
+		{false, "u@x.example", "", true},
+		// An alias: both domains count, and a local name has none.
+		{true, "u@real.example", "v@try.example", true},
+		{true, "u@try.example", "v@real.example", true},
+		{false, "u@real.example", "v@x.example", true},
+		{false, "u@x.example", "v@real.example", true},
+		{false, "u@real.example", "v@real.try.example", false},
+		{false, "u@real.example", "v", false},
+		{true, "u@try.example", "v", true},
 	} {
 		r := newRouter(t, Options{Domains: domains, Enforce: tt.enforce})
-		if got := r.Rehearse(query(tt.to, "", "")); got != tt.want {
-			t.Errorf("enforce %v, %s: %v", tt.enforce, tt.to, got)
+		q := query(tt.to, "", "")
+		if tt.target != "" {
+			q.Target = address.Parse(tt.target)
+		}
+		if got := r.Rehearse(q); got != tt.want {
+			t.Errorf("enforce %v, %s, %s: %v", tt.enforce, tt.to, tt.target, got)
 		}
 	}
 }
@@ -284,11 +380,12 @@ func TestHasAndIsClient(t *testing.T) {
 }
 
 func TestRouteDoesNotAllocate(t *testing.T) {
-	r := newRouter(t, Options{FollowMTA: true, Domains: []DomainConfig{
-		{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]"}}, {Name: ".b.example", Backend: []string{"smtp:[10.0.0.1]"}},
+	r := newRouter(t, Options{FollowMTA: true, Maps: []Map{mapOf(true, "x smtp:[10.0.0.2]")}, Delimiter: "+", Domains: []DomainConfig{
+		{Name: "a.example", Backend: []string{"smtp:[10.0.0.1]"}, Mailers: []string{"x", "pipe"}},
+		{Name: ".b.example", Backend: []string{"smtp:[10.0.0.1]"}},
 	}})
 	for _, q := range []*rcptgate.Query{
-		query("u@a.example", "smtp", "[10.0.0.1]"), query("u@x.y.z.b.example", "esmtp", "[10.0.0.1]"),
+		query("u@a.example", "smtp", "[10.0.0.1]"), query("u@a.example", "local", ""), query("u@a.example", "pipe", ""), query("u@a.example", "", ""), query("u@x.y.z.b.example", "esmtp", "[10.0.0.1]"),
 		query("u@other.example", "relay", "[10.0.0.1]:25"), query("u@none.example", "local", ""),
 	} {
 		if n := testing.AllocsPerRun(100, func() { r.Route(q); r.Rehearse(q) }); n != 0 {

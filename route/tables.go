@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"rcptgate"
+	"rcptgate/address"
 	"rcptgate/backend"
 	"rcptgate/config/setting"
 	"rcptgate/table"
@@ -16,9 +17,13 @@ import (
 
 // TablesConfig is the section [routes]: the MTA's own maps of next hops.
 type TablesConfig struct {
-	Mailertable   []table.Spec `toml:"mailertable" doc:"Sendmail's mailertable, for domains whose section names no servers or that have none; as with the MTA's own next hop, only hosts in brackets are asked" example:"[\"hash:/etc/mail/mailertable\"]"`
-	TransportMaps []table.Spec `toml:"transport_maps" doc:"Postfix's transport_maps, in the same way" example:"[\"hash:/etc/postfix/transport\"]"`
+	Mailertable   []table.Spec `toml:"mailertable" doc:"Sendmail's mailertable, for domains whose section names no servers and for those without a section; as with the MTA's own next hop, only hosts in brackets are asked" example:"[\"hash:/etc/mail/mailertable\"]"`
+	TransportMaps []table.Spec `toml:"transport_maps" doc:"Postfix's transport_maps, in the same way; list all of them, since Postfix looks for each form of the address in every map before it tries the next form" example:"[\"hash:/etc/postfix/transport\"]"`
+	Delimiter     string       `toml:"recipient_delimiter" doc:"Postfix's recipient_delimiter, for entries of transport_maps that are whole addresses: the characters that separate a user's name from a detail; \"\": none"`
 }
+
+// DefaultTablesConfig is what an empty [routes] section means.
+func DefaultTablesConfig() TablesConfig { return TablesConfig{Delimiter: "+"} }
 
 // Validate reports settings that cannot be meant.
 func (c TablesConfig) Validate() error {
@@ -26,9 +31,12 @@ func (c TablesConfig) Validate() error {
 	for key, specs := range map[string][]table.Spec{"mailertable": c.Mailertable, "transport_maps": c.TransportMaps} {
 		for _, s := range specs {
 			if s.Type == table.Text {
-				errs = append(errs, setting.Keyf(key, "%q: text: is the form of aliases; files of domains are written texthash:%s", s, s.Name))
+				errs = append(errs, setting.Keyf(key, "%q: the type text: is for alias files; write a file of domains as texthash:%s", s, s.Name))
 			}
 		}
+	}
+	if !address.IsDelimiters(c.Delimiter) {
+		errs = append(errs, setting.Keyf("recipient_delimiter", "%q: expected up to 8 characters such as \"+\" or \"+-\"", c.Delimiter))
 	}
 	return errors.Join(errs...)
 }
@@ -40,46 +48,74 @@ type Map struct {
 	Addresses bool
 }
 
-// tableRoute gives the route that the maps name for the query's target, nil if they
-// name none that may be asked: a mailer that speaks SMTP or LMTP to hosts in brackets
-// or to a unix socket, by the domain or by a suffix of it. The maps' entries for
-// everything ("*", ".") are for strangers and no route. A map that could not be read
-// is a route whose backends are an error.
-func (r *Router) tableRoute(section int, origin Origin, q *rcptgate.Query) *Route {
-	for i := range r.opt.Maps {
-		m := &r.opt.Maps[i]
-		value, found, err := m.find(&q.Target)
-		if err != nil {
-			return &Route{Section: section, Origin: origin, router: r, err: fmt.Errorf("next hop: %w", err)}
-		}
-		if !found {
-			continue
-		}
-		if rt := r.valueRoute(section, origin, value); rt != nil {
-			return rt
-		}
-	}
-	return nil
+// mapGroup is the maps that an MTA searches together: it looks for one key in all of
+// them before it looks for the next key.
+type mapGroup struct {
+	tables    []table.Table
+	addresses bool
+	delimiter string
 }
 
-// find looks a mailbox up as both MTAs do: the address, with and without its "+detail"
-// (Postfix), the domain, then its suffixes with their leading dot, the longest first.
-func (m *Map) find(to *rcptgate.Mailbox) (value string, found bool, err error) {
-	ctx := context.Background() // tables are in memory
-	if to.Domain == "" || to.Domain[0] == '[' {
-		return "", false, nil
+// groupMaps puts the maps of each MTA together: mailertable, then transport maps.
+func groupMaps(maps []Map, delimiter string) (groups []mapGroup) {
+	for _, addresses := range []bool{false, true} {
+		g := mapGroup{addresses: addresses, delimiter: delimiter}
+		for _, m := range maps {
+			if m.Addresses == addresses {
+				g.tables = append(g.tables, m.Table)
+			}
+		}
+		if len(g.tables) > 0 {
+			groups = append(groups, g)
+		}
 	}
-	if m.Addresses {
-		if value, found, err = m.Lookup(ctx, to.Key(true)); found || err != nil {
+	return groups
+}
+
+// mapValue gives what the maps say of a mailbox. The first group that has a key for it
+// decides, whether or not its value names a server that may be asked.
+func (r *Router) mapValue(to *rcptgate.Mailbox) (value string, found bool, err error) {
+	for i := range r.maps {
+		if value, found, err = r.maps[i].find(to); found || err != nil {
 			return value, found, err
 		}
-		if plus := strings.IndexByte(to.Local, '+'); plus > 0 {
-			if value, found, err = m.Lookup(ctx, strings.ToLower(to.Local[:plus])+"@"+to.Domain); found || err != nil {
+	}
+	return "", false, nil
+}
+
+// tableRoute gives the route that the maps name for the query's target, nil if they
+// name none that may be asked: a mailer that speaks SMTP or LMTP to hosts in brackets,
+// or LMTP to any host or unix socket, by the address, the domain or a suffix of it. The
+// maps' entries for everything ("*", ".") are for strangers and no route. A map that
+// could not be read is a route whose backends are an error.
+func (r *Router) tableRoute(section int, origin Origin, q *rcptgate.Query) *Route {
+	value, found, err := r.mapValue(&q.Target)
+	switch {
+	case err != nil:
+		return &Route{Section: section, Origin: origin, router: r, err: fmt.Errorf("next hop: %w", err)}
+	case !found:
+		return nil
+	}
+	return r.valueRoute(section, origin, value)
+}
+
+// find looks a mailbox up as both MTAs do: the address, with and without its detail
+// (Postfix), the domain, then its suffixes with their leading dot, the longest first.
+func (g *mapGroup) find(to *rcptgate.Mailbox) (value string, found bool, err error) {
+	if to.Domain == "" || isLiteral(to.Domain) {
+		return "", false, nil
+	}
+	if g.addresses {
+		if value, found, err = g.lookUp(to.Key(true)); found || err != nil {
+			return value, found, err
+		}
+		if user, sep, _ := address.SplitDetail(to.Local, g.delimiter); sep != "" {
+			if value, found, err = g.lookUp(strings.ToLower(user) + "@" + to.Domain); found || err != nil {
 				return value, found, err
 			}
 		}
 	}
-	if value, found, err = m.Lookup(ctx, to.Domain); found || err != nil {
+	if value, found, err = g.lookUp(to.Domain); found || err != nil {
 		return value, found, err
 	}
 	for rest := to.Domain; ; rest = rest[1:] {
@@ -88,18 +124,39 @@ func (m *Map) find(to *rcptgate.Mailbox) (value string, found bool, err error) {
 			return "", false, nil
 		}
 		rest = rest[dot:]
-		if value, found, err = m.Lookup(ctx, rest); found || err != nil {
+		if value, found, err = g.lookUp(rest); found || err != nil {
 			return value, found, err
 		}
 	}
 }
 
+// lookUp asks every map of the group for one key.
+func (g *mapGroup) lookUp(key string) (value string, found bool, err error) {
+	for _, t := range g.tables {
+		// The tables are in memory: there is nothing to cancel.
+		if value, found, err = t.Lookup(context.Background(), key); found || err != nil {
+			return value, found, err
+		}
+	}
+	return "", false, nil
+}
+
 // mapMailer marks the routes of maps among the remembered ones: no mailer has this name.
 const mapMailer = "\x00map"
 
-// valueRoute gives the route that a value is, nil if it is none.
+// valueRoute gives the route that a value names, nil if it names none.
 func (r *Router) valueRoute(section int, origin Origin, value string) *Route {
 	return r.remembered(hopKey{section, mapMailer, value}, origin, func() ([]backend.Address, bool) { return readValue(value) })
+}
+
+// valueMailer is the mailer or transport that a map's value names; "" is the MTA's
+// default, or the value is none.
+func valueMailer(value string) string {
+	mailer, _, ok := strings.Cut(value, ":")
+	if !ok {
+		return ""
+	}
+	return strings.TrimSpace(mailer)
 }
 
 // readValue reads "mailer:host" of mailertable or "transport:nexthop" of transport(5).
@@ -110,12 +167,10 @@ func readValue(value string) ([]backend.Address, bool) {
 		return nil, false
 	}
 	mailer, host = strings.TrimSpace(mailer), strings.TrimSpace(host)
-	if protocol, known := protocolOf(mailer); known && protocol == backend.LMTP {
-		if strings.HasPrefix(host, "unix:/") {
-			addr, err := backend.ParseAddress("lmtp:" + host)
-			return []backend.Address{addr}, err == nil
-		}
-		host = strings.TrimPrefix(host, "inet:")
+	if protocol, known := backend.ProtocolOf(mailer); known && protocol == backend.LMTP && !bracketed(host) {
+		// LMTP has no MX look-up: the host is the postmaster's own server.
+		addr, err := backend.ParseAddress("lmtp:" + host)
+		return []backend.Address{addr}, err == nil
 	}
 	return readNextHop(rcptgate.NextHop{Mailer: mailer, Host: host})
 }

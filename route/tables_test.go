@@ -62,7 +62,7 @@ off.example smtp:[10.0.1.5]
 fixed.example smtp:[10.0.1.6]
 * smtp:[10.9.9.9]`),
 	}
-	r := newRouter(t, Options{FollowMTA: true, Maps: maps, Domains: []DomainConfig{
+	r := newRouter(t, Options{FollowMTA: true, Maps: maps, Delimiter: "+", Domains: []DomainConfig{
 		{Name: "fixed.example", Backend: []string{"smtp:[10.5.5.5]"}}, {Name: "off.example", Check: &no}, {Name: "section.example"}, {Name: "plain.example"},
 	}})
 	for _, tt := range []struct{ to, host, want string }{
@@ -116,6 +116,89 @@ fixed.example smtp:[10.0.1.6]
 	}
 }
 
+// TestMapsKeyByKey: Postfix looks for the address in every map, then for the domain in
+// every map. The first hit decides, also one that names no server.
+func TestMapsKeyByKey(t *testing.T) {
+	maps := []Map{
+		mapOf(true, `example.com smtp:[10.0.0.1]
+null.example :
+.sub.example smtp:[10.0.0.3]
+disc.example smtp:[10.0.0.4]
+default.example :[10.0.0.6]`),
+		mapOf(true, `news@example.com lmtp:[10.0.0.2]
+null.example smtp:[10.0.0.2]
+a.sub.example smtp:[10.0.0.5]
+no@disc.example discard:
+default.example smtp:[10.0.0.9]`),
+	}
+	for _, tt := range []struct{ to, host, want string }{
+		{"news@example.com", "", "mta lmtp:[10.0.0.2]:24"},
+		{"news+x@example.com", "", "mta lmtp:[10.0.0.2]:24"},
+		{"u@example.com", "", "mta smtp:[10.0.0.1]:25"},
+		{"u@null.example", "", "none"},
+		{"u@null.example", "[10.7.7.7]", "mta smtp:[10.7.7.7]:25"}, // ":" is the MTA's default, which it names
+		{"u@a.sub.example", "", "mta smtp:[10.0.0.5]:25"},
+		{"u@b.sub.example", "", "mta smtp:[10.0.0.3]:25"},
+		{"no@disc.example", "", "none"},
+		{"u@disc.example", "", "mta smtp:[10.0.0.4]:25"},
+		{"u@default.example", "", "mta smtp:[10.0.0.6]:25"},
+	} {
+		r := newRouter(t, Options{FollowMTA: true, Maps: maps, Delimiter: "+"})
+		if got := text(r.Route(query(tt.to, "", tt.host))); got != tt.want {
+			t.Errorf("%s via %q: %s, want %s", tt.to, tt.host, got, tt.want)
+		}
+	}
+	// A map that cannot be read may have had the address.
+	r := newRouter(t, Options{Maps: []Map{maps[0], {Table: lines(nil), Addresses: true}}})
+	if _, err := r.Route(query("news@example.com", "", "")).Backends(t.Context(), "example.com"); !errors.Is(err, errUnread) {
+		t.Errorf("error = %v", err)
+	}
+}
+
+func TestMapsDelimiter(t *testing.T) {
+	maps := []Map{mapOf(true, "ann@example.com lmtp:[10.0.0.2]\nexample.com smtp:[10.0.0.1]")}
+	const domain, address = "mta smtp:[10.0.0.1]:25", "mta lmtp:[10.0.0.2]:24"
+	for _, tt := range []struct{ delimiter, to, want string }{
+		{"+", "ann+x@example.com", address},
+		{"+", "ann-x@example.com", domain},
+		{"-", "Ann-x+y@example.com", address},
+		{"-", "ann+x@example.com", domain},
+		{"-+", "ann+x@example.com", address},
+		{"", "ann+x@example.com", domain},
+		{"", "ann@example.com", address},
+	} {
+		r := newRouter(t, Options{Maps: maps, Delimiter: tt.delimiter})
+		if got := text(r.Route(query(tt.to, "", ""))); got != tt.want {
+			t.Errorf("delimiter %q, %s: %s, want %s", tt.delimiter, tt.to, got, tt.want)
+		}
+	}
+}
+
+// TestMapSpellings: what transport tables and mailertables write.
+func TestMapSpellings(t *testing.T) {
+	for value, want := range map[string]string{
+		"relay:[192.0.2.10]":            "mta smtp:[192.0.2.10]:25",
+		"esmtp:[h.example]":             "mta smtp:[h.example]:25",
+		":[h.example]":                  "mta smtp:[h.example]:25",
+		"smtp:[h.example]:smtp":         "mta smtp:[h.example]:25",
+		"lmtp:inet:h.example:24":        "mta lmtp:[h.example]:24",
+		"lmtp:h.example:24":             "mta lmtp:[h.example]:24",
+		"lmtp:inet:127.0.0.1:24":        "mta lmtp:[127.0.0.1]:24",
+		"lmtp:inet:[127.0.0.1]:24":      "mta lmtp:[127.0.0.1]:24",
+		"dovecot-lmtp:unix:/run/lmtp":   "mta lmtp:unix:/run/lmtp",
+		"smtp:h.example":                "none", // MX: how outgoing mail is throttled
+		":h.example":                    "none",
+		"lmtp:":                         "none",
+		"lmtp:%1.example":               "none",
+		"error:5.1.1 [10.0.0.1] is off": "none",
+	} {
+		r := newRouter(t, Options{Maps: []Map{mapOf(true, "x.example "+value)}})
+		if got := text(r.Route(query("u@x.example", "", ""))); got != want {
+			t.Errorf("%s: %s, want %s", value, got, want)
+		}
+	}
+}
+
 // TestUnreadMap holds that a map that could not be read is an error and not "no route".
 func TestUnreadMap(t *testing.T) {
 	r := newRouter(t, Options{FollowMTA: true, Maps: []Map{{Table: lines(nil)}}, Domains: []DomainConfig{{Name: "fixed.example", Backend: []string{"smtp:[10.5.5.5]"}}, {Name: "*", Backend: []string{"smtp:[10.5.5.6]"}}}})
@@ -133,8 +216,9 @@ func TestUnreadMap(t *testing.T) {
 
 func TestTablesConfig(t *testing.T) {
 	for key, cfg := range map[string]TablesConfig{
-		"mailertable":    {Mailertable: []table.Spec{{Type: table.Text, Name: "/etc/mail/mailertable"}}},
-		"transport_maps": {TransportMaps: []table.Spec{{Type: table.Text, Name: "/etc/postfix/transport"}}},
+		"mailertable":         {Mailertable: []table.Spec{{Type: table.Text, Name: "/etc/mail/mailertable"}}},
+		"recipient_delimiter": {Delimiter: "@"},
+		"transport_maps":      {TransportMaps: []table.Spec{{Type: table.Text, Name: "/etc/postfix/transport"}}},
 	} {
 		if err := cfg.Validate(); err == nil || !strings.Contains(fmt.Sprint(err), key) {
 			t.Errorf("%s: %v", key, err)

@@ -21,8 +21,8 @@ const (
 	Text     Type = "text"     // aliases(5): name: target, target
 	TextHash Type = "texthash" // what makemap and postmap read: key white-space value
 
-	// Memcached is no file but the names that other gateways publish. ParseSpec does
-	// not give it: only the files of [aliases] can be such.
+	// Memcached is not a file but the names that other gateways publish. ParseSpec does
+	// not return it: only [aliases] files can name it.
 	Memcached Type = "memcached"
 )
 
@@ -48,15 +48,16 @@ type Spec struct {
 	Name string // the file as written, with or without the ending
 }
 
-// ParseSpec reads "hash:/etc/mail/aliases". The file may be written with or
-// without the ending that the MTAs append (.db, .cdb, .lmdb). It gives files only.
+// ParseSpec reads "hash:/etc/mail/aliases". The file may be written with or without the
+// ending that the MTAs append (.db, .cdb, .lmdb). "proxy:hash:/etc/postfix/virtual" is
+// the table behind Postfix's proxymap(8). Only files are tables here.
 func ParseSpec(s string) (Spec, error) {
-	word, name, found := strings.Cut(s, ":")
+	word, name, found := strings.Cut(strings.TrimPrefix(s, "proxy:"), ":")
 	if !found {
 		return Spec{}, fmt.Errorf("table %q has no type: write TYPE:FILE, for instance hash:/etc/mail/aliases; types are %s", s, typeList())
 	}
 	if Type(word) == Memcached {
-		return Spec{}, fmt.Errorf("table %q: names in memcached are alias names, and allowed in files of [aliases] only; types are %s", s, typeList())
+		return Spec{}, fmt.Errorf("table %q: names in memcached are alias names, which only [aliases] files can name; types are %s", s, typeList())
 	}
 	spec := Spec{Type: Type(word), Name: name}
 	if !spec.Type.known() {
@@ -108,7 +109,7 @@ func (s Spec) Path() string {
 	return s.Name
 }
 
-// String is the spelling as it was written.
+// String is the spelling as it was written, without "proxy:".
 func (s Spec) String() string { return string(s.Type) + ":" + s.Name }
 
 // IsText reports whether people write the file themselves: the MTAs then lock it

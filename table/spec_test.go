@@ -33,13 +33,24 @@ func TestParseSpec(t *testing.T) {
 	}
 }
 
+func TestParseSpecProxied(t *testing.T) {
+	spec, err := ParseSpec("proxy:hash:/etc/postfix/virtual")
+	if want := (Spec{Type: Hash, Name: "/etc/postfix/virtual"}); err != nil || spec != want || spec.Path() != "/etc/postfix/virtual.db" {
+		t.Errorf("%+v, %v", spec, err)
+	}
+}
+
 func TestParseSpecErrors(t *testing.T) {
 	for _, tc := range []struct{ in, says string }{
 		{"/etc/aliases", "has no type: write TYPE:FILE"},
 		{"", "has no type"},
 		{"dbm:/etc/aliases", `unknown type "dbm"; types are hash, btree, cdb, lmdb, text, texthash`},
 		{"Hash:/etc/aliases", "unknown type"},
-		{"memcached:10.0.0.1:11211", "allowed in files of [aliases] only"},
+		{"memcached:10.0.0.1:11211", "only [aliases] files"},
+		{"proxy:memcached:", "only [aliases] files"},
+		{"proxy:/etc/aliases", "has no type"},
+		{"proxy:mysql:/etc/postfix/mysql.cf", `unknown type "mysql"`},
+		{"proxy:hash:", "the file name is missing"},
 		{"hash:", "the file name is missing"},
 		{"hash:/etc/mail/", "directory"},
 		{"hash:/etc/a\nb", "control character U+000A"},

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"rcptgate/address"
 	"rcptgate/config/setting"
 	"rcptgate/table"
 )
@@ -77,7 +78,7 @@ func (c *Config) Active() bool {
 // Validate reports settings that cannot be meant.
 func (c Config) Validate() error {
 	var errs []error
-	if strings.ContainsAny(c.Delimiter, "@\"\\ \t\r\n\x00") || len(c.Delimiter) > 8 {
+	if !address.IsDelimiters(c.Delimiter) {
 		errs = append(errs, setting.Keyf("recipient_delimiter", "%q: up to 8 characters such as \"+\" or \"+-\" are allowed", c.Delimiter))
 	}
 	if c.Passwd != "" && !filepath.IsAbs(c.Passwd) {

@@ -285,7 +285,7 @@ func (w *walk) address(m *rcptgate.Mailbox, depth int) {
 	rt := w.router.Route(&to)
 	switch {
 	case rt != nil && rt.Unchecked:
-		w.take(m.Path + ": its domain has check = false")
+		w.take(m.Path + ": " + rt.Why)
 	case rt != nil:
 		w.ask(m)
 	case local != writtenOut || never(m.Local):

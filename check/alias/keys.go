@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"rcptgate"
+	"rcptgate/address"
 	"rcptgate/table"
 )
 
@@ -90,23 +91,9 @@ func fold(s string) string {
 	return string(b)
 }
 
-// split parts a local part at the first delimiter: "ann+news" is "ann", "+", "news".
-// Sep is empty when there is no detail. Names that are the system's own have none
-// (Postfix, split_addr).
+// split separates a local part from its detail, by the configured delimiters.
 func (c *Check) split(local string) (user, sep, detail string) {
-	at := strings.IndexAny(local, c.delimiter)
-	if c.delimiter == "" || at <= 0 {
-		return local, "", ""
-	}
-	for _, own := range [...]string{"postmaster", "mailer-daemon", "double-bounce"} {
-		if strings.EqualFold(local, own) {
-			return local, "", ""
-		}
-	}
-	if local[at] == '-' && (len(local) > 6 && strings.EqualFold(local[:6], "owner-") || len(local) > 8 && strings.EqualFold(local[len(local)-8:], "-request")) {
-		return local, "", ""
-	}
-	return local[:at], local[at : at+1], local[at+1:]
+	return address.SplitDetail(local, c.delimiter)
 }
 
 // findAlias looks a local part up in the alias databases: as it is, then "user+*"

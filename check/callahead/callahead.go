@@ -119,6 +119,9 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 	case rt == nil:
 		explain(q, "route: none; nobody is asked")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
+	case rt.Delivered:
+		explain(q, "route: the MTA delivers it itself; no server is asked")
+		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
 	case rt.Unchecked:
 		explain(q, "route: the domain has check = false")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonUnchecked, Source: rcptgate.SourceConfig}, nil

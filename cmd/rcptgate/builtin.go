@@ -90,6 +90,7 @@ func defaults() Config {
 		Log:       telemetry.Defaults(),
 		Cache:     CacheConfig{Config: tiers.DefaultConfig(), MemcachedConfig: memcached.DefaultConfig(), Lives: callahead.DefaultLives()},
 		Callahead: callahead.DefaultConfig(),
+		Routes:    route.DefaultTablesConfig(),
 		Aliases:   alias.DefaultConfig(),
 	}
 }

@@ -39,7 +39,7 @@ func newSetup(cfg *Config, b base, observers ...rcptgate.Observer) (rcptgate.Set
 		return rcptgate.Setup{}, err
 	}
 	router, err := route.New(route.Options{
-		Domains: routes, Maps: maps, FollowMTA: cfg.FollowMTA, Enforce: cfg.Enforce, Hostname: cfg.Hostname, Set: b.backends,
+		Domains: routes, Maps: maps, Delimiter: cfg.Routes.Delimiter, FollowMTA: cfg.FollowMTA, Enforce: cfg.Enforce, Hostname: cfg.Hostname, Set: b.backends,
 	})
 	if err != nil {
 		files.release()

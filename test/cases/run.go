@@ -18,7 +18,8 @@ import (
 //	pf.test   a Postfix: good, full (452 4.2.2) and many more, see startWorld
 //	dc.test   a Dovecot LMTP: good, full (552 5.2.2)
 //	sim.test  a scripted server that takes whatever is not called "nobody..." or longer than 12 letters
-//	virt.test rewritten in front (virtusertable, virtual_alias_maps): info to good@pf.test, lost to nobody@pf.test
+//	virt.test rewritten in front (virtusertable, virtual_alias_maps): info to good@pf.test, lost to nobody@pf.test,
+//	          nobody-desk to the local user root
 //	catch.test, void.test  the same, everything to good@pf.test and to nobody@pf.test
 //	loc.test  local in front, with the alias database of the case
 type World struct {
@@ -68,6 +69,7 @@ func (w *World) Postfix(t testing.TB) Front {
 		Name: "front-postfix", Milters: []string{"unix:" + w.Gate.Unix},
 		Relay: map[string]string{
 			"pf.test": "smtp:" + w.Taps["pf"].Hop(), "dc.test": "lmtp:" + w.Taps["dc"].Hop(), "sim.test": "smtp:" + w.Taps["sim"].Hop(),
+			"nobody-silent@sim.test": "discard:silently",
 		},
 		VirtualAliases: virtualUsers,
 		Main:           map[string]string{"virtual_alias_domains": "virt.test, catch.test, void.test", "mydestination": "loc.test"},
@@ -98,6 +100,7 @@ func (w *World) Sendmail(t testing.TB) Front {
 // virtualUsers are what both MTAs in front rewrite.
 var virtualUsers = map[string]string{
 	"info@virt.test": "good@pf.test", "lost@virt.test": "nobody@pf.test", "@catch.test": "good@pf.test", "@void.test": "nobody@pf.test",
+	"nobody-desk@virt.test": "root",
 }
 
 // Bare asks the gate without an MTA. Its tables are made by the Postfix behind, which does not use them.
