@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"rcptgate/backend"
 )
@@ -121,11 +122,17 @@ func mxName(hop backend.Address, domain string) string {
 // resolve gives the servers behind an address that needs MX records.
 func (r *Router) resolve(ctx context.Context, hop backend.Address, domain string) ([]backend.Address, error) {
 	domain = mxName(hop, domain)
-	set, err := r.dns.mx(ctx, domain)
+	p := newPatience()
+	set, stale, err := r.dns.mx(ctx, p, domain)
 	if err != nil {
 		return nil, err
 	}
-	hosts := r.withoutOurselves(ctx, set.hosts)
+	if stale { // DNS does not answer: it is not waited for again
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, time.Time(p))
+		defer cancel()
+	}
+	hosts := r.withoutOurselves(ctx, p, set.hosts)
 	if len(hosts) == 0 {
 		return nil, fmt.Errorf("mx of %s: %w: every server is ourselves or behind us", domain, ErrNoBackend)
 	}
@@ -137,14 +144,17 @@ func (r *Router) resolve(ctx context.Context, hop backend.Address, domain string
 }
 
 // withoutOurselves leaves out our own host and every server of equal or larger
-// preference number (RFC 5321 section 5.1). A host is ourselves by its name or by
-// its address. One whose addresses cannot be looked up is kept: the backend will say
-// so, and its own loop detection holds.
-func (r *Router) withoutOurselves(ctx context.Context, hosts []mxHost) []mxHost {
+// preference number (RFC 5321 section 5.1). A host is ourselves by its name or by its
+// address. One whose addresses cannot be looked up is kept: the backend reports the
+// failure, and its own loop detection applies.
+func (r *Router) withoutOurselves(ctx context.Context, p patience, hosts []mxHost) []mxHost {
+	for _, host := range hosts {
+		r.dns.learnAddrs(host.name) // all at once
+	}
 	for _, host := range hosts {
 		self := host.name == r.opt.Hostname
 		if !self {
-			addrs, err := r.dns.addrs(ctx, host.name)
+			addrs, err := r.dns.addrs(ctx, p, host.name)
 			self = err == nil && slices.ContainsFunc(addrs, r.opt.IsSelf)
 		}
 		if self {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rcptgate/backend"
+	"rcptgate/kit/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -28,7 +29,7 @@ type dnsServer struct {
 	mu      sync.Mutex
 	records map[string][]string // by "name TYPE"
 	broken  bool                // SERVFAIL to everything
-	mute    bool
+	mute    bool                // says nothing to MX questions
 	asked   int
 }
 
@@ -75,7 +76,7 @@ func (s *dnsServer) ServeDNS(w dns.ResponseWriter, req *dns.Msg) {
 	name := strings.ToLower(strings.TrimSuffix(req.Question[0].Name, "."))
 	kind := dns.TypeToString[req.Question[0].Qtype]
 	switch {
-	case s.mute:
+	case s.mute && kind == "MX":
 		return
 	case s.broken:
 		reply.Rcode = dns.RcodeServerFailure
@@ -213,15 +214,7 @@ func TestDNSFailureServesWhatWasKnown(t *testing.T) {
 	if _, err := servers(t, rt, "two.example"); err != nil {
 		t.Fatal(err)
 	}
-	expire := func() {
-		for i := range rt.router.dns.mxs.shards {
-			shard := &rt.router.dns.mxs.shards[i]
-			for name, e := range shard.entries {
-				e.until = time.Now().Add(-time.Second)
-				shard.entries[name] = e
-			}
-		}
-	}
+	expire := func() { expireAll(rt.router.dns) }
 	s.set(func() { s.broken = true })
 	expire()
 	if got, err := servers(t, rt, "two.example"); err != nil || got == "" {
@@ -236,6 +229,71 @@ func TestDNSFailureServesWhatWasKnown(t *testing.T) {
 		t.Errorf("taken back by DNS: %q, %v", got, err)
 	}
 	s.set(func() { s.records = zone })
+}
+
+// expireAll ends the lives of what DNS said of the zone's names.
+func expireAll(r *resolver) {
+	for record := range zone {
+		name, _, _ := strings.Cut(record, " ")
+		expire(r.mxs, name)
+		expire(r.ips, name)
+	}
+}
+
+func expire[V any](c *cache[V], name string) {
+	c.shard(name).Update(name, func(e cached[V]) cached[V] {
+		e.until = time.Now().Add(-time.Second)
+		return e
+	})
+}
+
+// TestStaleMXServesAtOnce: name servers that say nothing cost a known domain a moment,
+// and not the whole deadline.
+func TestStaleMXServesAtOnce(t *testing.T) {
+	s := startDNS(t, zone)
+	rt := mxRouter(t, s, "mx")
+	want, err := servers(t, rt, "two.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.set(func() { s.mute = true })
+	expireAll(rt.router.dns)
+	asked := s.count()
+	start := time.Now()
+	if got, err := servers(t, rt, "two.example"); err != nil || got != want {
+		t.Errorf("%q, %v", got, err)
+	}
+	if waited := time.Since(start); waited > exchangeTimeout {
+		t.Errorf("waited %v", waited)
+	}
+	testkit.Eventually(t, "DNS to be asked in the background", func() bool { return s.count() > asked })
+	// A day later it no longer serves.
+	rt.router.dns.mxs.shard("two.example").Update("two.example", func(e cached[mxSet]) cached[mxSet] {
+		e.good, e.until = time.Now().Add(-staleFor), time.Now().Add(-time.Second)
+		return e
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if list, err := rt.Backends(ctx, "two.example"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("after a day: %v, %v", list, err)
+	}
+}
+
+// TestChangedMXIsSeen: while DNS answers, an answer that has ended does not serve.
+func TestChangedMXIsSeen(t *testing.T) {
+	s := startDNS(t, zone)
+	rt := mxRouter(t, s, "mx")
+	if _, err := servers(t, rt, "two.example"); err != nil {
+		t.Fatal(err)
+	}
+	s.set(func() { s.records = map[string][]string{"two.example MX": {"10 new.two.example."}} })
+	if got, err := servers(t, rt, "two.example"); err != nil || strings.Contains(got, "new") {
+		t.Errorf("within its life: %q, %v", got, err)
+	}
+	expireAll(rt.router.dns)
+	if got, err := servers(t, rt, "two.example"); err != nil || got != "smtp:[new.two.example]:25" {
+		t.Errorf("after its life: %q, %v", got, err)
+	}
 }
 
 func TestMuteDNSHasADeadline(t *testing.T) {
@@ -260,13 +318,7 @@ func TestNamedBackendIsClient(t *testing.T) {
 		t.Fatalf("%q, %v", got, err)
 	}
 	client := netip.MustParseAddr("192.0.2.30")
-	for range 500 { // the look-up is in the background
-		if rt.IsClient("x.example", client) {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Error("the named backend is not known as a client")
+	testkit.Eventually(t, "the background look-up", func() bool { return rt.IsClient("x.example", client) })
 }
 
 func TestDNSServerSetting(t *testing.T) {
@@ -285,8 +337,8 @@ func TestCacheIsBounded(t *testing.T) {
 		c.put(netip.AddrFrom4([4]byte{byte(i >> 24), byte(i >> 16), byte(i >> 8), byte(i)}).String(), i, nil, time.Hour)
 	}
 	total := 0
-	for i := range c.shards {
-		total += len(c.shards[i].entries)
+	for _, s := range c.shards {
+		total += s.Len()
 	}
 	if total > cacheShards*cachePerShard {
 		t.Errorf("%d entries", total)

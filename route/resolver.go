@@ -18,6 +18,7 @@ import (
 	"github.com/miekg/dns"
 
 	"rcptgate/address"
+	"rcptgate/kit/flight"
 )
 
 // Bounds of what is asked of DNS and kept of it.
@@ -31,8 +32,9 @@ const (
 	minTTL          = 5 * time.Second // a shorter one would have us ask for every probe
 	maxTTL          = time.Hour
 	failureTTL      = 30 * time.Second
-	addrTTL         = 5 * time.Minute // the system's resolver tells no TTL
-	staleFor        = 24 * time.Hour  // what DNS said last serves while it cannot be asked
+	addrTTL         = 5 * time.Minute        // the system's resolver tells no TTL
+	staleFor        = 24 * time.Hour         // what DNS said last serves while it cannot be asked
+	staleWait       = 250 * time.Millisecond // and while it has not answered for so long
 )
 
 // mxHost is one MX record: a host in canonical form.
@@ -52,17 +54,17 @@ type resolver struct {
 	mxs     *cache[mxSet]
 	ips     *cache[[]netip.Addr]
 
-	ctx    context.Context //nolint:containedctx // the life of look-ups nobody waits for
+	ctx    context.Context //nolint:containedctx // the life of look-ups, which outlast their askers
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	calls  *flight.Group[string, struct{}] // look-ups in progress
 
-	mu      sync.Mutex
-	running map[string]chan struct{}
-	closed  bool
+	mu     sync.Mutex // held while a look-up starts, and to close
+	closed bool
+	wg     sync.WaitGroup
 }
 
 func newResolver(servers []string) (*resolver, error) {
-	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), running: make(map[string]chan struct{})}
+	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), calls: flight.New[string, struct{}](maxLookups)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.system = &net.Resolver{PreferGo: true}
 	if len(servers) == 0 {
@@ -71,7 +73,7 @@ func newResolver(servers []string) (*resolver, error) {
 	}
 	for _, s := range servers {
 		if _, err := netip.ParseAddrPort(s); err != nil {
-			return nil, fmt.Errorf("dns server %q: an address with a port is allowed, as in \"192.0.2.1:53\"", s)
+			return nil, fmt.Errorf("DNS server %q: expected an address with a port, as in \"192.0.2.1:53\"", s)
 		}
 	}
 	r.servers = slices.Clone(servers)
@@ -104,91 +106,93 @@ func (r *resolver) close() {
 	r.wg.Wait()
 }
 
-// mx gives the mail servers of a domain, from memory or from DNS.
-func (r *resolver) mx(ctx context.Context, domain string) (mxSet, error) {
-	if e, fresh := r.mxs.get(domain); fresh {
-		return e.value, e.err
-	}
-	if err := r.wait(ctx, "mx "+domain, func() { r.lookUpMX(domain) }); err != nil {
-		return mxSet{}, fmt.Errorf("mx of %s: %w", domain, err)
-	}
-	e, _ := r.mxs.get(domain)
-	return e.value, e.err
+// patience is until when a look-up is waited for although an older answer is at hand.
+type patience time.Time
+
+func newPatience() patience { return patience(time.Now().Add(staleWait)) }
+
+// mx gives the mail servers of a domain, from memory or from DNS. Stale says that DNS
+// did not answer in time and that this is its last answer.
+func (r *resolver) mx(ctx context.Context, p patience, domain string) (set mxSet, stale bool, err error) {
+	return ask(ctx, r, p, r.mxs, "mx of ", domain, r.lookUpMX)
 }
 
 // addrs gives the addresses of a host, from memory or from the system's resolver.
-func (r *resolver) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	if e, fresh := r.ips.get(host); fresh {
-		return e.value, e.err
-	}
-	if err := r.wait(ctx, "ip "+host, func() { r.lookUpAddrs(host) }); err != nil {
-		return nil, fmt.Errorf("addresses of %s: %w", host, err)
-	}
-	e, _ := r.ips.get(host)
-	return e.value, e.err
+func (r *resolver) addrs(ctx context.Context, p patience, host string) (list []netip.Addr, err error) {
+	list, _, err = ask(ctx, r, p, r.ips, "addresses of ", host, r.lookUpAddrs)
+	return list, err
 }
 
-// learnAddrs has a host's addresses looked up if they are not remembered, and does
-// not wait.
+// ask gives what is remembered of a name while it is fresh. Otherwise it joins or starts
+// the look-up, and waits for its end: until ctx ends, or only until p does when what DNS
+// said last can serve.
+func ask[V any](ctx context.Context, r *resolver, p patience, memory *cache[V], what, name string, lookUp func(string)) (value V, stale bool, err error) {
+	e := memory.get(name)
+	if e.fresh() {
+		return e.value, false, e.err
+	}
+	if stale = e.stale(time.Now()); stale {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, time.Time(p))
+		defer cancel()
+	}
+	done, err := r.start(what+name, func() { lookUp(name) })
+	if err == nil {
+		select {
+		case <-done:
+			e = memory.get(name)
+			return e.value, false, e.err
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+	}
+	if stale {
+		return e.value, true, nil
+	}
+	return value, false, fmt.Errorf("%s%s: %w", what, name, err)
+}
+
+// learnAddrs looks a host's addresses up if they are not remembered, and does not wait.
 func (r *resolver) learnAddrs(host string) {
-	if _, fresh := r.ips.get(host); !fresh {
-		_, _ = r.start("ip "+host, func() { r.lookUpAddrs(host) })
+	if e := r.ips.get(host); !e.fresh() {
+		_, _ = r.start("addresses of "+host, func() { r.lookUpAddrs(host) })
 	}
 }
 
 // knownMX is what DNS said last, however old; no I/O.
 func (r *resolver) knownMX(domain string) (mxSet, bool) {
-	e, _ := r.mxs.get(domain)
+	e := r.mxs.get(domain)
 	return e.value, len(e.value.hosts) > 0
 }
 
 // knownAddrs is what was looked up last, however old; no I/O.
-func (r *resolver) knownAddrs(host string) []netip.Addr {
-	e, _ := r.ips.get(host)
-	return e.value
-}
-
-// wait joins or starts the look-up under key and waits for its end.
-func (r *resolver) wait(ctx context.Context, key string, lookUp func()) error {
-	done, err := r.start(key, lookUp)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (r *resolver) knownAddrs(host string) []netip.Addr { return r.ips.get(host).value }
 
 var (
 	errBusy   = errors.New("too many look-ups in progress")
-	errClosed = errors.New("this configuration is no longer in force")
+	errClosed = errors.New("this configuration has been replaced")
 )
 
+// start joins or starts the look-up under key. The channel is closed at its end.
 func (r *resolver) start(key string, lookUp func()) (<-chan struct{}, error) {
+	call, isNew := r.calls.Join(key)
+	switch {
+	case call == nil:
+		return nil, errBusy
+	case !isNew:
+		return call.Done(), nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if done, running := r.running[key]; running {
-		return done, nil
-	}
-	switch {
-	case r.closed:
+	if r.closed {
+		r.calls.End(call)
 		return nil, errClosed
-	case len(r.running) >= maxLookups:
-		return nil, errBusy
 	}
-	done := make(chan struct{})
-	r.running[key] = done
 	r.wg.Go(func() {
+		defer r.calls.End(call)
 		lookUp()
-		r.mu.Lock()
-		delete(r.running, key)
-		r.mu.Unlock()
-		close(done)
 	})
-	return done, nil
+	return call.Done(), nil
 }
 
 func (r *resolver) lookUpAddrs(host string) {
@@ -289,11 +293,23 @@ func (r *resolver) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 }
 
 func exchangeOnce(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
-	client := dns.Client{Timeout: exchangeTimeout}
-	reply, _, err := client.ExchangeContext(ctx, m, server)
+	reply, err := exchangeOver(ctx, m, "udp", server)
 	if err == nil && reply.Truncated {
-		client.Net = "tcp"
-		reply, _, err = client.ExchangeContext(ctx, m, server)
+		return exchangeOver(ctx, m, "tcp", server)
 	}
+	return reply, err
+}
+
+func exchangeOver(ctx context.Context, m *dns.Msg, network, server string) (*dns.Msg, error) {
+	client := dns.Client{Net: network, Timeout: exchangeTimeout}
+	conn, err := client.DialContext(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	// The client does not watch ctx while it waits for a reply.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	reply, _, err := client.ExchangeWithConnContext(ctx, m, conn)
 	return reply, err
 }
