@@ -2,8 +2,6 @@
 
 package store
 
-import "strings"
-
 // Pattern selects keys: everything, a domain ("@example.com"), or one address.
 // The zero Pattern matches every key.
 type Pattern struct {
@@ -31,13 +29,4 @@ func (p Pattern) String() string {
 		return "@" + p.Domain
 	}
 	return "everything"
-}
-
-// Domain gives the domain that a key belongs to: its own, or that of the finding.
-func Domain(key string) string {
-	if strings.HasPrefix(key, "@") {
-		domain, _, _ := strings.Cut(key[1:], " ")
-		return domain
-	}
-	return key[strings.LastIndexByte(key, '@')+1:]
 }

@@ -113,10 +113,6 @@ func (r *Record) Refuses() bool {
 	return r.Standing.Class.Refuses() || r.Transient.Class.Refuses()
 }
 
-// FindingKey is the key of a finding about a domain at a backend. It holds a space
-// before the first "@" at position 0, which no recipient's key can.
-func FindingKey(backend, domain string) string { return "@" + domain + " " + backend }
-
 // ErrNotFound says that nothing is remembered under a key.
 var ErrNotFound = errors.New("nothing is remembered")
 

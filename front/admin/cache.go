@@ -85,7 +85,7 @@ func (s *Server) cacheDomain(r *http.Request) (any, error) {
 	var keys []string
 	err = s.Memory.Range(r.Context(), p, func(key string, _ store.Record) bool {
 		switch {
-		case key[0] != '@':
+		case store.IsRecipient(key):
 			out.Recipients++
 		case len(keys) < maxFindings:
 			keys = append(keys, key)

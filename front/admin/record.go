@@ -71,6 +71,7 @@ func (r *Record) Name() string {
 }
 
 func recordOf(key string, rec store.Record) Record {
+	key = store.KeyText(key)
 	out := Record{Standing: answerOf(&rec.Standing), Transient: answerOf(&rec.Transient), Tried: whenUTC(rec.Tried)}
 	if utf8.ValidString(key) {
 		out.Key = key
@@ -112,11 +113,10 @@ func parseRecord(line []byte, now time.Time) (string, store.Record, error) {
 	if err := d.Decode(&r); err != nil {
 		return "", store.Record{}, fmt.Errorf("no record: %w", err)
 	}
-	key := r.Name()
-	if err := checkKey(key); err != nil {
+	key, finding, err := r.key()
+	if err != nil {
 		return "", store.Record{}, err
 	}
-	finding := key[0] == '@'
 	standing, err := r.Standing.answer(now, func(c store.Class) bool {
 		if finding {
 			return c == store.AcceptAll || c == store.Selective
@@ -145,7 +145,27 @@ func parseRecord(line []byte, now time.Time) (string, store.Record, error) {
 	return key, rec, nil
 }
 
-func checkKey(key string) error {
+// key gives the store's key of the record, and whether that is a finding's.
+func (r *Record) key() (key string, finding bool, err error) {
+	key = r.Name()
+	if r.Standing != nil {
+		class, _ := store.ParseClass(r.Standing.Class)
+		finding = class == store.AcceptAll || class == store.Selective
+	}
+	if err := checkKey(key, finding); err != nil {
+		return "", false, err
+	}
+	if finding {
+		name, ok := store.ParseFinding(key)
+		if !ok {
+			return "", false, fmt.Errorf("key %q does not name a domain and a server, as \"@example.com smtp:[192.0.2.1]:25\" does", key)
+		}
+		key = name
+	}
+	return key, finding, nil
+}
+
+func checkKey(key string, finding bool) error {
 	at := strings.LastIndexByte(key, '@')
 	switch {
 	case key == "":
@@ -156,7 +176,7 @@ func checkKey(key string) error {
 		return fmt.Errorf("key %q has no domain", key)
 	case strings.ContainsAny(key, "\r\n\x00"):
 		return fmt.Errorf("key %q holds a line end or NUL", key)
-	case key[at+1:] != strings.ToLower(key[at+1:]) && key[0] != '@':
+	case key[at+1:] != strings.ToLower(key[at+1:]) && !finding:
 		return fmt.Errorf("the domain of key %q is not in lower case", key)
 	}
 	return nil

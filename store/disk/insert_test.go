@@ -4,6 +4,7 @@ package disk
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -32,6 +33,38 @@ func TestForeignLineIsReplaced(t *testing.T) {
 	}
 	if s.file.Load() != f || s.aside.Load() != nil {
 		t.Error("the file was set aside")
+	}
+}
+
+// A line under a domain that is not its key's, as earlier versions wrote findings and
+// recipients that begin with "@", is as good as absent.
+func TestLineOfAnEarlierVersion(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 1000)
+	const key = "@evil.example x@example.org"
+	_ = s.Put(ctx, key, storetest.Unknown(key, now))
+	written(t, s)
+	if _, err := s.file.Load().conn.ExecContext(ctx, "UPDATE answers SET domain = 'evil.example'"); err != nil {
+		t.Fatal(err)
+	}
+	if rec, err := s.Get(ctx, key); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("found %+v, %v", rec.Standing, err)
+	}
+	_ = s.Put(ctx, key, storetest.Valid(now))
+	written(t, s)
+	n := 0
+	_ = s.Range(ctx, store.Pattern{}, func(_ string, rec store.Record) bool {
+		n++
+		if rec.Standing.Class != store.Valid {
+			t.Errorf("listed: %+v", rec.Standing)
+		}
+		return true
+	})
+	if n != 1 {
+		t.Errorf("%d records are listed", n)
+	}
+	if n, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Domain: "example.org"}, When: now}); n != 1 || err != nil {
+		t.Errorf("forgot %d, %v", n, err)
 	}
 }
 

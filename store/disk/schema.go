@@ -34,7 +34,7 @@ INSERT INTO meta (name, value) VALUES ('next', 1), ('part0', 0), ('part1', 0), (
 CREATE TABLE answers (
 	id INTEGER PRIMARY KEY,     -- grows with every write
 	domain TEXT NOT NULL,
-	key TEXT NOT NULL,          -- the recipient, or "@domain backend" for a finding
+	key TEXT NOT NULL,          -- the recipient; a finding is LF, domain, LF, backend
 	part INTEGER NOT NULL,      -- 0 only refuses, 1 valid, 2 valid and in use
 	class TEXT NOT NULL, code INTEGER NOT NULL, enhanced TEXT NOT NULL, text TEXT NOT NULL, backend TEXT NOT NULL,
 	learnt INTEGER NOT NULL, refresh INTEGER NOT NULL, expire INTEGER NOT NULL, -- seconds since 1970; 0 is never
@@ -94,6 +94,9 @@ type row struct {
 	part int
 	key  string
 	rec  store.Record
+	// foreign: the line lies under a domain that its key does not belong to, as an earlier
+	// version of the program saw it. No look-up finds such a line; it ends by itself.
+	foreign bool
 }
 
 // values are the id and the columns of key and rec.
@@ -143,6 +146,7 @@ func (r *row) scan(rows *sql.Rows) error {
 	if !known || !knownToo || check != int64(sum(r.key, &r.rec)) {
 		return fmt.Errorf("%w: the answer in line %d is not as it was written", errDamaged, r.id)
 	}
+	r.foreign = domain != store.Domain(r.key)
 	return nil
 }
 

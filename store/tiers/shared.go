@@ -265,18 +265,15 @@ func (t *Tiers) lookBelow(ctx context.Context, key string, mark uint64, absent b
 	return rec, at, true
 }
 
-// replacedKey is where the shared place says when a valid answer under key was last
-// replaced by another, or taken back. The other ends long before the copies that some
-// gateway may still have of the valid one: these must not come back then.
-func replacedKey(key string) string { return store.FindingKey("replaced "+key, store.Domain(key)) }
-
-// noteReplaced tells the others that the valid answer old is no longer what is known.
+// noteReplaced tells the other gateways that the valid answer old was replaced or taken
+// back: the mark under store.ReplacedKey. The answer that replaced it ends long before the
+// copies of the valid one that some gateway may still have, which must not come back then.
 func (t *Tiers) noteReplaced(ctx context.Context, key string, old *store.Answer, rec *store.Record) {
 	now := t.ram.Now()
 	if old.Class != store.Valid || !old.Alive(now) || rec.Standing.Class == store.Valid {
 		return
 	}
-	_ = t.common.Put(ctx, replacedKey(key), store.Record{Standing: store.Answer{
+	_ = t.common.Put(ctx, store.ReplacedKey(key), store.Record{Standing: store.Answer{
 		Class: store.Unknown, Code: 550, Text: "replaced", Learnt: now, Refresh: old.Expire, Expire: old.Expire,
 	}})
 }
@@ -287,7 +284,7 @@ func (t *Tiers) stands(ctx context.Context, key string, mark uint64, here *store
 	if here.Standing.Class != store.Valid {
 		return true
 	}
-	replaced, err := t.common.Get(ctx, replacedKey(key))
+	replaced, err := t.common.Get(ctx, store.ReplacedKey(key))
 	if err != nil || replaced.Standing.Learnt.Before(here.Standing.Learnt) {
 		return true
 	}

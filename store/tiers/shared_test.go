@@ -238,6 +238,25 @@ func TestReplacedDoesNotComeBack(t *testing.T) {
 	b.expect(t, someone, store.Valid, "memcached")
 }
 
+// TestRecipientsAreNoMarks: no recipient, however it is spelt, has the key of a mark or a
+// finding about another one.
+func TestRecipientsAreNoMarks(t *testing.T) {
+	s := newSharers(t)
+	a := s.open()
+	a.know(someone, s.valid())
+	s.turn(time.Minute)
+	odd := "@" + store.Domain(someone) + " replaced " + someone
+	a.know(odd, storetest.Unknown(odd, s.now()))
+	s.hub.Drop(someone)
+	s.turn(2 * time.Minute)
+	a.expect(t, someone, store.Valid, "ram")
+	for _, key := range []string{odd, "", "postmaster"} {
+		if key == store.ReplacedKey(someone) || key == store.FindingKey("replaced "+someone, "example.com") || !store.IsRecipient(key) {
+			t.Errorf("%q is the key of a mark", key)
+		}
+	}
+}
+
 // TestMerge holds the rules for two views of one recipient.
 func TestMerge(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
