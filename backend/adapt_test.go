@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,9 +159,9 @@ func TestSleepsOfPostfixAreNoLie(t *testing.T) {
 	}
 }
 
-// 421, 454 and 452 4.5.3 at RCPT concern the connection: a fresh one is asked.
+// 421 and 452 4.5.3 at RCPT concern the connection: a fresh one is asked.
 func TestRepliesThatConcernTheConnectionAreAskedAgain(t *testing.T) {
-	for _, reply := range []string{"421 4.7.0 too many", "452 4.5.3 too many recipients", "454 4.7.0 later"} {
+	for _, reply := range []string{"421 4.7.0 too many", "452 4.5.3 too many recipients"} {
 		server := startSim(t, func(c *sim.Config) {
 			c.Faults = map[sim.Stage]sim.Fault{sim.Rcpt: {Kind: sim.Say, Reply: reply, After: 2}}
 		})
@@ -171,6 +172,58 @@ func TestRepliesThatConcernTheConnectionAreAskedAgain(t *testing.T) {
 		if h := b.Health(); len(h.Failures) != 0 {
 			t.Errorf("%s: %v", reply, h.Failures)
 		}
+	}
+}
+
+// 454 at RCPT is an answer, such as Postfix's "Relay access denied" for odd addresses.
+// Nothing is learnt from it: a stranger chooses the address.
+func TestATemporaryRefusalIsNoHabitOfTheServer(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) {
+		c.Decide = func(recipient string) string {
+			if strings.Contains(recipient, "%") {
+				return "454 4.7.1 <" + recipient + ">: Relay access denied"
+			}
+			return ""
+		}
+	})
+	b := newTestBackend(t, server, Config{})
+	for range 6 {
+		mustSay(t, b, "x%y@example.com", 454)
+		mustSay(t, b, "user@example.com", 250)
+	}
+	if h := b.Health(); len(h.Adaptations) != 0 || h.Connections != 1 {
+		t.Errorf("%d connections, adaptations %q", h.Connections, h.Adaptations)
+	}
+}
+
+// postscreen(8) defers every recipient of a client's first session, and lets the next
+// one through once the first has ended.
+func TestTheFirstSessionBehindPostscreen(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) { c.Postscreen = true })
+	b := newTestBackend(t, server, Config{})
+	for range 6 {
+		mustSay(t, b, "user@example.com", 250)
+	}
+	if st := server.Stats(); st.Connections != 2 || st.Quits != 1 {
+		t.Errorf("%d connections, %d of them ended with QUIT", st.Connections, st.Quits)
+	}
+	if h := b.Health(); len(h.Adaptations) != 0 {
+		t.Errorf("adaptations %q", h.Adaptations)
+	}
+}
+
+// A server that says 450 4.3.2 on a fresh connection too means it: that is the answer,
+// and does not cost every question a connection.
+func TestAServerThatIsUnavailable(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) {
+		c.Decide = func(string) string { return "450 4.3.2 Service currently unavailable" }
+	})
+	b := newTestBackend(t, server, Config{})
+	for range 8 {
+		mustSay(t, b, "user@example.com", 450)
+	}
+	if n := server.Stats().Connections; n > 3 {
+		t.Errorf("%d connections for 8 questions", n)
 	}
 }
 

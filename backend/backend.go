@@ -32,10 +32,13 @@ type Backend struct {
 	lastUse    atomic.Int64 // UNIX nanoseconds of the last Get or Ask
 	lastMail   atomic.Int64 // of the last answer to MAIL
 	lastSender atomic.Pointer[string]
-	said       *rate.Limiter
-	unsaid     atomic.Int64  // log lines left out since the last
-	dialled    atomic.Uint64 // connections tried
-	opened     atomic.Uint64 // connections made ready
+	// unavailableTo is in UNIX nanoseconds, see unavailableFor.
+	unavailableTo atomic.Int64
+
+	said    *rate.Limiter
+	unsaid  atomic.Int64  // log lines left out since the last
+	dialled atomic.Uint64 // connections tried
+	opened  atomic.Uint64 // connections made ready
 
 	mu sync.Mutex // guards what follows
 	pool
@@ -169,7 +172,7 @@ func (t *tuning) judgedAt(due, now time.Time) time.Time {
 // fresh connection in the place of the old one.
 type retries struct {
 	kept    bool // a kept connection turned out to be of no use
-	reply   bool // 421, 454 or 452 4.5.3 at RCPT concern the connection
+	reply   bool // the reply to RCPT concerned the connection, see ofConnection
 	step    bool // perhaps PIPELINING does not work
 	stalled bool // the reason for step was silence
 }
@@ -186,6 +189,9 @@ func (b *Backend) carry(ctx context.Context, c *conn, q *question, due time.Time
 				b.failed(out.fail)
 			}
 			return out.reply, out.fail
+		}
+		if out.fail == nil && out.reply.Code != 421 {
+			c.quit() // postscreen(8) lets nobody through before the session has ended
 		}
 		fresh, fail := b.renew(ctx, c, due)
 		if fail != nil {
@@ -234,7 +240,10 @@ func (b *Backend) again(c *conn, out *outcome, before cut, tried *retries) bool 
 		return true
 	case out.fail != nil:
 		return false
+	case out.reply.unavailable():
+		return b.unavailable(tried)
 	case out.reply.ofConnection():
+		out.keep = false
 		if tried.reply {
 			out.fail = c.refused(StageRcpt, out.reply)
 			out.reply = Reply{}
@@ -259,9 +268,31 @@ func (b *Backend) again(c *conn, out *outcome, before cut, tried *retries) bool 
 	return false
 }
 
-// ofConnection: the reply to RCPT speaks of the connection and not of the recipient.
+// ofConnection reports whether the reply to RCPT is about the connection and not about
+// the recipient.
 func (r *Reply) ofConnection() bool {
-	return r.Code == 421 || r.Code == 454 || r.Code == 452 && r.Enhanced == "4.5.3"
+	return r.Code == 421 || r.Code == 452 && r.Enhanced == "4.5.3"
+}
+
+// unavailable reports the reply with which postscreen(8) defers all recipients of a
+// client's first session. The client's next session is let through.
+func (r *Reply) unavailable() bool { return r.Code/100 == 4 && r.Code != 421 && r.Enhanced == "4.3.2" }
+
+// unavailableFor is how long no fresh connection is tried after 450 4.3.2, once one has
+// got the same reply: then that is the answer.
+const unavailableFor = 10 * time.Second
+
+// unavailable decides whether a fresh connection is tried after 450 4.3.2.
+func (b *Backend) unavailable(tried *retries) bool {
+	now := time.Now()
+	if tried.reply {
+		b.unavailableTo.Store(now.Add(unavailableFor).UnixNano())
+	}
+	if tried.reply || now.UnixNano() < b.unavailableTo.Load() {
+		return false
+	}
+	tried.reply = true
+	return true
 }
 
 // endedKept: a kept connection went the way kept connections go. A fresh one decides.

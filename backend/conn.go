@@ -180,8 +180,8 @@ const quitWait = time.Second
 
 // quit ends the session as RFC 5321 section 4.1.1.10 wants it.
 func (c *conn) quit() {
-	now := time.Now().Add(quitWait)
-	c.clock(now, now)
+	until := time.Now().Add(quitWait)
+	c.clock(until, until)
 	if c.quiet() == nil {
 		if _, err := c.command("QUIT"); err == nil {
 			// The server closes first: only then has it a place for the next connection,

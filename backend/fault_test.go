@@ -76,7 +76,6 @@ func TestRepliesBeforeRcptAreFailures(t *testing.T) {
 		{sim.Mail, "452 4.3.1 full disk"},
 		{sim.Mail, "354 go on"},
 		{sim.Rcpt, "421 4.3.2 too busy"},
-		{sim.Rcpt, "454 4.7.0 TLS first"},
 		{sim.Rcpt, "452 4.5.3 too many"},
 		{sim.Rcpt, "354 go on"},
 	} {

@@ -125,6 +125,10 @@ type Behaviour struct {
 	HoldConnections         int // any more get no banner until others have gone
 
 	Postfix Postfix
+	// Postscreen is postscreen(8) with deep protocol tests in front of the server: no
+	// PIPELINING, and 450 4.3.2 to every RCPT, in sessions that begin before one that
+	// has named a recipient has ended.
+	Postscreen bool
 }
 
 // Postfix is how smtpd(8) treats clients that err; the zero value does not. It delays

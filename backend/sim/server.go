@@ -34,6 +34,7 @@ type Config struct {
 type Server struct {
 	cfg       Config
 	behaviour atomic.Pointer[Behaviour]
+	passed    atomic.Bool // Behaviour.Postscreen lets clients through
 	counters
 
 	mu       sync.Mutex // guards what follows
@@ -174,7 +175,11 @@ func (s *Server) accept(l net.Listener, done chan struct{}) {
 }
 
 func (s *Server) serve(nc net.Conn, done chan struct{}) {
-	newSession(s, nc, done).run()
+	c := newSession(s, nc, done)
+	c.run()
+	if c.screened && c.probes > 0 {
+		s.passed.Store(true)
+	}
 	s.mu.Lock()
 	delete(s.conns, nc) // before the client sees the end, and perhaps connects anew
 	close(s.freed)

@@ -26,6 +26,7 @@ type session struct {
 	said                     map[Stage]int // replies so far, for Fault.After
 	held                     string        // a reply that Swap keeps back
 	secure, mail             bool
+	screened                 bool  // by Behaviour.Postscreen
 	size                     int64 // octets, from MAIL
 	probes, refusals, errors int
 	junk                     int
@@ -61,6 +62,7 @@ func (c *session) run() {
 // admit lets the connection wait or go, and sends the banner.
 func (c *session) admit() bool {
 	b := c.behaviour()
+	c.screened = b.Postscreen && !c.srv.passed.Load()
 	if !c.sleep(b.Delays[Connect]) {
 		return false
 	}
@@ -122,7 +124,7 @@ func (c *session) ehlo(b *Behaviour, lhlo bool) bool {
 		return false
 	}
 	lines := []string{c.srv.cfg.Name}
-	if b.Pipelining != PipelineNone {
+	if b.Pipelining != PipelineNone && !c.screened {
 		lines = append(lines, "PIPELINING")
 	}
 	if limit := b.sizeMax(); limit > 0 {
@@ -250,6 +252,8 @@ func (c *session) rcptTo(b *Behaviour, arg string) bool {
 	c.srv.probe(recipient, c.probes)
 	var reply string
 	switch {
+	case c.screened:
+		reply = "450 4.3.2 Service currently unavailable"
 	case b.NeedTLS && !c.secure:
 		reply = "454 4.7.0 TLS is required"
 	case b.RecipientsPerConnection > 0 && c.probes > b.RecipientsPerConnection:
