@@ -54,35 +54,70 @@ func (k *knowledge) at(now time.Time) knownNow {
 }
 
 // learn changes what is known; what is the remark for the log, "" for none.
-func (b *Backend) learn(what string, change func(k *knowledge, until time.Time)) {
+func (b *Backend) learn(what string, last time.Duration, change func(k *knowledge, until time.Time)) {
 	b.mu.Lock()
 	var k knowledge
 	if old := b.knowledge.Load(); old != nil {
 		k = *old
 	}
-	change(&k, time.Now().Add(adaptFor))
+	change(&k, time.Now().Add(last))
 	b.knowledge.Store(&k)
 	b.mu.Unlock()
 	if what != "" {
-		b.say(slog.LevelWarn, "adapted to a backend", "what", what, "for", adaptFor)
+		b.say(slog.LevelWarn, "adapted to a backend", "what", what, "for", last)
 	}
 }
 
-func (b *Backend) learnManner(c *conn, how manner, before knownNow) {
-	if c.helo && !before.noEHLO {
-		b.learn("it refuses EHLO: HELO from now on", func(k *knowledge, until time.Time) { k.noEHLO = until })
+// learnManner books how a connection was opened, and reports whether that is a makeshift:
+// with less than what is known to be necessary. What several connections in a row could
+// not do is learnt; one that could clears the suspicion.
+func (b *Backend) learnManner(how manner, before knownNow) (makeshift bool) {
+	now := time.Now()
+	b.mu.Lock()
+	helo := !before.noEHLO && b.noEHLO.saw(how.helo, now)
+	plain := !before.noTLS && b.noTLS.saw(how.plain, now)
+	b.mu.Unlock()
+	if helo {
+		b.learn("it drops connections at EHLO: HELO from now on", mannerFor, func(k *knowledge, until time.Time) { k.noEHLO = until })
 	}
-	if how.plain && !before.noTLS {
-		b.learn("its TLS is broken: no STARTTLS from now on", func(k *knowledge, until time.Time) { k.noTLS = until })
+	if plain {
+		b.learn("its TLS is broken: no STARTTLS from now on", mannerFor, func(k *knowledge, until time.Time) { k.noTLS = until })
 	}
+	return how.helo && !before.noEHLO && !helo || how.plain && !before.noTLS && !plain
+}
+
+// mannerFor is how long EHLO or STARTTLS is left out once connections agree.
+const mannerFor = 10 * time.Minute
+
+// streak counts connections in a row that could not do something.
+type streak struct {
+	n     int
+	first time.Time
+}
+
+// saw books one more, and reports whether it makes cutsNeeded within cutsWithin.
+func (s *streak) saw(trouble bool, now time.Time) bool {
+	if !trouble {
+		*s = streak{}
+		return false
+	}
+	if s.n == 0 || now.Sub(s.first) > cutsWithin {
+		*s = streak{first: now}
+	}
+	s.n++
+	if s.n < cutsNeeded {
+		return false
+	}
+	*s = streak{}
+	return true
 }
 
 func (b *Backend) learnPipelining(works bool) {
 	if works {
-		b.learn("", func(k *knowledge, until time.Time) { k.provenPipelining, k.noPipelining = until, time.Time{} })
+		b.learn("", adaptFor, func(k *knowledge, until time.Time) { k.provenPipelining, k.noPipelining = until, time.Time{} })
 		return
 	}
-	b.learn("it offers PIPELINING and cannot do it: one command at a time from now on",
+	b.learn("it offers PIPELINING and cannot do it: one command at a time from now on", adaptFor,
 		func(k *knowledge, until time.Time) { k.noPipelining = until })
 }
 
@@ -109,10 +144,10 @@ func (b *Backend) wasCut(c cut) {
 	b.mu.Unlock()
 	switch {
 	case errs != 0:
-		b.learn(fmt.Sprintf("it ends connections after %d refusals", errs),
+		b.learn(fmt.Sprintf("it ends connections after %d refusals", errs), adaptFor,
 			func(k *knowledge, until time.Time) { k.maxErrors, k.maxUntil = errs, until })
 	case probes != 0:
-		b.learn(fmt.Sprintf("it takes %d recipients a connection", probes),
+		b.learn(fmt.Sprintf("it takes %d recipients a connection", probes), adaptFor,
 			func(k *knowledge, until time.Time) { k.maxProbes, k.maxUntil = probes, until })
 	}
 }

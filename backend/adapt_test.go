@@ -24,7 +24,7 @@ func TestAdaptations(t *testing.T) {
 		word   string
 		spared func(before, after sim.Stats, probes int) string // what is wrong once it was noticed
 	}{
-		{"no EHLO", func(b *sim.Behaviour) { b.NoEHLO = true }, "helo", nil},
+		{"no EHLO", func(b *sim.Behaviour) { b.NoEHLO = true }, "", oneConnection},
 		{"drops on EHLO", func(b *sim.Behaviour) { b.DropOnEHLO = true }, "helo", oneConnection},
 		{"does not know RSET", func(b *sim.Behaviour) { b.NoRset = true }, "probes-per-connection=1", noReset},
 		{"drops after RSET", func(b *sim.Behaviour) { b.DropAfterRset = true }, "probes-per-connection=1", noReset},
@@ -42,7 +42,7 @@ func TestAdaptations(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) { oneInThree(c); tc.change(&c.Behaviour) })
 			b := newTestBackend(t, server, Config{})
 			askThirds(t, b, 40)
-			if words := b.Health().Adaptations; !slices.Contains(words, tc.word) {
+			if words := b.Health().Adaptations; tc.word != "" && !slices.Contains(words, tc.word) {
 				t.Errorf("adaptations %q, want %q", words, tc.word)
 			}
 			before := server.Stats()
@@ -125,7 +125,10 @@ func askThirds(t *testing.T, b *Backend, probes int) {
 func expire(b *Backend) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	k := *b.knowledge.Load()
+	var k knowledge
+	if known := b.knowledge.Load(); known != nil {
+		k = *known
+	}
 	for _, until := range []*time.Time{&k.noPipelining, &k.noEHLO, &k.noTLS, &k.provenPipelining, &k.maxUntil} {
 		*until = until.Add(-adaptFor)
 	}
@@ -224,6 +227,109 @@ func TestAServerThatIsUnavailable(t *testing.T) {
 	}
 	if n := server.Stats().Connections; n > 3 {
 		t.Errorf("%d connections for 8 questions", n)
+	}
+}
+
+// One dropped connection, as of a server that is restarted or of one sick server behind
+// a balancer, costs nothing but the connection: not TLS, not SMTPUTF8, and nothing is
+// learnt from it.
+func TestOneDroppedConnectionTeachesNothing(t *testing.T) {
+	for _, tc := range []struct {
+		stage sim.Stage
+		first int
+	}{{sim.Hello, 1}, {sim.Hello, 2}, {sim.StartTLS, 1}, {sim.StartTLS, 2}} {
+		t.Run(fmt.Sprint(tc.stage, tc.first), func(t *testing.T) {
+			server := startSim(t, func(c *sim.Config) {
+				c.AcceptAll, c.SMTPUTF8, c.STARTTLS = true, true, sim.TLSGood
+				c.Faults = map[sim.Stage]sim.Fault{tc.stage: {Kind: sim.Drop, First: tc.first}}
+			})
+			b := newTestBackend(t, server, Config{})
+			if tc.first > 1 {
+				mustSay(t, b, "user@example.com", 250)
+			}
+			mustSay(t, b, "ü@bücher.example", 250)
+			if server.Stats().TLS == 0 {
+				t.Error("without TLS")
+			}
+			if h := b.Health(); len(h.Adaptations) != 0 || h.Open {
+				t.Errorf("adaptations %q, breaker open: %v", h.Adaptations, h.Open)
+			}
+		})
+	}
+}
+
+// Whether a server that drops EHLO would take an address beyond ASCII is not known.
+func TestSMTPUTF8IsUnknownWithoutAReplyToEHLO(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) { c.DropOnEHLO = true })
+	b := newTestBackend(t, server, Config{})
+	for range 2 * cutsNeeded { // also once it is adapted to
+		rep, err := ask(b, "ü@bücher.example")
+		mustFail(t, rep, err, StageEHLO, KindUncertain)
+	}
+	if h := b.Health(); h.Open || !slices.Contains(h.Adaptations, "helo") {
+		t.Errorf("health: %+v", h)
+	}
+	server.SetBehaviour(sim.Behaviour{NoEHLO: true})
+	expire(b)
+	rep, err := ask(b, "ü@bücher.example")
+	mustFail(t, rep, err, StageMail, KindUnsupported)
+}
+
+// A firewall that swallows STARTTLS costs the first connections some seconds each, and
+// none of them its answer.
+func TestSilenceAfterSTARTTLS(t *testing.T) {
+	t.Parallel()
+	server := startSim(t, func(c *sim.Config) {
+		c.STARTTLS = sim.TLSGood
+		c.Faults = map[sim.Stage]sim.Fault{sim.StartTLS: {Kind: sim.Hang}}
+	})
+	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.tlsWait = 500 * time.Millisecond; hurried(s) })
+	for range cutsNeeded {
+		rep, err := askFor(b, "user@example.com", time.Minute, 100*time.Millisecond) // late, and answered
+		if err != nil || rep.Code != 250 {
+			t.Fatalf("%+v, %v", rep, err)
+		}
+	}
+	before := server.Stats().Connections
+	askFresh(t, b, "user@example.com")
+	if h := b.Health(); h.Open || len(h.Failures) != 0 || !slices.Contains(h.Adaptations, "no-tls") {
+		t.Errorf("health: %+v", h)
+	}
+	if n := server.Stats().Connections - before; n != 1 {
+		t.Errorf("%d connections once it was noticed", n)
+	}
+}
+
+// What is wrong with our own sender says nothing about the recipient.
+func TestTroubleWithTheSender(t *testing.T) {
+	server := startSim(t, func(c *sim.Config) {
+		c.AcceptAll = true
+		c.Senders = map[string]string{"postmaster@bücher.example": "553 5.1.7 not ASCII", `"a b"@x.example`: "250 2.1.0 Ok"}
+	})
+	b := newTestBackend(t, server, Config{})
+	for _, tc := range []struct {
+		sender string
+		stage  Stage // "": answered
+	}{
+		{"postmaster@bücher.example", ""}, // as A-labels
+		{`"a b"@x.example`, ""},
+		{`a"b@x.example`, StageAddress},
+		{"a\r\nb@x.example", StageAddress},
+		{"ü@x.example", StageMail}, // the server lacks SMTPUTF8
+	} {
+		rep, err := b.Ask(t.Context(), Probe{Sender: tc.sender, Recipient: address.Parse("user@example.com")})
+		switch {
+		case tc.stage != "":
+			mustFail(t, rep, err, tc.stage, KindBadSender)
+			if err := CheckSender(tc.sender); (err == nil) != (tc.stage == StageMail) {
+				t.Errorf("CheckSender(%q) = %v", tc.sender, err)
+			}
+		case err != nil || rep.Code != 250 || CheckSender(tc.sender) != nil:
+			t.Errorf("%q: %+v, %v", tc.sender, rep, err)
+		}
+	}
+	if h := b.Health(); h.Open {
+		t.Error("the breaker is open")
 	}
 }
 

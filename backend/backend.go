@@ -46,6 +46,8 @@ type Backend struct {
 	counts  counts
 	cuts    [cutsNeeded]cut
 	nextCut int
+	noEHLO  streak // connections opened without EHLO
+	noTLS   streak // connections opened without STARTTLS
 	closed  bool
 }
 
@@ -108,10 +110,10 @@ func (b *Backend) tryAsk(ctx context.Context, p *Probe) (Reply, *Failure) {
 	if b.addr.IsMX || b.addr.IsZero() {
 		return Reply{}, b.failure(StageAddress, KindClosed, errors.New("not one server: its MX has to be looked up first"))
 	}
-	q, err := newQuestion(p)
+	q, kind, err := newQuestion(p)
 	if err != nil {
 		b.count(StageAddress)
-		return Reply{}, b.failure(StageAddress, KindBadAddress, err)
+		return Reply{}, b.failure(StageAddress, kind, err)
 	}
 	if s := b.lastSender.Load(); s == nil || *s != p.Sender {
 		sender := p.Sender

@@ -88,7 +88,7 @@ func (b *Backend) answered() {
 func (b *Backend) failed(fail *Failure) {
 	b.mu.Lock()
 	b.counts.fail(fail)
-	if !fail.beforeMail() || fail.Kind == KindCancelled || fail.Kind == KindUnsupported || fail.Kind == KindClosed {
+	if !fail.beforeMail() || fail.harmless() {
 		b.mu.Unlock()
 		return
 	}

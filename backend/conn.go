@@ -22,8 +22,11 @@ type conn struct {
 	in   replyReader
 	out  []byte
 
-	pipelining, utf8, starttls, size, secure, helo bool
-	sizeMax                                        int64 // in octets, from EHLO; 0: no limit
+	pipelining, utf8, starttls, size bool  // offered
+	sizeMax                          int64 // in octets; 0: no limit
+	secure                           bool  // TLS
+	unheard                          bool  // HELO, without a reply to EHLO that says what is offered
+	makeshift                        bool  // without EHLO or TLS, which may work next time: for one question
 
 	probes   int       // recipients asked about
 	refusals int       // of these, refused
@@ -161,6 +164,21 @@ func (c *conn) quiet() error {
 func (c *conn) write() error {
 	_, err := c.nc.Write(c.out)
 	return err
+}
+
+// hurry bounds what follows to d, and keeps the breaker out of it; the function that it
+// gives takes that back.
+func (c *conn) hurry(d time.Duration) (back func()) {
+	due, until := c.due, c.until
+	if soon := time.Now().Add(d); soon.Before(until) {
+		c.until = soon
+	}
+	c.due = c.until
+	c.wait()
+	return func() {
+		c.due, c.until = due, until
+		c.wait()
+	}
 }
 
 // command sends one line and reads its reply.

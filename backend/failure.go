@@ -39,8 +39,10 @@ const (
 	KindLoop         Kind = "loop"        // it is ourselves
 	KindBusy         Kind = "busy"        // too many probes wait already, or the limit a second leaves no time
 	KindOpen         Kind = "open"        // the breaker is open
-	KindBadAddress   Kind = "bad-address" // the recipient or the sender cannot be written into a command
-	KindUnsupported  Kind = "unsupported" // the address needs SMTPUTF8, the backend does not offer it
+	KindBadAddress   Kind = "bad-address" // the recipient cannot be written into a command
+	KindBadSender    Kind = "bad-sender"  // the sender cannot, or only with SMTPUTF8, which the backend does not offer
+	KindUnsupported  Kind = "unsupported" // the recipient needs SMTPUTF8, and the reply to EHLO does not offer it
+	KindUncertain    Kind = "uncertain"   // the recipient needs SMTPUTF8, and EHLO was not answered
 	KindCancelled    Kind = "cancelled"   // the asker's context was cancelled
 	KindClosed       Kind = "closed"      // the Set was closed, or the address is not one that can be asked (mx)
 )
@@ -79,6 +81,15 @@ func (f *Failure) Error() string {
 
 // Unwrap gives the cause.
 func (f *Failure) Unwrap() error { return f.Err }
+
+// harmless reports whether the failure says nothing about the backend's health.
+func (f *Failure) harmless() bool {
+	switch f.Kind {
+	case KindCancelled, KindClosed, KindBadAddress, KindBadSender, KindUnsupported, KindUncertain:
+		return true
+	}
+	return false
+}
 
 // beforeMail reports whether the backend failed before it had answered MAIL.
 func (f *Failure) beforeMail() bool {

@@ -199,7 +199,7 @@ func TestAddressesThatCannotBeWrittenAreNotAsked(t *testing.T) {
 		}
 		p.Recipient.Path, p.Sender = "user@example.com", bad
 		rep, err = b.Ask(t.Context(), p)
-		mustFail(t, rep, err, StageAddress, KindBadAddress)
+		mustFail(t, rep, err, StageAddress, KindBadSender)
 	}
 	for _, good := range []string{`"a b"@example.com`, `"<>"@example.com`, `"a\"b"@example.com`, "o'hara@example.com", "100%@example.com"} {
 		mustSay(t, b, good, 550)

@@ -9,13 +9,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// tlsWait bounds a handshake that could be left out.
-const tlsWait = 5 * time.Second
+// tlsWait bounds STARTTLS and the handshake where they can be left out. It leaves time
+// for another connection before the asker's usual deadline.
+const tlsWait = 3 * time.Second
 
 // manner is how a session is opened: what was learnt about the backend, and what the
 // attempt before this one showed.
@@ -24,8 +26,9 @@ type manner struct {
 	plain bool // no STARTTLS
 }
 
-// open makes a connection ready for MAIL. A backend that cannot stand EHLO or
-// breaks TLS gets another connection without, and is remembered for it.
+// open makes a connection ready for MAIL. Where EHLO or STARTTLS ends the connection,
+// another is tried, since a server may just have been restarted, and after that one
+// without. Silence after STARTTLS is not waited for twice.
 func (b *Backend) open(ctx context.Context, due time.Time) (*conn, *Failure) {
 	set := b.settings.Load()
 	began := time.Now()
@@ -35,32 +38,47 @@ func (b *Backend) open(ctx context.Context, due time.Time) (*conn, *Failure) {
 	}
 	know := b.known()
 	how := manner{helo: know.noEHLO, plain: know.noTLS}
-	for {
+	for second := false; ; {
 		c, fail := b.dial(ctx, set)
 		if fail != nil {
 			return nil, fail
 		}
-		c.clock(due, until)
-		c.clockSet = began
-		stop, stopClose := context.AfterFunc(ctx, c.aborter), context.AfterFunc(b.base, c.aborter)
-		fail, again := c.greet(how)
-		b.notLate(c)
-		ended, closed := !stop(), !stopClose()
-		if fail == nil && (ended || closed) {
-			fail = b.failure(StageEHLO, KindCancelled, ctx.Err())
-		}
+		fail, lesser := b.makeReady(ctx, c, how, due, until, began)
 		if fail == nil {
-			c.ready, c.stage = true, StageMail
-			b.learnManner(c, how, know)
-			b.opened.Add(1)
+			c.makeshift = b.learnManner(how, know)
 			return c, nil
 		}
-		c.close()
-		if again == how || ctx.Err() != nil || !time.Now().Before(until) {
+		now := time.Now()
+		switch {
+		case lesser == how || ctx.Err() != nil || !now.Before(until):
 			return nil, fail
+		case !second && !errors.Is(fail, os.ErrDeadlineExceeded):
+			second = true
+		default:
+			how, second = lesser, false
 		}
-		how = again
+		due = b.tune.judgedAt(due, now)
 	}
+}
+
+// makeReady greets on c, and closes it when that fails.
+func (b *Backend) makeReady(ctx context.Context, c *conn, how manner, due, until, began time.Time) (fail *Failure, lesser manner) {
+	c.clock(due, until)
+	c.clockSet = began
+	stop, stopClose := context.AfterFunc(ctx, c.aborter), context.AfterFunc(b.base, c.aborter)
+	fail, lesser = c.greet(how)
+	b.notLate(c)
+	ended, closed := !stop(), !stopClose()
+	if fail == nil && (ended || closed) {
+		fail = b.failure(StageEHLO, KindCancelled, ctx.Err())
+	}
+	if fail != nil {
+		c.close()
+		return fail, lesser
+	}
+	c.ready, c.stage = true, StageMail
+	b.opened.Add(1)
+	return nil, how
 }
 
 // dial connects to the first of the backend's addresses that answers.
@@ -116,9 +134,9 @@ func (b *Backend) connectFailure(err error) *Failure {
 	return b.failure(StageConnect, KindNoConnection, err)
 }
 
-// greet speaks until MAIL may be sent. When it fails and another way to begin might
-// do, again differs from how.
-func (c *conn) greet(how manner) (fail *Failure, again manner) {
+// greet speaks until MAIL may be sent. When it fails and could succeed with less, lesser
+// differs from how.
+func (c *conn) greet(how manner) (fail *Failure, lesser manner) {
 	c.stage = StageBanner
 	rep, err := c.in.next(true)
 	switch {
@@ -129,11 +147,11 @@ func (c *conn) greet(how manner) (fail *Failure, again manner) {
 	case c.isUs(rep):
 		return c.b.failure(StageBanner, KindLoop, fmt.Errorf("the banner has our own name %q", c.set.hostname)), how
 	}
-	if fail, again = c.hello(how); fail != nil || !c.wantsTLS(how) {
+	if fail, lesser = c.hello(how); fail != nil || !c.wantsTLS(how) {
 		if fail == nil && c.mustTLS() && !c.secure {
 			fail = c.b.failure(StageTLS, KindTLS, errors.New("the backend does not offer STARTTLS"))
 		}
-		return fail, again
+		return fail, lesser
 	}
 	return c.startTLS(how)
 }
@@ -142,6 +160,7 @@ func (c *conn) greet(how manner) (fail *Failure, again manner) {
 func (c *conn) hello(how manner) (*Failure, manner) {
 	c.stage = StageEHLO
 	c.pipelining, c.utf8, c.starttls, c.size, c.sizeMax = false, false, false, false, 0
+	c.unheard = how.helo
 	verb := "EHLO "
 	switch {
 	case c.b.addr.Protocol == LMTP:
@@ -152,7 +171,7 @@ func (c *conn) hello(how manner) (*Failure, manner) {
 	rep, err := c.command(verb + c.ourName())
 	if verb == "EHLO " && err == nil && rep.Code/100 == 5 {
 		c.errors++
-		how.helo = true
+		c.unheard = !unimplemented(rep.Code)
 		verb = "HELO "
 		rep, err = c.command(verb + c.ourName())
 	}
@@ -169,7 +188,7 @@ func (c *conn) hello(how manner) (*Failure, manner) {
 	if c.isUs(rep) {
 		return c.b.failure(StageEHLO, KindLoop, fmt.Errorf("the backend calls itself %q, which is us", c.set.hostname)), how
 	}
-	if c.helo = verb == "HELO "; !c.helo {
+	if verb != "HELO " {
 		c.offers(rep.Text)
 	}
 	return nil, how
@@ -238,6 +257,9 @@ func (c *conn) startTLS(how manner) (*Failure, manner) {
 	plain := how
 	plain.plain = !c.mustTLS()
 	c.stage = StageTLS
+	if plain.plain {
+		defer c.hurry(c.b.tune.tlsWait)()
+	}
 	rep, err := c.command("STARTTLS")
 	switch {
 	case err != nil:

@@ -72,7 +72,7 @@ func (n *counts) stage(s Stage) {
 
 func (n *counts) fail(f *Failure) {
 	n.stage(f.Stage)
-	if f.Kind != KindCancelled && f.Kind != KindClosed && f.Kind != KindUnsupported {
+	if !f.harmless() {
 		n.lastError, n.lastErrorAt = f, time.Now()
 	}
 }

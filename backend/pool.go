@@ -169,7 +169,7 @@ func (c *conn) worn(know knownNow, now time.Time) bool {
 	if know.maxErrors > 0 {
 		errs = min(errs, know.maxErrors)
 	}
-	return c.probes >= probes || c.errors >= errs || c.aged(now)
+	return c.probes >= probes || c.errors >= errs || c.makeshift || c.aged(now)
 }
 
 func (c *conn) aged(now time.Time) bool { return now.Sub(c.began) >= c.set.ConnectionAge.Std() }

@@ -43,32 +43,50 @@ type question struct {
 	sender, recipient string
 	size              int64  // octets; 0: unknown
 	doubted           func() // see Probe.Doubted
-	utf8              bool   // needs SMTPUTF8
+	utf8, senderUTF8  bool   // the recipient, or the sender, needs SMTPUTF8
 }
 
 // addressMax bounds what is written: a path of 512 octets is twice what RFC 5321
 // section 4.5.3.1.3 allows, and local parts over 64 octets are real.
 const addressMax = 512
 
-// newQuestion refuses what could end a command early or begin another.
-func newQuestion(p *Probe) (question, error) {
-	if err := writable(p.Sender); err != nil {
-		return question{}, errors.New("sender: " + err.Error())
+// newQuestion refuses what could end a command early or begin another; kind says whose
+// address that is.
+func newQuestion(p *Probe) (q question, kind Kind, err error) {
+	q.sender, q.senderUTF8, err = wireSender(p.Sender)
+	if err != nil {
+		return question{}, KindBadSender, errors.New("sender: " + err.Error())
 	}
 	if err := writable(p.Recipient.Path); err != nil {
-		return question{}, errors.New("recipient: " + err.Error())
+		return question{}, KindBadAddress, errors.New("recipient: " + err.Error())
 	}
 	if p.Recipient.Path == "" {
-		return question{}, errors.New("recipient: empty")
+		return question{}, KindBadAddress, errors.New("recipient: empty")
 	}
-	utf8 := address.NeedsUTF8(p.Recipient)
-	q := question{sender: p.Sender, size: p.Size, doubted: p.Doubted, utf8: utf8 || !isASCII(p.Sender)}
-	q.recipient = address.Wire(p.Recipient, utf8)
-	if !utf8 && !isASCII(q.recipient) {
+	q.size, q.doubted = p.Size, p.Doubted
+	q.utf8 = address.NeedsUTF8(p.Recipient)
+	q.recipient = address.Wire(p.Recipient, q.utf8)
+	if !q.utf8 && !isASCII(q.recipient) {
 		q.utf8 = true // a domain that IDNA cannot write: let the backend judge it
 	}
-	return q, nil
+	return q, "", nil
 }
+
+// wireSender is the reverse-path as it goes into MAIL: its domain in A-labels unless the
+// local part needs SMTPUTF8 anyway.
+func wireSender(s string) (wire string, utf8 bool, err error) {
+	if err := writable(s); err != nil || isASCII(s) {
+		return s, false, err
+	}
+	m := address.Parse(s)
+	utf8 = address.NeedsUTF8(m)
+	wire = address.Wire(m, utf8)
+	return wire, utf8 || !isASCII(wire), nil
+}
+
+// CheckSender reports why a reverse-path without brackets cannot be used in MAIL. A
+// local part beyond ASCII can, where the server offers SMTPUTF8.
+func CheckSender(s string) error { return writable(s) }
 
 // writable reports whether s may stand between "<" and ">" and be one path to whoever
 // reads it. Control characters may stand nowhere; brackets and spaces only inside
@@ -127,7 +145,7 @@ func (c *conn) append(cmd int, q *question) {
 		c.out = append(c.out, "RSET\r\n"...)
 	case cmdMail:
 		c.out = append(append(append(c.out, "MAIL FROM:<"...), q.sender...), '>')
-		if q.utf8 {
+		if q.utf8 || q.senderUTF8 {
 			c.out = append(c.out, " SMTPUTF8"...)
 		}
 		if size := c.sayable(q.size); size > 0 {
@@ -180,9 +198,8 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 		first = cmdRset
 	}
 	out := outcome{pipelined: pipeline}
-	if q.utf8 && !c.utf8 {
-		out.fail = c.b.failure(StageMail, KindUnsupported, errors.New("the address needs SMTPUTF8, which the backend does not offer"))
-		out.keep = true
+	if (q.utf8 || q.senderUTF8) && !c.utf8 {
+		out.fail, out.keep = c.withoutUTF8(q), true
 		return out
 	}
 	c.dirty = true
@@ -210,6 +227,17 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 		c.trust(q.doubted)
 	}
 	return out
+}
+
+// withoutUTF8 is why q cannot be asked on c.
+func (c *conn) withoutUTF8(q *question) *Failure {
+	switch {
+	case !q.utf8:
+		return c.b.failure(StageMail, KindBadSender, errors.New("the sender needs SMTPUTF8, which the backend does not offer"))
+	case c.unheard:
+		return c.b.failure(StageEHLO, KindUncertain, errors.New("the address needs SMTPUTF8, and the backend does not answer EHLO"))
+	}
+	return c.b.failure(StageMail, KindUnsupported, errors.New("the address needs SMTPUTF8, which the backend does not offer"))
 }
 
 // errUnasked: there are more replies than commands.

@@ -55,14 +55,16 @@ func TestABackendInUseIsNotLetGo(t *testing.T) {
 }
 
 func TestConfigureKeepsWhatIsKnown(t *testing.T) {
-	server := startSim(t, func(c *sim.Config) { c.NoEHLO = true })
+	server := startSim(t, func(c *sim.Config) { c.DropOnEHLO = true })
 	s := newTestSet(t, Config{})
 	b := backendFor(t, s, server)
-	mustSay(t, b, "user@example.com", 250)
+	for range cutsNeeded {
+		mustSay(t, b, "user@example.com", 250)
+	}
 	s.Configure(Config{Connections: 2, ProbesPerSecond: 1000}, "other.example.org")
 	mustSay(t, b, "user@example.com", 250)
 	h := backendFor(t, s, server).Health()
-	if h.Limit != 2 || h.Probes != 2 || h.Connections != 1 || len(h.Adaptations) != 1 {
+	if h.Limit != 2 || h.Probes != cutsNeeded+1 || h.Connections != cutsNeeded || len(h.Adaptations) != 1 {
 		t.Errorf("health: %+v", h)
 	}
 }

@@ -51,6 +51,8 @@ type Fault struct {
 	Kind  FaultKind
 	Reply string        // for Say and Before; lines separated by "\n"
 	Every time.Duration // for Drip and LateStray (0: 100 ms), and Before
+	// First: only on the server's first so many connections; 0: on all.
+	First int
 	// After: the first so many replies of this stage on each connection are right.
 	After int
 }

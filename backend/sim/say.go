@@ -20,7 +20,7 @@ func (c *session) say(stage Stage, reply string) bool {
 		return false
 	}
 	c.said[stage]++
-	if fault, ok := b.Faults[stage]; ok && c.said[stage] > fault.After {
+	if fault, ok := b.Faults[stage]; ok && c.said[stage] > fault.After && (fault.First == 0 || c.number <= fault.First) {
 		return c.fail(fault, reply)
 	}
 	return c.send(wire(reply))

@@ -168,14 +168,15 @@ func (s *Server) accept(l net.Listener, done chan struct{}) {
 		default:
 		}
 		s.conns[nc] = struct{}{}
-		s.opened(len(s.conns))
-		s.wg.Go(func() { s.serve(nc, done) })
+		number := s.opened(len(s.conns))
+		s.wg.Go(func() { s.serve(nc, done, number) })
 		s.mu.Unlock()
 	}
 }
 
-func (s *Server) serve(nc net.Conn, done chan struct{}) {
+func (s *Server) serve(nc net.Conn, done chan struct{}, number int) {
 	c := newSession(s, nc, done)
+	c.number = number
 	c.run()
 	if c.screened && c.probes > 0 {
 		s.passed.Store(true)

@@ -25,6 +25,7 @@ type session struct {
 
 	said                     map[Stage]int // replies so far, for Fault.After
 	held                     string        // a reply that Swap keeps back
+	number                   int           // of the connection, from 1
 	secure, mail             bool
 	screened                 bool  // by Behaviour.Postscreen
 	size                     int64 // octets, from MAIL

@@ -35,9 +35,9 @@ type counters struct {
 	perRecipient map[string]int
 }
 
-func (n *counters) opened(open int) {
-	n.connections.Add(1)
+func (n *counters) opened(open int) (number int) {
 	raise(&n.maxOpen, open)
+	return int(n.connections.Add(1))
 }
 
 func raise(v *atomic.Int64, to int) {
