@@ -4,7 +4,6 @@ package rcptgate
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -42,13 +41,14 @@ func (s Stage) String() string {
 // Mailbox is no address.
 type Mailbox struct {
 	// Path is the address as the client wrote it, without angle brackets, source
-	// route and ESMTP parameters. It is what a backend is asked about. It holds no
-	// CR, LF or NUL.
+	// route, a final dot and ESMTP parameters. It is what a backend is asked about. It
+	// holds no CR, LF or NUL.
 	Path string
 	// Local is the local part without its quoting, its case kept.
 	Local string
-	// Domain is the domain in lower case, as A-labels, without a trailing dot; an
-	// address literal keeps its brackets. Empty for a bare user name.
+	// Domain is the domain in lower case, as A-labels if these can be turned back into
+	// it, without a trailing dot; an address literal keeps its brackets. Empty for a bare
+	// user name.
 	Domain string
 }
 
@@ -58,7 +58,7 @@ type Mailbox struct {
 func (m Mailbox) Key(foldLocal bool) string {
 	local := m.Local
 	if foldLocal {
-		local = strings.ToLower(local) // no allocation when nothing changes
+		local = FoldCase(local) // no allocation when nothing changes
 	}
 	n := len(local)
 	if len(m.Path) == n+1+len(m.Domain) && m.Path[:n] == local && m.Path[n] == '@' && m.Path[n+1:] == m.Domain {

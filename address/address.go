@@ -3,10 +3,13 @@
 // Package address reads mailbox addresses as they stand in SMTP commands (RFC 5321
 // section 4.1.2, RFC 6531 for octets above 127) into [rcptgate.Mailbox].
 //
-// It is lenient, since it does not decide what is valid: the MTA took the address
-// already and the backend will judge it. What it must get right is which spellings
-// are one mailbox: case of the domain, Unicode and A-label forms of it, a trailing
-// dot, quoting that quotes nothing.
+// It is lenient, since it does not decide what is valid: the MTA has accepted the
+// address and the backend will judge it. What it must get right is which spellings are
+// one mailbox: case of the domain, Unicode and A-label forms of it, a trailing dot,
+// quoting that quotes nothing. Two spellings are one only if that is certain. What
+// cannot be turned back into the spelling is not folded: a domain that IDNA maps to
+// another one (full-width letters, "ß" for "ss"), a letter whose lower case belongs to
+// another letter, Unicode in another normal form.
 package address
 
 import (
@@ -14,7 +17,6 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
-	"golang.org/x/text/unicode/norm"
 
 	"rcptgate"
 )
@@ -30,29 +32,44 @@ func Parse(s string) rcptgate.Mailbox {
 		m.Local = canonicalLocal(path)
 		return m
 	}
+	domain := stripDot(path[at+1:])
+	m.Path = path[:at+1+len(domain)]
 	m.Local = canonicalLocal(path[:at])
-	m.Domain = Domain(path[at+1:])
+	m.Domain = Domain(domain)
 	return m
 }
 
 // Target chooses the mailbox a question is about: the RCPT argument, or the MTA's
-// {rcpt_addr} when the MTA has rewritten the address, so that its next hop belongs
-// to the rewritten one. A macro that is empty, has no domain, or differs only in
-// case or quoting is no rewriting.
+// {rcpt_addr} when the MTA has rewritten the address, so that its next hop belongs to the
+// rewritten one. A macro that is empty, has no domain, or differs only in case is not a
+// rewriting. One that differs only in how the mailbox is written shows that the MTA will
+// write it its own way: the mailbox is then asked about in its canonical form.
 func Target(recipient rcptgate.Mailbox, rcptAddr string) rcptgate.Mailbox {
 	if rcptAddr == "" || rcptAddr == recipient.Path {
 		return recipient
 	}
 	rewritten := Parse(rcptAddr)
-	if rewritten.Domain == "" || Same(recipient, rewritten) {
+	switch {
+	case rewritten.Domain == "":
+		return recipient
+	case !Same(recipient, rewritten):
+		return rewritten
+	case strings.EqualFold(rewritten.Path, recipient.Path):
 		return recipient
 	}
-	return rewritten
+	recipient.Path = recipient.Canonical()
+	return recipient
 }
 
-// Same reports whether a and b are one mailbox but for the local part's case.
+// Same reports whether a and b are one mailbox except for the local part's case.
 func Same(a, b rcptgate.Mailbox) bool {
-	return a.Domain == b.Domain && strings.EqualFold(a.Local, b.Local)
+	if a.Domain != b.Domain {
+		return false
+	}
+	if isASCII(a.Local) && isASCII(b.Local) {
+		return strings.EqualFold(a.Local, b.Local)
+	}
+	return rcptgate.FoldCase(a.Local) == rcptgate.FoldCase(b.Local)
 }
 
 // HasControl reports whether s holds CR, LF or NUL, which would end an SMTP command
@@ -66,13 +83,13 @@ func HasControl(s string) bool {
 	return false
 }
 
-// NeedsUTF8 reports whether asking about m needs SMTPUTF8: a local part with octets
-// above 127. A domain alone can always be written in ASCII.
-func NeedsUTF8(m rcptgate.Mailbox) bool { return !isASCII(m.Local) }
+// NeedsUTF8 reports whether asking about m needs SMTPUTF8: octets above 127 in the local
+// part, or in a domain that has no A-labels.
+func NeedsUTF8(m rcptgate.Mailbox) bool { return !isASCII(m.Local) || !isASCII(m.Domain) }
 
 // Wire gives the path to write into RCPT TO:<...>. It is the client's own spelling,
-// but for a domain that only Unicode can write, which becomes A-labels unless utf8
-// is offered for the address anyway.
+// except for a domain in Unicode, which becomes A-labels unless SMTPUTF8 is used for the
+// address anyway.
 func Wire(m rcptgate.Mailbox, smtputf8 bool) string {
 	if smtputf8 || isASCII(m.Path) {
 		return m.Path
@@ -84,22 +101,41 @@ func Wire(m rcptgate.Mailbox, smtputf8 bool) string {
 	return m.Path[:at+1] + m.Domain
 }
 
-// Domain gives the form in which domains are compared: lower case, A-labels, no
-// trailing dot. A name that IDNA refuses is only lower-cased.
+// maxDomain bounds what is converted by IDNA, in octets (RFC 1035 section 2.3.4). The
+// conversion takes time quadratic in the length of a label, and no name is longer.
+const maxDomain = 255
+
+// Domain gives the form in which domains are compared: lower case, A-labels, no trailing
+// dot. A name in Unicode that IDNA refuses, that A-labels cannot be turned back into, or
+// that is longer than 255 octets is only made lower case.
 func Domain(s string) string {
-	s = strings.TrimRight(s, ".")
+	s = stripDot(s)
 	if isASCII(s) {
 		return strings.ToLower(s)
 	}
+	if !utf8.ValidString(s) || len(s) > maxDomain {
+		return rcptgate.FoldCase(s)
+	}
 	// Lower case first: IDNA refuses some capitals whose small letters it takes (U+04C0),
 	// and both spellings are one domain.
-	lower := strings.ToLower(strings.ToValidUTF8(s, "?"))
-	if utf8.ValidString(s) {
-		if a, err := idna.Lookup.ToASCII(lower); err == nil {
-			return strings.TrimRight(strings.ToLower(a), ".") // other writings of the dot are dots now
-		}
+	lower := rcptgate.FoldCase(s)
+	a, err := idna.Lookup.ToASCII(lower)
+	if err != nil {
+		return lower
 	}
-	return lower
+	if u, err := idna.Lookup.ToUnicode(a); err != nil || u != lower {
+		return lower
+	}
+	return a
+}
+
+// stripDot removes the one dot that may end a domain. More than one is not a domain, and
+// stays.
+func stripDot(s string) string {
+	if bare, ok := strings.CutSuffix(s, "."); ok && !strings.HasSuffix(bare, ".") {
+		return bare
+	}
+	return s
 }
 
 func stripBrackets(s string) string {
@@ -123,21 +159,32 @@ func stripRoute(s string) string {
 
 // splitAt finds the "@" before the domain, -1 if there is none.
 func splitAt(s string) int {
-	at := strings.LastIndexByte(s, '@')
-	if at >= 0 && s[0] == '"' && strings.HasSuffix(s, `"`) {
-		return -1 // a bare quoted local part that contains "@"
+	if isQuoted(s) {
+		return -1 // a bare quoted local part, which may contain "@"
 	}
-	return at
+	return strings.LastIndexByte(s, '@')
 }
 
-// canonicalLocal removes quoting (RFC 5321 Quoted-string: qtextSMTP and
-// quoted-pairs) and normalises Unicode as RFC 6532 section 3.1 asks.
-func canonicalLocal(local string) string {
-	if len(local) >= 2 && local[0] == '"' && local[len(local)-1] == '"' {
-		local = unquote(local[1 : len(local)-1])
+// isQuoted reports whether s is one quoted string.
+func isQuoted(s string) bool {
+	if len(s) < 2 || s[0] != '"' {
+		return false
 	}
-	if !isASCII(local) && utf8.ValidString(local) {
-		local = norm.NFC.String(local)
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i == len(s)-1
+		}
+	}
+	return false
+}
+
+// canonicalLocal removes quoting (RFC 5321 Quoted-string: qtextSMTP and quoted-pairs).
+func canonicalLocal(local string) string {
+	if isQuoted(local) {
+		return unquote(local[1 : len(local)-1])
 	}
 	return local
 }
