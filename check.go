@@ -93,9 +93,13 @@ func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, la
 		}
 		targets := v.Follow
 		v.Follow = nil
-		elapsed := time.Since(start)
+		ends := v.Action != Continue || targets.count() > 0 || i == len(c.Steps)-1
+		var elapsed time.Duration
+		if ends || q.Trace.Explain || mayHaveWaited(ctx) {
+			elapsed = time.Since(start)
+			start = start.Add(elapsed)
+		}
 		q.Trace.add(step.Name, &v, err, elapsed)
-		start = start.Add(elapsed)
 		if v.Reason != "" || v.Action != Continue {
 			last = v
 		}
@@ -107,6 +111,12 @@ func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, la
 		}
 	}
 	return last
+}
+
+// mayHaveWaited reports whether a step that was given ctx can have waited for something.
+func mayHaveWaited(ctx context.Context) bool {
+	lazy, ok := ctx.(*lazyDeadline)
+	return !ok || lazy.waited.Load() != nil
 }
 
 func (s *Step) failed(q *Query, err error) Verdict {

@@ -63,8 +63,13 @@ type lazyDeadline struct {
 	budgeted bool
 	budget   Budget
 
-	mu     sync.Mutex
-	ctx    context.Context
+	waited atomic.Pointer[waitable] // nil until somebody asks for Done
+	making sync.Mutex               // held to set waited
+}
+
+// waitable is the context with a timer behind a lazyDeadline.
+type waitable struct {
+	context.Context
 	cancel context.CancelFunc
 }
 
@@ -73,7 +78,9 @@ type lazyDeadline struct {
 func (d *lazyDeadline) begin(ctx context.Context, at time.Time, patience time.Duration) {
 	d.Context, d.at = ctx, at
 	d.budgeted = patience > 0
-	d.budget.left.Store(int64(patience))
+	if d.budget.left.Load() != int64(patience) { // a load costs less than a store
+		d.budget.left.Store(int64(patience))
+	}
 }
 
 // Value gives the question's budget to [BudgetOf].
@@ -91,22 +98,21 @@ func (d *lazyDeadline) Deadline() (time.Time, bool) {
 	return d.at, true
 }
 
-func (d *lazyDeadline) real() context.Context {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ctx == nil {
-		d.ctx, d.cancel = context.WithDeadline(d.Context, d.at)
+func (d *lazyDeadline) Done() <-chan struct{} {
+	d.making.Lock()
+	defer d.making.Unlock()
+	w := d.waited.Load()
+	if w == nil {
+		ctx, cancel := context.WithDeadline(d.Context, d.at)
+		w = &waitable{ctx, cancel}
+		d.waited.Store(w)
 	}
-	return d.ctx
+	return w.Done()
 }
 
-func (d *lazyDeadline) Done() <-chan struct{} { return d.real().Done() }
-
 func (d *lazyDeadline) Err() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.ctx != nil {
-		return d.ctx.Err()
+	if w := d.waited.Load(); w != nil {
+		return w.Err()
 	}
 	if err := d.Context.Err(); err != nil {
 		return err
@@ -120,10 +126,9 @@ func (d *lazyDeadline) Err() error {
 // stop ends the wait of whoever asked for Done, and reports whether nobody ever did:
 // then nobody can be waiting for d, and it may be used again.
 func (d *lazyDeadline) stop() (unused bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cancel != nil {
-		d.cancel()
+	w := d.waited.Load()
+	if w != nil {
+		w.cancel()
 	}
-	return d.ctx == nil
+	return w == nil
 }

@@ -59,13 +59,19 @@ type Setup struct {
 // zero Gate has no setup and answers CouldNotFindOut.
 type Gate struct {
 	current atomic.Pointer[generation]
+	lanes   atomic.Uint32 // given out, see Query.Lane
 }
 
 type generation struct {
 	Setup
-	users   atomic.Int64 // queries in progress, plus late arrivals about to back out
 	retired atomic.Bool
 	closed  atomic.Bool
+	// users are the queries in progress, plus late arrivals about to back out, by lane:
+	// one count for all would be what all processors wait for.
+	users [64]struct {
+		atomic.Int64
+		_ [56]byte // a cache line each
+	}
 }
 
 // Swap makes s answer every query that begins from here on. The setup before it is
@@ -90,11 +96,15 @@ func (g *Gate) Close() {
 // Ask answers one query. It never panics: a check that does is a tempfail, since
 // no input may end the process.
 func (g *Gate) Ask(ctx context.Context, q *Query) Verdict {
-	gen := g.enter()
+	if q.lane == 0 {
+		q.lane = max(g.lanes.Add(1), 1)
+	}
+	lane := q.lane // a check that resets the query keeps it, one that replaces it does not
+	gen := g.enter(lane)
 	if gen == nil {
 		return CouldNotFindOut
 	}
-	defer gen.leave()
+	defer gen.leave(lane)
 	q.verdict = gen.ask(ctx, q)
 	for _, o := range gen.Observers {
 		o.Observe(q, &q.verdict)
@@ -142,28 +152,40 @@ func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 
 // enter takes the current generation for one query. A generation that was retired
 // between the load and the count is given back, so that a closed one is never used.
-func (g *Gate) enter() *generation {
+func (g *Gate) enter(lane uint32) *generation {
 	for {
 		gen := g.current.Load()
 		if gen == nil {
 			return nil
 		}
-		gen.users.Add(1)
+		gen.count(lane).Add(1)
 		if !gen.retired.Load() {
 			return gen
 		}
-		gen.leave()
+		gen.leave(lane)
 	}
 }
 
-func (gen *generation) leave() {
-	if gen.users.Add(-1) == 0 && gen.retired.Load() {
+func (gen *generation) count(lane uint32) *atomic.Int64 {
+	return &gen.users[lane%uint32(len(gen.users))].Int64
+}
+
+func (gen *generation) leave(lane uint32) {
+	if gen.count(lane).Add(-1) == 0 && gen.retired.Load() {
 		gen.closeIfIdle()
 	}
 }
 
+// closeIfIdle is called after the generation was retired. A query that entered before
+// has its lane above 0 until it leaves, and then calls this again; one that comes later
+// backs out. So all lanes at 0, one after the other, mean that nobody uses it.
 func (gen *generation) closeIfIdle() {
-	if gen.users.Load() == 0 && gen.Close != nil && gen.closed.CompareAndSwap(false, true) {
+	for lane := range gen.users {
+		if gen.users[lane].Load() != 0 {
+			return
+		}
+	}
+	if gen.Close != nil && gen.closed.CompareAndSwap(false, true) {
 		gen.Close()
 	}
 }

@@ -59,6 +59,8 @@ func (m Mailbox) Canonical() string {
 // when something changes.
 func FoldCase(s string) string {
 	switch {
+	case isLower(s):
+		return s
 	case isASCII(s):
 		return strings.ToLower(s)
 	case utf8.ValidString(s):
@@ -71,6 +73,16 @@ func FoldCase(s string) string {
 		}
 	}
 	return string(b)
+}
+
+// isLower reports whether s has neither capitals nor anything beyond ASCII.
+func isLower(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c-'A' <= 'Z'-'A' || c >= 0x80 {
+			return false
+		}
+	}
+	return true
 }
 
 func foldRune(r rune) rune {

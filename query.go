@@ -106,18 +106,26 @@ type Query struct {
 
 	chain   chainState
 	verdict Verdict // what observers are shown
+	lane    uint32
 }
 
 // Reset makes q ready for the next question, keeping the memory of the trace and the
 // deadline.
 func (q *Query) Reset() {
-	trace := q.Trace
+	trace, spare, lane := q.Trace, q.chain.spare, q.lane
 	trace.reset()
-	*q = Query{Trace: trace, chain: chainState{spare: q.chain.spare}}
+	*q = Query{}
+	q.Trace, q.chain.spare, q.lane = trace, spare, lane
 }
 
-// Now is when the step that is running began: near enough for judging what is
-// remembered, without a reading of the clock.
+// Lane is a number above 0 that stays with q: questions of one connection have one lane,
+// those of others mostly another. Counters and buffers that every question touches are
+// kept once per lane, so that no two processors write to the same memory. It is 0 before
+// the gate has been asked.
+func (q *Query) Lane() uint32 { return q.lane }
+
+// Now is when the step that is running began, or an earlier step if nothing has waited
+// since: near enough for judging what is remembered, without a reading of the clock.
 func (q *Query) Now() time.Time {
 	if q.chain.now.IsZero() {
 		return time.Now() // asked without a chain
@@ -146,6 +154,9 @@ type TraceStep struct {
 	Target  string
 	Verdict Verdict
 	Err     error // why the check could not find out; the verdict is then the configured one
+	// Elapsed is how long the step took. Unless Explain is on, it is 0 for a step that
+	// cannot have waited, and the next step has the microsecond: reading the clock costs
+	// as much as such a step.
 	Elapsed time.Duration
 	Notes   []string // in words, for people; empty unless Explain
 }
@@ -159,7 +170,13 @@ func (t *Trace) Note(text string) {
 }
 
 func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) {
-	t.Steps = append(t.Steps, TraceStep{Name: name, Verdict: *v, Err: err, Elapsed: elapsed, Notes: t.notes})
+	if len(t.Steps) < cap(t.Steps) {
+		t.Steps = t.Steps[:len(t.Steps)+1]
+	} else {
+		t.Steps = append(t.Steps, TraceStep{})
+	}
+	s := &t.Steps[len(t.Steps)-1] // zero: reset has cleared it
+	s.Name, s.Verdict, s.Err, s.Elapsed, s.Notes = name, *v, err, elapsed, t.notes
 	t.notes = nil
 	t.Elapsed += elapsed
 }

@@ -84,6 +84,10 @@ const (
 // Verdict is the answer to a query. The zero Verdict continues and says nothing.
 type Verdict struct {
 	Action Action
+	// Would is the action that rehearsal (enforce = false) turned into Continue;
+	// it is Continue when nothing was rehearsed. Code and Text stay as they would
+	// have been.
+	Would Action
 	// Code is the SMTP reply code, 400 to 599 for Reject and Tempfail, else what the
 	// backend said (250) or 0. Its class always fits the action.
 	Code int
@@ -99,10 +103,6 @@ type Verdict struct {
 	// Learnt and Expires bound a remembered answer's life; zero when there is none.
 	Learnt  time.Time
 	Expires time.Time
-	// Would is the action that rehearsal (enforce = false) turned into Continue;
-	// it is Continue when nothing was rehearsed. Code and Text stay as they would
-	// have been.
-	Would Action
 	// Follow names the mailboxes that the recipient stands for. It counts only in what a
 	// step says, and only with Continue: the chain puts its remaining steps to them.
 	Follow *Targets

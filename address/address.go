@@ -72,17 +72,6 @@ func Same(a, b rcptgate.Mailbox) bool {
 	return rcptgate.FoldCase(a.Local) == rcptgate.FoldCase(b.Local)
 }
 
-// HasControl reports whether s holds CR, LF or NUL, which would end an SMTP command
-// early. Such a recipient is answered 501 5.1.3 before anything is asked.
-func HasControl(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; c == '\r' || c == '\n' || c == 0 {
-			return true
-		}
-	}
-	return false
-}
-
 // NeedsUTF8 reports whether asking about m needs SMTPUTF8: octets above 127 in the local
 // part, or in a domain that has no A-labels.
 func NeedsUTF8(m rcptgate.Mailbox) bool { return !isASCII(m.Local) || !isASCII(m.Domain) }
@@ -110,7 +99,10 @@ const maxDomain = 255
 // that is longer than 255 octets is only made lower case.
 func Domain(s string) string {
 	s = stripDot(s)
-	if isASCII(s) {
+	switch {
+	case isLower(s):
+		return s
+	case isASCII(s):
 		return strings.ToLower(s)
 	}
 	if !utf8.ValidString(s) || len(s) > maxDomain {
@@ -201,13 +193,4 @@ func unquote(s string) string {
 		out = append(out, s[i])
 	}
 	return string(out)
-}
-
-func isASCII(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }

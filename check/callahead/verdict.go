@@ -112,5 +112,8 @@ func badAddress(text string) rcptgate.Verdict {
 
 // exempt reports whether a local part is one that every domain must have.
 func exempt(local string) bool {
+	if local == "" || (local[0]|0x20 != 'p' && local[0]|0x20 != 'a') {
+		return false
+	}
 	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
 }

@@ -28,7 +28,7 @@ type Check struct {
 // Check accepts what is not ours to judge, refuses what nobody may be asked about,
 // and continues with the rest. The error is always nil. It does not allocate.
 func (c *Check) Check(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
-	if address.HasControl(q.Recipient.Path) || address.HasControl(q.Target.Path) {
+	if address.HasControl(q.Recipient.Path) || (q.Target.Path != q.Recipient.Path && address.HasControl(q.Target.Path)) {
 		return rcptgate.Verdict{
 			Action: rcptgate.Reject, Code: 501, Enhanced: "5.1.3", Text: "Bad recipient address syntax",
 			Reason: rcptgate.ReasonBadAddress, Source: rcptgate.SourceConfig,
