@@ -3,7 +3,6 @@
 package memcached
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,15 +26,14 @@ const (
 	surelyOurs = 800 * time.Millisecond
 	// maxHeld bounds the leases held at once, maxHold the time of one: a probe takes
 	// half a minute, so that a lease held for longer was never let go.
-	maxHeld   = 4096
-	maxHold   = 2 * time.Minute
-	renewers  = 8
-	leaseHead = "rgl1\t"
+	maxHeld  = 4096
+	maxHold  = 2 * time.Minute
+	renewers = 8
 )
 
 var (
 	errHeldTooMany = errors.New("too many leases are held")
-	errLease       = errors.New("the lease is somebody else's")
+	errLease       = errors.New("the lease belongs to another gateway")
 )
 
 // leases are the ones that this gateway holds.
@@ -49,7 +47,7 @@ type lease struct {
 	answer string // the key it is about
 	place  string // the memcached key of the answer: the lease lies on the same server
 	key    string // its own memcached key
-	value  []byte
+	token  string
 
 	mu    sync.Mutex
 	taken time.Time
@@ -76,11 +74,14 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 	now := time.Now()
 	l := &lease{
 		answer: strings.Clone(key), place: s.key(key), key: s.leaseKey(key, route), taken: now, seen: now,
-		value: []byte(leaseHead + rand.Text() + "\n"),
+		token: rand.Text(),
 	}
-	err = s.c.store(ctx, l.place, l.key, l.value, now.Add(s.lease), true)
+	err = s.c.store(ctx, l.place, l.key, leaseValue(l.token, now.Add(s.lease)), now.Add(s.lease), true)
 	if errors.Is(err, ErrExists) {
-		return nil, s.holder(ctx, l)
+		err = s.holder(ctx, l)
+	}
+	if errors.Is(err, store.ErrLeased) {
+		return nil, err
 	}
 	if err != nil {
 		return nil, s.count(err)
@@ -91,17 +92,21 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 	return sync.OnceFunc(func() { s.release(l) }), nil
 }
 
-// holder says who holds the lease that could not be taken: what nobody with our key
-// wrote must not keep anybody waiting.
+// holder deals with a lease that is there already: store.ErrLeased while it is honoured.
+// One that is not is taken over; nil: it is l now.
 func (s *Store) holder(ctx context.Context, l *lease) error {
 	values, _, err := s.c.getAt(ctx, l.place, l.key)
 	if err != nil {
-		return s.count(err)
+		return err
 	}
-	if value, there := values[l.key]; there && value == nil {
+	value, there := values[l.key]
+	switch {
+	case there && value == nil:
 		return errMAC
+	case !there || s.watch.honours(l.key, value, s.now()):
+		return store.ErrLeased // or just let go: whoever awaits it sees
 	}
-	return store.ErrLeased // or just let go: whoever awaits it sees
+	return s.c.exchange(ctx, l, s.lease, func([]byte) bool { return true })
 }
 
 // Await looks at the record and at the lease.
@@ -117,7 +122,7 @@ func (s *Store) Await(ctx context.Context, key, route string) (rec store.Record,
 	if err != nil {
 		return store.Record{}, false, s.count(err)
 	}
-	leased = strings.HasPrefix(string(values[leaseKey]), leaseHead)
+	leased = s.watch.honours(leaseKey, values[leaseKey], s.now())
 	if values[place] == nil {
 		return store.Record{}, leased, nil
 	}
@@ -164,7 +169,7 @@ func (s *Store) letGo(ctx context.Context, l *lease) error {
 		}
 		return s.c.delete(ctx, server, l.key)
 	}
-	err := s.c.exchange(ctx, l, -1)
+	err := s.c.exchange(ctx, l, 0, l.ours)
 	if errors.Is(err, errLease) {
 		return nil
 	}
@@ -208,7 +213,7 @@ func (s *Store) renewLeases() {
 func (s *Store) renew(l *lease) {
 	var err error
 	if time.Since(l.taken) < maxHold {
-		err = s.c.exchange(context.Background(), l, int32(s.lease/time.Second)) // #nosec G115 -- seconds
+		err = s.c.exchange(context.Background(), l, s.lease, l.ours)
 	} else {
 		err = errLease
 	}
@@ -222,25 +227,35 @@ func (s *Store) renew(l *lease) {
 	}
 }
 
-// exchange writes l again, if it is still there and ours, to end after the seconds given.
-// errLease: it is not.
-func (c *Client) exchange(ctx context.Context, l *lease, seconds int32) error {
+// ours reports whether value, without its seal, is this lease.
+func (l *lease) ours(value []byte) bool {
+	token, _, ok := parseLease(value)
+	return ok && token == l.token
+}
+
+// exchange writes l over what is there, if may allows that, to end after life; 0: at
+// once. errLease: it was not allowed, nothing is there, or another gateway was faster.
+func (c *Client) exchange(ctx context.Context, l *lease, life time.Duration, may func(value []byte) bool) error {
 	st := c.setup.Load()
 	s := st.ring.pick(l.place)
 	if s == nil {
 		return store.ErrDown
 	}
 	began := time.Now()
+	seconds := int32(life / time.Second) // #nosec G115 -- a few
+	if seconds == 0 {
+		seconds = -1
+	}
 	_, err := do(ctx, c, s, once, func() (struct{}, error) {
 		item, err := s.mc.Get(l.key)
 		if err != nil {
 			return struct{}{}, err
 		}
-		if value, err := st.seal.open(l.key, item.Value); err != nil || !bytes.Equal(value, l.value) {
+		if value, err := st.seal.open(l.key, item.Value); err != nil || !may(value) {
 			return struct{}{}, memcache.ErrCASConflict
 		}
 		return struct{}{}, s.mc.CompareAndSwap(&memcache.Item{
-			Key: l.key, Value: st.seal.seal(l.key, l.value), Expiration: seconds, CasID: item.CasID,
+			Key: l.key, Value: st.seal.seal(l.key, leaseValue(l.token, began.Add(life))), Expiration: seconds, CasID: item.CasID,
 		})
 	})
 	if err != nil {

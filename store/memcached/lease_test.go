@@ -4,8 +4,10 @@ package memcached
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/store"
@@ -220,12 +222,109 @@ func TestForgedLease(t *testing.T) {
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
 	s := gateway(t, cfg, Options{})
-	raw(t, server, s.leaseKey(user(0), ""), []byte(leaseHead+"token\n"))
+	raw(t, server, s.leaseKey(user(0), ""), leaseValue("token", time.Now()))
 	if _, err := s.Lease(ctx, user(0), ""); err == nil || errors.Is(err, store.ErrLeased) {
 		t.Errorf("a forged lease: %v", err)
 	}
 	if _, leased, err := s.Await(ctx, user(0), ""); err != nil || leased {
 		t.Errorf("a forged lease: leased %v, %v", leased, err)
+	}
+}
+
+// TestForgedLeaseWithoutKeys keeps nobody waiting for longer than the bound, though the
+// server would keep it for ever.
+func TestForgedLeaseWithoutKeys(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
+	s.watch.longest = 300 * time.Millisecond
+	raw(t, server, s.leaseKey(user(0), ""), leaseValue("forged", time.Now().Add(time.Minute)))
+	raw(t, server, s.leaseKey(user(1), ""), []byte("nonsense\n"))
+	if _, err := s.Lease(ctx, user(0), ""); !errors.Is(err, store.ErrLeased) {
+		t.Errorf("at first: %v", err)
+	}
+	waitFor(t, "it is waited for no longer", func() bool {
+		_, leased, err := s.Await(ctx, user(0), "")
+		return err == nil && !leased
+	})
+	for i := range 2 {
+		release, err := s.Lease(ctx, user(i), "")
+		if err != nil {
+			t.Fatalf("%d: taking it over: %v", i, err)
+		}
+		if _, leased, err := other.Await(ctx, user(i), ""); err != nil || !leased {
+			t.Errorf("%d: the others do not see the new lease: %v, %v", i, leased, err)
+		}
+		release()
+		waitFor(t, "it is let go", func() bool {
+			_, leased, err := other.Await(ctx, user(i), "")
+			return err == nil && !leased
+		})
+	}
+}
+
+// TestReplayedLease: with a key file a stranger can only put back what a gateway wrote.
+func TestReplayedLease(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	cfg := config(t, server)
+	cfg.KeyFile = keyFile(t, keyOne)
+	late := func() time.Time { return time.Now().Add(3 * time.Minute) }
+	s, other := gateway(t, cfg, Options{}), gateway(t, cfg, Options{Clock: late})
+	release, err := s.Lease(ctx, user(0), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, leased, err := s.Await(ctx, user(0), ""); err != nil || !leased {
+		t.Fatalf("leased %v, %v", leased, err)
+	}
+	if _, leased, err := other.Await(ctx, user(0), ""); err != nil || leased {
+		t.Errorf("minutes later the same value is a lease: %v, %v", leased, err)
+	}
+	if _, err := other.Lease(ctx, user(0), ""); err != nil {
+		t.Errorf("minutes later: %v", err)
+	}
+	release()
+}
+
+// TestLeaseWatch holds which leases are waited for, and for how long.
+func TestLeaseWatch(t *testing.T) {
+	const look = 100 * time.Millisecond
+	renewed := func(int) []byte { return leaseValue("token", time.Now().Add(defaultLease)) }
+	var once []byte
+	for name, c := range map[string]struct {
+		value    func(look int) []byte
+		from, to time.Duration // when waiting ends
+	}{
+		"not renewed": {func(int) []byte {
+			if once == nil {
+				once = renewed(0)
+			}
+			return once
+		}, defaultLease, defaultLease + renewedLate + 2*look},
+		"renewed":              {renewed, longestWait - 2*look, longestWait + 2*look},
+		"many holders":         {func(i int) []byte { return leaseValue(string(rune('a'+i)), time.Now().Add(defaultLease)) }, longestWait - 2*look, longestWait + 2*look},
+		"ended an hour ago":    {func(int) []byte { return leaseValue("token", time.Now().Add(-time.Hour)) }, 0, 0},
+		"ends in an hour":      {func(int) []byte { return leaseValue("token", time.Now().Add(time.Hour)) }, 0, 0},
+		"nothing there":        {func(int) []byte { return nil }, 0, 0},
+		"cut":                  {func(int) []byte { return renewed(0)[:20] }, 0, 0},
+		"far too long":         {func(int) []byte { return leaseValue(strings.Repeat("x", 200), time.Now()) }, 0, 0},
+		"of a version to come": {func(int) []byte { return []byte("rgl2\ttoken\t1\n") }, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newLeaseWatch(defaultLease)
+				began, i := time.Now(), 0
+				for ; time.Since(began) < time.Minute && w.honours("key", c.value(i), time.Now()); i++ {
+					time.Sleep(look)
+				}
+				if waited := time.Since(began); waited < c.from || waited > c.to {
+					t.Fatalf("waited for %v", waited)
+				}
+				time.Sleep(time.Hour)
+				if now := renewed(0); !w.honours("key", now, time.Now()) {
+					t.Error("a lease an hour later is not waited for")
+				}
+			})
+		})
 	}
 }
 

@@ -53,6 +53,7 @@ type Store struct {
 	queue  *queue
 	graves *graves
 	leases leases
+	watch  leaseWatch
 
 	epoch    int64     // of the lists, as the goroutine of the exchange knows it
 	asks     chan *ask // forgets that wait for a round of the exchange
@@ -83,6 +84,7 @@ func New(c *Client, opt Options) *Store {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.watch = newLeaseWatch(s.lease)
 	s.leases.held = map[*lease]struct{}{}
 	s.queue = newQueue(s)
 	s.done.Go(s.renewLeases)

@@ -33,6 +33,7 @@ func gateway(t testing.TB, cfg Config, opt Options) *Store {
 	t.Helper()
 	opt.Lease, opt.StartFor = cmp.Or(opt.Lease, time.Minute), cmp.Or(opt.StartFor, 30*time.Second)
 	s := New(newClient(t, cfg), opt)
+	s.watch.longest = time.Minute
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
