@@ -22,11 +22,12 @@ import (
 // A Postfix is a running Postfix of its own (postconf(5), master(5)), as a gateway or as a server behind one.
 type Postfix struct {
 	*Process
-	// Port is the loopback TCP port of smtpd.
-	Port int
+	// Port is the loopback TCP port of smtpd; Plain that of an smtpd without milters, 0 if there is none.
+	Port, Plain int
 
-	t   testing.TB
-	etc string
+	t      testing.TB
+	etc    string
+	passwd string
 }
 
 // PostfixOptions says what a Postfix does. The zero value is a Postfix that knows no domain.
@@ -47,6 +48,14 @@ type PostfixOptions struct {
 	Mailboxes []string
 	// Domains are final here even if they have no mailbox.
 	Domains []string
+	// Plain adds an smtpd without milters on a port of its own.
+	Plain bool
+	// Aliases is alias_maps: a name and its targets. Without any there is no alias database.
+	Aliases map[string]string
+	// Maps are further tables: the parameter of main.cf, and what is in its table.
+	Maps map[string]map[string]string
+	// Passwd is the file that this Postfix sees as /etc/passwd; default the system's own.
+	Passwd string
 	// Refuse maps a recipient to a reply of smtpd's restrictions (access(5)), for instance "452 4.2.2 Mailbox full".
 	Refuse map[string]string
 	// Main are further lines of main.cf, later ones win: "smtpd_error_sleep_time" = "0".
@@ -71,13 +80,21 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 		o.Port = FreePort(t)
 	}
 	dir := NewDir(t, o.Name)
-	p := &Postfix{Port: o.Port, t: t, etc: filepath.Join(dir, "etc")}
+	p := &Postfix{Port: o.Port, t: t, etc: filepath.Join(dir, "etc"), passwd: o.Passwd}
 	postfixQueue(t, dir)
 	if err := os.Mkdir(p.etc, 0o755); err != nil {
 		t.Fatalf("starting %s: %v", o.Name, err)
 	}
-	write(t, p.etc, "master.cf", masterCF(o.Port))
+	services := fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n", o.Port)
+	if o.Plain {
+		p.Plain = FreePort(t)
+		services += fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n  -o smtpd_milters=\n", p.Plain)
+	}
+	write(t, p.etc, "master.cf", services+masterCF)
 	write(t, p.etc, "main.cf", mainCF(t, dir, p.etc, o))
+	if len(o.Aliases) > 0 {
+		p.Postalias(aliasesText(o.Aliases))
+	}
 	p.start(o.Name, dir)
 	return p
 }
@@ -85,7 +102,11 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 // start runs the master and waits for the banner.
 func (p *Postfix) start(name, dir string) {
 	p.t.Helper()
-	cmd := exec.Command(PostfixKit.Path("usr/lib/postfix/sbin/master"), "-d", "-c", p.etc)
+	args := []string{PostfixKit.Path("usr/lib/postfix/sbin/master"), "-d", "-c", p.etc}
+	if p.passwd != "" {
+		args = append([]string{"/usr/bin/unshare", "--mount", "/bin/sh", "-c", `mount --bind "$1" /etc/passwd; shift; exec "$@"`, "sh", p.passwd}, args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = PostfixKit.environment()
 	p.Process = Start(p.t, name, dir, cmd)
 	p.WaitFor(p.t, func() error { return Greets("tcp", p.Addr()) })
@@ -236,6 +257,12 @@ func mainCF(t testing.TB, dir, etc string, o PostfixOptions) string {
 	if len(o.Refuse) > 0 {
 		main["smtpd_recipient_restrictions"] = "check_recipient_access " + textHash(t, etc, "refuse", o.Refuse)
 	}
+	if len(o.Aliases) > 0 {
+		main["alias_maps"] = "hash:" + filepath.Join(etc, "aliases")
+	}
+	for key, entries := range o.Maps {
+		main[key] = textHash(t, etc, key, entries)
+	}
 	for key, value := range o.Main {
 		main[key] = value
 	}
@@ -269,9 +296,17 @@ func keys(m map[string]string) []string {
 	return list
 }
 
-// masterCF returns master.cf: smtpd on the port, and what a relayed message passes through.
-func masterCF(port int) string {
-	return fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n", port) + `
+// aliasesText writes an alias database.
+func aliasesText(aliases map[string]string) string {
+	var b strings.Builder
+	for _, name := range keys(aliases) {
+		fmt.Fprintf(&b, "%s: %s\n", name, aliases[name])
+	}
+	return b.String()
+}
+
+// masterCF is master.cf without smtpd: what a message passes through.
+const masterCF = `
 pickup    unix n - n 60   1 pickup
 cleanup   unix n - n -    0 cleanup
 qmgr      unix n - n 300  1 qmgr
@@ -295,7 +330,6 @@ anvil     unix - - n -    1 anvil
 scache    unix - - n -    1 scache
 postlog   unix-dgram n - n - 1 postlogd
 `
-}
 
 // WaitLog waits until the log matches the expression, at most a minute, and says whether it did.
 func (p *Postfix) WaitLog(expr string) bool {

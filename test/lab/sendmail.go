@@ -15,13 +15,14 @@ import (
 // A Sendmail is a running Sendmail of its own, as a gateway.
 type Sendmail struct {
 	*Process
-	// Port is the loopback TCP port of the daemon.
-	Port int
+	// Port is the loopback TCP port of the daemon; Plain one without a filter, 0 if there is none.
+	Port, Plain int
 
-	t    testing.TB
-	conf string // sendmail.cf
-	dev  string // what the daemon sees as /dev
-	host string
+	t      testing.TB
+	conf   string // sendmail.cf
+	dev    string // what the daemon sees as /dev
+	passwd string // what the daemon sees as /etc/passwd
+	host   string
 }
 
 // SendmailOptions says what a Sendmail does.
@@ -47,6 +48,14 @@ type SendmailOptions struct {
 	Aliases map[string]string
 	// LocalDomains are further names of this host.
 	LocalDomains []string
+	// VirtualDomains are those in which virtusertable holds; nil: every domain that it names.
+	VirtualDomains []string
+	// RelayDomains are relayed although neither Relay nor virtusertable names them.
+	RelayDomains []string
+	// Plain adds a port without a filter.
+	Plain bool
+	// Passwd is the file that this Sendmail sees as /etc/passwd; default the system's own.
+	Passwd string
 	// Extra lines of the .mc file, before the mailers.
 	Extra string
 }
@@ -70,15 +79,21 @@ func StartSendmail(t testing.TB, o SendmailOptions) *Sendmail {
 	if o.MilterFlags == "" {
 		o.MilterFlags = "F=T, T=S:10s;R:10s"
 	}
+	if o.Passwd == "" {
+		o.Passwd = "/etc/passwd"
+	}
 	dir := NewDir(t, o.Name)
-	s := &Sendmail{Port: o.Port, t: t, host: o.Hostname, conf: filepath.Join(dir, "sendmail.cf"), dev: filepath.Join(dir, "dev")}
+	s := &Sendmail{Port: o.Port, t: t, host: o.Hostname, conf: filepath.Join(dir, "sendmail.cf"), dev: filepath.Join(dir, "dev"), passwd: o.Passwd}
+	if o.Plain {
+		s.Plain = FreePort(t)
+	}
 	for _, sub := range []string{"queue", "dev", "bin"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
 			t.Fatalf("starting %s: %v", o.Name, err)
 		}
 	}
 	write(t, dir, "switch", "hosts files\naliases files\npasswd files\n")
-	write(t, dir, "sendmail.mc", sendmailMC(dir, o))
+	write(t, dir, "sendmail.mc", sendmailMC(dir, s.Plain, o))
 	cf := run(t, SendmailKit, dir, SendmailKit.Path("usr/bin/m4"), "-D_CF_DIR_="+SendmailKit.Path("usr/share/sendmail/cf")+"/",
 		SendmailKit.Path("usr/share/sendmail/cf/m4/cf.m4"), filepath.Join(dir, "sendmail.mc"))
 	write(t, dir, "sendmail.cf", cf)
@@ -98,7 +113,7 @@ const sendmailProgram = "usr/libexec/sendmail/sendmail"
 // inNamespace runs a program with a qualified host name (Sendmail sleeps a minute without one) and a /dev whose "log"
 // is the socket of listenLog: Sendmail has no other way to log. Both hold for this process alone.
 const inNamespace = `set -e
-hostname "$1"; dev=$2; shift 2
+hostname "$1"; dev=$2; mount --bind "$3" /etc/passwd; shift 3
 for node in null zero random urandom; do : >"$dev/$node"; mount --bind "/dev/$node" "$dev/$node"; done
 mount --rbind "$dev" /dev
 exec "$@"`
@@ -106,7 +121,7 @@ exec "$@"`
 // command returns a command of the kit inside the namespace.
 func (s *Sendmail) command(args ...string) *exec.Cmd {
 	all := append([]string{
-		"--uts", "--mount", "/bin/sh", "-c", inNamespace, "sh", s.host, s.dev,
+		"--uts", "--mount", "/bin/sh", "-c", inNamespace, "sh", s.host, s.dev, s.passwd,
 		SendmailKit.Path(sendmailProgram), "-C", s.conf,
 	}, args...)
 	cmd := exec.Command("/usr/bin/unshare", all...)
@@ -177,11 +192,7 @@ func (s *Sendmail) maps(dir string, o SendmailOptions) {
 	s.makemap(dir, "mailertable", o.Relay)
 	s.makemap(dir, "virtusertable", o.VirtualUsers)
 	s.makemap(dir, "access", o.Access)
-	var aliases strings.Builder
-	for _, name := range keys(o.Aliases) {
-		fmt.Fprintf(&aliases, "%s: %s\n", name, o.Aliases[name])
-	}
-	write(s.t, dir, "aliases", aliases.String())
+	write(s.t, dir, "aliases", aliasesText(o.Aliases))
 }
 
 // Table spells a map file of this Sendmail: "hash:/.../virtusertable".
@@ -210,7 +221,7 @@ func (s *Sendmail) makemap(dir, name string, entries map[string]string) {
 }
 
 // sendmailMC returns the .mc file.
-func sendmailMC(dir string, o SendmailOptions) string {
+func sendmailMC(dir string, plain int, o SendmailOptions) string {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -240,7 +251,10 @@ func sendmailMC(dir string, o SendmailOptions) string {
 		line("define(`%s', `%s')", def[0], def[1])
 	}
 	line("FEATURE(`no_default_msa')")
-	line("DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port=%d')", o.Port)
+	line("DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port=%d%s')", o.Port, cond(plain != 0 && o.Milter != "", ", InputMailFilters=rcptgate"))
+	if plain != 0 {
+		line("DAEMON_OPTIONS(`Name=plain, Addr=127.0.0.1, Port=%d')", plain)
+	}
 	for _, feature := range []string{"nocanonify", "accept_unresolvable_domains", "accept_unqualified_senders"} {
 		line("FEATURE(`%s')", feature)
 	}
@@ -256,14 +270,24 @@ func sendmailMC(dir string, o SendmailOptions) string {
 	for _, addr := range keys(o.VirtualUsers) {
 		virtual[addr[strings.LastIndex(addr, "@")+1:]] = ""
 	}
-	for _, domain := range keys(virtual) {
+	domains := keys(virtual)
+	if o.VirtualDomains != nil {
+		domains = o.VirtualDomains
+	}
+	for _, domain := range o.RelayDomains {
+		line("RELAY_DOMAIN(`%s')", domain)
+	}
+	for _, domain := range domains {
 		line("VIRTUSER_DOMAIN(`%s')", domain)
 		line("RELAY_DOMAIN(`%s')", domain)
 	}
 	for _, domain := range o.LocalDomains {
 		line("LOCAL_DOMAIN(`%s')", domain)
 	}
-	if o.Milter != "" {
+	switch {
+	case o.Milter != "" && plain != 0: // for its own port, see above
+		line("MAIL_FILTER(`rcptgate', `S=%s, %s')", o.Milter, o.MilterFlags)
+	case o.Milter != "":
 		line("INPUT_MAIL_FILTER(`rcptgate', `S=%s, %s')", o.Milter, o.MilterFlags)
 	}
 	if o.Extra != "" {
@@ -271,4 +295,12 @@ func sendmailMC(dir string, o SendmailOptions) string {
 	}
 	line("MAILER(`local')\nMAILER(`smtp')")
 	return b.String()
+}
+
+// cond is the text if the condition holds, else nothing.
+func cond(holds bool, text string) string {
+	if holds {
+		return text
+	}
+	return ""
 }
