@@ -81,6 +81,9 @@ func (k Kit) environment() []string {
 	}
 }
 
+// Environment is the environment of a program of the kit that a test runs by itself.
+func (k Kit) Environment() []string { return k.environment() }
+
 // install prepares the lab once in a test process, and returns why the lab cannot be had.
 var install = sync.OnceValue(func() error {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
