@@ -139,6 +139,21 @@ func (s *Sendmail) Command(args ...string) string {
 	return string(out)
 }
 
+// AddressTest runs sendmail's address test mode (sendmail -bt) with lines such as "$=w" and returns what it printed.
+func (s *Sendmail) AddressTest(lines ...string) string {
+	s.t.Helper()
+	cmd := s.command("-bt")
+	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("sendmail -bt: %v", err)
+	}
+	return string(out)
+}
+
+// Conf is the path of sendmail.cf.
+func (s *Sendmail) Conf() string { return s.conf }
+
 // start runs the daemon and waits for its banner.
 func (s *Sendmail) start(name, dir string) {
 	s.t.Helper()
