@@ -212,6 +212,24 @@ func (x *Index) GetBytes(key []byte) (value string, found bool) {
 	return x.Get(unsafe.String(unsafe.SliceData(key), len(key))) // #nosec G103 -- Get does not keep it
 }
 
+// Lost counts the keys of x that a newer index lacks. Pause, if not nil, is called now
+// and then.
+func (x *Index) Lost(newer *Index, pause func()) (lost int) {
+	n := 0
+	for _, slot := range x.slots {
+		if slot == 0 {
+			continue
+		}
+		if _, found := newer.Get(x.key(slot)); !found {
+			lost++
+		}
+		if n++; n%512 == 0 && pause != nil {
+			pause()
+		}
+	}
+	return lost
+}
+
 // Len is the number of different keys.
 func (x *Index) Len() int { return x.entries }
 

@@ -145,3 +145,27 @@ func BenchmarkBuild(b *testing.B) {
 		million(b)
 	}
 }
+
+func TestLost(t *testing.T) {
+	build := func(from, to int) *Index {
+		var b Builder
+		for i := from; i < to; i++ {
+			if err := b.Add(fmt.Append(nil, "key", i), []byte("value")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b.Build(nil)
+	}
+	old, paused := build(0, 3000), 0
+	for _, tc := range []struct {
+		newer *Index
+		want  int
+	}{{old, 0}, {build(0, 4000), 0}, {build(10, 4000), 10}, {build(2999, 3001), 2999}, {&Index{}, 3000}} {
+		if got := old.Lost(tc.newer, func() { paused++ }); got != tc.want {
+			t.Errorf("%d lost, want %d", got, tc.want)
+		}
+	}
+	if (&Index{}).Lost(old, nil) != 0 || paused == 0 {
+		t.Errorf("an empty index has lost something, or %d pauses", paused)
+	}
+}

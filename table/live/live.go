@@ -19,11 +19,17 @@
 // locked; it is read when it has been quiet for half a second, and read again if it
 // changed meanwhile.
 //
-// What is missing, truncated, unreadable or damaged leaves the content in force as
-// it is; the reason is in Status and in one log line. So does, for ten minutes, a
-// file whose rebuild is not finished: an alias database that had Sendmail's mark of a
-// complete one (the key "@" with the value "@", which makemap and postmap never
-// write) and lacks it, or a text that had entries and is empty.
+// What is missing, truncated, unreadable or damaged leaves the active content as it is;
+// the reason is in Status and in one log line. So does, for ten minutes, an alias
+// database that had Sendmail's mark of a complete one (the key "@" with the value "@",
+// which makemap and postmap never write) and lacks it.
+//
+// A text has no such mark, and scripts write texts in place, with pauses; a full disk
+// cuts them short. One that lacks its last line end, that lost many names or is empty is
+// a draft until it has not changed for ten minutes, and one that was written in place
+// and lost a few names until it has not changed for ten seconds. What a draft holds
+// counts at once, except its last line, which may go on. A name that it lacks is an error
+// if the active content has it: the recipient is deferred, not refused.
 package live
 
 import (
@@ -51,8 +57,8 @@ const (
 	restless = 5 * time.Second
 	// again is the pause before a file that is being written is tried again.
 	again = 50 * time.Millisecond
-	// hold is how long the old content stays in force beside an unfinished rebuild.
-	hold = 10 * time.Minute
+	// holdTime is how long the old content stays active beside an unfinished database.
+	holdTime = 10 * time.Minute
 	// longLock is when a lock that is held is worth a line in the log.
 	longLock = time.Minute
 	// coarse is the coarsest time stamp of a file system: within it a file can change and look the same.
@@ -94,13 +100,18 @@ type Live struct {
 
 var _ table.Table = (*Live)(nil)
 
-// content is what one reading of the file gave. It does not change.
+// content is what one reading of the file gave, and a draft of what may come. It does
+// not change.
 type content struct {
-	*index.Index
-	info     table.Info
-	digest   uint64
-	marked   bool
-	modified time.Time
+	*index.Index  // nil: there is only a draft
+	info          table.Info
+	digest        uint64
+	marked        bool
+	modified      time.Time
+	device, inode uint64
+	cut           bool   // a text without its last line end
+	last          string // key of a text's last line
+	draft         *draft // nil: the file is what is active, as far as is known
 }
 
 // Status is what there is to know about a table besides its entries.
@@ -157,11 +168,14 @@ func (l *Live) Lookup(_ context.Context, key string) (value string, found bool, 
 		}
 		return "", false, fmt.Errorf("%s: %w", l.cfg.Spec, ErrNotLoaded)
 	}
+	if c.draft != nil {
+		return c.draft.lookup(c.Index, key)
+	}
 	value, found = c.Get(key)
 	return value, found, nil
 }
 
-// Index returns what is in force, or nil.
+// Index returns the active content, or nil.
 func (l *Live) Index() *index.Index {
 	if c := l.current.Load(); c != nil {
 		return c.Index

@@ -253,7 +253,7 @@ func TestLostMark(t *testing.T) {
 		t.Errorf("a lost mark: %v, %+v", err, f.Status())
 	}
 	f.holds("a", "1")
-	f.skew += hold - time.Minute
+	f.skew += holdTime - time.Minute
 	f.write("a=3\n") // goes on
 	_ = f.refresh(context.Background(), false)
 	f.holds("a", "1")
@@ -279,20 +279,6 @@ func TestLostMark(t *testing.T) {
 		t.Error(err)
 	}
 	f.holds("a", "6")
-}
-
-func TestEmptiedText(t *testing.T) {
-	f := newFixture(t, table.Text, "a=1\n")
-	f.write("")
-	if err := f.refresh(context.Background(), false); !errors.Is(err, ErrRebuild) {
-		t.Errorf("an emptied text: %v", err)
-	}
-	f.holds("a", "1")
-	f.skew += hold
-	if err := f.refresh(context.Background(), false); err != nil {
-		t.Error(err)
-	}
-	f.lacks("a")
 }
 
 func TestTextIsReadWhenQuiet(t *testing.T) {

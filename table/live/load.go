@@ -26,6 +26,8 @@ type attempt struct {
 	heldFrom time.Time // when an unfinished rebuild was first met; zero: none
 	busyFrom time.Time // when the file was first found being written; zero: it was not
 	restless time.Time // when a text was first found not to be quiet; zero: it was
+	seenSig  signature // of a text when it was last looked at for a draft
+	seen     time.Time // when that was first seen; zero: never
 	told     string    // the last failure logged
 	warned   int
 	settled  bool // the file was so old when it was read that a later change must show in sig
@@ -38,7 +40,7 @@ func (l *Live) refresh(ctx context.Context, force bool) error {
 	defer l.mu.Unlock()
 	a := &l.try
 	now := l.now()
-	due := !a.heldFrom.IsZero() && now.Sub(a.heldFrom) >= hold
+	due := !a.heldFrom.IsZero() && now.Sub(a.heldFrom) >= holdTime
 	file, err := openFile(l.path)
 	if err != nil {
 		a.known = false
@@ -50,6 +52,7 @@ func (l *Live) refresh(ctx context.Context, force bool) error {
 		a.known = false
 		return l.failed(err)
 	}
+	due = due || l.due(sig)
 	same := a.known && sig == a.sig
 	if same && !force && !due && (a.settled || now.Sub(sig.modified) < coarse) {
 		return nil
@@ -64,8 +67,9 @@ func (l *Live) refresh(ctx context.Context, force bool) error {
 	}
 	digest := digestOf(a.seed, data, l.breather())
 	a.sig, a.known, a.settled = sig, true, now.Sub(sig.modified) >= coarse
-	if c := l.current.Load(); c != nil && c.digest == digest && !due {
+	if c := l.current.Load(); c != nil && c.Index != nil && c.digest == digest && !due {
 		a.heldFrom = time.Time{}
+		l.settle(c)
 		l.same(sig)
 		return nil
 	}
@@ -90,7 +94,7 @@ func digestOf(seed maphash.Seed, data []byte, pause func()) uint64 {
 // also sleeps for a third of its time, since on two busy processors those who look up
 // would otherwise wait for it.
 func (l *Live) breather() func() {
-	if l.current.Load() == nil {
+	if l.Index() == nil {
 		return runtime.Gosched
 	}
 	last := time.Now()
@@ -118,15 +122,22 @@ func (l *Live) index(ctx context.Context, data []byte, digest uint64, sig signat
 		}
 		return l.failed(err)
 	}
-	c.digest, c.modified = digest, sig.modified
+	c.digest, c.modified, c.device, c.inode = digest, sig.modified, sig.device, sig.inode
 	a := &l.try
-	if why := l.unfinished(c); why != "" && !due {
+	why, still := l.doubt(c, sig)
+	if now := l.now(); why != "" && now.Sub(a.since(sig, now)) < still {
+		return l.hold(c, why, still)
+	}
+	if mark := l.unfinished(c); mark != "" && !due {
 		if a.heldFrom.IsZero() {
 			a.heldFrom = l.now()
 		}
-		return l.failed(fmt.Errorf("%w: %s; the old content stays in force, until %s at most", ErrRebuild, why, a.heldFrom.Add(hold).Format(time.TimeOnly)))
-	} else if why != "" {
-		l.log.Warn("table loaded although it looks unfinished", "table", l.cfg.Spec.String(), "reason", why, "waited", hold)
+		return l.failed(fmt.Errorf("%w: %s; the old content stays active, until %s at most", ErrRebuild, mark, a.heldFrom.Add(holdTime).Format(time.TimeOnly)))
+	} else if mark != "" {
+		why, still = mark, holdTime
+	}
+	if why != "" && l.Index() != nil {
+		l.log.Warn("table loaded although it looks unfinished", "table", l.cfg.Spec.String(), "reason", why, "waited", still)
 	}
 	a.heldFrom = time.Time{}
 	l.current.Store(c)
@@ -134,16 +145,10 @@ func (l *Live) index(ctx context.Context, data []byte, digest uint64, sig signat
 	return nil
 }
 
-// unfinished says why new content looks like half a rebuild of the old, or "".
+// unfinished says why a new alias database looks like half a rebuild of the old, or "".
 func (l *Live) unfinished(c *content) string {
-	old := l.current.Load()
-	switch {
-	case old == nil:
-		return ""
-	case old.marked && !c.marked:
+	if old := l.current.Load(); old != nil && old.marked && !c.marked {
 		return `the mark of a complete alias database ("@") is missing`
-	case l.cfg.Spec.IsText() && c.Len() == 0 && old.Len() > 0:
-		return "the file is empty"
 	}
 	return ""
 }
@@ -158,7 +163,9 @@ func (l *Live) read(ctx context.Context, data []byte) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &content{info: info}
+	c := &content{info: info, cut: len(data) > 0 && data[len(data)-1] != '\n'}
+	text := l.cfg.Spec.IsText()
+	var last []byte
 	b := index.Builder{Seed: l.try.seed}
 	pairs, pause := 0, l.breather()
 	err = format.Scan(ctx, file, file.Size(), func(key, value []byte) error {
@@ -170,12 +177,15 @@ func (l *Live) read(ctx context.Context, data []byte) (*content, error) {
 			c.marked = c.marked || len(key) == 1
 			return nil
 		}
+		if text {
+			last = append(last[:0], key...)
+		}
 		return b.Add(key, value)
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.Index = b.Build(pause)
+	c.Index, c.last = b.Build(pause), string(last)
 	return c, nil
 }
 
@@ -232,7 +242,7 @@ func (l *Live) copyFile(ctx context.Context, file *openedFile, sig signature) ([
 func (l *Live) isQuiet(sig signature) bool {
 	a, now := &l.try, l.now()
 	age := now.Sub(sig.modified)
-	if age >= quiet || age < -quiet || l.current.Load() == nil {
+	if age >= quiet || age < -quiet || l.Index() == nil {
 		return true // also if the file's clock is another one
 	}
 	if a.restless.IsZero() {
@@ -278,7 +288,7 @@ func (l *Live) failed(err error) error {
 // inForce says what answers meanwhile.
 func (l *Live) inForce() string {
 	c := l.current.Load()
-	if c == nil {
+	if c == nil || c.Index == nil {
 		return "nothing"
 	}
 	return fmt.Sprintf("%d entries of %s", c.Len(), c.modified.Format(time.DateTime))
