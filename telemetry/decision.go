@@ -3,130 +3,151 @@
 package telemetry
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/netip"
 	"strconv"
 	"time"
 
 	"rcptgate"
 )
 
-// appendDecision writes one decision in the form that the target and the settings
-// ask for.
-func (s *Telemetry) appendDecision(b []byte, set *settings, sh *shard, q *rcptgate.Query, v *rcptgate.Verdict, cause string, at time.Time) []byte {
-	if s.journal {
-		b = appendJournal(b, q, v)
+// appendDecision writes the line of one decision.
+func appendDecision(b []byte, f *form, sh *shard, q *rcptgate.Query, v *rcptgate.Verdict, cause string, at time.Time) []byte {
+	if f.fielded {
+		b = appendFields(appendFieldHead(b, priorityInfo), q, v)
 	}
-	if set.json {
-		b = append(b, '{')
-		if set.Target == "stderr" {
-			b = append(sh.stamp.append(append(b, `"time":"`...), at), `",`...)
-		}
-		b = append(b, `"level":"info","msg":"decision"`...)
-		b = append(appendDecisionJSON(b, q, v, cause), '}')
+	b = f.begin(b, &sh.stamp, at, priorityInfo, "decision")
+	if q.Stage != rcptgate.StageRcpt {
+		b = f.pair(b, "stage", q.Stage.String(), valueMax)
+	}
+	b = sh.who.append(b, f, q)
+	if q.Recipient.Path != "" || q.Stage == rcptgate.StageRcpt {
+		b = f.pair(b, "recipient", q.Recipient.Path, valueMax)
+	}
+	if q.Target.Path != q.Recipient.Path {
+		b = f.some(b, "target", q.Target.Path)
+	}
+	b = sh.what.append(b, f, v)
+	if f.json {
+		b = appendMillis(append(b, `,"elapsed_ms":`...), q.Trace.Elapsed)
 	} else {
-		if set.Target == "stderr" {
-			b = append(sh.stamp.append(append(b, "time="...), at), " level=info "...)
-		}
-		b = append(b, "msg=decision"...)
-		b = appendDecisionText(b, q, v, cause)
+		b = append(appendMillis(append(b, " elapsed="...), q.Trace.Elapsed), "ms"...)
 	}
-	return append(b, '\n')
+	if refused(v) {
+		b = f.pair(b, "text", v.Text, textMax)
+		if cause != "" {
+			b = f.pair(b, "error", cause, textMax)
+		}
+	}
+	return f.end(b)
 }
 
-func appendDecisionText(b []byte, q *rcptgate.Query, v *rcptgate.Verdict, cause string) []byte {
-	if q.QueueID != "" {
-		b = appendPair(b, "queue", q.QueueID, valueMax)
+// whoAsked is the part of a line that says whose transaction it is, as the last line of
+// a shard had it: the recipients of a transaction share it.
+type whoAsked struct {
+	form          form
+	queue, sender string
+	client        netip.Addr
+	text          []byte
+}
+
+func (w *whoAsked) append(b []byte, f *form, q *rcptgate.Query) []byte {
+	if len(w.text) == 0 || w.form != *f || w.client != q.Client || w.queue != q.QueueID || w.sender != q.Sender {
+		w.text = appendWho(w.text[:0], f, q)
+		w.form, w.client, w.queue, w.sender = *f, q.Client, q.QueueID, q.Sender
+		if len(q.QueueID) > valueMax || len(q.Sender) > valueMax {
+			w.queue, w.sender = "", "" // the next line does not equal it, and nothing large is kept
+			defer func() { w.text = w.text[:0] }()
+		}
 	}
+	return append(b, w.text...)
+}
+
+func appendWho(b []byte, f *form, q *rcptgate.Query) []byte {
+	b = f.some(b, "queue", q.QueueID)
 	if q.Client.IsValid() {
-		b = q.Client.AppendTo(append(b, " client="...))
+		if f.json {
+			b = append(q.Client.AppendTo(append(b, `,"client":"`...)), '"')
+		} else {
+			b = q.Client.AppendTo(append(b, " client="...))
+		}
 	}
-	if q.Sender == "" {
-		b = append(b, " sender=<>"...)
-	} else if q.Sender == "<>" { // not the null reverse-path: quoted to tell it apart
-		b = append(b, ` sender="<>"`...)
-	} else {
-		b = appendPair(b, "sender", q.Sender, valueMax)
+	switch {
+	case f.json:
+		return f.pair(b, "sender", q.Sender, valueMax)
+	case q.Sender == "":
+		return append(b, " sender=<>"...)
+	case q.Sender == "<>": // not the null reverse-path: quoted to tell it apart
+		return append(b, ` sender="<>"`...)
 	}
-	b = appendPair(b, "recipient", q.Recipient.Path, valueMax)
-	if q.Target.Path != q.Recipient.Path && q.Target.Path != "" {
-		b = appendPair(b, "target", q.Target.Path, valueMax)
+	return f.pair(b, "sender", q.Sender, valueMax)
+}
+
+// whatWasSaid is the part of a line that says what the verdict was, as the last line of
+// a shard had it: most verdicts are like the one before.
+type whatWasSaid struct {
+	form              form
+	action, would     rcptgate.Action
+	code              int
+	enhanced, backend string
+	reason            rcptgate.Reason
+	source            string
+	text              []byte
+}
+
+func (w *whatWasSaid) append(b []byte, f *form, v *rcptgate.Verdict) []byte {
+	if len(w.text) == 0 || w.form != *f || w.action != v.Action || w.would != v.Would || w.code != v.Code || w.reason != v.Reason ||
+		w.source != v.Source || w.enhanced != v.Enhanced || w.backend != v.Backend {
+		w.text = appendWhat(w.text[:0], f, v)
+		w.form, w.action, w.would, w.code, w.reason = *f, v.Action, v.Would, v.Code, v.Reason
+		w.source, w.enhanced, w.backend = v.Source, v.Enhanced, v.Backend
 	}
-	b = append(append(b, " action="...), v.Action.String()...)
+	return append(b, w.text...)
+}
+
+func appendWhat(b []byte, f *form, v *rcptgate.Verdict) []byte {
+	b = f.pair(b, "action", v.Action.String(), valueMax)
 	if v.Would != rcptgate.Continue {
-		b = append(append(b, " would="...), v.Would.String()...)
+		b = f.pair(b, "would", v.Would.String(), valueMax)
 	}
 	if v.Code != 0 {
-		b = strconv.AppendInt(append(b, " code="...), int64(v.Code), 10)
+		b = f.number(b, "code", v.Code)
 	}
-	if v.Enhanced != "" {
-		b = appendPair(b, "enhanced", v.Enhanced, valueMax)
-	}
-	if v.Reason != "" {
-		b = appendPair(b, "reason", string(v.Reason), valueMax)
-	}
-	if v.Source != "" {
-		b = appendPair(b, "source", v.Source, valueMax)
-	}
-	if v.Backend != "" {
-		b = appendPair(b, "backend", v.Backend, valueMax)
-	}
-	b = append(appendMillis(append(b, " elapsed="...), q.Trace.Elapsed), "ms"...)
-	if refused(v) {
-		b = appendPair(b, "text", v.Text, textMax)
-		if cause != "" {
-			b = appendPair(b, "error", cause, textMax)
-		}
-	}
-	return b
+	b = f.some(b, "enhanced", v.Enhanced)
+	b = f.some(b, "reason", string(v.Reason))
+	b = f.some(b, "source", v.Source)
+	return f.some(b, "backend", v.Backend)
 }
 
-func appendDecisionJSON(b []byte, q *rcptgate.Query, v *rcptgate.Verdict, cause string) []byte {
-	if q.QueueID != "" {
-		b = appendJSONPair(b, "queue", q.QueueID, valueMax)
-	}
-	if q.Client.IsValid() {
-		b = append(q.Client.AppendTo(append(b, `,"client":"`...)), '"')
-	}
-	b = appendJSONPair(b, "sender", q.Sender, valueMax)
-	b = appendJSONPair(b, "recipient", q.Recipient.Path, valueMax)
-	if q.Target.Path != q.Recipient.Path && q.Target.Path != "" {
-		b = appendJSONPair(b, "target", q.Target.Path, valueMax)
-	}
-	b = appendJSONPair(b, "action", v.Action.String(), valueMax)
+// appendFields writes a decision's fields for journald. No value holds a line end:
+// appendValue has quoted it.
+func appendFields(b []byte, q *rcptgate.Query, v *rcptgate.Verdict) []byte {
+	would, code := "", ""
 	if v.Would != rcptgate.Continue {
-		b = appendJSONPair(b, "would", v.Would.String(), valueMax)
+		would = v.Would.String()
 	}
 	if v.Code != 0 {
-		b = strconv.AppendInt(append(b, `,"code":`...), int64(v.Code), 10)
+		code = strconv.Itoa(v.Code)
 	}
-	for _, p := range [...]struct{ key, value string }{
-		{"enhanced", v.Enhanced}, {"reason", string(v.Reason)}, {"source", v.Source}, {"backend", v.Backend},
-	} {
-		if p.value != "" {
-			b = appendJSONPair(b, p.key, p.value, valueMax)
-		}
+	target := q.Target.Path
+	if target == q.Recipient.Path {
+		target = ""
 	}
-	b = appendMillis(append(b, `,"elapsed_ms":`...), q.Trace.Elapsed)
-	if refused(v) {
-		b = appendJSONPair(b, "text", v.Text, textMax)
-		if cause != "" {
-			b = appendJSONPair(b, "error", cause, textMax)
-		}
-	}
-	return b
-}
-
-// appendJournal writes the fields of journald's native protocol and leaves MESSAGE
-// open. No value holds a line end: appendValue has quoted it.
-func appendJournal(b []byte, q *rcptgate.Query, v *rcptgate.Verdict) []byte {
-	b = appendJournalHead(b, priorityInfo)
 	for _, p := range [...]struct{ key, value string }{
 		{"RCPTGATE_QUEUE=", q.QueueID},
 		{"RCPTGATE_SENDER=", q.Sender},
 		{"RCPTGATE_RECIPIENT=", q.Recipient.Path},
+		{"RCPTGATE_TARGET=", target},
 		{"RCPTGATE_ACTION=", v.Action.String()},
+		{"RCPTGATE_WOULD=", would},
+		{"RCPTGATE_CODE=", code},
+		{"RCPTGATE_ENHANCED=", v.Enhanced},
 		{"RCPTGATE_REASON=", string(v.Reason)},
 		{"RCPTGATE_SOURCE=", v.Source},
 		{"RCPTGATE_BACKEND=", v.Backend},
+		{"RCPTGATE_STAGE=", q.Stage.String()},
 	} {
 		if p.value != "" {
 			b = append(appendValue(append(b, p.key...), p.value, valueMax), '\n')
@@ -135,26 +156,47 @@ func appendJournal(b []byte, q *rcptgate.Query, v *rcptgate.Verdict) []byte {
 	if q.Client.IsValid() {
 		b = append(q.Client.AppendTo(append(b, "RCPTGATE_CLIENT="...)), '\n')
 	}
-	return append(b, "MESSAGE="...)
-}
-
-func appendJournalHead(b []byte, priority byte) []byte {
-	b = append(b, "SYSLOG_IDENTIFIER=rcptgate\nSYSLOG_FACILITY=2\nPRIORITY="...)
-	return append(b, '0'+priority, '\n')
+	return b
 }
 
 func refused(v *rcptgate.Verdict) bool { return v.Action.Refuses() || v.Would.Refuses() }
 
-// causeOf is why the last step that failed could not find out; empty unless the
-// sender is refused.
-func causeOf(q *rcptgate.Query, v *rcptgate.Verdict) string {
-	if !refused(v) {
-		return ""
-	}
+// cause is why the last step that failed could not find out. A step that panicked is
+// reported with its stack, at most once an hour for one place.
+func (s *Telemetry) cause(q *rcptgate.Query) string {
 	for i := len(q.Trace.Steps) - 1; i >= 0; i-- {
-		if err := q.Trace.Steps[i].Err; err != nil {
-			return err.Error()
+		err := q.Trace.Steps[i].Err
+		if err == nil {
+			continue
 		}
+		var panicked *rcptgate.PanicError
+		if errors.As(err, &panicked) {
+			s.notices.Error("panic "+panicPlace(panicked.Stack), "a check panicked: this is a mistake in the program, please report it",
+				"stage", q.Stage.String(), "error", panicked.Error(), "place", panicPlace(panicked.Stack), stackKey, stack(panicked.Stack))
+		}
+		return err.Error()
 	}
 	return ""
 }
+
+// panicPlace is the file and line that a stack says panicked: the first below the call
+// of panic.
+func panicPlace(stack []byte) string {
+	_, below, _ := bytes.Cut(stack, []byte("\npanic("))
+	for line := range bytes.Lines(below) {
+		if line[0] != '\t' || bytes.Contains(line, []byte("/runtime/panic.go:")) {
+			continue
+		}
+		place, _, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" +0x"))
+		return string(place[bytes.LastIndexByte(place, '/')+1:])
+	}
+	return "unknown"
+}
+
+// stack is written out in the log, and nowhere else.
+type stack []byte
+
+func (s stack) LogValue() slog.Value { return slog.StringValue(string(s)) }
+
+// String is what a list of notices has of it.
+func (s stack) String() string { return "in the log" }

@@ -60,13 +60,13 @@ func (h *handler) Handle(_ context.Context, r slog.Record) error {
 		attrs[i].Value = attrs[i].Value.Resolve()
 	}
 	line := h.telemetry.appendMessage(make([]byte, 0, 256), at, r.Level, r.Message, attrs)
-	sh := h.telemetry.take()
+	sh := h.telemetry.take(h.telemetry.next.Add(1))
 	var n nudge
 	if sh.begin(at, priority) {
 		sh.buf = append(sh.buf, line...)
 		n = sh.end()
 	}
-	h.telemetry.give(sh)
+	sh.mu.Unlock()
 	if r.Level >= slog.LevelWarn {
 		n = nudgeNow
 	}
@@ -86,47 +86,20 @@ func priorityOf(level slog.Level) byte {
 	return priorityDebug
 }
 
-func levelWord(level slog.Level) string {
-	switch priorityOf(level) {
-	case priorityError:
-		return "error"
-	case priorityWarning:
-		return "warn"
-	case priorityInfo:
-		return "info"
-	}
-	return "debug"
-}
-
 func (s *Telemetry) appendMessage(b []byte, at time.Time, level slog.Level, text string, attrs []slog.Attr) []byte {
-	set := s.settings.Load()
-	if s.journal {
-		b = append(appendJournalHead(b, priorityOf(level)), "MESSAGE="...)
+	f, priority := s.settings.Load().form, priorityOf(level)
+	if f.fielded {
+		b = appendFieldHead(b, priority)
 	}
 	var st stamp
-	if set.json {
-		b = append(b, `{"level":"`...)
-		b = append(append(b, levelWord(level)...), '"')
-		if set.Target == "stderr" {
-			b = append(st.append(append(b, `,"time":"`...), at), '"')
-		}
-		b = appendJSONPair(b, "msg", text, textMax)
-		b = append(appendAttrs(b, "", attrs, appendAttrJSON), '}')
-	} else {
-		if set.Target == "stderr" {
-			b = append(st.append(append(b, "time="...), at), " level="...)
-			b = append(append(b, levelWord(level)...), ' ')
-		}
-		b = appendValue(append(b, "msg="...), text, textMax)
-		b = appendAttrs(b, "", attrs, appendAttrText)
-	}
-	return append(b, '\n')
+	b = f.begin(b, &st, at, priority, text)
+	return f.end(appendAttrs(b, &f, "", attrs))
 }
 
 // maxAttrOctets keeps a record with many attributes below a record's bound.
 const maxAttrOctets = recordMax / 2
 
-func appendAttrs(b []byte, prefix string, attrs []slog.Attr, write func([]byte, string, string) []byte) []byte {
+func appendAttrs(b []byte, f *form, prefix string, attrs []slog.Attr) []byte {
 	for _, a := range attrs {
 		if len(b) > maxAttrOctets {
 			break
@@ -134,15 +107,23 @@ func appendAttrs(b []byte, prefix string, attrs []slog.Attr, write func([]byte, 
 		v := a.Value.Resolve()
 		switch {
 		case v.Kind() == slog.KindGroup && a.Key == "":
-			b = appendAttrs(b, prefix, v.Group(), write)
+			b = appendAttrs(b, f, prefix, v.Group())
 		case v.Kind() == slog.KindGroup:
-			b = appendAttrs(b, prefix+a.Key+".", v.Group(), write)
+			b = appendAttrs(b, f, prefix+a.Key+".", v.Group())
+		case a.Key == stackKey:
+			b = f.attr(b, prefix+a.Key, valueText(v), stackMax)
 		case a.Key != "":
-			b = write(b, prefix+a.Key, valueText(v))
+			b = f.attr(b, prefix+a.Key, valueText(v), textMax)
 		}
 	}
 	return b
 }
+
+// A stack says where the program went wrong only if it is whole.
+const (
+	stackKey = "stack"
+	stackMax = 4096
+)
 
 func valueText(v slog.Value) string {
 	switch v.Kind() {
@@ -154,17 +135,7 @@ func valueText(v slog.Value) string {
 	return v.String()
 }
 
-func appendAttrText(b []byte, key, value string) []byte {
-	b = appendValue(append(b, ' '), key, valueMax)
-	return appendValue(append(b, '='), value, textMax)
-}
-
-func appendAttrJSON(b []byte, key, value string) []byte {
-	b = appendJSON(append(b, ','), key, valueMax)
-	return appendJSON(append(b, ':'), value, textMax)
-}
-
-// appendDropped writes the line that tells of dropped ones.
+// appendDropped writes the line that reports dropped ones.
 func (s *Telemetry) appendDropped(n uint64) []byte {
 	return s.appendMessage(nil, time.Now(), slog.LevelWarn, "log lines were dropped: the target was too slow or absent",
 		[]slog.Attr{slog.String("count", strconv.FormatUint(n, 10))})

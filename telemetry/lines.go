@@ -32,7 +32,7 @@ type lines struct {
 	target  target
 	shards  []*shard
 	spare   [][]byte
-	heads   [][]byte
+	heads   []head
 	batch   []record
 	report  func(n uint64) []byte // the line that tells of n dropped ones
 	pending uint64                // dropped, not yet told
@@ -49,10 +49,16 @@ type lines struct {
 	once    sync.Once
 }
 
+// head is what is left of a shard's records, and the time of the first.
+type head struct {
+	at   int64
+	rest []byte
+}
+
 func newLines(t target, shards []*shard, report func(uint64) []byte, tell teller) *lines {
 	l := &lines{
 		target: t, shards: shards, report: report, teller: tell,
-		spare: make([][]byte, len(shards)), heads: make([][]byte, len(shards)),
+		spare: make([][]byte, len(shards)), heads: make([]head, 0, len(shards)),
 		soon: make(chan struct{}, 1), now: make(chan struct{}, 1), asked: make(chan chan struct{}),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -124,33 +130,58 @@ func (l *lines) drain() {
 	lost := uint64(0)
 	for i, sh := range l.shards {
 		full, dropped := sh.swap(l.spare[i])
-		l.spare[i], l.heads[i] = full, full
+		l.spare[i] = full
+		if len(full) > 0 {
+			l.heads = append(l.heads, head{timeOf(full), full})
+		}
 		if cap(full) > keepBuffer && len(full) < cap(full)/8 {
 			l.spare[i] = nil // grown in a burst that is over
 		}
 		lost += dropped
 	}
 	l.lose(lost)
-	l.batch = l.batch[:0]
-	for {
-		first := -1
-		var at int64
-		for i, head := range l.heads {
-			if len(head) == 0 {
-				continue
-			}
-			if t, _ := cut(head); first < 0 || t.at < at {
-				first, at = i, t.at
-			}
-		}
-		if first < 0 {
-			break
-		}
-		var r record
-		r, l.heads[first] = cut(l.heads[first])
-		l.batch = append(l.batch, r)
-	}
+	l.merge()
 	l.write()
+}
+
+// merge puts the records of all shards into the batch, in order of time. The heads are a
+// heap: the first is the oldest.
+func (l *lines) merge() {
+	l.batch = l.batch[:0]
+	for i := len(l.heads)/2 - 1; i >= 0; i-- {
+		l.sink(i)
+	}
+	for len(l.heads) > 0 {
+		first := &l.heads[0]
+		var r record
+		r, first.rest = cut(first.rest)
+		l.batch = append(l.batch, r)
+		if len(first.rest) > 0 {
+			first.at = timeOf(first.rest)
+		} else {
+			last := len(l.heads) - 1
+			l.heads[0], l.heads[last] = l.heads[last], head{}
+			l.heads = l.heads[:last]
+		}
+		l.sink(0)
+	}
+}
+
+// sink moves the head at i down to where it is older than those below it.
+func (l *lines) sink(i int) {
+	for {
+		oldest := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(l.heads); child++ {
+			if l.heads[child].at < l.heads[oldest].at {
+				oldest = child
+			}
+		}
+		if oldest == i {
+			return
+		}
+		l.heads[i], l.heads[oldest] = l.heads[oldest], l.heads[i]
+		i = oldest
+	}
 }
 
 func (l *lines) write() {

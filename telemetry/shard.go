@@ -23,6 +23,8 @@ const (
 	priorityDebug   = 7
 )
 
+var priorityWords = [...]string{priorityError: "error", priorityWarning: "warn", priorityInfo: "info", priorityDebug: "debug"}
+
 // shard is one of the buffers that lines are encoded into, and one part of the
 // counts. A record is the time in nanoseconds, the length, the priority and the
 // line.
@@ -34,6 +36,8 @@ type shard struct {
 	dropped uint64
 	closed  bool
 	stamp   stamp
+	who     whoAsked
+	what    whatWasSaid
 	tally
 
 	_ [64]byte // keeps two shards out of one cache line
@@ -41,7 +45,7 @@ type shard struct {
 
 func newShards() []*shard {
 	n := min(max(4*runtime.GOMAXPROCS(0), 8), 64)
-	shards, words := make([]*shard, n), &vocabulary{known: map[cell]bool{}}
+	shards, words := make([]*shard, n), newVocabulary()
 	for i := range shards {
 		shards[i] = &shard{limit: max(bufferTotal/n, 4*recordMax), tally: newTally(words)}
 	}
@@ -103,10 +107,13 @@ type record struct {
 	line     []byte
 }
 
+// timeOf is the time of the first record in buf.
+func timeOf(buf []byte) int64 { return int64(binary.LittleEndian.Uint64(buf)) }
+
 // cut takes the first record off buf.
 func cut(buf []byte) (record, []byte) {
 	n := headerLen + int(binary.LittleEndian.Uint32(buf[8:]))
-	return record{at: int64(binary.LittleEndian.Uint64(buf)), priority: buf[12], line: buf[headerLen:n]}, buf[n:]
+	return record{at: timeOf(buf), priority: buf[12], line: buf[headerLen:n]}, buf[n:]
 }
 
 // stamp writes times as RFC 3339 with milliseconds. Formatting costs more than

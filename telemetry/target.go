@@ -4,6 +4,7 @@ package telemetry
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -55,6 +56,17 @@ func standardError() *os.File {
 	}
 	syscall.CloseOnExec(fd)
 	return os.NewFile(uintptr(fd), "stderr")
+}
+
+// isJournal reports whether f is the stream that journald gave the process, which
+// $JOURNAL_STREAM names by device and inode (systemd.exec(5)).
+func isJournal(f *os.File, stream string) bool {
+	info, err := f.Stat()
+	if err != nil || stream == "" {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
 // stream is standard error: many lines in one write.

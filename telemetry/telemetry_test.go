@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv("SIGHT_CHILD") != "" {
+	if os.Getenv("TELEMETRY_CHILD") != "" {
 		child()
 		return
 	}
@@ -55,7 +55,7 @@ func TestAClosedStandardErrorEndsNothing(t *testing.T) {
 	_ = r.Close()
 	defer func() { _ = w.Close() }()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env, cmd.Stderr = append(os.Environ(), "SIGHT_CHILD=1"), w
+	cmd.Env, cmd.Stderr = append(os.Environ(), "TELEMETRY_CHILD=1"), w
 	if err := cmd.Run(); err != nil {
 		t.Errorf("the process that logs ended with %v", err)
 	}
@@ -101,6 +101,7 @@ func start(t testing.TB, change func(*Config), o Options) *Telemetry {
 
 func sample() (*rcptgate.Query, *rcptgate.Verdict) {
 	q := &rcptgate.Query{
+		Stage:     rcptgate.StageRcpt,
 		Recipient: rcptgate.Mailbox{Path: "c@d.example", Local: "c", Domain: "d.example"},
 		Sender:    "a@b.example", Client: netip.MustParseAddr("192.0.2.1"), QueueID: "4F1a",
 	}
@@ -204,19 +205,15 @@ func FuzzNoTextBreaksALine(f *testing.F) {
 		q.Sender, q.Recipient.Path, q.QueueID, v.Text, v.Backend = sender, text, sender, text, sender
 		q.Target = q.Recipient
 		var sh shard
-		for _, c := range []struct {
-			s   *Telemetry
-			set settings
-		}{
-			{&Telemetry{}, settings{Config: Config{Target: "stderr"}}},
-			{&Telemetry{}, settings{Config: Config{Target: "syslog"}, json: true}},
-			{&Telemetry{journal: true}, settings{Config: Config{Target: "journald"}}},
-		} {
-			line := string(c.s.appendDecision(nil, &c.set, &sh, q, v, text, q.Trace.Started))
+		for _, f := range []form{{stamped: true}, {json: true}, {fielded: true}} {
+			line := string(appendDecision(nil, &f, &sh, q, v, text, q.Trace.Started))
 			if len(line) > recordMax {
 				t.Fatalf("%d octets", len(line))
 			}
-			checkLine(t, line, c.s.journal, c.set.json, v)
+			checkLine(t, line, f.fielded, f.json, v)
+			if again := string(appendDecision(nil, &f, &sh, q, v, text, q.Trace.Started)); again != line {
+				t.Fatalf("%q, then %q", line, again)
+			}
 		}
 	})
 }

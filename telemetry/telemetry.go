@@ -28,16 +28,21 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
+	"os"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"rcptgate"
+	"rcptgate/config/setting"
+	"rcptgate/kit/notice"
 )
 
 // Config is the section [log].
@@ -55,33 +60,28 @@ func Defaults() Config {
 
 // Validate reports a word that is not one of those allowed.
 func (c Config) Validate() error {
-	if _, err := c.level(); err != nil {
-		return err
-	}
-	if c.Target != "stderr" && c.Target != "journald" && c.Target != "syslog" {
-		return fmt.Errorf("target: %q is not allowed: \"stderr\", \"journald\" or \"syslog\" is", c.Target)
-	}
-	if c.Format != "text" && c.Format != "json" {
-		return fmt.Errorf("format: %q is not allowed: \"text\" or \"json\" is", c.Format)
-	}
-	return nil
-}
-
-func (c Config) level() (slog.Level, error) {
-	for word, level := range map[string]slog.Level{
-		"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
+	_, err := c.level()
+	for _, word := range []struct{ key, value, allowed string }{
+		{"target", c.Target, "stderr journald syslog"}, {"format", c.Format, "text json"},
 	} {
-		if c.Level == word {
-			return level, nil
+		if !slices.Contains(strings.Fields(word.allowed), word.value) {
+			err = errors.Join(err, setting.Keyf(word.key, "%q is not allowed: %s", word.value, strings.ReplaceAll(word.allowed, " ", " or ")))
 		}
 	}
-	return 0, fmt.Errorf("level: %q is not allowed: \"debug\", \"info\", \"warn\" or \"error\" is", c.Level)
+	return err
+}
+
+func (c Config) level() (level slog.Level, err error) {
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil || strings.ContainsAny(c.Level, "+-") {
+		return level, setting.Keyf("level", "%q is not allowed: debug or info or warn or error", c.Level)
+	}
+	return level, nil
 }
 
 // settings is what may change while the daemon runs.
 type settings struct {
 	Config
-	json  bool
+	form  form
 	level slog.Level
 }
 
@@ -89,11 +89,11 @@ type settings struct {
 // methods are safe for concurrent use.
 type Telemetry struct {
 	settings atomic.Pointer[settings]
-	journal  bool // lines are journald datagrams
+	target   form // what the target alone decides; json is the settings'
 	lines    *lines
 	shards   []*shard
-	pool     sync.Pool // of *shard: gives each processor the one it had before
-	next     atomic.Uint32
+	next     atomic.Uint32 // lane of the next operational message
+	notices  *notice.Board
 	registry *prometheus.Registry
 	stderr   io.Closer // for what the target cannot be told; nil if it is not ours
 }
@@ -113,10 +113,17 @@ func New(c Config, o Options) (*Telemetry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	s := &Telemetry{journal: c.Target == "journald"}
+	s := &Telemetry{shards: newShards()}
+	switch {
+	case c.Target == "journald":
+		s.target.fielded = true
+	case c.Target == "stderr" && o.Stderr == nil && isJournal(os.Stderr, os.Getenv("JOURNAL_STREAM")):
+		s.target.prefixed = true
+	case c.Target == "stderr":
+		s.target.stamped = true
+	}
 	s.Configure(c)
-	s.shards = newShards()
-	s.pool.New = func() any { return s.anyShard() }
+	s.notices = notice.New(s.Logger())
 	tell := teller{name: c.Target}
 	if c.Target != "stderr" {
 		if tell.out = o.Stderr; tell.out == nil {
@@ -137,9 +144,14 @@ func (s *Telemetry) Configure(c Config) (restart bool) {
 		restart = old.Target != c.Target
 		c.Target = old.Target // it decides what a line holds
 	}
-	s.settings.Store(&settings{Config: c, json: c.Format == "json", level: level})
+	set := &settings{Config: c, form: s.target, level: level}
+	set.form.json = c.Format == "json"
+	s.settings.Store(set)
 	return restart
 }
+
+// Notices is the board of this log: what is reported there is logged here.
+func (s *Telemetry) Notices() *notice.Board { return s.notices }
 
 // Dropped is how many lines could not be written so far.
 func (s *Telemetry) Dropped() uint64 { return s.lines.dropped.Load() }
@@ -158,46 +170,40 @@ func (s *Telemetry) Close(patience time.Duration) error {
 // at most the given time.
 func (s *Telemetry) Flush(patience time.Duration) { s.lines.flush(patience) }
 
-func (s *Telemetry) anyShard() *shard {
-	return s.shards[int(s.next.Add(1))%len(s.shards)]
-}
-
-// take gives a shard, locked. A shard that another goroutine is just using is
-// exchanged for the next one, so that two processors part again.
-func (s *Telemetry) take() *shard {
-	sh, _ := s.pool.Get().(*shard)
-	for range 3 {
-		if sh.mu.TryLock() {
+// take gives the shard of a lane, locked. If another goroutine is just using it, the next
+// one that is free serves as well.
+func (s *Telemetry) take(lane uint32) *shard {
+	n := uint32(len(s.shards))
+	for i := range min(n, 4) {
+		if sh := s.shards[(lane+i)%n]; sh.mu.TryLock() {
 			return sh
 		}
-		sh = s.anyShard()
 	}
+	sh := s.shards[lane%n]
 	sh.mu.Lock()
 	return sh
-}
-
-func (s *Telemetry) give(sh *shard) {
-	sh.mu.Unlock()
-	s.pool.Put(sh)
 }
 
 // Observe counts one decision and writes its line.
 func (s *Telemetry) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
 	set := s.settings.Load()
-	cause := causeOf(q, v) // before the lock: errors run code that is not ours
-	sh := s.take()
+	cause := ""
+	if refused(v) {
+		cause = s.cause(q) // before the lock: errors run code that is not ours
+	}
+	sh := s.take(q.Lane())
 	sh.count(v, q.Trace.Elapsed)
-	var nudge nudge
+	var n nudge
 	if set.Decisions {
 		at := q.Trace.Started.Add(q.Trace.Elapsed)
 		if q.Trace.Started.IsZero() {
 			at = time.Now()
 		}
 		if sh.begin(at, priorityInfo) {
-			sh.buf = s.appendDecision(sh.buf, set, sh, q, v, cause, at)
-			nudge = sh.end()
+			sh.buf = appendDecision(sh.buf, &set.form, sh, q, v, cause, at)
+			n = sh.end()
 		}
 	}
-	s.give(sh)
-	s.lines.nudge(nudge)
+	sh.mu.Unlock()
+	s.lines.nudge(n)
 }
