@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"testing"
 
+	"rcptgate/table/tabletest"
 	"rcptgate/test/lab"
 )
 
@@ -102,8 +103,8 @@ func (s shape) pairs(entries, budget int) []pair {
 	return all
 }
 
-// TestRandomDatabases holds Scan against db_dump, entry by entry. RCPTGATE_BDB_BIG=1
-// makes the databases up to forty times as large.
+// TestRandomDatabases holds Scan against db_dump, entry by entry. RCPTGATE_TABLE_BIG=1
+// makes ten times as many databases, up to a hundred times as large.
 //
 // With small pages and keys larger than those libdb 5.3 itself now and then fails
 // to make a hash file, or makes one that its db_verify finds damaged (overflow
@@ -111,11 +112,10 @@ func (s shape) pairs(entries, budget int) []pair {
 func TestRandomDatabases(t *testing.T) {
 	loader := dbLoad(t)
 	verify := need(t, lab.DatabaseKit, "usr/bin/db5.3_verify")
-	entries, budget := 20_000, 400_000
-	if os.Getenv("RCPTGATE_BDB_BIG") != "" {
-		entries, budget = 100_000, 16<<20
+	count, entries, budget := 20, 5000, 100_000
+	if tabletest.Big() {
+		count, entries, budget = 200, 100_000, 16<<20
 	}
-	const count = 200
 	for _, kind := range []string{"hash", "btree"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

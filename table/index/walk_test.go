@@ -30,8 +30,8 @@ func TestWalk(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		seed := maphash.MakeSeed()
 		names := map[string]bool{}
-		for range rapid.IntRange(0, 300).Draw(r, "n") {
-			names[name(rapid.IntRange(0, 1000).Draw(r, "name"))] = true
+		for range rapid.IntRange(0, 60).Draw(r, "n") {
+			names[name(rapid.IntRange(0, 200).Draw(r, "name"))] = true
 		}
 		x := buildSeeded(t, seed, names)
 		met, kept := map[string]bool{}, maps.Clone(names)
@@ -44,9 +44,9 @@ func TestWalk(t *testing.T) {
 				r.Fatalf("%q is %q, from %d to %d", key, value, at, next)
 			}
 			met[key], at = true, next
-			if rapid.IntRange(0, 20).Draw(r, "replace") == 0 {
-				for range rapid.IntRange(0, 200).Draw(r, "more") {
-					names[name(rapid.IntRange(0, 5000).Draw(r, "new"))] = true
+			if rapid.IntRange(0, 9).Draw(r, "replace") == 0 {
+				for range rapid.IntRange(0, 40).Draw(r, "more") {
+					names[name(rapid.IntRange(0, 1000).Draw(r, "new"))] = true
 				}
 				for k := range names {
 					if len(names) > 1 && !met[k] && rapid.IntRange(0, 9).Draw(r, "drop") == 0 {

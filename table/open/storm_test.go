@@ -16,19 +16,16 @@ import (
 	"rcptgate/table"
 	"rcptgate/table/live"
 	"rcptgate/table/open"
+	"rcptgate/table/tabletest"
 	"rcptgate/test/lab"
 )
 
-// stormTime is how long each of the seven storms lasts at least: 1.5 s, half of it with -short, or what the environment says (RCPTGATE_TABLE_STORM=1m).
-func stormTime(t *testing.T) time.Duration {
-	t.Helper()
-	if d, err := time.ParseDuration(os.Getenv("RCPTGATE_TABLE_STORM")); err == nil {
-		return d
+// stormTime is how long each of the seven storms lasts at least; a minute with RCPTGATE_TABLE_BIG=1.
+func stormTime() time.Duration {
+	if tabletest.Big() {
+		return time.Minute
 	}
-	if testing.Short() {
-		return 750 * time.Millisecond
-	}
-	return 1500 * time.Millisecond
+	return 300 * time.Millisecond
 }
 
 const stormNames = 2000
@@ -67,7 +64,7 @@ func storm(t *testing.T, cfg live.Config, rebuild func(generation int)) {
 	wg.Go(func() { lookUps(ctx, t, l, &finished, &asked) })
 	generation := 0
 	// A storm in which nothing is loaded shows nothing: a busy machine gets more time.
-	for begun := time.Now(); !t.Failed() && (time.Since(begun) < stormTime(t) || l.Status().Loads < 2 && time.Since(begun) < time.Minute); {
+	for begun := time.Now(); !t.Failed() && (time.Since(begun) < stormTime() || l.Status().Loads < 2 && time.Since(begun) < time.Minute); {
 		generation++
 		finished.Store(int64(generation))
 		rebuild(generation)
@@ -159,7 +156,8 @@ func TestNewaliasesBesideText(t *testing.T) {
 	}
 	storm(t, live.Config{Spec: spec(t, "text:"+s.aliases), Aliases: true}, func(generation int) {
 		text(generation)
-		for range 5 {
+		// Long enough for the text to be read meanwhile: it must have been quiet for half a second.
+		for begun := time.Now(); time.Since(begun) < 600*time.Millisecond; {
 			if out := s.rebuild(t); !strings.Contains(out, fmt.Sprint(stormNames+1, " aliases")) {
 				t.Errorf("newaliases was refused: %s", out)
 			}

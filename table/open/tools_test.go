@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -167,14 +166,10 @@ func same(t testing.TB, what, got, want string) {
 	t.Fatalf("%s: %d lines, want %d", what, len(g), len(w))
 }
 
-// runs is how many random databases are made of each type: 200, or 40 with -short, unless the environment asks for more.
-func runs(t testing.TB) int {
-	t.Helper()
-	if n, err := strconv.Atoi(os.Getenv("RCPTGATE_TABLE_RUNS")); err == nil {
-		return n
+// runs is how many random databases are made of each type.
+func runs() int {
+	if tabletest.Big() {
+		return 200
 	}
-	if testing.Short() {
-		return 40
-	}
-	return 200
+	return 20
 }

@@ -24,7 +24,7 @@ func TestRandomCDB(t *testing.T) {
 	t.Parallel()
 	cdb := need(t, lab.MapsKit, "usr/bin/cdb")
 	dir := t.TempDir()
-	for seed := range runs(t) {
+	for seed := range runs() {
 		pairs := tabletest.Random(rand.New(rand.NewPCG(uint64(seed), 1)), 70000, limit())
 		cdb.run(t, dir, tabletest.CDBDump(pairs), "-c", "x.cdb")
 		want, err := tabletest.ParseCDBDump(cdb.run(t, dir, nil, "-d", "x.cdb"))
@@ -39,7 +39,7 @@ func TestRandomLMDB(t *testing.T) {
 	t.Parallel()
 	load, dump := need(t, lab.MapsKit, "usr/bin/mdb_load"), need(t, lab.MapsKit, "usr/bin/mdb_dump")
 	dir := quickDir(t)
-	for seed := range runs(t) {
+	for seed := range runs() {
 		pairs := tabletest.Random(rand.New(rand.NewPCG(uint64(seed), 2)), 511, limit())
 		name := filepath.Join(dir, "x.lmdb")
 		if seed%3 > 0 { // otherwise entries are added to what is there, as postmap does within a transaction
@@ -66,10 +66,10 @@ func quickDir(t *testing.T) string {
 }
 
 func limit() int {
-	if os.Getenv("RCPTGATE_TABLE_RUNS") != "" {
+	if tabletest.Big() {
 		return 12 << 20
 	}
-	return 600_000
+	return 150_000
 }
 
 func compareFile(t *testing.T, kind table.Type, name string, want []tabletest.Pair, least, seed int) {
@@ -112,8 +112,8 @@ func TestPostmap(t *testing.T) {
 			dir := t.TempDir()
 			name := filepath.Join(dir, "map")
 			r := rand.New(rand.NewPCG(7, uint64(len(kind))))
-			for round := range max(10, runs(t)/20) {
-				text := randomMap(r, []int{0, 1, 50, 1000, 4000}[round%5], 2000)
+			for round := range max(3, runs()/20) {
+				text := randomMap(r, []int{0, 1, 1000, 50, 4000}[round%5], 2000)
 				put(t, name, text)
 				postmap.run(t, dir, nil, postmap.args(kind+":"+name)...)
 				want := printed(t, postmap, kind, name)
@@ -148,7 +148,7 @@ func TestMakemap(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 8))
 	for _, kind := range []string{"hash", "btree"} {
 		for _, options := range [][]string{nil, {"-N"}, {"-d"}} {
-			for _, n := range []int{0, 1, 100, 3000} {
+			for _, n := range []int{0, 1, 1000} {
 				text := randomMap(r, n, 150)
 				if len(options) > 0 && options[0] == "-d" && n > 0 {
 					text += "twice one\ntwice two\n"

@@ -12,12 +12,17 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"testing"
 	"time"
 
 	"rcptgate/table"
 )
+
+// Big reports whether the tests of tables shall take many and large files, for minutes$
+// by hand: RCPTGATE_TABLE_BIG=1 in the environment.
+func Big() bool { return os.Getenv("RCPTGATE_TABLE_BIG") != "" }
 
 // Pair is one entry of a file, octet for octet.
 type Pair struct{ Key, Value string }
