@@ -29,6 +29,7 @@ type conn struct {
 	silent     silent
 	negotiated bool
 	inMail     bool // between MAIL and the end of the transaction
+	lingering  bool // a drain waits for a MAIL that the MTA may hold back
 	answered   bool // the last frame was answered, which acknowledges it
 	frames     uint64
 
@@ -124,7 +125,7 @@ func (c *conn) run(ctx context.Context) error {
 				return err
 			}
 		}
-		if c.l.draining.Load() && !c.inMail {
+		if c.l.draining.Load() && !c.inMail && !c.lingering {
 			return nil
 		}
 		if !c.answered {
@@ -134,7 +135,7 @@ func (c *conn) run(ctx context.Context) error {
 		}
 		c.setMark(c.waiting())
 		if err := c.reader.Fill(); err != nil {
-			if err = c.readError(err); err != nil || !c.inMail {
+			if err = c.readError(err); err != nil || !c.inMail && !c.lingering {
 				return err
 			}
 		}
@@ -151,16 +152,25 @@ func (c *conn) waiting() uint64 {
 	return phaseIdle
 }
 
+// heldBack is how long a drain waits for a MAIL. Postfix, which gets no answer to it, keeps it in its buffer until the
+// first RCPT: a connection that seems to be between transactions may be in one.
+const heldBack = 500 * time.Millisecond
+
 // readError judges why a read failed. It gives nil for an end in good order; in a
 // transaction that a drain has only interrupted, reading goes on.
 func (c *conn) readError(err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && c.l.draining.Load() {
-		if c.inMail {
+		switch {
+		case c.inMail:
 			return c.nc.SetReadDeadline(time.Time{})
+		case c.silent.has(wire.CmdMail) && !c.lingering:
+			c.lingering = true
+			return c.nc.SetReadDeadline(time.Now().Add(min(c.l.srv.config.Drain.Std()/20, heldBack)))
 		}
+		c.lingering = false
 		return nil
 	}
-	c.inMail = false
+	c.inMail, c.lingering = false, false
 	if c.reader.Partial() {
 		return fmt.Errorf("read within a frame: %w", err)
 	}
