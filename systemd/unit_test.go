@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package systemd holds the unit file that packages install; there is no Go code in
-// it but this test. The unit is for systemd 252 (Debian 12) and later.
+// Package systemd holds the unit files that are installed; this test is its only Go
+// code. The units are for systemd 252 (Debian 12) and later. The socket units are put to
+// work by test/e2e.
 package systemd
 
 import (
@@ -26,6 +27,8 @@ func unit(t *testing.T) string {
 func TestWhatTheDaemonNeedsIsLeftToIt(t *testing.T) {
 	text := unit(t)
 	for _, want := range []string{
+		"\nExecStart=/usr/bin/rcptgate serve -c /etc/rcptgate/rcptgate.toml\n", // a missing file that is named is an error
+		"\nExecReload=/usr/bin/rcptgate config check -c /etc/rcptgate/rcptgate.toml\nExecReload=/bin/kill -HUP $MAINPID\n",
 		"\nType=notify\n", "\nWatchdogSec=", "\nUser=rcptgate\n", "\nStateDirectory=rcptgate\n", "\nRuntimeDirectory=rcptgate\n",
 		"\nProtectSystem=strict\n", "\nNoNewPrivileges=yes\n", "\nCapabilityBoundingSet=\n", "\nRestartPreventExitStatus=78\n", "AF_NETLINK", "@chown", "prlimit64",
 	} {
@@ -40,23 +43,34 @@ func TestWhatTheDaemonNeedsIsLeftToIt(t *testing.T) {
 	}
 }
 
-// TestSystemdTakesTheUnit asks systemd itself, with another program in its place
-// since ours need not be installed.
-func TestSystemdTakesTheUnit(t *testing.T) {
+// TestSystemdTakesTheUnits asks systemd itself, with another program in the place of
+// ours, which need not be installed.
+func TestSystemdTakesTheUnits(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
-	path := filepath.Join(t.TempDir(), "rcptgate.service")
-	text := strings.Replace(unit(t), "/usr/bin/rcptgate", "/bin/true", 1)
-	text = regexp.MustCompile(`(?m)^Documentation=.*$`).ReplaceAllString(text, "") // manual pages are not installed either
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	dir := t.TempDir()
+	names, err := filepath.Glob("rcptgate*.*")
+	if err != nil || len(names) < 3 {
+		t.Fatalf("units: %v %v", names, err)
 	}
-	out, err := exec.Command("systemd-analyze", "verify", path).CombinedOutput()
+	for i, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(data), "/usr/bin/rcptgate", "/bin/true")
+		text = regexp.MustCompile(`(?m)^Documentation=.*$`).ReplaceAllString(text, "") // manual pages are not installed either
+		names[i] = filepath.Join(dir, name)
+		if err := os.WriteFile(names[i], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.Command("systemd-analyze", append([]string{"verify"}, names...)...).CombinedOutput()
 	if err != nil || len(out) > 0 {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	out, err = exec.Command("systemd-analyze", "security", "--offline=true", path).CombinedOutput()
+	out, err = exec.Command("systemd-analyze", "security", "--offline=true", filepath.Join(dir, "rcptgate.service")).CombinedOutput()
 	level := regexp.MustCompile(`exposure level.*: ([\d.]+)`).FindSubmatch(out)
 	if err != nil || level == nil {
 		t.Skipf("this systemd cannot judge a file: %v", err)

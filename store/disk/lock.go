@@ -23,7 +23,7 @@ const lockName = "lock"
 // that ends.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("making state directory: %w", err)
+		return nil, readOnly(dir, fmt.Errorf("making state directory: %w", err))
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -36,7 +36,7 @@ func lockDir(dir string) (*os.File, error) {
 	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("locking state directory: %w", err)
+		return nil, readOnly(dir, fmt.Errorf("locking state directory: %w", err))
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(f, 32))
@@ -50,4 +50,13 @@ func lockDir(dir string) (*os.File, error) {
 	_ = f.Truncate(0)
 	_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	return f, nil
+}
+
+// readOnly adds to an error of a read-only file system what to do about it: to a service, all that its unit does not
+// name is read-only (ProtectSystem= in systemd.exec(5)).
+func readOnly(dir string, err error) error {
+	if !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	return fmt.Errorf("%w: under systemd, make it writable with \"systemctl edit rcptgate\" and the lines [Service] and ReadWritePaths=%s", err, dir)
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"sync"
 	"testing"
 	"time"
@@ -104,4 +105,16 @@ func TestDirectoryTakenByAnother(t *testing.T) {
 	}
 	_ = lock.Close()
 	eventually(t, "it works again", func() bool { return s.Stats().Detail == "" && s.file.Load() != nil })
+}
+
+// TestReadOnlySaysWhatToWrite is a state directory that the unit does not name.
+func TestReadOnlySaysWhatToWrite(t *testing.T) {
+	err := readOnly("/srv/rcptgate", &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: syscall.EROFS})
+	if !strings.Contains(err.Error(), "ReadWritePaths=/srv/rcptgate") || !errors.Is(err, syscall.EROFS) {
+		t.Error(err)
+	}
+	other := &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: syscall.EACCES}
+	if err := readOnly("/srv/rcptgate", other); err != error(other) {
+		t.Error(err)
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,8 +30,14 @@ type Gate struct {
 	// Unix and Port are the milter sockets.
 	Unix string
 	Port int
+	// Admin is the admin socket.
+	Admin string
 	// HTTP is the port of metrics and health.
 	HTTP int
+	// User runs the gate as this user and group (numbers) without any privilege; 0 is root.
+	User int
+	// Sockets are handed to the gate by name, as systemd does (sd_listen_fds(3)); the gate opens none of the kind itself.
+	Sockets map[string]*os.File
 
 	t      testing.TB
 	binary string
@@ -70,7 +77,7 @@ func NewGate(t testing.TB) *Gate {
 		t.Fatal(err)
 	}
 	dir := NewDir(t, "gate")
-	g := &Gate{t: t, Dir: dir, binary: binary, Unix: filepath.Join(dir, "milter.sock"), Port: FreePort(t), HTTP: FreePort(t)}
+	g := &Gate{t: t, Dir: dir, binary: binary, Unix: filepath.Join(dir, "milter.sock"), Admin: filepath.Join(dir, "admin.sock"), Port: FreePort(t), HTTP: FreePort(t)}
 	g.Configure("")
 	return g
 }
@@ -107,7 +114,7 @@ func (g *Gate) Configure(extra string) {
 		}
 	}
 	fmt.Fprintf(&b, "%s\n[listen]\nmilter = [\"unix:%s\", \"inet:%d@127.0.0.1\"]\nadmin = \"unix:%s\"\nhttp = \"127.0.0.1:%d\"\n\n%s\n",
-		top, g.Unix, g.Port, filepath.Join(g.Dir, "admin.sock"), g.HTTP, tables)
+		top, g.Unix, g.Port, g.Admin, g.HTTP, tables)
 	write(g.t, g.Dir, "rcptgate.toml", b.String())
 }
 
@@ -122,18 +129,47 @@ func splitTOML(text string) (top, tables string) {
 // Run starts the gate and waits until it answers on its sockets.
 func (g *Gate) Run() {
 	g.t.Helper()
-	g.Process = Start(g.t, "rcptgate", g.Dir, exec.Command(g.binary, "serve", "-c", g.Config()))
+	g.Process = Start(g.t, "rcptgate", g.Dir, g.serve())
 	g.WaitFor(g.t, func() error {
-		for _, sock := range []string{g.Unix, filepath.Join(g.Dir, "admin.sock")} {
-			if err := knock("unix", sock); err != nil {
+		if g.Sockets["admin"] == nil {
+			if err := knock("unix", g.Admin); err != nil {
 				return err
 			}
 		}
+		if g.Sockets["milter"] != nil {
+			return knock("tcp", fmt.Sprintf("127.0.0.1:%d", g.HTTP))
+		}
+		if err := knock("unix", g.Unix); err != nil {
+			return err
+		}
 		return knock("tcp", fmt.Sprintf("127.0.0.1:%d", g.Port))
 	})
-	if err := os.Chmod(g.Unix, 0o666); err != nil { // Postfix's daemons are no users of root's
+	if g.Sockets["milter"] != nil || g.User != 0 {
+		return
+	}
+	if err := os.Chmod(g.Unix, 0o666); err != nil { // Postfix's daemons do not run as root
 		g.t.Fatalf("opening the milter socket to the MTA: %v", err)
 	}
+}
+
+// serve is the command of the daemon.
+func (g *Gate) serve() *exec.Cmd {
+	args := []string{g.binary, "serve", "-c", g.Config()}
+	if g.User != 0 {
+		id := strconv.Itoa(g.User)
+		args = append([]string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--no-new-privs", "--bounding-set=-all"}, args...)
+	}
+	if len(g.Sockets) == 0 {
+		return exec.Command(args[0], args[1:]...)
+	}
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `export LISTEN_PID=$$; exec "$@"`, "sh"}, args...)...)
+	var names []string
+	for name, file := range g.Sockets {
+		names = append(names, name)
+		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
+	}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C", fmt.Sprintf("LISTEN_FDS=%d", len(names)), "LISTEN_FDNAMES=" + strings.Join(names, ":")}
+	return cmd
 }
 
 // knock connects and goes.
@@ -186,9 +222,16 @@ func (g *Gate) Reload() {
 // printed on standard output and standard error, and the exit code.
 func (g *Gate) Command(args ...string) (stdout, stderr string, code int) {
 	g.t.Helper()
+	return g.CommandAs(nil, args...)
+}
+
+// CommandAs is Command behind another program, as in CommandAs([]string{"setpriv", "--reuid=65534"}, "cache", "stats").
+func (g *Gate) CommandAs(program []string, args ...string) (stdout, stderr string, code int) {
+	g.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, g.binary, append(args, "-c", g.Config())...)
+	args = append(append(append(program, g.binary), args...), "-c", g.Config())
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

@@ -48,6 +48,8 @@ type PostfixOptions struct {
 	Mailboxes []string
 	// Domains are final here even if they have no mailbox.
 	Domains []string
+	// Chroot runs smtpd in a chroot of the queue directory, as Debian does.
+	Chroot bool
 	// Plain adds an smtpd without milters on a port of its own.
 	Plain bool
 	// Aliases is alias_maps: a name and its targets. Without any there is no alias database.
@@ -86,6 +88,9 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 		t.Fatalf("starting %s: %v", o.Name, err)
 	}
 	services := fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n", o.Port)
+	if o.Chroot {
+		services = strings.Replace(services, "n - n", "n - y", 1)
+	}
 	if o.Plain {
 		p.Plain = FreePort(t)
 		services += fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n  -o smtpd_milters=\n", p.Plain)
