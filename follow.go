@@ -74,7 +74,7 @@ func (c *Chain) follow(ctx context.Context, q *Query, targets *Targets, next int
 		}
 	}
 	q.Target = refused
-	withhold(&refusal)
+	refusal.Withhold()
 	if rehearsed {
 		refusal.Would, refusal.Action = refusal.Action, Continue
 	}
@@ -107,11 +107,12 @@ func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, n
 	return v, v.Action.Refuses() && c.Rehearse != nil && c.Rehearse(&sub)
 }
 
-// withhold replaces the text of a refusal of a target. A server's words name the
-// mailbox in ways that cannot be told apart from the rest (an address, a user's
-// number, a new address to try), and what an alias stands for is no business of the
-// sender's. Code and enhanced code stay; the server's own words are in the trace.
-func withhold(v *Verdict) {
+// Withhold replaces the text of a refusal with the gate's own. It is for refusals of
+// another mailbox than the one that the sender named: a server's words name the mailbox
+// in ways that cannot be told apart from the rest (an address, a user's number, a new
+// address to try), and what an address stands for is not the sender's business. Code and
+// enhanced code stay.
+func (v *Verdict) Withhold() {
 	switch {
 	case v.Reason == ReasonUnknownUser:
 		v.Text = TextUnknownUser

@@ -92,9 +92,11 @@ type Behaviour struct {
 	Replies   map[string]string // by address in lower case: the reply to RCPT
 	AcceptAll bool
 	// Decide, when set, gives the reply to RCPT; "" means that the fields above decide.
-	Decide    func(recipient string) string
-	Unknown   string // reply for the others; %s is the address
-	FullReply string
+	Decide func(recipient string) string
+	// DecideAfter is Decide that is also given how many RCPT the session has refused.
+	DecideAfter func(recipient string, refusals int) string
+	Unknown     string // reply for the others; %s is the address
+	FullReply   string
 
 	// SizeMax is the argument of SIZE in the EHLO reply (RFC 1870): larger messages get
 	// 552 5.3.4 at MAIL. 0: 10,240,000 octets; negative: SIZE is not offered, and a

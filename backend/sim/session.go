@@ -260,7 +260,7 @@ func (c *session) rcptTo(b *Behaviour, arg string) bool {
 	case b.RecipientsPerConnection > 0 && c.probes > b.RecipientsPerConnection:
 		reply = "452 4.5.3 Too many recipients"
 	default:
-		reply = b.decide(recipient)
+		reply = b.decide(recipient, c.refusals)
 	}
 	if room, ok := b.Room[strings.ToLower(recipient)]; ok && c.size > room {
 		reply = fill(b.FullReply, defaultFull, recipient)
@@ -282,7 +282,12 @@ func (c *session) rcptTo(b *Behaviour, arg string) bool {
 }
 
 // decide gives the reply to RCPT.
-func (b *Behaviour) decide(recipient string) string {
+func (b *Behaviour) decide(recipient string, refusals int) string {
+	if b.DecideAfter != nil {
+		if reply := b.DecideAfter(recipient, refusals); reply != "" {
+			return reply
+		}
+	}
 	if b.Decide != nil {
 		if reply := b.Decide(recipient); reply != "" {
 			return reply

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/backend"
 	"rcptgate/route"
 	"rcptgate/store"
 )
@@ -68,6 +69,21 @@ func (s *State) tentatively(p pair, t tentative, now time.Time) testStep {
 	return step
 }
 
+// mayTest reports whether a test may begin now, and counts it as running.
+func (s *State) mayTest(p pair, now time.Time) bool {
+	may := false
+	s.tests.Update(p, func(test *acceptAllTest) *acceptAllTest {
+		if test == nil {
+			test = new(acceptAllTest)
+		}
+		if may = !test.running && !now.Before(test.notBefore); may {
+			test.running, test.tentative = true, test.tentative[:0]
+		}
+		return test
+	})
+	return may
+}
+
 // tested ends a test and gives what it may have to take back.
 func (s *State) tested(p pair, class store.Class, now time.Time) (list []tentative) {
 	s.tests.Update(p, func(test *acceptAllTest) *acceptAllTest {
@@ -112,23 +128,51 @@ func (c *Check) afterValid(qn *question, b route.Backend, found *store.Answer, t
 	case testTakeBack:
 		c.takeBack(at, t)
 	case testStart:
-		if !c.state.run(func() { c.testAcceptAll(qn, b, p) }) {
+		if !c.state.run(func() { c.testAcceptAll(qn, b, p, nil) }) {
 			c.state.tested(p, store.None, time.Now())
 		}
 	}
 }
 
-// testAcceptAll asks about a name that nobody can have or guess.
-func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair) {
+// learnUnknown finds out how a backend says unknown, if that may be done now. In the
+// shape seen a recipient was refused a moment ago, and a known-good one taken after it.
+func (c *Check) learnUnknown(ctx context.Context, qn *question, b route.Backend, p pair, seen *shape) {
+	if !qn.set.testAcceptAll {
+		return
+	}
+	if !c.state.mayTest(p, time.Now()) {
+		if call, isNew := c.state.testing.Join(p); isNew {
+			c.state.testing.End(call)
+		} else if call != nil {
+			select { // one is running
+			case <-call.Done():
+			case <-ctx.Done():
+			}
+		}
+		return
+	}
+	c.testAcceptAll(qn, b, p, seen)
+}
+
+// testAcceptAll asks about a name that nobody can have or guess. If it is taken, every
+// name is. If it is refused, that is how the backend says unknown, provided that it takes
+// a known-good recipient afterwards; it did so already after a refusal in the shape seen,
+// if that is not nil.
+func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair, seen *shape) {
 	class := store.None
+	call, isNew := c.state.testing.Join(p)
 	defer func() {
-		if recover() != nil { // no input ends the process
+		if v := recover(); v != nil { // no input ends the process
 			class = store.None
+			c.panicked("test with a made-up recipient", p.domain, v)
 		}
 		for _, t := range c.state.tested(p, class, time.Now()) {
 			if class == store.AcceptAll {
 				c.takeBack(p.backend, t)
 			}
+		}
+		if isNew {
+			c.state.testing.End(call)
 		}
 	}()
 	began := time.Now()
@@ -142,33 +186,72 @@ func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair) {
 		class = found.Standing.Class // another gateway has tested
 		return
 	}
-	c.state.count.acceptAllTests.Add(1)
-	local := madeUp()
-	nobody := *qn
-	nobody.mailbox = rcptgate.Mailbox{Path: local + "@" + p.domain, Local: local, Domain: p.domain}
-	sender := c.sender
-	if c.fallback != "" && began.Before(c.state.fallbacks.Get(p.backend)) {
-		sender = c.fallback
-	}
-	out, _ := nobody.ask(ctx, b, p.backend, sender, began.Add(defaultDue))
-	switch out.answer.Class {
-	case store.Valid:
+	out, s := c.askMadeUp(ctx, qn, b, p)
+	answer := out.answer
+	switch {
+	case out.answer.Class == store.Valid:
 		class = store.AcceptAll
 		c.state.count.acceptAllFound.Add(1)
-		c.log.Warn("backend accepts every recipient: nobody will be asked about this domain there, and nobody refused",
-			"backend", p.backend, "domain", p.domain, "until", began.Add(qn.set.acceptAll).UTC())
-	case store.Unknown, store.Refused:
+		c.state.board.Warn("accept-all "+p.backend+" "+p.domain,
+			"this backend accepts every recipient of the domain: its answers prove nothing, so it is not asked, and nobody is refused",
+			"backend", p.backend, "domain", p.domain, "until", began.Add(qn.set.acceptAll).UTC().Format(time.RFC3339))
+	case out.refusedForGood() && out.words.class != store.Full:
 		class = store.Selective
+		if c.isUnknown(ctx, qn, b, p, &out, &s, seen) {
+			answer.Text = writeShape(&s, out.sender)
+		} else {
+			answer.Text = ""
+		}
+		if c.state.look(p, &s, "", time.Now()).means == aboutUs {
+			class = store.None
+			return
+		}
 	default:
 		return // 4xx or a drop proves nothing
 	}
-	answer := out.answer
-	answer.Class, answer.Learnt = class, time.Now()
+	answer.Class, answer.Backend, answer.Learnt = class, p.backend, time.Now()
+	answer.Code, answer.Enhanced = out.rep.Code, out.rep.Enhanced
 	answer.Expire = answer.Learnt.Add(qn.set.acceptAll)
 	answer.Refresh = answer.Expire
 	c.memory.Learn(store.FindingKey(p.backend, p.domain), began, func(store.Record) store.Record {
 		return store.Record{Standing: answer, Tried: began}
 	})
+}
+
+// askMadeUp asks about a made-up recipient: once more on a fresh connection if the one
+// that it got had carried anything and the reply is new.
+func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p pair) (out outcome, s shape) {
+	c.state.count.acceptAllTests.Add(1)
+	for _, fresh := range []bool{false, true} {
+		local := madeUp()
+		m := rcptgate.Mailbox{Path: local + "@" + p.domain, Local: local, Domain: p.domain}
+		sender, _, _ := c.senders(p.backend)
+		out = qn.put(ctx, b, backend.Probe{Sender: sender, Recipient: m, Due: time.Now().Add(defaultDue), Fresh: fresh})
+		s = shapeOf(&out.rep, m, sender, c.hostname)
+		if !out.refusedForGood() || out.rep.ConnAsked == 0 || c.state.look(p, &s, "", time.Now()).means == saysUnknown {
+			break
+		}
+	}
+	return out, s
+}
+
+// isUnknown makes sure that the refusal of a made-up recipient is not about us, and notes
+// its shape.
+func (c *Check) isUnknown(ctx context.Context, qn *question, b route.Backend, p pair, out *outcome, s, seen *shape) bool {
+	if c.state.look(p, s, "", time.Now()).means == saysUnknown {
+		return true
+	}
+	means := aboutMailbox
+	if seen == nil || !seen.is(s.id) {
+		nobody := question{check: c, set: qn.set, rt: qn.rt}
+		t := trial{question: &nobody, pair: p, b: b, at: p.backend, due: time.Now().Add(defaultDue), first: out.sender}
+		means = t.control(ctx, s, out)
+	}
+	if means == aboutMailbox {
+		means = saysUnknown
+	}
+	c.state.found(p, s, means, time.Now())
+	return means == saysUnknown
 }
 
 // takeBack removes a valid answer that meant nothing, and puts back the one before.

@@ -30,20 +30,29 @@ type Memory interface {
 	Learn(key string, began time.Time, change func(old store.Record) store.Record)
 }
 
+// nowhere is a memory that keeps nothing.
+type nowhere struct{}
+
+func (nowhere) Recall(context.Context, string) (store.Record, string, bool) {
+	return store.Record{}, "", false
+}
+
+func (nowhere) Learn(string, time.Time, func(store.Record) store.Record) {}
+
 // Router finds the route of a query: a *route.Router.
 type Router interface {
 	Route(q *rcptgate.Query) *route.Route
 	IsSelf(addr netip.Addr) bool
 }
 
-// Options are what a Check is made of. All but Log are needed.
+// Options are what a Check is made of. Router and State are needed.
 type Options struct {
 	Config   Config
 	Lives    Lives
 	Domains  []DomainConfig // in the order of the router's sections
 	Hostname string         // our own name, as in EHLO
 	Router   Router
-	Memory   Memory
+	Memory   Memory // nil remembers nothing
 	State    *State
 	Log      *slog.Logger
 }
@@ -67,8 +76,11 @@ type Check struct {
 // New makes a Check. An error in a section is a [setting.KeyError] that names its key
 // ("domain[2].valid"); those of all sections are joined.
 func New(opt Options) (*Check, error) {
-	if opt.Router == nil || opt.Memory == nil || opt.State == nil {
-		return nil, errors.New("call-ahead: router, memory and state are needed")
+	if opt.Router == nil || opt.State == nil {
+		return nil, errors.New("call-ahead: router and state are needed")
+	}
+	if opt.Memory == nil {
+		opt.Memory = nowhere{}
 	}
 	if err := opt.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("[callahead]: %w", err)
@@ -111,22 +123,22 @@ func New(opt Options) (*Check, error) {
 // always nil: what could not be found out has its own verdict here, the domain's.
 func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
 	if q.Known {
-		explain(q, "exists; nobody is asked")
+		q.Trace.Note("exists; nobody is asked")
 		return rcptgate.Verdict{}, nil
 	}
 	rt := c.router.Route(q)
 	switch {
 	case rt == nil:
-		explain(q, "route: none; nobody is asked")
+		q.Trace.Note("route: none; nobody is asked")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
 	case rt.Delivered:
-		explain(q, "route: the MTA delivers it itself; no server is asked")
+		q.Trace.Note("route: the MTA delivers it itself; no server is asked")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
 	case rt.Unchecked:
-		explain(q, "route: the domain has check = false")
+		q.Trace.Note("route: the domain has check = false")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonUnchecked, Source: rcptgate.SourceConfig}, nil
 	case rt.IsClient(q.Target.Domain, q.Client):
-		explain(q, "route: the client is itself the backend")
+		q.Trace.Note("route: the client is itself the backend")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonBackendClient, Source: rcptgate.SourceConfig}, nil
 	case len(q.Target.Path) > maxPath:
 		return badAddress(textTooLong), nil
@@ -171,25 +183,22 @@ func (a *asking) answer(ctx context.Context) rcptgate.Verdict {
 		rec, source, known = a.recallShared(ctx)
 	}
 	if !known {
-		explain(a.q, "memory: nothing")
+		a.q.Trace.Note("memory: nothing")
 		return a.miss(ctx, nil, "")
 	}
-	what, answer := a.judge(&rec, a.rt, a.q.Target.Domain, a.now)
-	if answer != nil && answer.Class == store.Refused && !a.cautious {
-		a.proven = a.check.state.tookAnother(pair{answer.Backend, a.q.Target.Domain}, a.key, a.now)
-		if !a.proven {
-			what, answer = a.withoutPassing(&rec)
-		}
-	}
+	what, answer := a.judged(&rec, a.now)
 	if a.q.Trace.Explain {
 		explainMemory(a, &rec, what, answer, source)
 	}
 	switch what {
 	case serve:
+		if source != rcptgate.SourceRAM {
+			a.remembered(answer)
+		}
 		return a.say(answer, source)
 	case serveAsk:
 		if !a.check.state.refresh.waiting(a.key) {
-			a.check.state.enqueueRefresh(a.question(time.Time{}, true))
+			a.refresh()
 		}
 		return a.say(answer, source)
 	}
@@ -200,9 +209,22 @@ func (a *asking) answer(ctx context.Context) rcptgate.Verdict {
 	return a.miss(ctx, &net, source)
 }
 
-// withoutPassing judges a record whose remembered refusal may no longer be passed
+// judged is judge, except that a refusal for another reason than a missing mailbox serves
+// only while there is proof that it is about the recipient.
+func (a *asking) judged(rec *store.Record, now time.Time) (recalled, *store.Answer) {
+	what, answer := a.judge(rec, a.rt, a.q.Target.Domain, now)
+	if answer != nil && answer.Class == store.Refused && !a.cautious {
+		a.proven = a.check.state.tookAnother(pair{answer.Backend, a.q.Target.Domain}, a.key, proofLife, now)
+		if !a.proven {
+			return a.withoutTransient(rec)
+		}
+	}
+	return what, answer
+}
+
+// withoutTransient judges a record whose remembered refusal may no longer be passed
 // on: nothing proves at the moment that it is about the recipient.
-func (a *asking) withoutPassing(rec *store.Record) (use, *store.Answer) {
+func (a *asking) withoutTransient(rec *store.Record) (recalled, *store.Answer) {
 	if rec.Standing.Class == store.Valid && rec.Standing.Alive(a.now) {
 		return askWithNet, &rec.Standing
 	}
@@ -212,6 +234,9 @@ func (a *asking) withoutPassing(rec *store.Record) (use, *store.Answer) {
 // say gives the verdict on an answer, and a hint where the route's origin changed it.
 func (a *asking) say(answer *store.Answer, source string) rcptgate.Verdict {
 	v := a.verdict(answer, source)
+	if v.Action.Refuses() && !address.Same(a.q.Target, a.q.Recipient) {
+		v.Withhold() // the sender does not know what the MTA has made of the address
+	}
 	if a.cautious && answer.Class == store.Refused {
 		a.hintCautious(answer.Backend)
 	}
@@ -234,113 +259,9 @@ func (a *asking) looped() bool {
 
 func (a *asking) loop() rcptgate.Verdict {
 	a.check.sawLoop(a.q.Client.String(), a.q.Target.Domain)
-	explain(a.q, "loop: the client says our own name and our probes' sender")
+	a.q.Trace.Note("loop: the client says our own name and our probes' sender")
 	return rcptgate.Verdict{
 		Action: rcptgate.Tempfail, Code: 451, Enhanced: "4.4.6", Text: textLoop,
 		Reason: rcptgate.ReasonLoop, Source: rcptgate.SourceConfig,
 	}
-}
-
-// question is what a probe needs of the query, copied: the front uses its query
-// again while the probe goes on.
-func (a *asking) question(due time.Time, stands bool) *question {
-	m := a.q.Target
-	m.Path, m.Local, m.Domain = strings.Clone(m.Path), strings.Clone(m.Local), strings.Clone(m.Domain)
-	qn := &question{check: a.check, set: a.settings, rt: a.rt, mailbox: m, key: strings.Clone(a.key), due: due, stands: stands}
-	if s := a.check.shared; s != nil {
-		qn.patience = s.Patience()
-	}
-	return qn
-}
-
-// miss asks, and waits as long as the asker does. Net is the valid answer that
-// serves if nobody can be asked, nil if there is none.
-func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcptgate.Verdict {
-	looked := ""
-	if first := a.rt.First(); first != "" && !a.exempt {
-		looked = first
-		if found, from := a.check.finding(ctx, first, a.q.Target.Domain); found.Class == store.AcceptAll {
-			explain(a.q, "memory: the backend accepts every recipient of the domain, it is not asked")
-			return a.verdict(&found, from)
-		}
-	}
-	state := a.check.state
-	a.key = strings.Clone(a.key) // it goes into a map, and may lie in the front's buffer
-	f, isNew := state.join(flightKey{a.key, a.rt.String()}, time.Now())
-	switch {
-	case f == nil:
-		state.count.busy.Add(1)
-		explain(a.q, "probe: too many in progress")
-		return a.nobody(net, source)
-	case isNew:
-		due, ok := ctx.Deadline()
-		if !ok {
-			due = f.began.Add(defaultDue)
-		}
-		qn := a.question(due, net != nil)
-		qn.looked, qn.patience = looked, a.check.patience(ctx)
-		check := a.check // a shall not leave the stack: most queries end in memory
-		if !state.run(func() { check.fly(f, qn) }) {
-			f.out.err = errClosed
-			state.end(f)
-		}
-	default:
-		state.count.joined.Add(1)
-		explain(a.q, "probe: one for the same recipient is in progress")
-	}
-	select {
-	case <-f.done:
-		return a.landed(f, net, source)
-	case <-ctx.Done():
-		explain(a.q, "probe: no answer within the deadline; it goes on in the background")
-		return a.nobody(net, source)
-	}
-}
-
-// landed says what a probe's end means for this query.
-func (a *asking) landed(f *flight, net *store.Answer, source string) rcptgate.Verdict {
-	if f.source != "" {
-		return a.told(f, net, source)
-	}
-	out := &f.out
-	if a.q.Trace.Explain {
-		explainProbe(a.q, out)
-	}
-	answer := out.answer
-	switch {
-	case out.badPath:
-		return badAddress(textBadPath)
-	case out.noUTF8 && !a.cautious:
-		// The MTA could not deliver it there either: taken, it would be bounced.
-		v := badAddress(textNoUTF8)
-		v.Code, v.Enhanced, v.Source = 553, "5.6.7", rcptgate.SourceProbe
-		return v
-	case answer.Class == store.None && net == nil && a.cautious && out.before5xx:
-		a.hintCautious(a.rt.String())
-		return rcptgate.Verdict{Reason: rcptgate.ReasonRefused, Source: rcptgate.SourceProbe}
-	case answer.Class == store.None:
-		return a.nobody(net, source)
-	case answer.Class == store.Unknown && f.rec.Standing.Class == store.Valid:
-		explain(a.q, "probe: unknown, but a valid answer stands until that is confirmed")
-		if source == "" {
-			source = rcptgate.SourceRAM
-		}
-		return a.verdict(&f.rec.Standing, source)
-	case answer.Class == store.Refused && !out.proven && !a.cautious:
-		a.tellUnproven(&answer)
-		if net != nil {
-			return a.verdict(net, source)
-		}
-	}
-	a.proven = out.proven
-	answer.Learnt, answer.Expire = f.times()
-	return a.say(&answer, rcptgate.SourceProbe)
-}
-
-// nobody is the verdict when nobody could be asked in time.
-func (a *asking) nobody(net *store.Answer, source string) rcptgate.Verdict {
-	if net != nil {
-		return a.verdict(net, source)
-	}
-	return a.unreachable()
 }

@@ -21,7 +21,7 @@ func TestAnswersAreAskedOnceAndRemembered(t *testing.T) {
 	}{
 		{"valid", good, "continue 250 - valid probe", "continue 250 - valid ram", 23 * time.Hour},
 		{"unknown", unknown, "reject 550 5.1.1 unknown-user probe", "reject 550 5.1.1 unknown-user ram", 14 * time.Minute},
-		{"bare 550", said{code: 550, text: "no such user"}, "reject 550 5.1.1 unknown-user probe", "reject 550 5.1.1 unknown-user ram", 14 * time.Minute},
+		{"bare 550", said{code: 550, text: "no such user"}, "reject 550 5.1.1 unknown-user probe", "reject 550 5.1.1 unknown-user ram", 50 * time.Second},
 		{"full", full, "tempfail 452 4.2.2 mailbox-full probe", "tempfail 452 4.2.2 mailbox-full ram", 4 * time.Minute},
 		{"full for good", said{code: 552, enhanced: "5.2.2", text: "over quota"}, "tempfail 452 4.2.2 mailbox-full probe", "tempfail 452 4.2.2 mailbox-full ram", 4 * time.Minute},
 		{"greylisted", greylisted, "tempfail 450 4.2.0 deferred probe", "tempfail 450 4.2.0 deferred ram", 25 * time.Second},
@@ -37,7 +37,11 @@ func TestAnswersAreAskedOnceAndRemembered(t *testing.T) {
 				}
 				time.Sleep(tt.lives)
 				w.expect(w.ask("U@Example.COM"), tt.then)
-				if n, _ := w.backend(at1).counts(); n != 1 {
+				both := 0
+				if tt.name == "bare 550" {
+					both = 1 // with the other sender too, the first time
+				}
+				if n, _ := w.backend(at1).counts(); n != 1+both {
 					t.Errorf("asked %d times", n)
 				}
 				if tt.say.code == 250 {
@@ -45,7 +49,7 @@ func TestAnswersAreAskedOnceAndRemembered(t *testing.T) {
 				}
 				time.Sleep(tt.lives / 4) // now it has ended
 				w.expect(w.ask("u@example.com"), tt.first)
-				if n, _ := w.backend(at1).counts(); n != 2 {
+				if n, _ := w.backend(at1).counts(); n != 2+both {
 					t.Errorf("after its end asked %d times in all", n)
 				}
 			})

@@ -8,80 +8,162 @@ import (
 	"strconv"
 	"strings"
 
+	"rcptgate/kit/smtpcode"
 	"rcptgate/store"
 )
 
-// Classify says what a reply to RCPT, given after an accepted MAIL, means for the
-// recipient: store.Valid, Unknown, Full, Refused or Deferred, or store.None when it
-// says nothing of the recipient (the backend then counts as unreachable).
+// Classify says what the code and the words of a reply to RCPT, given after an accepted
+// MAIL, mean for the recipient: store.Valid, Unknown, Full, Refused or Deferred, or
+// store.None when it says nothing of the recipient (the backend then counts as
+// unreachable). It is the whole judgement with classify = "words"; otherwise it is what
+// there is to go by until an experiment has shown more.
 //
 // Enhanced is the enhanced status code in front of the reply's text, "" if there was
-// none; one inside the text as qmail writes it ("#5.1.1") counts as well. Only the
-// reply code's first digit decides between "not today" and "never": a 4xx is never
-// Unknown, whatever its enhanced code (RFC 3463 lets subject and detail stand on
-// their own, and backends get the first digit wrong).
+// none; one inside the text as qmail writes it ("#5.1.1"), or behind another server's
+// quoted code ("550 5.2.2"), counts as well. Only the reply code's first digit decides
+// between "not today" and "never": a 4xx is never Unknown, whatever its enhanced code
+// (RFC 3463 lets subject and detail stand on their own, and backends get the first digit
+// wrong).
 //
-// Words in the text are looked for only in replies without an enhanced code, and
-// never inside an address: the recipient's name is the client's to choose.
+// Words in the text are never looked for inside an address or a URL: the recipient's
+// name is the client's to choose.
 func Classify(code int, enhanced, text string, unknown UnknownCodes) store.Class {
-	if code >= 200 && code <= 299 {
-		return store.Valid
-	}
-	if code < 400 || code > 599 || code == 421 || code == 454 {
-		return store.None
-	}
-	status, known := parseEnhanced(enhanced)
-	if !known {
-		status, known = enhancedInText(text)
-	}
-	if !known { // a first digit that is not the reply's: the client left it in the text
-		status, _, known = cutEnhanced(text)
-	}
-	switch {
-	case known && status.subject == 3:
-		return store.None // the mail system, not the mailbox (RFC 3463 section 3.4)
-	case known && status.subject == 2 && status.detail == 2:
-		return store.Full
-	case !known && (code == 452 || code == 552) && containsAny(plainWords(text), fullWords):
-		return store.Full
-	case code < 500:
-		return temporary(code, status, known)
-	case known && unknown.match(status) && !aboutSender(status, text):
-		return store.Unknown
-	case !known && code == 550 && !containsAny(plainWords(text), notRecipientWords):
-		return store.Unknown
-	}
-	return store.Refused
+	return read(code, enhanced, text, unknown).class
 }
 
-// temporary is Deferred, but for 452 4.5.3: "too many recipients" speaks of the
+// reading is what code and words of a reply say.
+type reading struct {
+	class store.Class
+	// status is its enhanced status code, the zero value when it has none.
+	status smtpcode.Enhanced
+	// configured: the class is Unknown because of a code that only the configuration
+	// names.
+	configured bool
+}
+
+// clean reports the code that admits no doubt: x.1.1, bad destination mailbox address.
+func (r *reading) clean() bool {
+	return r.class == store.Unknown && r.status.Subject == 1 && r.status.Detail == 1
+}
+
+// bare reports that there is no enhanced status code.
+func (r *reading) bare() bool { return r.status == smtpcode.Enhanced{} }
+
+func read(code int, enhanced, text string, unknown UnknownCodes) reading {
+	r := reading{class: store.Refused}
+	switch {
+	case code >= 200 && code <= 299:
+		r.class = store.Valid
+		return r
+	case code < 400 || code > 599 || code == 421 || code == 454:
+		r.class = store.None
+		return r
+	}
+	known, full := r.readStatus(enhanced, text)
+	switch {
+	case full:
+		r.class = store.Full
+	case known && r.status.Subject == 3:
+		r.class = store.None // the mail system, not the mailbox (RFC 3463 section 3.4)
+	case saysFull(code, text):
+		r.class = store.Full
+	case code < 500:
+		r.class = temporary(code, r.status)
+	case known && unknown.match(r.status) && !aboutAnother(r.status, text):
+		r.class = store.Unknown
+		r.configured = !DefaultUnknownCodes().match(r.status)
+	case !known && code == 550 && !containsAny(plainWords(text), notRecipientWords):
+		r.class = store.Unknown
+	}
+	return r
+}
+
+// readStatus finds the enhanced status code, and whether any in the text is x.2.2: what
+// a server quotes of the one behind it is nearer to the mailbox.
+func (r *reading) readStatus(enhanced, text string) (known, full bool) {
+	r.status, known = smtpcode.Parse(enhanced)
+	full = known && mailboxFull(r.status)
+	quoted, ok := smtpcode.Enhanced{}, false
+	for word := range strings.FieldsSeq(withoutAddresses(text)) {
+		hash := strings.Contains(word, "#")
+		code, _, found := smtpcode.Cut(word[strings.LastIndexByte(word, '#')+1:])
+		if !found {
+			code, _, found = smtpcode.Cut(strings.TrimLeft(word, "([\"'"))
+		}
+		if !found {
+			continue
+		}
+		full = full || mailboxFull(code)
+		if !ok || hash {
+			quoted, ok = code, true
+		}
+	}
+	if !known && ok {
+		r.status, known = quoted, true
+	}
+	return known, full
+}
+
+func mailboxFull(code smtpcode.Enhanced) bool {
+	return code.Class != 2 && code.Subject == 2 && code.Detail == 2
+}
+
+// saysFull looks for the words of a full mailbox. 452 and 552 are about storage to begin
+// with (RFC 5321 section 4.2.3), though not always the mailbox's.
+func saysFull(code int, text string) bool {
+	words := plainWords(text)
+	if containsAny(words, fullPhrases) {
+		return true
+	}
+	return (code == 452 || code == 552) && containsAny(words, fullWords) && !strings.Contains(words, "system storage")
+}
+
+// temporary is Deferred, except for 452 4.5.3: "too many recipients" is about the
 // transaction. The backend client asked again already when this is seen here.
-func temporary(code int, status enhancedCode, known bool) store.Class {
-	if code == 452 && known && status.subject == 5 && status.detail == 3 {
+func temporary(code int, status smtpcode.Enhanced) store.Class {
+	if code == 452 && status.Subject == 5 && status.Detail == 3 {
 		return store.None
 	}
 	return store.Deferred
 }
 
-// aboutSender catches the one enhanced code that Postfix uses for both sides: its
-// reject_unlisted_sender says "550 5.1.0 <a@b>: Sender address rejected: User
-// unknown", and by default it says so in reply to RCPT.
-func aboutSender(status enhancedCode, text string) bool {
-	return status.subject == 1 && status.detail == 0 && containsAny(plainWords(text), senderWords)
+// aboutAnother catches enhanced codes of unknown recipients in replies that are about
+// something else. Postfix's reject_unlisted_sender says "550 5.1.0 <a@b>: Sender address
+// rejected: User unknown", and by default it says so in reply to RCPT; Stalwart says "550
+// 5.1.2 Relay not allowed." while it does not know its domains.
+func aboutAnother(status smtpcode.Enhanced, text string) bool {
+	switch {
+	case status.Subject != 1:
+	case status.Detail == 0:
+		return containsAny(plainWords(text), senderWords) || strings.Contains(plainWords(text), "relay")
+	case status.Detail == 2:
+		return strings.Contains(plainWords(text), "relay")
+	}
+	return false
 }
 
+// Words are the last resort: they decide where no experiment is possible, and between
+// "full" and "refused".
 var (
-	fullWords   = []string{"mailbox", "quota", "mail box"}
+	fullWords = []string{
+		"quota", "storage", "full", "no space", "space left",
+		"voll", "kontingent", "speicher", "πλήρ", "γεμάτ", "χώρο", "όριο", "容量", "いっぱい", "満杯",
+	}
+	fullPhrases = []string{
+		"over quota", "overquota", "quota exceeded", "exceeded quota", "exceeds quota", "exceeded storage", "storage full",
+		"mailbox full", "mailbox is full", "postfach voll", "postfach ist voll", "γραμματοκιβώτιο είναι πλήρες", "γραμματοκιβώτιο είναι γεμάτο",
+		"メールボックスがいっぱい", "容量を超え", "容量超過",
+	}
 	senderWords = []string{"sender", "return path", "return-path", "reverse-path", "envelope from", "mail from"}
 
 	// notRecipientWords are what a bare 550 says when it is not for want of a
 	// mailbox: relaying, the sender, the client, its greeting, authentication, lists.
 	notRecipientWords = slices.Concat(senderWords, []string{
-		"relay", "not permitted", "not allowed", "prohibit", "access denied", "we do not accept",
+		"relay", "not permitted", "not allowed", "prohibit", "access denied", "we do not accept", "not local", "gateway",
 		"client", "your host", "your ip", "your server", "your address", "your domain", "your message", "ip address",
-		"reverse dns", "rdns", "ptr record", "connection",
+		"reverse dns", "rdns", "ptr record", "connection", "too many",
 		"helo", "ehlo", "authenticat", "auth required", "authoris", "authoriz", "log in", "login", "pop before",
-		"list", "blocked", "rbl", "spam", "policy", "reputation", "spf", "dkim", "dmarc", "virus",
+		"list", "blocked", "rbl", "spam", "policy", "reputation", "spf", "dkim", "dmarc", "batv", "prvs", "virus",
 	})
 )
 
@@ -95,11 +177,16 @@ func containsAny(text string, words []string) bool {
 	return false
 }
 
-// plainWords is text in lower case without what the client chose: everything in
-// angle brackets, and every word with an "@". "Not listed in" a directory is what
-// Domino says of users it does not know, and no list of clients.
+// plainWords is text in lower case without addresses and URLs. "Not listed in" a
+// directory is what Domino says of users it does not know, and no list of clients.
 func plainWords(text string) string {
-	text = strings.ToLower(text)
+	words := strings.Fields(withoutAddresses(strings.ToLower(text)))
+	return strings.ReplaceAll(strings.Join(words, " "), "not listed in", "")
+}
+
+// withoutAddresses is text without what the client chose: everything in angle brackets,
+// every word with an "@", and URLs.
+func withoutAddresses(text string) string {
 	var b strings.Builder
 	for text != "" {
 		open := strings.IndexByte(text, '<')
@@ -116,60 +203,10 @@ func plainWords(text string) string {
 	}
 	b.WriteString(text)
 	words := strings.Fields(b.String())
-	words = slices.DeleteFunc(words, func(w string) bool { return strings.Contains(w, "@") })
-	return strings.ReplaceAll(strings.Join(words, " "), "not listed in", "")
-}
-
-// enhancedCode is an enhanced status code (RFC 3463 section 2).
-type enhancedCode struct{ class, subject, detail int }
-
-// parseEnhanced reads "5.1.1": a class of 2, 4 or 5, subject and detail of one to
-// three digits.
-func parseEnhanced(s string) (enhancedCode, bool) {
-	code, rest, ok := cutEnhanced(s)
-	return code, ok && rest == ""
-}
-
-// cutEnhanced reads an enhanced status code at the start of s.
-func cutEnhanced(s string) (code enhancedCode, rest string, ok bool) {
-	if len(s) < 5 || (s[0] != '2' && s[0] != '4' && s[0] != '5') || s[1] != '.' {
-		return code, s, false
-	}
-	subject, rest, ok := cutNumber(s[2:])
-	if !ok || rest == "" || rest[0] != '.' {
-		return code, s, false
-	}
-	detail, rest, ok := cutNumber(rest[1:])
-	if !ok {
-		return code, s, false
-	}
-	return enhancedCode{int(s[0] - '0'), subject, detail}, rest, true
-}
-
-func cutNumber(s string) (n int, rest string, ok bool) {
-	digits := 0
-	for digits < len(s) && s[digits] >= '0' && s[digits] <= '9' {
-		digits++
-	}
-	if digits == 0 || digits > 3 {
-		return 0, s, false
-	}
-	n, err := strconv.Atoi(s[:digits])
-	return n, s[digits:], err == nil
-}
-
-// enhancedInText finds "#5.1.1" in the text.
-func enhancedInText(text string) (enhancedCode, bool) {
-	for {
-		_, after, found := strings.Cut(text, "#")
-		if !found {
-			return enhancedCode{}, false
-		}
-		if code, _, ok := cutEnhanced(after); ok {
-			return code, true
-		}
-		text = after
-	}
+	words = slices.DeleteFunc(words, func(w string) bool {
+		return strings.ContainsAny(w, "@") || strings.Contains(w, "://") || strings.HasPrefix(w, "www.")
+	})
+	return strings.Join(words, " ")
 }
 
 // UnknownCodes are the enhanced status codes that, in a 5xx reply, mean "no such
@@ -204,11 +241,11 @@ func (u *UnknownCode) UnmarshalText(text []byte) error {
 	if rest, ok := strings.CutPrefix(s, "x."); ok {
 		s, anyClass = "5."+rest, true
 	}
-	code, ok := parseEnhanced(s)
-	if !ok || code.class != 5 || code.subject == 3 {
-		return fmt.Errorf("%q is no code for unknown users: an enhanced status code is allowed, as in \"x.1.1\" or \"5.4.1\", but not x.3.x, which speaks of the mail system", text)
+	code, ok := smtpcode.Parse(s)
+	if !ok || code.Class != 5 || code.Subject == 3 {
+		return fmt.Errorf("%q cannot stand for unknown users: an enhanced status code is allowed, as in \"x.1.1\" or \"5.4.1\", but not x.3.x, which is about the mail system", text)
 	}
-	*u = UnknownCode{code.class, code.subject, code.detail}
+	*u = UnknownCode(code)
 	if anyClass {
 		u.Class = 0
 	}
@@ -218,9 +255,9 @@ func (u *UnknownCode) UnmarshalText(text []byte) error {
 // Form says what is allowed.
 func (UnknownCode) Form() string { return `an enhanced status code such as "x.1.1" or "5.4.1"` }
 
-func (codes UnknownCodes) match(status enhancedCode) bool {
+func (codes UnknownCodes) match(status smtpcode.Enhanced) bool {
 	for _, c := range codes {
-		if c.Subject == status.subject && c.Detail == status.detail && (c.Class == 0 || c.Class == status.class) {
+		if c.Subject == status.Subject && c.Detail == status.Detail && (c.Class == 0 || c.Class == status.Class) {
 			return true
 		}
 	}

@@ -92,6 +92,25 @@ var classifyTests = []struct {
 	{"bare 452", 452, "", "User is over QUOTA", store.Full},
 	{"the word is in the address only", 552, "", "<quota@x.example> message too big", store.Refused},
 
+	{"rfc text of 552", 552, "", "Requested mail action aborted: exceeded storage allocation", store.Full},
+	{"storage full", 552, "", "recipient storage full, try again later", store.Full},
+	{"full under the code of unknown", 552, "5.1.1", "<u@x.example>: Recipient overquota", store.Full},
+	{"full in German", 552, "5.1.1", "Postfach voll", store.Full},
+	{"full in Greek", 552, "", "Το γραμματοκιβώτιο είναι πλήρες", store.Full},
+	{"full in Japanese", 552, "", "メールボックスの容量が不足しています", store.Full},
+	{"bare 550 about quota", 550, "", "Mailbox quota exceeded", store.Full},
+	{"a quoted second code", 554, "", "550 5.2.2 <u@x.example>... Mailbox full", store.Full},
+	{"a quoted full under unknown", 550, "5.1.1", "<u@x.example>: undeliverable address: host x.example said: 552 5.2.2 Mailbox full", store.Full},
+	{"552 without storage", 552, "", "\"RCPT TO\" mailbox unavailable", store.Refused},
+	{"the system's storage", 452, "", "Requested action not taken: insufficient system storage", store.Deferred},
+	{"a quoted unknown", 554, "", "550 5.1.1 <u@x.example>... User unknown", store.Unknown},
+
+	// words of URLs do not count, and relaying is not an unknown user
+	{"a list in a URL", 550, "", "Address verification failed. See https://lists.example/list?x", store.Unknown},
+	{"stalwart while starting", 550, "5.1.2", "Relay not allowed.", store.Refused},
+	{"not a gateway", 550, "", "not local host example.com, not a gateway", store.Refused},
+	{"harvest prevention", 550, "", "Too many invalid recipients", store.Refused},
+
 	// says nothing of the recipient
 	{"421", 421, "4.3.2", "Service shutting down", store.None},
 	{"421 about a mailbox", 421, "4.1.1", "unknown", store.None},

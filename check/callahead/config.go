@@ -21,6 +21,8 @@ type Config struct {
 	FallbackSender string `toml:"fallback_sender" doc:"sender to ask with once more when the first is refused; the default is postmaster at hostname" example:"\"postmaster@mx1.example.org\""`
 	// UnknownCodes are the enhanced codes that mean "no such mailbox" in a 5xx reply.
 	UnknownCodes UnknownCodes `toml:"unknown_codes" doc:"enhanced status codes that mean \"no such mailbox\" in a 5xx reply; x stands for any class" example:"[\"x.1.1\", \"5.4.1\"]"`
+	// Classify says how the meaning of a refusal is found out.
+	Classify string `toml:"classify" doc:"how the meaning of a refusal (5xx) is found out: \"experiment\" compares it with what the server says to a made-up recipient, and asks about a recipient that is known to be good before a new kind of refusal is believed; \"words\" goes by its code and text alone" oneof:"experiment,words"`
 	// AcceptAllTest has a made-up recipient asked about after a valid answer.
 	AcceptAllTest bool `toml:"accept_all_test" doc:"find out, with a made-up recipient, which backends take every name"`
 
@@ -29,7 +31,7 @@ type Config struct {
 
 // DefaultConfig is what an empty [callahead] section means.
 func DefaultConfig() Config {
-	return Config{Sender: "<>", UnknownCodes: DefaultUnknownCodes(), AcceptAllTest: true, Config: backend.DefaultConfig()}
+	return Config{Sender: "<>", UnknownCodes: DefaultUnknownCodes(), Classify: "experiment", AcceptAllTest: true, Config: backend.DefaultConfig()}
 }
 
 // Validate reports settings that cannot be meant.
@@ -146,6 +148,7 @@ type DomainConfig struct {
 	Unreachable   *string `toml:"unreachable" doc:"what to do when nobody can be asked and nothing is remembered: \"tempfail\" (451 4.4.1, the default) or \"accept\"" oneof:"tempfail,accept"`
 	MailboxFull   *string `toml:"mailbox_full" doc:"what a full mailbox means for the sender: \"tempfail\" (452 4.2.2, the default: it tries again) or \"reject\" (552 5.2.2)" oneof:"tempfail,reject"`
 	LocalCase     *string `toml:"local_case" doc:"whether case matters in local parts: \"ignore\" (the default) or \"keep\"" oneof:"ignore,keep"`
+	Classify      *string `toml:"classify" doc:"how the meaning of a refusal is found out: \"experiment\" or \"words\"; the default is as in [callahead]" oneof:"experiment,words"`
 	AcceptAllTest *bool   `toml:"accept_all_test" doc:"find out, with a made-up recipient, whether the backend takes every name; the default is as in [callahead]"`
 
 	Valid        *RefreshedLifeChange `toml:"valid" doc:"as in [cache]" example:"{ refresh = \"1d\", expire = \"31d\" }"`
@@ -168,6 +171,7 @@ type settings struct {
 	acceptUnreachable bool
 	rejectFull        bool
 	testAcceptAll     bool
+	byWords           bool // no experiments
 }
 
 // newSettings joins what a section says with what holds for all. The error's key
@@ -177,7 +181,7 @@ func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *settin
 		refresh: lives.Valid.Refresh.Std(), expire: lives.Valid.Expire.Std(),
 		unknown: lives.Unknown.Expire.Std(), full: lives.Full.Expire.Std(), refused: lives.Refused.Expire.Std(),
 		deferred: lives.Deferred.Expire.Std(), acceptAll: lives.AcceptAll.Expire.Std(),
-		positiveOnly: lives.PositiveOnly, foldLocal: true, testAcceptAll: cfg.AcceptAllTest,
+		positiveOnly: lives.PositiveOnly, foldLocal: true, testAcceptAll: cfg.AcceptAllTest, byWords: cfg.Classify == "words",
 	}
 	if d == nil {
 		return s, nil
@@ -217,6 +221,7 @@ func (s *settings) choose(d *DomainConfig) *setting.KeyError {
 	}{
 		{"unreachable", d.Unreachable, "tempfail", "accept", &s.acceptUnreachable, false},
 		{"mailbox_full", d.MailboxFull, "tempfail", "reject", &s.rejectFull, false},
+		{"classify", d.Classify, "experiment", "words", &s.byWords, false},
 		{"local_case", d.LocalCase, "ignore", "keep", &s.foldLocal, true},
 	} {
 		switch {

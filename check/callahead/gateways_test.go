@@ -71,7 +71,7 @@ func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway
 		places = append(places, d)
 	}
 	memory := tiers.New(ram.New(ram.Options{Entries: 200_000}), places...)
-	state := NewState()
+	state := NewState(nil)
 	memory.OnForget(state.Forget)
 	memory.Join(o.timing)
 	set := backend.NewSet(backend.DefaultConfig(), "mx1.example.org", nil)

@@ -4,6 +4,7 @@ package callahead
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"log/slog"
 	"maps"
@@ -18,6 +19,7 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
+	"rcptgate/kit/notice"
 	"rcptgate/route"
 	"rcptgate/store"
 )
@@ -54,9 +56,14 @@ type fakeBackend struct {
 	rest     said
 	madeUp   said
 	bySender func(sender string) *said
-	asked    []backend.Probe
+	decide   func(p backend.Probe) *said // beats all; nil: as the fields above say
+	asked    []backend.Probe             // control questions left out
 	tests    int
-	now      int // questions in progress
+	controls int
+	took     map[string]bool
+	fresh    int                                       // questions on fresh connections, control questions included
+	conn     func(p backend.Probe, rep *backend.Reply) // what the connection has carried
+	now      int                                       // questions in progress
 }
 
 func (b *fakeBackend) Address() backend.Address { return b.addr }
@@ -67,14 +74,25 @@ func (b *fakeBackend) Ask(ctx context.Context, p backend.Probe) (backend.Reply, 
 	if !known {
 		answer = b.rest
 	}
-	if strings.HasPrefix(p.Recipient.Local, "rcptgate") {
+	if p.Fresh {
+		b.fresh++
+	}
+	switch {
+	case strings.HasPrefix(p.Recipient.Local, "rcptgate"):
 		b.tests++
 		answer = b.madeUp
-	} else {
+	case p.Fresh && b.took[p.Recipient.Path]:
+		b.controls++
+	default:
 		b.asked = append(b.asked, p)
 	}
 	if b.bySender != nil {
 		if other := b.bySender(p.Sender); other != nil {
+			answer = *other
+		}
+	}
+	if b.decide != nil {
+		if other := b.decide(p); other != nil {
 			answer = *other
 		}
 	}
@@ -97,7 +115,16 @@ func (b *fakeBackend) Ask(ctx context.Context, p backend.Probe) (backend.Reply, 
 		f.Backend = b.addr.String()
 		return backend.Reply{}, &f
 	}
-	return backend.Reply{Code: answer.code, Enhanced: answer.enhanced, Text: answer.text}, nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if answer.code/100 == 2 {
+		b.took[p.Recipient.Path] = true
+	}
+	rep := backend.Reply{Code: answer.code, Enhanced: answer.enhanced, Text: strings.ReplaceAll(answer.text, "%s", p.Recipient.Path)}
+	if b.conn != nil {
+		b.conn(p, &rep)
+	}
+	return rep, nil
 }
 
 func (b *fakeBackend) say(user string, s said) {
@@ -142,13 +169,14 @@ type fakeMemory struct {
 	mu        sync.Mutex
 	m         map[string]store.Record
 	forgotten time.Time
+	source    string // where it says that it knows from; RAM unless set
 }
 
 func (m *fakeMemory) Recall(_ context.Context, key string) (store.Record, string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rec, ok := m.m[key]
-	return rec, rcptgate.SourceRAM, ok
+	return rec, cmp.Or(m.source, rcptgate.SourceRAM), ok
 }
 
 func (m *fakeMemory) Learn(key string, began time.Time, change func(store.Record) store.Record) {
@@ -222,13 +250,14 @@ const (
 // newWorld has example.com at at1 unless change says otherwise.
 func newWorld(t testing.TB, change func(w *world)) *world {
 	w := &world{
-		t: t, state: NewState(), memory: &fakeMemory{m: make(map[string]store.Record)},
+		t: t, memory: &fakeMemory{m: make(map[string]store.Record)},
 		backends: make(map[string]*fakeBackend), log: new(lockedBuffer),
 		domains: []route.DomainConfig{{Name: "example.com", Backend: []string{at1}}},
 		opt:     Options{Config: DefaultConfig(), Lives: DefaultLives(), Hostname: "mx1.example.org"},
 	}
-	w.opt.Memory, w.opt.State = w.memory, w.state
 	w.opt.Log = slog.New(slog.NewTextHandler(w.log, nil))
+	w.state = NewState(notice.New(w.opt.Log))
+	w.opt.Memory, w.opt.State = w.memory, w.state
 	if change != nil {
 		change(w)
 	}
@@ -258,6 +287,14 @@ func (w *world) configure() {
 	w.mu.Unlock()
 }
 
+// restart begins anew with nothing but what the memory has.
+func (w *world) restart() {
+	w.state.Close()
+	w.state = NewState(notice.New(w.opt.Log))
+	w.opt.State = w.state
+	w.configure()
+}
+
 func (w *world) close() {
 	w.state.Close()
 	for _, r := range w.routers {
@@ -273,7 +310,7 @@ func (w *world) backend(at string) *fakeBackend {
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		w.backends[at] = &fakeBackend{addr: addr, users: make(map[string]said), rest: unknown, madeUp: unknown}
+		w.backends[at] = &fakeBackend{addr: addr, users: make(map[string]said), took: make(map[string]bool), rest: unknown, madeUp: unknown}
 	}
 	return w.backends[at]
 }

@@ -49,7 +49,7 @@ func newSite(t testing.TB, sims ...*sim.Server) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(router.Close)
-	s := &site{t: t, set: set, memory: tiers.New(ram.New(ram.Options{Entries: 100_000})), state: NewState()}
+	s := &site{t: t, set: set, memory: tiers.New(ram.New(ram.Options{Entries: 100_000})), state: NewState(nil)}
 	t.Cleanup(func() {
 		s.state.Close()
 		if err := s.memory.Close(); err != nil {

@@ -3,8 +3,11 @@
 package callahead
 
 import (
+	"fmt"
 	"time"
 
+	"rcptgate"
+	"rcptgate/backend"
 	"rcptgate/route"
 	"rcptgate/store"
 )
@@ -14,21 +17,56 @@ type outcome struct {
 	// answer is the backend's; its Class is None when nobody could be asked, and its
 	// times are set when it is remembered.
 	answer store.Answer
-	// proven: the backend that refused has just taken another recipient of the domain,
-	// so the refusal is about this one.
+	// proven: the backend that refused takes other recipients of the domain, so the
+	// refusal is about this one.
 	proven bool
+	// brief: an unknown user that nothing but words speaks for.
+	brief bool
+	// refusesUs: the backend refuses a recipient in the same way that is known to be good.
+	refusesUs bool
 	// before5xx: nobody could be asked because a backend said 5xx before RCPT.
-	before5xx bool
-	badPath   bool  // the recipient cannot be written into an SMTP command
-	noUTF8    bool  // it needs SMTPUTF8, which the backend does not offer (RFC 6531)
-	err       error // why nobody could be asked
-	by        route.Backend
-	elapsed   time.Duration
+	before5xx     bool
+	senderRefused bool  // it was to MAIL
+	badPath       bool  // the recipient cannot be written into an SMTP command
+	noUTF8        bool  // it needs SMTPUTF8, which the backend does not offer (RFC 6531)
+	err           error // why nobody could be asked
+	by            route.Backend
+	elapsed       time.Duration
+	story         []string // how the class was found out, for people
+
+	// The reply to RCPT, when there was one.
+	replied bool
+	rep     backend.Reply
+	words   reading
+	sender  string // that was used
 }
 
-// conclusive reports whether another backend need not be asked.
+// means gives the outcome's reply a class.
+func (o *outcome) means(class store.Class, at string) {
+	if class == store.None {
+		o.answer = store.Answer{}
+		o.err = fmt.Errorf("%s said %d %s %s to RCPT, which is not about the recipient", at, o.rep.Code, o.rep.Enhanced, o.rep.Text)
+		return
+	}
+	o.err = nil
+	o.answer = store.Answer{
+		Class: class, Code: o.rep.Code, Enhanced: o.rep.Enhanced, Text: rcptgate.CleanText(o.rep.Text), Backend: at,
+	}
+}
+
+// unproven makes the outcome a refusal that may be about us.
+func (o *outcome) unproven(at string) {
+	o.means(store.Refused, at)
+	o.proven = false
+}
+
+// refusedForGood reports a 5xx reply to RCPT.
+func (o *outcome) refusedForGood() bool { return o.replied && o.rep.Code/100 == 5 }
+
+// conclusive reports whether another backend need not be asked: an MTA would not try
+// another host either. After a 4xx it would (RFC 5321 section 5.1).
 func (o *outcome) conclusive() bool {
-	return o.badPath || o.noUTF8 || (o.answer.Class != store.None && o.answer.Class != store.Deferred)
+	return o.badPath || o.noUTF8 || (o.answer.Class != store.None && o.answer.Code/100 != 4)
 }
 
 // better reports whether o says more than other: a temporary answer more than none.
@@ -64,6 +102,7 @@ type change struct {
 // effect is what a change did, for counters and for the postmaster.
 type effect struct {
 	rec       store.Record // what is known from here on
+	old       store.Record // what was known
 	before    store.Answer // the valid answer that stood; zero if none did
 	refreshed bool         // one did
 	doubted   bool         // and this one said unknown
@@ -75,7 +114,7 @@ type effect struct {
 // may call it again when another gateway was faster.
 func (c *change) apply(old store.Record) effect {
 	standing := old.Standing.Class == store.Valid && old.Standing.Alive(c.now)
-	e := effect{rec: old, refreshed: standing}
+	e := effect{rec: old, old: old, refreshed: standing}
 	if standing {
 		e.before = old.Standing
 	} else {
@@ -111,7 +150,11 @@ func (c *change) apply(old store.Record) effect {
 // directory that fails for ten minutes says it of everybody.
 func (c *change) unknownUser(e *effect) {
 	if !e.refreshed {
-		e.rec.Standing, e.rec.Transient = c.refusal(c.unknown), store.Answer{}
+		life := c.unknown
+		if c.out.brief {
+			life = min(life, briefLife)
+		}
+		e.rec.Standing, e.rec.Transient = c.refusal(life), store.Answer{}
 		return
 	}
 	e.doubted = true

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"rcptgate"
@@ -39,9 +40,41 @@ type question struct {
 	// patience is how long it may wait for the others' place.
 	patience time.Duration
 	refresh  bool // nobody waits: the answer is due
+	alone    bool // not the canonical path: what comes of it is for its asker alone
+	fresh    bool // something about it was forgotten lately: old sessions may know old data
+	explain  bool // the asker wants to know how the answer came about
+	taught   taught
 }
 
 func (qn *question) cautious() bool { return qn.rt.Origin == route.MTA }
+
+// taught is what a question's answers have taught, until it is certain that they were
+// answers to this question.
+type taught struct {
+	mu      sync.Mutex
+	doubted bool
+	undo    func() // takes back what was remembered; nil before that
+}
+
+// doubt is called when a reply turns out to have belonged to another command perhaps.
+func (t *taught) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.doubted && t.undo != nil {
+		t.undo()
+	}
+	t.doubted = true
+}
+
+// keep calls remember, which gives what takes it back, unless there are doubts already.
+func (t *taught) keep(remember func() (undo func())) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.doubted {
+		t.undo = remember()
+	}
+	return !t.doubted
+}
 
 // probe asks the route's backends, in order.
 func (qn *question) probe(ctx context.Context) outcome {
@@ -55,10 +88,10 @@ func (qn *question) probe(ctx context.Context) outcome {
 	return qn.askInOrder(ctx, list)
 }
 
-// askInOrder starts the next backend after an inconclusive answer, or beside the
-// one before after some silence. The first conclusive answer wins; without one, an
+// askInOrder starts the next backend after an inconclusive answer, or next to the
+// one before after some silence. The first conclusive answer wins; without one, a
 // temporary answer beats none. Each backend but the last gets half of the time that is
-// left. Whoever answers later goes on, unheard: cut off before its time was up, a
+// left. A backend that answers later goes on, unheard: cut off before its time was up, a
 // mute backend would never open its breaker, and cost every question the same wait.
 func (qn *question) askInOrder(ctx context.Context, list []route.Backend) outcome {
 	results := make(chan outcome, len(list))
@@ -125,7 +158,7 @@ func (c *Check) probeContext(ctx context.Context) (context.Context, context.Canc
 
 var errClosed = errors.New("shutting down")
 
-// askOne asks one backend, with the other sender once more if it refuses.
+// askOne asks one backend, until it is known what its answer means.
 func (qn *question) askOne(ctx context.Context, b route.Backend, due time.Time) outcome {
 	c := qn.check
 	at := b.Address().String()
@@ -134,75 +167,59 @@ func (qn *question) askOne(ctx context.Context, b route.Backend, due time.Time) 
 			return outcome{answer: a}
 		}
 	}
-	first, second, both := c.sender, c.fallback, c.fallback != "" && c.fallback != c.sender
-	if both && time.Now().Before(c.state.fallbacks.Get(at)) {
-		first, second = second, first
-	}
-	out, senderRefused := qn.ask(ctx, b, at, first, due)
-	if both && (senderRefused || out.answer.Class == store.Refused) {
-		c.state.count.fallback.Add(1)
-		again, refusedToo := qn.ask(ctx, b, at, second, due)
-		switch {
-		case !refusedToo && again.answer.Class != store.Refused && again.answer.Class != store.None:
-			qn.prefer(at, second)
-			out = again
-		case senderRefused && again.answer.Class == store.Refused:
-			out = again // at least a reply to RCPT
-		}
-	}
+	t := trial{question: qn, b: b, at: at, pair: pair{at, qn.mailbox.Domain}, due: due}
+	t.first, t.second, t.both = c.senders(at)
+	out := t.run(ctx)
 	out.by = b
-	qn.prove(&out, at)
 	c.state.count.probes[out.answer.Class].Add(1)
 	return out
 }
 
+// senders gives the reverse-paths to ask a backend with, in order.
+func (c *Check) senders(at string) (first, second string, both bool) {
+	first, second, both = c.sender, c.fallback, c.fallback != "" && c.fallback != c.sender
+	if both && time.Now().Before(c.state.fallbacks.Get(at)) {
+		first, second = second, first
+	}
+	return first, second, both
+}
+
 // prefer remembers which sender a backend is asked with first.
-func (qn *question) prefer(at, sender string) {
-	if sender != qn.check.fallback {
-		qn.check.state.fallbacks.Remove(at)
+func (c *Check) prefer(at, sender string) {
+	if sender != c.fallback {
+		c.state.fallbacks.Remove(at)
 		return
 	}
 	until := time.Now().Add(fallbackLife)
-	qn.check.state.fallbacks.Update(at, func(time.Time) time.Time { return until })
+	c.state.fallbacks.Update(at, func(time.Time) time.Time { return until })
 }
 
-// prove keeps evidence that the backend takes mail from us, or looks for it.
-func (qn *question) prove(out *outcome, at string) {
-	p := pair{at, qn.mailbox.Domain}
-	switch out.answer.Class {
-	case store.Valid:
-		qn.check.state.took(p, qn.key, time.Now())
-	case store.Refused:
-		out.proven = qn.check.state.tookAnother(p, qn.key, time.Now())
+// put asks b about a mailbox once. It does not begin after ctx has ended.
+func (qn *question) put(ctx context.Context, b route.Backend, p backend.Probe) (out outcome) {
+	at := b.Address().String()
+	out.sender = p.Sender
+	if out.err = ctx.Err(); out.err != nil {
+		return out
 	}
-}
-
-// ask puts the question with one sender. SenderRefused: the backend said 5xx to
-// MAIL.
-func (qn *question) ask(ctx context.Context, b route.Backend, at, sender string, due time.Time) (out outcome, senderRefused bool) {
-	rep, err := b.Ask(ctx, backend.Probe{Sender: sender, Recipient: qn.mailbox, Due: due})
+	rep, err := b.Ask(ctx, p)
 	if err == nil {
-		class := Classify(rep.Code, rep.Enhanced, rep.Text, qn.check.unknownCodes)
-		out = outcome{elapsed: rep.Elapsed, answer: store.Answer{
-			Class: class, Code: rep.Code, Enhanced: rep.Enhanced, Text: rcptgate.CleanText(rep.Text), Backend: at,
-		}}
-		if class == store.None {
-			out.answer = store.Answer{}
-			out.err = fmt.Errorf("%s said %d %s %s to RCPT, which is not about the recipient", at, rep.Code, rep.Enhanced, rep.Text)
-		}
-		return out, false
+		out.rep, out.replied, out.elapsed = rep, true, rep.Elapsed
+		out.words = read(rep.Code, rep.Enhanced, rep.Text, qn.check.unknownCodes)
+		out.means(out.words.class, at)
+		return out
 	}
 	out.err = err
 	var failed *backend.Failure
 	if !errors.As(err, &failed) {
-		return out, false
+		return out
 	}
 	refused := failed.Reply != nil && failed.Reply.Code/100 == 5
+	out.senderRefused = refused && failed.Stage == backend.StageMail
 	out.before5xx = refused && failed.Stage != backend.StageRcpt
 	out.badPath = failed.Kind == backend.KindBadAddress
 	out.noUTF8 = failed.Kind == backend.KindUnsupported
 	if failed.Kind == backend.KindLoop {
-		qn.check.sawLoop(at, qn.mailbox.Domain)
+		qn.check.sawLoop(at, p.Recipient.Domain)
 	}
-	return out, refused && failed.Stage == backend.StageMail
+	return out
 }

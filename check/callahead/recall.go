@@ -8,14 +8,14 @@ import (
 	"rcptgate/store"
 )
 
-// use is what a remembered record is good for.
-type use uint8
+// recalled is what a remembered record is good for.
+type recalled uint8
 
 const (
-	askNow     use = iota // nothing serves: ask, and wait
-	serve                 // the answer serves
-	serveAsk              // it serves, and is to be asked again in the background
-	askWithNet            // ask and wait; if nobody can be asked, the answer serves
+	askNow     recalled = iota // nothing serves: ask, and wait
+	serve                      // the answer serves
+	serveAsk                   // it serves, and is to be asked again in the background
+	askWithNet                 // ask and wait; if nobody can be asked, the answer serves
 )
 
 // backends tells whether a server is still responsible: a *route.Route.
@@ -28,7 +28,7 @@ type backends interface {
 // A refusal serves until it ends, or its backend is no longer routed. A valid answer
 // serves until it ends; what passed beside it (full, refused, deferred) must be asked
 // again when it has ended, since the mailbox may still be full.
-func (s *settings) judge(rec *store.Record, rt backends, domain string, now time.Time) (use, *store.Answer) {
+func (s *settings) judge(rec *store.Record, rt backends, domain string, now time.Time) (recalled, *store.Answer) {
 	passing := rec.Transient.Class != store.None
 	if passing && !s.positiveOnly && rec.Transient.Alive(now) && rt.Has(domain, rec.Transient.Backend) {
 		return serve, &rec.Transient

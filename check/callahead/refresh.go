@@ -62,13 +62,13 @@ func (s *State) refreshOne(qn *question) {
 	}
 	defer s.refresh.leave(qn.mailbox.Domain)
 	now := time.Now()
-	f, isNew := s.join(flightKey{qn.key, qn.rt.String()}, now)
+	f, isNew := s.flights.Join(flightKey{qn.key, qn.rt.String()})
 	if !isNew {
 		return // somebody is asking, or too many are
 	}
 	s.count.refreshes.Add(1)
 	qn.due, qn.refresh = now.Add(defaultDue), true
-	qn.check.fly(f, qn)
+	qn.check.fly(f, qn, now)
 }
 
 func (r *refresher) enter(domain string) bool {

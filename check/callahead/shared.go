@@ -12,7 +12,7 @@ import (
 	"rcptgate/store"
 )
 
-// Shared is what a memory can do beside when other gateways write to it too
+// Shared is what a memory can do in addition when other gateways write to it too
 // (store/tiers). With one, equal questions on several gateways at the same time make one
 // probe: who asks holds a lease, the others wait for the answer to appear.
 type Shared interface {
@@ -134,35 +134,28 @@ func (qn *question) serves(rec *store.Record) bool {
 	case what != serve && (what != serveAsk || qn.refresh):
 		return false
 	case answer.Class == store.Refused && !qn.cautious():
-		return qn.check.state.tookAnother(pair{answer.Backend, qn.mailbox.Domain}, qn.key, now)
+		return qn.check.state.tookAnother(pair{answer.Backend, qn.mailbox.Domain}, qn.key, proofLife, now)
 	}
 	return true
 }
 
 // askedElsewhere asks whether another gateway finds out what f is to. If it has, f knows.
-func (c *Check) askedElsewhere(ctx context.Context, f *flight, qn *question) (release func(), known bool) {
-	if c.shared == nil {
+func (c *Check) askedElsewhere(ctx context.Context, f *flying, qn *question) (release func(), known bool) {
+	if c.shared == nil || qn.alone {
 		return func() {}, false
 	}
-	rec, source, release := c.forAll(ctx, f.key, f.route, qn.serves)
+	rec, source, release := c.forAll(ctx, f.Key.key, f.Key.route, qn.serves)
 	if source != "" {
-		f.rec, f.source = rec, source
+		f.Value.rec, f.Value.source = rec, source
 		c.state.count.elsewhere.Add(1)
 	}
 	return release, source != ""
 }
 
-// told is the verdict on what another gateway has found out.
-func (a *asking) told(f *flight, net *store.Answer, source string) rcptgate.Verdict {
-	explain(a.q, "probe: another gateway has asked")
-	now := time.Now()
-	what, answer := a.judge(&f.rec, a.rt, a.q.Target.Domain, now)
-	if answer != nil && answer.Class == store.Refused && !a.cautious {
-		a.proven = a.check.state.tookAnother(pair{answer.Backend, a.q.Target.Domain}, a.key, now)
-		if !a.proven {
-			what, answer = a.withoutPassing(&f.rec)
-		}
-	}
+// fromElsewhere is the verdict on what another gateway has found out.
+func (a *asking) fromElsewhere(f *landing, net *store.Answer, source string) rcptgate.Verdict {
+	a.q.Trace.Note("probe: another gateway has asked")
+	what, answer := a.judged(&f.rec, time.Now())
 	if a.q.Trace.Explain {
 		explainMemory(a, &f.rec, what, answer, f.source)
 	}
@@ -174,7 +167,7 @@ func (a *asking) told(f *flight, net *store.Answer, source string) rcptgate.Verd
 
 // knownBy says for people which place, and which of its servers, knows what is under key.
 func (c *Check) knownBy(source, key string) string {
-	if source != rcptgate.SourceMemcached || c.shared == nil {
+	if source == rcptgate.SourceRAM || c.shared == nil {
 		return source
 	}
 	if server := c.shared.Server(key); server != "" {

@@ -7,47 +7,67 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate/kit/flight"
+	"rcptgate/kit/notice"
 	"rcptgate/kit/recent"
 	"rcptgate/store"
 )
 
-// Bounds of what is kept beside the answers.
+// Bounds of what is kept in addition to the answers.
 const (
+	// maxFlights bounds the probes in progress, those that nobody waits for included.
+	maxFlights     = 20_000
 	maxPairs       = 10_000
 	refreshWorkers = 32
 	refreshPerName = 8 // workers that one domain may hold
 	refreshQueue   = 8192
 )
 
+// flightKey is what makes two questions equal: the recipient, and who would be asked.
+type flightKey struct{ key, route string }
+
+// experimentKey is what makes two experiments equal.
+type experimentKey struct {
+	pair  pair
+	shape shapeID
+}
+
 // State is what outlives a configuration: probes in progress, refreshes that wait,
 // and what was learnt of backends. Make one with NewState for the life of the
 // process, and close it after the last Check that uses it.
 type State struct {
-	flights   *flights
-	inFlight  atomic.Int64
-	proofs    *recent.Map[pair, taken]
-	fallbacks *recent.Map[string, time.Time] // until when a backend is asked with the fallback sender first
-	tests     *recent.Map[pair, *acceptAllTest]
-	windows   *recent.Map[string, *window]
-	hints     *recent.Map[string, time.Time]
-	refresh   refresher
-	count     counters
+	flights     *flight.Group[flightKey, landing]
+	experiments *flight.Group[experimentKey, experiment]
+	controls    *flight.Group[experimentKey, meaning]
+	testing     *flight.Group[pair, struct{}] // accept-all tests
+	books       *recent.Map[pair, *book]
+	forgotten   forgotten
+	board       *notice.Board
+	fallbacks   *recent.Map[string, time.Time] // until when a backend is asked with the fallback sender first
+	tests       *recent.Map[pair, *acceptAllTest]
+	windows     *recent.Map[string, *window]
+	refresh     refresher
+	count       counters
 
 	ctx    context.Context //nolint:containedctx // the life of probes nobody waits for
 	cancel context.CancelFunc
 	workers
 }
 
-// NewState starts the refresh workers.
-func NewState() *State {
+// NewState starts the refresh workers. What a postmaster should know goes to board; nil
+// keeps it quiet.
+func NewState(board *notice.Board) *State {
 	s := &State{
-		flights:   newFlights(),
-		proofs:    recent.New[pair, taken](maxPairs),
-		fallbacks: recent.New[string, time.Time](maxPairs),
-		tests:     recent.New[pair, *acceptAllTest](maxPairs),
-		windows:   recent.New[string, *window](maxPairs),
-		hints:     recent.New[string, time.Time](maxPairs),
-		workers:   workers{jobs: make(chan func())},
+		flights:     flight.New[flightKey, landing](maxFlights),
+		experiments: flight.New[experimentKey, experiment](maxFlights),
+		controls:    flight.New[experimentKey, meaning](maxFlights),
+		testing:     flight.New[pair, struct{}](maxPairs),
+		books:       recent.New[pair, *book](maxPairs),
+		board:       board,
+		fallbacks:   recent.New[string, time.Time](maxPairs),
+		tests:       recent.New[pair, *acceptAllTest](maxPairs),
+		windows:     recent.New[string, *window](maxPairs),
+		workers:     workers{jobs: make(chan func())},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.refresh.init()
@@ -64,25 +84,13 @@ func (s *State) Close() {
 	s.wg.Wait()
 }
 
-// once reports whether a hint may be given: not more than once in every for one key.
-func (s *State) once(key string, every time.Duration, now time.Time) bool {
-	ok := false
-	s.hints.Update(key, func(last time.Time) time.Time {
-		if ok = last.IsZero() || now.Sub(last) >= every; ok {
-			return now
-		}
-		return last
-	})
-	return ok
-}
-
 // counters are what Stats shows.
 type counters struct {
 	probes [store.Selective + 1]atomic.Uint64 // by class
 	joined, elsewhere, busy, fallback, loops,
 	refreshes, refreshDropped, demotions, demotionsHeld,
-	acceptAllTests, acceptAllFound,
-	unproven, cautious atomic.Uint64
+	acceptAllTests, acceptAllFound, controls, doubted,
+	unproven, refusesUs, cautious atomic.Uint64
 }
 
 // Stats are counters since the start, and what is going on.
@@ -108,6 +116,11 @@ type Stats struct {
 	Demotions, DemotionsHeld uint64
 	// AcceptAllTests are made-up recipients asked about; AcceptAllFound were taken.
 	AcceptAllTests, AcceptAllFound uint64
+	// Controls are questions about known-good recipients that were asked to find out what
+	// a refusal means; RefusesUs are refusals that turned out to be about us.
+	Controls, RefusesUs uint64
+	// Doubted are answers taken back because they may have belonged to another command.
+	Doubted uint64
 	// Unproven are refusals that may be about us and were made temporary.
 	Unproven uint64
 	// Cautious are refusals passed over because only the MTA named the route.
@@ -124,8 +137,9 @@ func (s *State) Stats() Stats {
 		Refreshes: c.refreshes.Load(), RefreshesDropped: c.refreshDropped.Load(),
 		Demotions: c.demotions.Load(), DemotionsHeld: c.demotionsHeld.Load(),
 		AcceptAllTests: c.acceptAllTests.Load(), AcceptAllFound: c.acceptAllFound.Load(),
+		Controls: c.controls.Load(), RefusesUs: c.refusesUs.Load(), Doubted: c.doubted.Load(),
 		Unproven: c.unproven.Load(), Cautious: c.cautious.Load(),
-		InFlight: s.inFlight.Load(), RefreshesWaiting: int64(len(s.refresh.queue)),
+		InFlight: int64(s.flights.Len()), RefreshesWaiting: int64(len(s.refresh.queue)),
 	}
 	for class := range store.Selective {
 		name := class.String()
@@ -137,4 +151,9 @@ func (s *State) Stats() Stats {
 		}
 	}
 	return st
+}
+
+// asking reports whether the recipient under key is being asked about.
+func (s *State) asking(key string) bool {
+	return s.flights.Has(func(k flightKey) bool { return k.key == key })
 }

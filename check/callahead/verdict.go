@@ -87,9 +87,8 @@ func (s *situation) refused(v *rcptgate.Verdict) {
 		v.Action = rcptgate.Continue
 	case s.proven:
 		s.refuse(v, 550, "", textRefused)
-	default:
-		v.Action, v.Code, v.Enhanced = rcptgate.Tempfail, 451, "4.7.1"
-		v.Fit(v.Code, v.Enhanced, textRefused)
+	default: // the server's words are about us: names and addresses of ours may be in them
+		v.Action, v.Code, v.Enhanced, v.Text = rcptgate.Tempfail, 451, "4.7.1", textUnreachable
 	}
 }
 

@@ -146,7 +146,7 @@ func newAsker(l *loaded, offline bool) (ask asker, done func(), err error) {
 	b := base{
 		backends: backend.NewSet(l.Callahead.Config, l.Hostname, log),
 		memory:   tiers.New(ram.New(ram.Options{})),
-		probes:   callahead.NewState(),
+		probes:   callahead.NewState(nil),
 		tables:   newTables(log, true),
 		names:    names,
 		log:      log,

@@ -21,6 +21,7 @@ import (
 	"rcptgate/front/listen"
 	"rcptgate/front/milter"
 	"rcptgate/front/web"
+	"rcptgate/kit/notice"
 	"rcptgate/store/tiers"
 	"rcptgate/telemetry"
 )
@@ -91,7 +92,7 @@ func startDaemon(ctx context.Context, l *loaded, o daemonOptions) (_ *daemon, er
 	d.base.memory = d.memory
 	d.hints = newHints(d.shared, d.hostname, cmp.Or(o.hints, hintEvery), d.log)
 	d.backends = backend.NewSet(l.Callahead.Config, l.Hostname, d.log, append(d.hints.options(), o.backends...)...)
-	d.probes = callahead.NewState()
+	d.probes = callahead.NewState(notice.New(d.log))
 	d.memory.OnForget(d.probes.Forget) // whoever asks from then on gets no answer of a probe that began before
 	d.tables = newTables(d.log, true)
 	d.names = newAliasNames(d.shared, d.log)

@@ -40,7 +40,7 @@ func hotGate(tb testing.TB, people int) (*rcptgate.Gate, []rcptgate.Mailbox) {
 	}
 	b := base{
 		backends: backend.NewSet(cfg.Callahead.Config, cfg.Hostname, silent), memory: memory,
-		probes: callahead.NewState(), tables: newTables(silent, false), log: silent,
+		probes: callahead.NewState(nil), tables: newTables(silent, false), log: silent,
 	}
 	setup, err := newSetup(&cfg, b, log, web.NewRefusals())
 	if err != nil {

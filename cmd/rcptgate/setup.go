@@ -96,7 +96,7 @@ func buildWith(cfg *Config, files *tables, look func()) error {
 	b := base{
 		backends: backend.NewSet(cfg.Callahead.Config, cfg.Hostname, slog.New(slog.DiscardHandler)),
 		memory:   nowhere{},
-		probes:   callahead.NewState(),
+		probes:   callahead.NewState(nil),
 		tables:   files,
 		log:      slog.New(slog.DiscardHandler),
 	}

@@ -54,6 +54,19 @@ func (r *Map[K, V]) Remove(k K) {
 	delete(r.old, k)
 }
 
+// RemoveFunc forgets every key that matches.
+func (r *Map[K, V]) RemoveFunc(matches func(k K) bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, half := range []map[K]V{r.young, r.old} {
+		for k := range half {
+			if matches(k) {
+				delete(half, k)
+			}
+		}
+	}
+}
+
 // Len is how many entries there are.
 func (r *Map[K, V]) Len() int {
 	r.mu.Lock()

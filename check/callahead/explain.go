@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package callahead
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"rcptgate"
+	"rcptgate/store"
+)
+
+func explainRoute(q *rcptgate.Query, rt fmt.Stringer) {
+	q.Trace.Note("route: " + rt.String())
+	if q.Target.Path != q.Recipient.Path {
+		q.Trace.Note("target: " + q.Target.Path)
+	}
+}
+
+func explainMemory(a *asking, rec *store.Record, what recalled, answer *store.Answer, source string) {
+	if answer == nil {
+		a.q.Trace.Note("memory: what " + a.check.knownBy(source, a.key) + " knows no longer serves")
+		return
+	}
+	now := time.Now() // later than a.now by what another gateway took to find out
+	learnt := ""      // a script's record need not say when
+	if !answer.Learnt.IsZero() {
+		learnt = ", learnt " + age(now.Sub(answer.Learnt)) + " ago"
+	}
+	note := fmt.Sprintf("memory: %v%s from %s, known by %s", answer.Class, learnt, answer.Backend, a.check.knownBy(source, a.key))
+	switch {
+	case what == askWithNet:
+		note += fmt.Sprintf("; asked again because %v has passed", rec.Transient.Class)
+	case what == serveAsk:
+		note += "; due, refreshed in the background"
+	case answer.Class == store.Valid && answer.Due(now):
+		note += "; due, refreshed a short while ago"
+	case answer.Class == store.Valid:
+		note += ", refresh due in " + age(answer.Refresh.Sub(now))
+	default:
+		note += ", ends in " + age(answer.Expire.Sub(now))
+	}
+	if rec.Doubt.Count > 0 {
+		note += fmt.Sprintf("; %d times said to be unknown since", rec.Doubt.Count)
+	}
+	a.q.Trace.Note(note)
+}
+
+func explainProbe(q *rcptgate.Query, out *outcome) {
+	for _, line := range out.story {
+		q.Trace.Note("classes: " + line)
+	}
+	if out.answer.Class == store.None {
+		err := out.err
+		if err == nil {
+			err = errors.New("nobody could be asked")
+		}
+		q.Trace.Note("probe: " + err.Error())
+		return
+	}
+	a := &out.answer
+	q.Trace.Note(fmt.Sprintf("probe: %s said %d %s %s: %v, after %v", a.Backend, a.Code, a.Enhanced, a.Text, a.Class, out.elapsed.Round(time.Microsecond)))
+}
+
+// age writes a duration for people, without false precision. Clocks of gateways differ:
+// what is in the future by ours is of this moment.
+func age(d time.Duration) string {
+	d = max(d, 0)
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return d.Round(time.Minute).String()
+	}
+	return fmt.Sprintf("%.0f d", d.Hours()/24)
+}
