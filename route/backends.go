@@ -15,7 +15,7 @@ import (
 )
 
 // Route is the backends that are responsible for a domain, in order. It is safe for
-// concurrent use and does not change, but for what DNS says.
+// concurrent use and does not change, except for what DNS says.
 type Route struct {
 	// Section is the index of the [[domain]] section, -1 for a route that only the
 	// MTA named.
@@ -164,8 +164,8 @@ func (r *Router) withoutOurselves(ctx context.Context, p patience, hosts []mxHos
 	return hosts
 }
 
-// Has reports whether the backend that gave an answer is still one of the route's
-// for domain. While DNS has not said yet which they are, it is.
+// Has reports whether the backend that gave an answer is still one of the route's for
+// domain. It is true as long as DNS has not said which these are.
 func (rt *Route) Has(domain, answered string) bool {
 	needMX := false
 	for i := range rt.hops {
@@ -196,8 +196,8 @@ func (rt *Route) hasMX(domain, answered string) bool {
 
 // IsClient reports whether a client is itself one of the route's backends for
 // domain: by its address literal, or by the addresses that its name was last looked
-// up to have. A backend's own outgoing mail must not make us ask it back. Loopback
-// clients never are: everything on this machine comes from there, the MTA's own
+// up to have. A backend's own outgoing mail must not make us ask it back. A loopback
+// client is never one: everything on this machine comes from there, the MTA's own
 // submissions as well as a backend on another port.
 func (rt *Route) IsClient(domain string, client netip.Addr) bool {
 	client = client.Unmap()

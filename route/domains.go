@@ -87,7 +87,7 @@ func readBackends(name string, list []string) ([]backend.Address, error) {
 		case seen[addr.String()]:
 			return nil, fmt.Errorf("server %d of %d: %q is listed twice", i+1, len(list), text)
 		case name == "*" && addr.IsMX && addr.Host == "":
-			return nil, fmt.Errorf("server %d of %d: %q is not allowed for \"*\": it would call the mail servers of strangers; name the domains", i+1, len(list), text)
+			return nil, fmt.Errorf("server %d of %d: %q is not allowed for \"*\": it would call the mail servers of strangers; write the domains down", i+1, len(list), text)
 		}
 		seen[addr.String()] = true
 		hops = append(hops, addr)

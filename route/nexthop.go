@@ -48,7 +48,7 @@ func cutBracket(s string) (host, rest string, ok bool) {
 
 // readNextHop reads the MTA's next hop: one bracketed host with or without a port, or a
 // list of them as Postfix ("[a]:25, [b]") and Sendmail ("[a]:[b]") have it. A list with
-// one element that is not bracketed would need MX records and is no route; nor is a port
+// one element that is not bracketed would need MX records and is not a route; nor is a port
 // that is a service's name we do not know.
 func readNextHop(hop rcptgate.NextHop) (list []backend.Address, ok bool) {
 	protocol, ok := backend.ProtocolOf(hop.Mailer)

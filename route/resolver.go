@@ -32,7 +32,7 @@ const (
 	minTTL          = 5 * time.Second // a shorter one would have us ask for every probe
 	maxTTL          = time.Hour
 	failureTTL      = 30 * time.Second
-	addrTTL         = 5 * time.Minute        // the system's resolver tells no TTL
+	addrTTL         = 5 * time.Minute        // the system's resolver does not give a TTL
 	staleFor        = 24 * time.Hour         // what DNS said last serves while it cannot be asked
 	staleWait       = 250 * time.Millisecond // and while it has not answered for so long
 )
@@ -255,7 +255,7 @@ func readMX(domain string, reply *dns.Msg) (mxSet, time.Duration, error) {
 		records++
 		name := address.Domain(mx.Mx)
 		if _, err := netip.ParseAddr(name); err == nil || name == "" || len(set.hosts) == maxMX {
-			continue // "." is a null MX; an address is no host (RFC 5321 section 2.3.5)
+			continue // "." is a null MX; an address is not a host (RFC 5321 section 2.3.5)
 		}
 		set.hosts = append(set.hosts, mxHost{name, mx.Preference})
 	}
@@ -285,7 +285,7 @@ func (r *resolver) exchange(ctx context.Context, m *dns.Msg) (*dns.Msg, error) {
 			case reply.Rcode == dns.RcodeSuccess || reply.Rcode == dns.RcodeNameError:
 				return reply, nil
 			default:
-				last = fmt.Errorf("%s said %s", server, dns.RcodeToString[reply.Rcode])
+				last = fmt.Errorf("%s replied %s", server, dns.RcodeToString[reply.Rcode])
 			}
 		}
 	}

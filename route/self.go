@@ -12,7 +12,7 @@ import (
 func ownAddresses() func(netip.Addr) bool {
 	own := make(map[netip.Addr]bool)
 	list, err := net.InterfaceAddrs()
-	if err == nil { // without it, loopback and our own name still tell us
+	if err == nil { // without it, loopback and our own name are still recognised
 		for _, a := range list {
 			if p, err := netip.ParsePrefix(a.String()); err == nil {
 				own[p.Addr().Unmap().WithZone("")] = true

@@ -10,7 +10,7 @@
 // comments, display names, routes and groups included (of which only the address is
 // kept). "\user" is a local user whose own alias is not looked up. What only one MTA
 // or its configuration understands (":fail:", "error:...") is a target of its own
-// kind: it cannot be followed, and is no reason to refuse.
+// kind: it cannot be followed, and is not a reason to refuse.
 //
 // Limits: linear in the length of the text, no recursion; at most MaxTargets
 // targets. Programs are never run and files never opened here.
@@ -95,7 +95,7 @@ func quoteAlways(s string) string {
 }
 
 // OwnerPrefix begins the alias that receives the errors of a list: "owner-staff"
-// beside "staff" (aliases(5)).
+// as well as "staff" (aliases(5)).
 const OwnerPrefix = "owner-"
 
 // MaxTargets bounds the targets of one alias or one file.
@@ -109,7 +109,7 @@ var (
 	ErrAngle   = errors.New("an angle bracket is not closed")
 	ErrSpace   = errors.New("white space within an address: is a comma missing?")
 	ErrMany    = errors.New("too many targets")
-	ErrEmpty   = errors.New("no target")
+	ErrEmpty   = errors.New("there is no target")
 )
 
 // Parse reads the right-hand side of an alias. An empty one is ErrEmpty.

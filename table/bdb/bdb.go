@@ -15,7 +15,7 @@ const formatName = "bdb"
 type format struct{}
 
 // New returns the reader of Berkeley DB's hash and btree files. It is one format
-// and not two: the file says which it is, and Stat tells.
+// and not two: the file says which it is, and Stat reports it.
 func New() table.Format { return format{} }
 
 // Scan calls f for every pair: hash files by bucket, btree files by key. Several

@@ -92,7 +92,7 @@ func TestCrafted(t *testing.T) {
 		}
 	}
 	data := append(mustRead(t, sampleFile("btree")), make([]byte, 100)...)
-	if _, err := hostile(t, data); err == nil || !strings.Contains(err.Error(), "no multiple of the page size") {
+	if _, err := hostile(t, data); err == nil || !strings.Contains(err.Error(), "not a multiple of the page size") {
 		t.Errorf("a page begun at the end: %v", err)
 	}
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
 // Package bdb reads the hash and btree files of Berkeley DB: what Sendmail's
-// newaliases and makemap, and Postfix's postalias and postmap, leave beside the
+// newaliases and makemap, and Postfix's postalias and postmap, leave next to the
 // text they were given. It only reads, takes no lock, and needs no library.
 //
 // # Source
@@ -75,11 +75,11 @@
 // and btree 8 the last page's number was part of a log sequence number and is not
 // looked at. Hash pages were unsorted before version 9. Overflow pages counted
 // references before 4.3, for the sake of internal pages, whose keys are not read.
-// Version 10 knows items kept in files beside the database; these are refused.
+// Version 10 knows items kept in files next to the database; these are refused.
 //
 // What is proved, and how: Debian 12's programs write version 9 alone, of every page
 // size, in both byte orders, with and without checksums, and these are read entry by
-// entry beside db_dump (TestRandomDatabases). No program that writes 7, 8 or 10 could
+// entry with db_dump (TestRandomDatabases). No program that writes 7, 8 or 10 could
 // be had: for these, files of version 9 are given the other version's header and page
 // types (TestOlderVersions). Such a file that is refused, or whose
 // "rcptgate table dump" differs from db_dump, is worth a report.

@@ -202,7 +202,7 @@ func (m *meta) layout(b []byte, size int64) error {
 // extent compares the file's size with what the meta page says of it.
 func (m *meta) extent(b []byte, size int64) error {
 	if size%int64(m.pageSize) != 0 {
-		return metaError(size, "the size of the file, %d, is no multiple of the page size, %d", size, m.pageSize)
+		return metaError(size, "the size of the file, %d, is not a multiple of the page size, %d", size, m.pageSize)
 	}
 	pages := size / int64(m.pageSize)
 	if pages > math.MaxUint32 {

@@ -126,7 +126,7 @@ func (s *scan) load(no uint32, b []byte) (page, error) {
 	return p, nil
 }
 
-// neverWritten tells a hole in the file.
+// neverWritten recognises a hole in the file.
 func (p page) neverWritten() bool {
 	var zero [pageHead]byte
 	return bytes.Equal(p.b[:pageHead], zero[:])

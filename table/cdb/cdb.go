@@ -131,7 +131,7 @@ func hash(key []byte) uint32 {
 
 // verify compares the records read with those the tables point to.
 func verify(ctx context.Context, r *table.Window, h *head, read tally) error {
-	var told tally
+	var listed tally
 	for _, t := range h.tables {
 		for i := range t.slots {
 			slot, err := r.At(t.pos+8*i, 8)
@@ -139,15 +139,15 @@ func verify(ctx context.Context, r *table.Window, h *head, read tally) error {
 				return table.Damaged(name, t.pos+8*i, "reading a slot: %w", err)
 			}
 			if pos := binary.LittleEndian.Uint32(slot[4:]); pos != 0 {
-				told.add(binary.LittleEndian.Uint32(slot), pos)
+				listed.add(binary.LittleEndian.Uint32(slot), pos)
 			}
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 	}
-	if read != told {
-		return table.Damaged(name, headSize, "%d records, which are not the %d that the tables point to", read.count, told.count)
+	if read != listed {
+		return table.Damaged(name, headSize, "the %d records are not the %d that the tables point to", read.count, listed.count)
 	}
 	return nil
 }

@@ -7,8 +7,8 @@
 // length of key, length of value (unsigned varints), key, value. The table is one
 // slice of 64-bit slots (16 bits of the hash, chunk, place in the chunk) with linear
 // probing, at most three quarters full, in the order of the hashes, so that a walk over
-// one index can be continued in the next one of the same seed. So a pair costs 11 to 22 octets beyond its
-// own, and the collector has nothing to walk through but a few chunks. Measured
+// one index can be continued in the next one of the same seed. So a pair costs 11 to 22
+// octets beyond its own, and the garbage collector only walks a few chunks. Measured
 // against alternatives in docs/decisions/0401-table-index.md.
 //
 // Limits: 2^24 chunks; 2^31 pairs. A key that occurs more than once has its first
@@ -100,7 +100,7 @@ func (b *Builder) flush() {
 }
 
 // Build makes the Index and empties the Builder. Pause, if not nil, is called now
-// and then, so that a large index can be built beside live traffic.
+// and then, so that a large index can be built during live traffic.
 func (b *Builder) Build(pause func()) *Index {
 	b.flush()
 	x := &Index{seed: b.Seed, chunks: b.chunks, octets: b.octets}

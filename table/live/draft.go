@@ -104,7 +104,7 @@ func (l *Live) due(sig signature) bool {
 	return now.Sub(l.try.since(sig, now)) >= c.draft.still
 }
 
-// hold keeps a text as a draft beside the active content.
+// hold keeps a text as a draft next to the active content.
 func (l *Live) hold(c *content, why string, still time.Duration) error {
 	err := fmt.Errorf("%w: %s; names that it lacks are deferred until it has not changed for %s", ErrRebuild, why, still)
 	next := &content{}

@@ -42,7 +42,7 @@ func (f *openedFile) signature() (signature, error) {
 		return signature{}, fmt.Errorf("looking at %s: %w", f.Name(), err)
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return signature{}, fmt.Errorf("%s is no regular file", f.Name())
+		return signature{}, fmt.Errorf("%s is not a regular file", f.Name())
 	}
 	return signatureOf(&st), nil
 }
@@ -110,7 +110,7 @@ func (f *openedFile) copy(path string, before signature, snapshot bool) ([]byte,
 	return data, before, nil
 }
 
-// busy recognises a lock that somebody else holds.
+// busy recognises a lock that another process holds.
 func busy(err error) bool {
 	return errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES)
 }

@@ -5,7 +5,7 @@
 //
 // A change is seen through the directory's notifications (fsnotify) and by looking
 // once a second, for file systems that have none. The file is then copied to memory
-// under the locks of the MTAs, verified and indexed outside them, and put in force
+// under the locks of the MTAs, verified and indexed outside them, and made active
 // with one atomic pointer. Look-ups take no lock and never wait.
 //
 // Locks. Sendmail 8.17 (Debian builds it with HASFLOCK) and Postfix (INTERNAL_LOCK
@@ -57,7 +57,7 @@ const (
 	restless = 5 * time.Second
 	// again is the pause before a file that is being written is tried again.
 	again = 50 * time.Millisecond
-	// holdTime is how long the old content stays active beside an unfinished database.
+	// holdTime is how long the old content stays active while a database is unfinished.
 	holdTime = 10 * time.Minute
 	// longLock is when a lock that is held is worth a line in the log.
 	longLock = time.Minute
@@ -70,10 +70,10 @@ const (
 // Config says what to keep.
 type Config struct {
 	Spec table.Spec
-	// Format makes the reader of the file; it may tell warn of lines it leaves out.
+	// Format makes the reader of the file; it may report to warn the lines it leaves out.
 	Format func(warn func(error)) table.Format
 	// Aliases says that the file holds aliases: Sendmail's mark and the YP_ keys of NIS
-	// are no entries, and a mark that was lost means an unfinished rebuild.
+	// are not entries, and a mark that was lost means an unfinished rebuild.
 	Aliases bool
 	Poll    time.Duration // 0: DefaultPoll
 	MaxSize int64         // octets; 0: DefaultMaxSize
@@ -118,16 +118,16 @@ type content struct {
 type Status struct {
 	Spec     table.Spec
 	Path     string
-	Info     table.Info // of the content in force; zero before the first load
+	Info     table.Info // of the active content; zero before the first load
 	Entries  int
 	Octets   int64     // of memory
-	Modified time.Time // the file's time stamp, of the content in force
-	Loaded   time.Time // when the content came into force; zero: never
+	Modified time.Time // the file's time stamp, of the active content
+	Loaded   time.Time // when the content became active; zero: never
 	Took     time.Duration
-	Loads    uint64 // contents that came into force
+	Loads    uint64 // contents that became active
 	Failures uint64 // readings that failed
-	Waits    uint64 // readings put off because the file was being written
-	// Err is why the file is not what is in force; nil if it is. Since is when that began.
+	Waits    uint64 // readings delayed because the file was being written
+	// Err is why the file is not what is active; nil if it is. Since is when that began.
 	Err   error
 	Since time.Time
 	// Rebuilding says that Err is an unfinished rebuild.
@@ -208,7 +208,7 @@ func (l *Live) Load(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			l.mu.Lock()
-			_ = l.failed(err) // counts it; the caller is told why
+			_ = l.failed(err) // counts it; the caller gets the reason
 			l.mu.Unlock()
 			return fmt.Errorf("%s: %w", l.cfg.Spec, err)
 		case <-time.After(again):

@@ -162,8 +162,8 @@ func TestFailuresKeepTheOld(t *testing.T) {
 		{"missing", "no such file", func(f *fixture) error { return os.Remove(f.path) }},
 		{"damaged", "damaged, at offset 7", func(f *fixture) error { f.write("a=9\ndamage\n"); return nil }},
 		{"too large", "at most 1048576", func(f *fixture) error { f.write(strings.Repeat("a=9\n", 1<<19)); return nil }},
-		{"directory", "no regular file", func(f *fixture) error { return errors.Join(os.Remove(f.path), os.Mkdir(f.path, 0o700)) }},
-		{"named pipe", "no regular file", func(f *fixture) error { return errors.Join(os.Remove(f.path), unix.Mkfifo(f.path, 0o600)) }},
+		{"directory", "not a regular file", func(f *fixture) error { return errors.Join(os.Remove(f.path), os.Mkdir(f.path, 0o700)) }},
+		{"named pipe", "not a regular file", func(f *fixture) error { return errors.Join(os.Remove(f.path), unix.Mkfifo(f.path, 0o600)) }},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := newFixture(t, table.Hash, "a=1\n")

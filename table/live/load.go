@@ -28,12 +28,12 @@ type attempt struct {
 	restless time.Time // when a text was first found not to be quiet; zero: it was
 	seenSig  signature // of a text when it was last looked at for a draft
 	seen     time.Time // when that was first seen; zero: never
-	told     string    // the last failure logged
+	logged   string    // the last failure logged
 	warned   int
 	settled  bool // the file was so old when it was read that a later change must show in sig
 }
 
-// refresh brings the content in force up to date if the file has changed, or looks
+// refresh brings the active content up to date if the file has changed, or looks
 // as if it could have (force). ErrBusy says that it should be tried again soon.
 func (l *Live) refresh(ctx context.Context, force bool) error {
 	l.mu.Lock()
@@ -77,7 +77,7 @@ func (l *Live) refresh(ctx context.Context, force bool) error {
 }
 
 // piece is how much is read, or hashed, without a pause: both stop the collector, and
-// with it everybody, as long as they last.
+// with it every goroutine, as long as they last.
 const piece = 256 << 10
 
 func digestOf(seed maphash.Seed, data []byte, pause func()) uint64 {
@@ -108,7 +108,7 @@ func (l *Live) breather() func() {
 	}
 }
 
-// index makes content of a copy and puts it in force.
+// index makes content of a copy and makes it active.
 func (l *Live) index(ctx context.Context, data []byte, digest uint64, sig signature, due bool) error {
 	start := time.Now()
 	c, err := l.read(ctx, data)
@@ -189,7 +189,7 @@ func (l *Live) read(ctx context.Context, data []byte) (*content, error) {
 	return c, nil
 }
 
-// special are the keys of an alias database that are no aliases: Sendmail's mark,
+// special are the keys of an alias database that are not aliases: Sendmail's mark,
 // and what makedbm(8) and NIS add.
 func special(key []byte) bool {
 	return len(key) == 1 && key[0] == '@' || bytes.HasPrefix(key, []byte("YP_"))
@@ -234,7 +234,7 @@ func (l *Live) copyFile(ctx context.Context, file *openedFile, sig signature) ([
 	if sig.size > l.cfg.MaxSize {
 		return nil, sig, ErrBusy
 	}
-	// Postfix writes LMDB beside readers: the pages of the transaction in force stay as they are.
+	// Postfix writes LMDB while others read: the pages of the active transaction stay as they are.
 	return file.copy(l.path, sig, l.cfg.Spec.Type == table.LMDB)
 }
 
@@ -268,7 +268,7 @@ func (l *Live) notCopied(err error) error {
 	return ErrBusy
 }
 
-// failed keeps the content in force and says why, once.
+// failed keeps the active content and logs why, once.
 func (l *Live) failed(err error) error {
 	st := &l.status
 	st.Lock()
@@ -278,15 +278,15 @@ func (l *Live) failed(err error) error {
 	}
 	st.Err, st.Rebuilding = err, errors.Is(err, ErrRebuild)
 	st.Unlock()
-	if text := err.Error(); text != l.try.told {
-		l.try.told = text
-		l.log.Error("table not read", "table", l.cfg.Spec.String(), "file", l.path, "error", err, "in_force", l.inForce())
+	if text := err.Error(); text != l.try.logged {
+		l.try.logged = text
+		l.log.Error("table not read", "table", l.cfg.Spec.String(), "file", l.path, "error", err, "active", l.active())
 	}
 	return fmt.Errorf("%s: %w", l.cfg.Spec, err)
 }
 
-// inForce says what answers meanwhile.
-func (l *Live) inForce() string {
+// active says what answers meanwhile.
+func (l *Live) active() string {
 	c := l.current.Load()
 	if c == nil || c.Index == nil {
 		return "nothing"
@@ -302,11 +302,11 @@ func (l *Live) loaded(c *content, took time.Duration) {
 	st.Loaded, st.Took, st.Err, st.Rebuilding, st.Since = l.now(), took, nil, false, time.Time{}
 	st.Loads++
 	st.Unlock()
-	l.try.told = ""
+	l.try.logged = ""
 	l.log.Info("table loaded", "table", l.cfg.Spec.String(), "entries", c.Len(), "format", strings.TrimSpace(c.info.Type+" "+c.info.Version), "took", took.Round(time.Millisecond))
 }
 
-// same notes that the file is again, or still, what is in force.
+// same notes that the file is again, or still, what is active.
 func (l *Live) same(sig signature) {
 	st := &l.status
 	st.Lock()
@@ -314,7 +314,7 @@ func (l *Live) same(sig signature) {
 	st.Modified, st.Err, st.Rebuilding, st.Since = sig.modified, nil, false, time.Time{}
 	st.Unlock()
 	if recovered {
-		l.try.told = ""
-		l.log.Info("table is again what is in force", "table", l.cfg.Spec.String())
+		l.try.logged = ""
+		l.log.Info("table readable again, contents unchanged", "table", l.cfg.Spec.String())
 	}
 }

@@ -5,7 +5,7 @@
 // that of lmdb.h and mdb.c of LMDB 0.9 (data version 1).
 //
 // A file is an array of pages. Pages 0 and 1 are the meta pages; the one with the
-// newer transaction number is in force. It names the root of a B+ tree of branch
+// newer transaction number is active. It names the root of a B+ tree of branch
 // and leaf pages. Every page begins with 16 octets: its own number (64 bits), two
 // unused octets, flags (16 bits), and where free room begins and ends (16 bits
 // each); then come 16-bit offsets of nodes, sorted by key. A node is 8 octets (for a
@@ -72,7 +72,7 @@ func New() table.Format { return format{} }
 
 type format struct{}
 
-// meta is a meta page in force.
+// meta is the active meta page.
 type meta struct {
 	pageSize int64
 	pages    uint64 // in the file, by the meta page: the last one's number and one
@@ -98,7 +98,7 @@ func readMeta(file io.ReaderAt, size int64) (meta, error) {
 		return meta{}, err
 	}
 	if first.pageSize != second.pageSize {
-		return meta{}, table.Damaged(name, first.pageSize, "the meta pages speak of pages of %d and %d octets", first.pageSize, second.pageSize)
+		return meta{}, table.Damaged(name, first.pageSize, "the meta pages disagree on the page size: %d and %d octets", first.pageSize, second.pageSize)
 	}
 	if second.txn > first.txn {
 		first = second
@@ -126,7 +126,7 @@ func metaAt(file io.ReaderAt, size, offset int64, number uint64) (meta, error) {
 		return meta{}, table.Damaged(name, offset+20, "data version %d, supported is %d", v, dataVersion)
 	}
 	if le.Uint64(b[:]) != number || le.Uint16(b[10:])&flagMeta == 0 {
-		return meta{}, table.Damaged(name, offset, "page %d is no meta page", number)
+		return meta{}, table.Damaged(name, offset, "page %d is not a meta page", number)
 	}
 	m := meta{pageSize: int64(le.Uint32(b[40:])), pages: le.Uint64(b[136:]) + 1, txn: le.Uint64(b[144:])}
 	if m.pageSize < minPage || m.pageSize > maxPage || m.pageSize&(m.pageSize-1) != 0 {
@@ -143,7 +143,7 @@ func metaAt(file io.ReaderAt, size, offset int64, number uint64) (meta, error) {
 // check judges a meta page against the file.
 func (m *meta) check(size int64) error {
 	if most := uint64(size / m.pageSize); m.pages > most || m.pages < 2 { // #nosec G115 -- a size is not negative
-		return table.Damaged(name, 136, "the meta page speaks of %d pages, the file has %d: truncated", m.pages, most)
+		return table.Damaged(name, 136, "the meta page says %d pages, the file has %d: truncated", m.pages, most)
 	}
 	if m.tree.depth > maxDepth {
 		return table.Damaged(name, 94, "a tree %d pages deep", m.tree.depth)

@@ -16,8 +16,8 @@ import (
 	"rcptgate/table/text"
 )
 
-// Format returns the reader of a type. Warn, if not nil, is told of lines of a text
-// that are left out.
+// Format returns the reader of a type. Warn, if not nil, is called for each line of a
+// text that is left out.
 func Format(t table.Type, warn func(error)) (table.Format, error) {
 	switch t {
 	case table.Hash, table.Btree: // the file itself says which of the two it is
@@ -31,7 +31,7 @@ func Format(t table.Type, warn func(error)) (table.Format, error) {
 	case table.TextHash:
 		return text.Pairs(warn), nil
 	}
-	return nil, fmt.Errorf("there is no format for tables of type %q", t)
+	return nil, fmt.Errorf("tables of type %q cannot be read", t)
 }
 
 // Live returns a table that follows its file, into which nothing has been read. The
@@ -55,7 +55,7 @@ type File struct {
 }
 
 // Open opens a file and, if it is not too large for that, copies it under the locks
-// of its writers. Warn is told of lines of a text that are left out.
+// of its writers. Warn is called for each line of a text that is left out.
 func Open(ctx context.Context, spec table.Spec, warn func(error)) (*File, error) {
 	format, err := Format(spec.Type, warn)
 	if err != nil {

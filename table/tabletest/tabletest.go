@@ -34,7 +34,7 @@ type Sample struct {
 	Pairs []Pair // in the file's order
 	// Page is the size of the pieces that are damaged; 0 means 512.
 	Page int
-	// Text says that the file is text, in which nothing tells a damaged line from another: damage must only do no harm.
+	// Text says that the file is text, in which a damaged line looks like any other: damage must only do no harm.
 	Text bool
 }
 
@@ -157,7 +157,7 @@ func sane(t *testing.T, f table.Format, data []byte, what string) ([]Pair, error
 	}
 	var damage *table.FormatError
 	if err != nil && !errors.As(err, &damage) {
-		t.Fatalf("%s: %v is no FormatError", what, err)
+		t.Fatalf("%s: %v is not a FormatError", what, err)
 	}
 	_, _ = f.Stat(context.Background(), bytes.NewReader(data), int64(len(data)))
 	return all, err

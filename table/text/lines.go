@@ -10,15 +10,15 @@
 // the end of a line continues it too (Sendmail).
 //
 // aliases(5): a name, a colon, targets. The name may be quoted, has no domain, and
-// loses its quotes; of several words without quotes it is both "two words" (postalias)
-// and "two.words" (newaliases). Pairs: a key up to the first white space outside quotes, white
-// space, a value; quotes stay part of the key, as postmap has it.
+// loses its quotes; one of several words without quotes is both "two words" (postalias)
+// and "two.words" (newaliases). Pairs: a key up to the first white space outside quotes,
+// white space, a value; quotes stay part of the key, as postmap has it.
 //
-// As the MTAs' programs do, keys are made lower case (ASCII), and a line that cannot
-// be read is left out with a warning and does not stop the others: the databases
-// made of the same file lack it too. A file in which no line can be read is an error, as is one with
-// a NUL: what is left of a file that has lost blocks, or of a binary one, is not what it was to hold.
-// Of keys that occur twice all are passed on, the first of which counts to readers.
+// As the MTAs' programs do, keys are made lower case (ASCII), and a line that cannot be
+// read is left out with a warning and does not stop the others: the databases made of
+// the same file lack it too. A file in which no line can be read is an error, and so is
+// one with a NUL: it is binary, or has lost blocks, and its other names may be missing.
+// All pairs of a key that occurs twice are passed on; for readers the first one counts.
 //
 // Limits: a logical line has at most 1 MiB; a longer one is left out.
 package text
@@ -39,7 +39,7 @@ const (
 	maxLine = 1 << 20
 )
 
-// Warn is told of every line that is left out, with a *table.FormatError. Nil tells nobody.
+// Warn is called with a *table.FormatError for every line that is left out. It may be nil.
 type Warn func(err error)
 
 // Aliases returns the format of aliases(5).
@@ -63,7 +63,7 @@ type reader struct {
 func (r reader) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(key, value []byte) error) error {
 	var head [16]byte
 	if n, _ := file.ReadAt(head[:min(size, 16)], 0); bytes.IndexByte(head[:n], 0) >= 0 { // the scan meets the error
-		return table.Damaged(format, 0, "the file is binary and no text")
+		return table.Damaged(format, 0, "the file is binary, not text")
 	}
 	l := lines{in: bufio.NewReaderSize(io.NewSectionReader(file, 0, size), 64<<10), backslash: r.backslash}
 	good := 0
@@ -145,7 +145,7 @@ type lines struct {
 
 var (
 	errLong  = fmt.Errorf("the line is longer than %d octets", maxLine)
-	errStart = errors.New("begins with white space but continues no line")
+	errStart = errors.New("begins with white space, but there is no line to continue")
 )
 
 // next returns a logical line and the number of its first physical one. The line is

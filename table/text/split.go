@@ -26,7 +26,7 @@ func isSpace(c byte) bool {
 
 func trim(b []byte) []byte { return bytes.Trim(b, " \t\r\n\v\f") }
 
-// splitAlias parts a logical line at the first colon outside quotes and comments.
+// splitAlias separates a logical line at the first colon outside quotes and comments.
 // The name is returned without quotes, and with one blank (looseBlank) for white space outside of them.
 func splitAlias(line []byte) (name, targets []byte, err error) {
 	if err := check(line); err != nil {
@@ -35,7 +35,7 @@ func splitAlias(line []byte) (name, targets []byte, err error) {
 	// The name is written over the line's beginning: it is never longer than what it is read from.
 	name = line[:0]
 	blank, quoted := false, false
-	var wrong error // told only if a colon shows that an alias is meant
+	var wrong error // reported only if a colon shows that an alias is meant
 	for i := 0; i < len(line); i++ {
 		c := line[i]
 		switch {
@@ -80,7 +80,7 @@ func finishAlias(name, targets []byte) ([]byte, []byte, error) {
 	return name, targets, nil
 }
 
-// splitPair parts a logical line at the first white space outside quotes.
+// splitPair separates a logical line at the first white space outside quotes.
 func splitPair(line []byte) (key, value []byte, err error) {
 	if err := check(line); err != nil {
 		return nil, nil, err

@@ -43,7 +43,7 @@ func TestAliases(t *testing.T) {
 			`2:is not "name: targets"|4:no name|5:without a target|6:domain|7:not closed`,
 		},
 		{"several words", "Joe  The\tUser : joe\n\"a b\" c: d\ne \"f\" : g\n", "joe the user=joe|joe.the.user=joe|a b c=d|a b.c=d|e f=g|e.f=g", ""},
-		{"white space at the top", " a: b\nc: d\n", "c=d", "1:continues no line"},
+		{"white space at the top", " a: b\nc: d\n", "c=d", "1:no line to continue"},
 		{"long line", "a: b\nc: " + strings.Repeat("x", maxLine) + "\nd: e\n", "a=b|d=e", "2:longer than"},
 		{"empty", "", "", ""},
 		{"only comments", "# nothing\n\n", "", ""},
