@@ -4,7 +4,8 @@ package backend
 
 import (
 	"fmt"
-	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,7 +36,22 @@ type knownNow struct {
 	maxProbes, maxErrors                int
 }
 
-func (b *Backend) known() knownNow { return b.knowledge.Load().at(time.Now()) }
+// habits is what is known about a backend's peculiarities, and the evidence for more. It
+// is safe for concurrent use.
+type habits struct {
+	say       func(msg string, args ...any) // for the log
+	knowledge atomic.Pointer[knowledge]
+
+	mu      sync.Mutex // guards what follows
+	cuts    [cutsNeeded]cut
+	nextCut int
+	noEHLO  streak // connections opened without EHLO
+	noTLS   streak // connections opened without STARTTLS
+}
+
+func (h *habits) known() knownNow { return h.at(time.Now()) }
+
+func (h *habits) at(now time.Time) knownNow { return h.knowledge.Load().at(now) }
 
 func (k *knowledge) at(now time.Time) knownNow {
 	if k == nil {
@@ -54,34 +70,34 @@ func (k *knowledge) at(now time.Time) knownNow {
 }
 
 // learn changes what is known; what is the remark for the log, "" for none.
-func (b *Backend) learn(what string, last time.Duration, change func(k *knowledge, until time.Time)) {
-	b.mu.Lock()
+func (h *habits) learn(what string, last time.Duration, change func(k *knowledge, until time.Time)) {
+	h.mu.Lock()
 	var k knowledge
-	if old := b.knowledge.Load(); old != nil {
+	if old := h.knowledge.Load(); old != nil {
 		k = *old
 	}
 	change(&k, time.Now().Add(last))
-	b.knowledge.Store(&k)
-	b.mu.Unlock()
+	h.knowledge.Store(&k)
+	h.mu.Unlock()
 	if what != "" {
-		b.say(slog.LevelWarn, "adapted to a backend", "what", what, "for", last)
+		h.say("adapted to a backend", "what", what, "for", last)
 	}
 }
 
 // learnManner books how a connection was opened, and reports whether that is a makeshift:
 // with less than what is known to be necessary. What several connections in a row could
 // not do is learnt; one that could clears the suspicion.
-func (b *Backend) learnManner(how manner, before knownNow) (makeshift bool) {
+func (h *habits) learnManner(how manner, before knownNow) (makeshift bool) {
 	now := time.Now()
-	b.mu.Lock()
-	helo := !before.noEHLO && b.noEHLO.saw(how.helo, now)
-	plain := !before.noTLS && b.noTLS.saw(how.plain, now)
-	b.mu.Unlock()
+	h.mu.Lock()
+	helo := !before.noEHLO && h.noEHLO.saw(how.helo, now)
+	plain := !before.noTLS && h.noTLS.saw(how.plain, now)
+	h.mu.Unlock()
 	if helo {
-		b.learn("it drops connections at EHLO: HELO from now on", mannerFor, func(k *knowledge, until time.Time) { k.noEHLO = until })
+		h.learn("it drops connections at EHLO: HELO from now on", mannerFor, func(k *knowledge, until time.Time) { k.noEHLO = until })
 	}
 	if plain {
-		b.learn("its TLS is broken: no STARTTLS from now on", mannerFor, func(k *knowledge, until time.Time) { k.noTLS = until })
+		h.learn("its TLS is broken: no STARTTLS from now on", mannerFor, func(k *knowledge, until time.Time) { k.noTLS = until })
 	}
 	return how.helo && !before.noEHLO && !helo || how.plain && !before.noTLS && !plain
 }
@@ -112,12 +128,12 @@ func (s *streak) saw(trouble bool, now time.Time) bool {
 	return true
 }
 
-func (b *Backend) learnPipelining(works bool) {
+func (h *habits) learnPipelining(works bool) {
 	if works {
-		b.learn("", adaptFor, func(k *knowledge, until time.Time) { k.provenPipelining, k.noPipelining = until, time.Time{} })
+		h.learn("", adaptFor, func(k *knowledge, until time.Time) { k.provenPipelining, k.noPipelining = until, time.Time{} })
 		return
 	}
-	b.learn("it offers PIPELINING and cannot do it: one command at a time from now on", adaptFor,
+	h.learn("it offers PIPELINING and cannot do it: one command at a time from now on", adaptFor,
 		func(k *knowledge, until time.Time) { k.noPipelining = until })
 }
 
@@ -127,27 +143,27 @@ type cut struct {
 	at             time.Time // of the last reply before
 }
 
-// wasCut is told that the backend ended a connection that had carried as much as c
+// wasCut hears that the backend ended a connection that had carried as much as c
 // says. When several ends agree, later connections are ended before the backend does.
-func (b *Backend) wasCut(c cut) {
+func (h *habits) wasCut(c cut) {
 	now := time.Now()
 	if c.probes == 0 || now.Sub(c.at) > cutSoon {
 		return
 	}
-	b.mu.Lock()
-	b.cuts[b.nextCut] = c
-	b.nextCut = (b.nextCut + 1) % len(b.cuts)
-	probes, errs := agreed(b.cuts[:], now)
+	h.mu.Lock()
+	h.cuts[h.nextCut] = c
+	h.nextCut = (h.nextCut + 1) % len(h.cuts)
+	probes, errs := agreed(h.cuts[:], now)
 	if probes != 0 || errs != 0 {
-		b.cuts = [cutsNeeded]cut{}
+		h.cuts = [cutsNeeded]cut{}
 	}
-	b.mu.Unlock()
+	h.mu.Unlock()
 	switch {
 	case errs != 0:
-		b.learn(fmt.Sprintf("it ends connections after %d refusals", errs), adaptFor,
+		h.learn(fmt.Sprintf("it ends connections after %d refusals", errs), adaptFor,
 			func(k *knowledge, until time.Time) { k.maxErrors, k.maxUntil = errs, until })
 	case probes != 0:
-		b.learn(fmt.Sprintf("it takes %d recipients a connection", probes), adaptFor,
+		h.learn(fmt.Sprintf("it takes %d recipients a connection", probes), adaptFor,
 			func(k *knowledge, until time.Time) { k.maxProbes, k.maxUntil = probes, until })
 	}
 }

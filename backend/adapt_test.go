@@ -123,20 +123,20 @@ func askThirds(t *testing.T, b *Backend, probes int) {
 
 // expire makes everything known about b an hour older.
 func expire(b *Backend) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	var k knowledge
-	if known := b.knowledge.Load(); known != nil {
+	if known := b.habits.knowledge.Load(); known != nil {
 		k = *known
 	}
 	for _, until := range []*time.Time{&k.noPipelining, &k.noEHLO, &k.noTLS, &k.provenPipelining, &k.maxUntil} {
 		*until = until.Add(-adaptFor)
 	}
-	b.knowledge.Store(&k)
-	for _, c := range b.idle {
-		b.retire(c)
+	b.habits.knowledge.Store(&k)
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	for _, c := range b.pool.idle {
+		b.pool.retire(c)
 	}
-	b.idle = nil
+	b.pool.idle = nil
 }
 
 // A backend that is slow without pipelining too does not lie about it.
@@ -145,7 +145,7 @@ func TestSlownessIsNoLie(t *testing.T) {
 	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 2400 * time.Millisecond })
 	b := newTestBackend(t, server, Config{})
 	mustSay(t, b, "nobody@example.com", 550)
-	if k := b.known(); k.noPipelining || !k.proven {
+	if k := b.habits.known(); k.noPipelining || !k.proven {
 		t.Errorf("known: %+v", k)
 	}
 }

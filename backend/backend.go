@@ -5,6 +5,8 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,43 +22,32 @@ type Backend struct {
 	set  *Set
 	tune *tuning
 
-	base   context.Context // ends with Close; owns dials and trials
+	life   context.Context //nolint:containedctx // ends with Close; owns dials and trials
 	cancel context.CancelFunc
 	wg     sync.WaitGroup // every goroutine of this backend
 
-	settings  atomic.Pointer[settings]
-	knowledge atomic.Pointer[knowledge]
-	limiter   atomic.Pointer[rate.Limiter] // nil: no limit
-	names     names
+	settings atomic.Pointer[settings]
+	limiter  atomic.Pointer[rate.Limiter] // nil: no limit
+	names    names
+	pool     *pool
+	breaker  *breaker
+	habits   habits
+	stats    stats
+	log      logger
 
 	lastUse    atomic.Int64 // UNIX nanoseconds of the last Get or Ask
-	lastMail   atomic.Int64 // of the last answer to MAIL
 	lastSender atomic.Pointer[string]
 	// unavailableTo is in UNIX nanoseconds, see unavailableFor.
 	unavailableTo atomic.Int64
-
-	said    *rate.Limiter
-	unsaid  atomic.Int64  // log lines left out since the last
-	dialled atomic.Uint64 // connections tried
-	opened  atomic.Uint64 // connections made ready
-
-	mu sync.Mutex // guards what follows
-	pool
-	breaker
-	counts  counts
-	cuts    [cutsNeeded]cut
-	nextCut int
-	noEHLO  streak // connections opened without EHLO
-	noTLS   streak // connections opened without STARTTLS
-	closed  bool
 }
 
 func newBackend(s *Set, a Address, set *settings) *Backend {
 	b := &Backend{addr: a, name: a.String(), set: s, tune: &s.tune}
-	b.base, b.cancel = context.WithCancel(context.Background())
-	b.conns = make(map[*conn]struct{})
-	b.since = time.Now()
-	b.said = rate.NewLimiter(rate.Every(sayEvery), sayBurst)
+	b.life, b.cancel = context.WithCancel(context.Background())
+	b.log.init(s.log, b.name)
+	b.habits.say = func(msg string, args ...any) { b.log.say(slog.LevelWarn, msg, args...) }
+	b.pool = newPool(b.life, &b.wg, b, b.tune)
+	b.breaker = newBreaker(b.life, &b.wg, b, b.tune)
 	b.configure(set)
 	b.lastUse.Store(time.Now().UnixNano())
 	return b
@@ -68,10 +59,7 @@ func (b *Backend) Address() Address { return b.addr }
 // configure changes limits; connections and knowledge stay.
 func (b *Backend) configure(set *settings) {
 	b.settings.Store(set)
-	b.mu.Lock()
-	b.most = set.Connections
-	b.limit = set.Connections
-	b.mu.Unlock()
+	b.pool.configure(set)
 	if set.ProbesPerSecond == 0 {
 		b.limiter.Store(nil)
 		return
@@ -85,9 +73,6 @@ func (b *Backend) configure(set *settings) {
 func (b *Backend) failure(stage Stage, kind Kind, err error) *Failure {
 	return &Failure{Backend: b.name, Stage: stage, Kind: kind, Err: err}
 }
-
-// errGone: this Backend has made room for others; the Set has or makes a new one.
-var errGone = errors.New("backend is closed")
 
 // Ask puts one question and waits for the reply to RCPT, until ctx ends. Whatever
 // else happens is a *Failure. When p.Due passes it waits on: an asker that does not
@@ -112,28 +97,47 @@ func (b *Backend) tryAsk(ctx context.Context, p *Probe) (Reply, *Failure) {
 	}
 	q, kind, err := newQuestion(p)
 	if err != nil {
-		b.count(StageAddress)
+		b.stats.stage(StageAddress)
 		return Reply{}, b.failure(StageAddress, kind, err)
 	}
 	if s := b.lastSender.Load(); s == nil || *s != p.Sender {
 		sender := p.Sender
 		b.lastSender.Store(&sender)
 	}
-	if b.isOpen.Load() {
-		return Reply{}, b.refuse()
+	if cause, open := b.breaker.open(); open {
+		return Reply{}, b.refuse(cause)
 	}
 	if fail := b.throttle(ctx); fail != nil {
 		return Reply{}, fail
 	}
-	acquire := b.acquire
+	acquire := b.pool.acquire
 	if p.Fresh {
-		acquire = b.acquireFresh
+		acquire = b.pool.acquireFresh
 	}
 	c, fail := acquire(ctx, p.Due)
 	if fail != nil {
+		if fail.Stage == StageQueue && fail.Kind != KindClosed {
+			b.stats.stage(StageQueue)
+		}
 		return Reply{}, fail
 	}
 	return b.carry(ctx, c, &q, p.Due)
+}
+
+// refuse is the answer while the breaker is open.
+func (b *Backend) refuse(cause *Failure) *Failure {
+	b.stats.stage(StageBreaker)
+	f := b.failure(StageBreaker, KindOpen, nil)
+	if cause != nil {
+		f.Err = fmt.Errorf("not asked, since the backend failed: %w", cause)
+	}
+	return f
+}
+
+// failed counts a failure and lets the breaker know.
+func (b *Backend) failed(fail *Failure) {
+	b.stats.fail(fail)
+	b.breaker.failed(fail)
 }
 
 // throttle waits until the limit of probes a second leaves room for one.
@@ -147,7 +151,7 @@ func (b *Backend) throttle(ctx context.Context) *Failure {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			kind = KindCancelled
 		}
-		b.count(StageQueue)
+		b.stats.stage(StageQueue)
 		return b.failure(StageQueue, kind, err)
 	}
 	return nil
@@ -186,7 +190,8 @@ func (b *Backend) carry(ctx context.Context, c *conn, q *question, due time.Time
 		before := cut{c.probes, c.errors, c.used}
 		out := b.once(ctx, c, q, due, tried.step)
 		if ctx.Err() != nil || !b.again(c, &out, before, &tried) {
-			b.release(c, &out)
+			b.stats.add(&out.reply)
+			b.pool.release(c, out.took(), out.keep, b.habits.known())
 			if out.fail != nil {
 				b.failed(out.fail)
 			}
@@ -195,7 +200,7 @@ func (b *Backend) carry(ctx context.Context, c *conn, q *question, due time.Time
 		if out.fail == nil && out.reply.Code != 421 {
 			c.quit() // postscreen(8) lets nobody through before the session has ended
 		}
-		fresh, fail := b.renew(ctx, c, due)
+		fresh, fail := b.pool.renew(ctx, c, due, b.throttle(ctx))
 		if fail != nil {
 			return Reply{}, fail
 		}
@@ -213,7 +218,7 @@ func (b *Backend) once(ctx context.Context, c *conn, q *question, due time.Time,
 	if err := c.quiet(); err != nil {
 		return outcome{fail: c.failure(StageMail, err), notQuiet: true}
 	}
-	know := b.knowledge.Load().at(now)
+	know := b.habits.at(now)
 	stop := context.AfterFunc(ctx, c.aborter)
 	out := c.ask(q, c.pipelining && !know.noPipelining && !step, know.proven)
 	if !stop() {
@@ -222,15 +227,18 @@ func (b *Backend) once(ctx context.Context, c *conn, q *question, due time.Time,
 			out.fail = b.failure(out.fail.Stage, KindCancelled, ctx.Err())
 		}
 	}
+	if f := out.fail; f != nil && f.Kind == KindTimeout {
+		f.unclear = c.together && !c.mailAnswered
+	}
 	return out
 }
 
 // again decides whether the question is put once more, and learns from how it went.
 func (b *Backend) again(c *conn, out *outcome, before cut, tried *retries) bool {
-	unproven := out.pipelined && !b.known().proven
+	unproven := out.pipelined && !b.habits.known().proven
 	switch {
 	case c.kept && out.endedKept():
-		b.wasCut(before)
+		b.habits.wasCut(before)
 		if tried.kept {
 			return false
 		}
@@ -255,7 +263,7 @@ func (b *Backend) again(c *conn, out *outcome, before cut, tried *retries) bool 
 			if out.reply.Code == 452 {
 				before.errors = 0 // it says itself that recipients are what it counts
 			}
-			b.wasCut(before)
+			b.habits.wasCut(before)
 		}
 		tried.reply = true
 		return true
@@ -263,9 +271,9 @@ func (b *Backend) again(c *conn, out *outcome, before cut, tried *retries) bool 
 	switch {
 	case tried.step:
 		// Slow without pipelining too: then silence was no sign.
-		b.learnPipelining(tried.stalled && out.reply.Elapsed >= b.tune.stall)
+		b.habits.learnPipelining(tried.stalled && out.reply.Elapsed >= b.tune.stall)
 	case unproven:
-		b.learnPipelining(true)
+		b.habits.learnPipelining(true)
 	}
 	return false
 }
@@ -315,39 +323,24 @@ func (o *outcome) looksUnpipelined() bool {
 		o.fail.Reply != nil && o.fail.Reply.Code == 503
 }
 
-// renew puts a fresh connection in the place of c.
-func (b *Backend) renew(ctx context.Context, c *conn, due time.Time) (*conn, *Failure) {
-	b.mu.Lock()
-	b.forget(c)
-	b.mu.Unlock()
-	c.close()
-	return b.openBusy(ctx, due, b.throttle(ctx))
+// What the pool sees of a backend: see poolView.
+
+func (b *Backend) end(c *conn, quit bool) {
+	if quit {
+		c.quit()
+	} else {
+		c.close()
+	}
 }
 
-// openBusy opens a connection for the caller, who holds a place in busy, unless fail
-// says that there is no use in it.
-func (b *Backend) openBusy(ctx context.Context, due time.Time, fail *Failure) (*conn, *Failure) {
-	var fresh *conn
-	switch {
-	case fail != nil:
-	case b.base.Err() != nil:
-		fail = b.failure(StageQueue, KindClosed, errGone)
-	default:
-		fresh, fail = b.open(ctx, b.tune.judgedAt(due, time.Now()))
+func (b *Backend) notOpened(fail *Failure, others bool) {
+	if others {
+		b.stats.fail(fail)
+		return
 	}
-	b.mu.Lock()
-	if fail == nil && b.closed {
-		fresh.close()
-		fail = b.failure(StageQueue, KindClosed, errGone)
-	}
-	if fail != nil {
-		b.busy--
-		b.grow()
-		b.mu.Unlock()
-		b.failed(fail)
-		return nil, fail
-	}
-	b.conns[fresh] = struct{}{}
-	b.mu.Unlock()
-	return fresh, nil
+	b.failed(fail)
+}
+
+func (b *Backend) limited(limit int, why *Failure) {
+	b.log.say(slog.LevelWarn, "backend takes no more connections: limit halved", "limit", limit, "error", why)
 }

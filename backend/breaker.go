@@ -4,30 +4,59 @@ package backend
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// breaker keeps questions from a backend that does not answer. Backend.mu guards it,
-// isOpen apart.
+// breaker keeps questions from a backend that does not answer. It is safe for concurrent
+// use.
 //
-// It opens when a backend has not answered MAIL by the time the asker stops waiting,
-// or after tripAfter failures before MAIL in a row. It closes when MAIL is answered:
-// to a probe that was under way, or to a trial, which is a connection up to MAIL that
-// names no recipient. docs/decisions has why it is not a library's.
+// It opens when MAIL, sent alone, is not answered by the time the asker stops waiting,
+// and after tripAfter failures before MAIL in a row. Silence after commands in one write
+// only makes it suspicious, since a server may keep its reply to MAIL until it has one
+// to RCPT: then a trial decides. It closes when MAIL is answered: to a probe that was
+// under way, or to a trial, which is a connection up to MAIL that names no recipient.
+// docs/decisions/0101 has why it is not a library's.
 type breaker struct {
+	view breakerView
+	tune *tuning
+	life context.Context //nolint:containedctx // ends with the backend; owns trials
+	wg   *sync.WaitGroup // of the backend: trials
+
 	isOpen   atomic.Bool
 	failures atomic.Int32 // before MAIL, in a row
-	since    time.Time    // when it last opened or closed
-	cause    *Failure     // why it opened, then what the last trial met
-	budget   time.Duration
-	healed   chan struct{} // closed when the breaker closes
-	wake     chan struct{} // of capacity 1: somebody asks
-	trials   int           // under way
-	// suspected is when it was last tried because another gateway found it down.
+	lastMail atomic.Int64 // of the last answer to MAIL, in UNIX nanoseconds
+
+	mu     sync.Mutex // guards what follows
+	since  time.Time  // when it last opened or closed
+	cause  *Failure   // why it opened, then what the last trial met
+	budget time.Duration
+	healed chan struct{} // closed when the breaker closes
+	wake   chan struct{} // of capacity 1: somebody asks
+	trials int           // under way
+	// suspected is when a trial was last started on a suspicion.
 	suspected time.Time
+	closed    bool
+}
+
+// breakerView is what a breaker needs of its backend.
+type breakerView interface {
+	// trial connects and goes as far as MAIL, within budget. Nil means that MAIL was
+	// answered. The breaker is not locked.
+	trial(budget time.Duration) *Failure
+	// turned hears that the breaker has opened, and why, or closed (nil). The breaker is
+	// locked.
+	turned(cause *Failure)
+	// wasTurned is the same afterwards, for the log; after is how long the breaker was
+	// in its former state.
+	wasTurned(cause *Failure, after time.Duration)
+	// lastAsked is when the last question was asked.
+	lastAsked() time.Time
+}
+
+func newBreaker(life context.Context, wg *sync.WaitGroup, view breakerView, tune *tuning) *breaker {
+	return &breaker{view: view, tune: tune, life: life, wg: wg, since: time.Now()}
 }
 
 const (
@@ -42,28 +71,23 @@ const (
 	trialUsual         = 8 * time.Second
 )
 
-// refuse is the answer while the breaker is open.
-func (b *Backend) refuse() *Failure {
+// open reports whether nothing may be asked, and why. It lets the trials know that
+// somebody wants to.
+func (b *breaker) open() (cause *Failure, open bool) {
+	if !b.isOpen.Load() {
+		return nil, false
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.counts.stage(StageBreaker)
 	select {
 	case b.wake <- struct{}{}:
-	default: // told already, or closed in this moment
+	default: // known already, or closed in this moment
 	}
-	return b.openFailure()
+	return b.cause, true
 }
 
-func (b *Backend) openFailure() *Failure {
-	f := b.failure(StageBreaker, KindOpen, nil)
-	if b.cause != nil {
-		f.Err = fmt.Errorf("not asked, since the backend failed: %w", b.cause)
-	}
-	return f
-}
-
-// answered is told that the backend has answered MAIL.
-func (b *Backend) answered() {
+// answered hears that the backend has answered MAIL.
+func (b *breaker) answered() {
 	b.lastMail.Store(time.Now().UnixNano())
 	if !b.isOpen.Load() && b.failures.Load() == 0 {
 		return
@@ -76,78 +100,63 @@ func (b *Backend) answered() {
 		b.isOpen.Store(false)
 		b.since = time.Now()
 		close(b.healed)
-		b.told(false)
+		b.view.turned(nil)
 	}
 	b.mu.Unlock()
 	if wasOpen {
-		b.say(slog.LevelInfo, "backend answers again: breaker closed", "after", after.Round(time.Millisecond))
+		b.view.wasTurned(nil, after)
 	}
 }
 
-// failed counts a failure, and opens the breaker after several before MAIL.
-func (b *Backend) failed(fail *Failure) {
-	b.mu.Lock()
-	b.counts.fail(fail)
-	if !fail.beforeMail() || fail.harmless() {
-		b.mu.Unlock()
+// answeredSince reports whether MAIL was answered after t.
+func (b *breaker) answeredSince(t time.Time) bool { return b.lastMail.Load() > t.UnixNano() }
+
+// failed hears of a failure of the backend. Several before MAIL in a row open the
+// breaker.
+func (b *breaker) failed(fail *Failure) {
+	switch {
+	case !fail.beforeMail() || fail.harmless():
+	case fail.unclear:
+		b.suspect(trialUsual)
+	case b.failures.Add(1) >= tripAfter:
+		b.trip(fail, trialUsual, b.tune.trialEvery)
+	}
+}
+
+// silent hears that the backend has not answered MAIL within the time given, while the
+// probe goes on.
+func (b *breaker) silent(fail *Failure, within time.Duration) {
+	if fail.unclear {
+		b.suspect(within)
 		return
 	}
-	tripped := b.failures.Add(1) >= tripAfter && b.trip(fail, trialUsual, b.tune.trialEvery)
-	b.mu.Unlock()
-	b.sayTripped(tripped, fail)
+	b.trip(fail, within, 0)
 }
 
-func (b *Backend) sayTripped(tripped bool, fail *Failure) {
+// trip opens the breaker and starts trials, the first after wait.
+func (b *breaker) trip(fail *Failure, budget, wait time.Duration) {
+	b.mu.Lock()
+	tripped := b.tripLocked(fail, budget, wait)
+	after := time.Since(b.since)
 	if tripped {
-		b.say(slog.LevelWarn, "backend does not answer: breaker opened", "error", fail)
+		b.since = time.Now()
 	}
-}
-
-// becameLate is told that c's time is up while its probe, or its opening, goes on.
-func (b *Backend) becameLate(c *conn) {
-	b.mu.Lock()
-	b.markLate(c)
-	if c.mailAnswered {
-		b.mu.Unlock()
-		return
-	}
-	if !c.ready && b.lastMail.Load() > c.began.UnixNano() {
-		// Others work: the backend has put this one on hold, as Postfix does beyond
-		// its process limit.
-		cut := b.cutLimit()
-		b.pauseTo = time.Now().Add(growPause)
-		limit := b.limit
-		b.mu.Unlock()
-		c.abort()
-		if cut {
-			b.say(slog.LevelWarn, "backend keeps further connections waiting: limit halved", "limit", limit)
-		}
-		return
-	}
-	fail := b.failure(c.stage, KindTimeout, fmt.Errorf("no answer within %v", c.due.Sub(c.clockSet).Round(time.Millisecond)))
-	tripped := b.trip(fail, c.due.Sub(c.clockSet), 0)
 	b.mu.Unlock()
-	b.sayTripped(tripped, fail)
+	if tripped {
+		b.view.wasTurned(fail, after)
+	}
 }
 
-// trip opens the breaker and starts trials, the first after wait. Those who wait for
-// a connection are told. Backend.mu is held.
-func (b *Backend) trip(fail *Failure, budget, wait time.Duration) bool {
+func (b *breaker) tripLocked(fail *Failure, budget, wait time.Duration) bool {
 	b.cause = fail
 	if b.isOpen.Load() || b.closed {
 		return false
 	}
 	b.isOpen.Store(true)
-	b.since = time.Now()
 	b.budget = min(max(budget, trialMin), trialMax)
 	b.healed = make(chan struct{})
 	b.wake = make(chan struct{}, 1)
-	b.told(true)
-	for _, q := range []*waiters{&b.queue, &b.late} {
-		for w := q.pop(); w != nil; w = q.pop() {
-			w.ready <- grant{fail: fail}
-		}
-	}
+	b.view.turned(fail)
 	healed, wake := b.healed, b.wake
 	b.wg.Go(func() { b.runTrials(healed, wake, wait) })
 	return true
@@ -155,9 +164,9 @@ func (b *Backend) trip(fail *Failure, budget, wait time.Duration) bool {
 
 // runTrials starts a trial now and then until the breaker closes. While there are
 // questions they keep the first pace, so that the first question after the backend's
-// recovery is right; when nobody has asked for long they slow down, and the first
+// recovery is right; after a long time without questions they slow down, and the first
 // question brings the pace back.
-func (b *Backend) runTrials(healed, wake chan struct{}, wait time.Duration) {
+func (b *breaker) runTrials(healed, wake chan struct{}, wait time.Duration) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	var last time.Time
@@ -165,7 +174,7 @@ func (b *Backend) runTrials(healed, wake chan struct{}, wait time.Duration) {
 		select {
 		case <-healed:
 			return
-		case <-b.base.Done():
+		case <-b.life.Done():
 			return
 		case <-wake:
 			if time.Since(last) < b.tune.trialEvery || last.IsZero() {
@@ -176,88 +185,76 @@ func (b *Backend) runTrials(healed, wake chan struct{}, wait time.Duration) {
 		last = time.Now()
 		b.startTrial()
 		every := b.tune.trialEvery
-		if last.Sub(time.Unix(0, b.lastUse.Load())) > demandFor {
+		if last.Sub(b.view.lastAsked()) > demandFor {
 			every = b.tune.trialSlow
 		}
 		timer.Reset(every)
 	}
 }
 
-func (b *Backend) startTrial() {
+func (b *breaker) startTrial() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || !b.isOpen.Load() || b.trials >= maxTrials {
 		return
 	}
-	if b.room() <= 0 {
-		b.dropOldestOverdue() // its place is free in a moment; until then there is one connection too many
-	}
 	b.trials++
-	b.opening++
 	budget := b.budget
-	b.wg.Go(func() {
-		c, fail := b.trial(budget)
-		b.tried(c, fail)
-	})
-}
-
-// trial goes as far as MAIL with the sender that was last asked with.
-func (b *Backend) trial(budget time.Duration) (*conn, *Failure) {
-	ctx, cancel := context.WithTimeout(b.base, budget)
-	defer cancel()
-	until, _ := ctx.Deadline()
-	c, fail := b.open(ctx, until)
-	if fail != nil {
-		return nil, fail
-	}
-	q := question{}
-	if s := b.lastSender.Load(); s != nil && writable(*s) == nil && isASCII(*s) {
-		q.sender = *s
-	}
-	c.clock(until, until)
-	rep, err := c.exchange(&q, cmdMail, cmdMail, false)
-	c.dirty = true
-	switch {
-	case err != nil:
-		fail = c.failure(StageMail, err)
-	case rep.Code == 421 || rep.Code/100 == 3:
-		fail = c.refused(StageMail, rep)
-	case c.in.pending():
-		fail = b.failure(StageMail, KindGarbage, errGarbage)
-	}
-	if fail != nil {
-		c.close()
-		return nil, fail
-	}
-	if rep.Code >= 400 {
-		c.errors++
-	}
-	return c, nil
+	b.wg.Go(func() { b.tried(b.view.trial(budget)) })
 }
 
 // tried books the end of a trial.
-func (b *Backend) tried(c *conn, fail *Failure) {
+func (b *breaker) tried(fail *Failure) {
 	b.mu.Lock()
 	b.trials--
 	if fail != nil {
 		b.cause = fail
-		b.counts.fail(fail)
 	}
 	b.mu.Unlock()
 	if fail == nil {
 		b.answered()
 	}
+}
+
+// suspect starts a trial because the backend may be down, and opens the breaker if that
+// fails and nothing else is answered meanwhile. Nothing is tried while the breaker is
+// open or another trial runs, nor when the backend has answered, or was tried on a
+// suspicion, within the time between two trials. It reports whether a trial has begun.
+func (b *breaker) suspect(budget time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.opening--
+	now := time.Now()
 	switch {
-	case fail != nil:
-	case b.closed:
-		c.close()
-	case b.room() > 0:
-		b.conns[c] = struct{}{}
-		b.place(c)
-	default:
-		b.retire(c)
+	case b.closed || b.isOpen.Load() || b.trials > 0:
+		return false
+	case now.Sub(b.suspected) < b.tune.trialEvery || b.answeredSince(now.Add(-b.tune.trialEvery)):
+		return false
+	}
+	b.suspected = now
+	b.trials++
+	b.wg.Go(func() {
+		fail := b.view.trial(min(max(budget, trialMin), trialMax))
+		b.tried(fail)
+		if fail != nil && b.life.Err() == nil && !b.answeredSince(now) {
+			b.trip(fail, trialUsual, b.tune.trialEvery)
+		}
+	})
+	return true
+}
+
+// close ends trials; the backend's context ends those that run.
+func (b *breaker) close() {
+	b.mu.Lock()
+	b.closed = true
+	b.mu.Unlock()
+}
+
+// health fills in what the breaker knows.
+func (b *breaker) health(h *Health) {
+	b.mu.Lock()
+	h.Open, h.Since = b.isOpen.Load(), b.since
+	b.mu.Unlock()
+	if at := b.lastMail.Load(); at != 0 {
+		h.LastAnswer = time.Unix(0, at)
 	}
 }

@@ -131,30 +131,35 @@ func TestWaitingInTheQueueDoesNotOpenTheBreaker(t *testing.T) {
 	}
 }
 
-// The first question after long silence brings the first pace back.
-func TestTrialsSlowDownWhenNobodyAsks(t *testing.T) {
+// A server that holds back its reply to MAIL while it looks up a slow recipient is not
+// down, however many slow recipients are asked about at once.
+func TestSlowRecipientsDoNotOpenTheBreaker(t *testing.T) {
 	t.Parallel()
-	server := startSim(t, nil)
-	server.Stop()
-	b := newTestBackend(t, server, Config{}, WithTrials(10*time.Millisecond, time.Hour))
-	for range tripAfter {
-		_, _ = ask(b, "user@example.com")
-	}
-	b.lastUse.Store(time.Now().Add(-2 * demandFor).UnixNano())
-	eventually(t, "trials stop", func() bool {
-		n := b.dialled.Load()
-		time.Sleep(time.Second) // a hundred times their first pace
-		return n == b.dialled.Load()
+	server := startSim(t, func(c *sim.Config) {
+		c.HoldReplies = true
+		c.RefusalDelay = 1500 * time.Millisecond
 	})
-	if err := server.Restart(); err != nil {
-		t.Fatal(err)
+	var told changes
+	s := newTestSet(t, Config{}, WithTrials(200*time.Millisecond, time.Hour), OnBreaker(told.hook), func(s *Set) {
+		s.tune.grace, s.tune.stall = 300*time.Millisecond, time.Minute
+	})
+	b := backendFor(t, s, server)
+	mustSay(t, b, "user@example.com", 250)
+	var wg sync.WaitGroup
+	for n := range 24 { // fewer than half of the connections
+		wg.Go(func() {
+			if rep, err := askFor(b, numbered(n).Path, time.Minute, 200*time.Millisecond); err != nil || rep.Code != 550 {
+				t.Errorf("u%d: %+v, %v", n, rep, err)
+			}
+		})
 	}
-	if !b.Health().Open {
-		t.Fatal("breaker closed without a trial")
+	wg.Wait()
+	if !told.are() {
+		t.Errorf("the breaker turned: %v", told.list)
 	}
-	rep, err := ask(b, "user@example.com")
-	mustFail(t, rep, err, StageBreaker, KindOpen)
-	eventually(t, "the breaker closes", func() bool { return !b.Health().Open })
+	if st := server.Stats(); st.Mails <= st.Probes {
+		t.Error("no trial was made: this test shows nothing")
+	}
 }
 
 // Others are not held up by one that hangs, and closing does not wait for it.

@@ -42,6 +42,7 @@ type conn struct {
 
 	// For the probe that it carries, or its opening.
 	mailAnswered bool
+	together     bool  // MAIL and RCPT went out in one write
 	late         bool  // due has passed
 	stage        Stage // before MAIL; for what is said when it is late
 	clockSet     time.Time
@@ -51,8 +52,23 @@ type conn struct {
 
 	aborted atomic.Bool
 	aborter func() // abort, made once
-	overdue bool   // in b.overdue; guarded by b.mu
+	overdue bool   // in pool.overdue; guarded by pool.mu
 }
+
+// worn reports whether c has carried as much as the backend should see on one
+// connection, or is too old.
+func (c *conn) worn(know knownNow, now time.Time) bool {
+	probes, errs := c.set.ProbesPerConnection, c.set.RefusalsPerConnection
+	if know.maxProbes > 0 {
+		probes = min(probes, know.maxProbes)
+	}
+	if know.maxErrors > 0 {
+		errs = min(errs, know.maxErrors)
+	}
+	return c.probes >= probes || c.errors >= errs || c.makeshift || c.aged(now)
+}
+
+func (c *conn) aged(now time.Time) bool { return now.Sub(c.began) >= c.set.ConnectionAge.Std() }
 
 // past is a deadline that has passed.
 var past = time.Unix(1, 0)
@@ -64,7 +80,7 @@ var errStalled = errors.New("no further reply to pipelined commands")
 // of it, at until reading and writing fail.
 func (c *conn) clock(due, until time.Time) {
 	c.due, c.until, c.late, c.stall = due, until, false, time.Time{}
-	c.mailAnswered = false
+	c.mailAnswered, c.together = false, false
 	c.clockSet = time.Now()
 	c.wait()
 }

@@ -54,6 +54,10 @@ type Failure struct {
 	Kind    Kind
 	Reply   *Reply // what the backend said, when it did: banner 554, MAIL 553, RCPT 421
 	Err     error  // the cause; may be nil
+
+	// unclear: silence after MAIL and RCPT in one write, so that a slow reply to RCPT
+	// may be what keeps the one to MAIL back.
+	unclear bool
 }
 
 // Error says where, at which stage and why, in one line.

@@ -44,9 +44,9 @@ func TestRepliesSayWhatTheirConnectionHasCarried(t *testing.T) {
 
 // ageConnections makes the idle connections older.
 func ageConnections(b *Backend, by time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, c := range b.idle {
+	b.pool.mu.Lock()
+	defer b.pool.mu.Unlock()
+	for _, c := range b.pool.idle {
 		c.began = c.began.Add(-by)
 	}
 }

@@ -36,7 +36,7 @@ func (b *Backend) open(ctx context.Context, due time.Time) (*conn, *Failure) {
 	if d, ok := ctx.Deadline(); ok && d.Before(until) {
 		until = d
 	}
-	know := b.known()
+	know := b.habits.known()
 	how := manner{helo: know.noEHLO, plain: know.noTLS}
 	for second := false; ; {
 		c, fail := b.dial(ctx, set)
@@ -45,7 +45,7 @@ func (b *Backend) open(ctx context.Context, due time.Time) (*conn, *Failure) {
 		}
 		fail, lesser := b.makeReady(ctx, c, how, due, until, began)
 		if fail == nil {
-			c.makeshift = b.learnManner(how, know)
+			c.makeshift = b.habits.learnManner(how, know)
 			return c, nil
 		}
 		now := time.Now()
@@ -65,9 +65,9 @@ func (b *Backend) open(ctx context.Context, due time.Time) (*conn, *Failure) {
 func (b *Backend) makeReady(ctx context.Context, c *conn, how manner, due, until, began time.Time) (fail *Failure, lesser manner) {
 	c.clock(due, until)
 	c.clockSet = began
-	stop, stopClose := context.AfterFunc(ctx, c.aborter), context.AfterFunc(b.base, c.aborter)
+	stop, stopClose := context.AfterFunc(ctx, c.aborter), context.AfterFunc(b.life, c.aborter)
 	fail, lesser = c.greet(how)
-	b.notLate(c)
+	b.pool.notLate(c)
 	ended, closed := !stop(), !stopClose()
 	if fail == nil && (ended || closed) {
 		fail = b.failure(StageEHLO, KindCancelled, ctx.Err())
@@ -77,14 +77,14 @@ func (b *Backend) makeReady(ctx context.Context, c *conn, how manner, due, until
 		return fail, lesser
 	}
 	c.ready, c.stage = true, StageMail
-	b.opened.Add(1)
+	b.stats.opened.Add(1)
 	return nil, how
 }
 
 // dial connects to the first of the backend's addresses that answers.
 func (b *Backend) dial(ctx context.Context, set *settings) (*conn, *Failure) {
 	began := time.Now()
-	b.dialled.Add(1)
+	b.stats.dialled.Add(1)
 	d := net.Dialer{Timeout: set.Connect.Std()}
 	if b.addr.Path != "" {
 		nc, err := d.DialContext(ctx, "unix", b.addr.Path)

@@ -4,7 +4,6 @@ package backend
 
 import (
 	"context"
-	"log/slog"
 	"time"
 )
 
@@ -28,84 +27,92 @@ const (
 	easeEvery = time.Minute
 )
 
-// grow opens a connection when probes wait and there is none. Backend.mu is held.
-func (b *Backend) grow() {
-	if b.queue.n+b.late.n > 0 && len(b.idle)+b.busy+b.opening == 0 && !b.closed && !b.isOpen.Load() && b.room() > 0 {
-		b.startDial()
+// grow opens a connection when probes wait and there is none. The pool is locked.
+func (p *pool) grow() {
+	if p.queue.n+p.late.n > 0 && len(p.idle)+p.busy+p.opening == 0 && !p.closed && p.barred == nil && p.room() > 0 {
+		p.startDial()
 	}
 }
 
-// room is how many connections more there may be.
-func (b *Backend) room() int {
-	now := time.Now()
-	if b.limit < b.most && now.Sub(b.eased) >= easeEvery {
-		b.limit = min(b.most, b.limit+max(1, b.most/16))
-		b.eased = now
+// room is how many connections more there may be. The pool is locked.
+func (p *pool) room() int {
+	if p.limit < p.most {
+		if now := time.Now(); now.Sub(p.eased) >= easeEvery {
+			p.limit = min(p.most, p.limit+max(1, p.most/16))
+			p.eased = now
+		}
 	}
-	return b.limit - (len(b.idle) + b.busy + b.opening + b.quits)
+	return p.limit - (len(p.idle) + p.busy + p.opening + p.quits)
 }
 
-func (b *Backend) startTicking() {
-	if b.ticking {
+func (p *pool) hasRoom() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.room() > 0
+}
+
+func (p *pool) startTicking() {
+	if p.ticking {
 		return
 	}
-	b.ticking = true
-	b.lastHead, b.burst = nil, 0
-	if b.ticker == nil {
-		b.ticker = time.AfterFunc(tickEvery, b.tick)
+	p.ticking = true
+	p.lastHead, p.burst = nil, 0
+	if p.ticker == nil {
+		p.ticker = time.AfterFunc(tickEvery, p.tick)
 	} else {
-		b.ticker.Reset(tickEvery)
+		p.ticker.Reset(tickEvery)
 	}
 }
 
 // tick looks at the queue every few milliseconds while there is one.
-func (b *Backend) tick() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed || b.queue.n == 0 {
-		b.ticking = false
+func (p *pool) tick() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.queue.n == 0 {
+		p.ticking = false
 		return
 	}
-	open := len(b.idle) + b.busy + b.opening
+	open := len(p.idle) + p.busy + p.opening
 	// Nobody was served for an interval; or that was so, and the first still is an old one.
-	starved := b.queue.first == b.lastHead || b.burst > 0 && time.Since(b.queue.first.since) > 2*tickEvery
-	slow := time.Duration(b.queue.n)*b.counts.latency > tickEvery*time.Duration(open)
-	alone := open == 1 && b.queue.n >= pairFrom
-	b.lastHead = b.queue.first
+	starved := p.queue.first == p.lastHead || p.burst > 0 && time.Since(p.queue.first.since) > 2*tickEvery
+	slow := time.Duration(p.queue.n)*p.latency > tickEvery*time.Duration(open)
+	alone := open == 1 && p.queue.n >= pairFrom
+	p.lastHead = p.queue.first
 	if starved || slow || alone {
-		b.burst = max(1, 2*b.burst)
-		for range b.growBy(b.burst) {
-			b.startDial()
+		p.burst = max(1, 2*p.burst)
+		for range p.growBy(p.burst) {
+			p.startDial()
 		}
 	} else {
-		b.burst = 0
+		p.burst = 0
 	}
-	b.grow()
-	b.ticker.Reset(tickEvery)
+	p.grow()
+	p.ticker.Reset(tickEvery)
 }
 
 // growBy cuts down the number of connections that a tick wants to open.
-func (b *Backend) growBy(n int) int {
-	if time.Now().Before(b.pauseTo) {
+func (p *pool) growBy(n int) int {
+	if time.Now().Before(p.pauseTo) {
 		return 0
 	}
 	atOnce := firstDials
-	if ready := len(b.idle) + b.busy; ready > 0 {
+	if ready := len(p.idle) + p.busy; ready > 0 {
 		atOnce = max(dialsMin, 2*ready)
 	}
-	return max(0, min(n, b.queue.n-b.opening, b.room(), atOnce-b.opening))
+	return max(0, min(n, p.queue.n-p.opening, p.room(), atOnce-p.opening))
 }
 
-// startDial opens a connection in the background for whoever is first in the queue
-// when it is ready. Backend.mu is held.
-func (b *Backend) startDial() {
-	late := b.lateAt(b.queue.first, time.Now())
-	b.opening++
-	b.wg.Go(func() {
-		ctx, cancel := context.WithTimeout(b.base, b.settings.Load().Timeout.Std())
+// startDial opens a connection in the background for the first in the queue at the time
+// when it is ready. The pool is locked.
+func (p *pool) startDial() {
+	late := p.lateAt(p.queue.first, time.Now())
+	timeout := p.set.Timeout.Std()
+	p.opening++
+	p.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(p.life, timeout)
 		defer cancel()
-		c, fail := b.open(ctx, late)
-		b.dialed(c, fail)
+		c, fail := p.view.open(ctx, late)
+		p.dialed(c, fail)
 	})
 }
 
@@ -113,57 +120,96 @@ func (b *Backend) startDial() {
 // the patience that w began with, though w has waited already. A server that greets
 // after five seconds (Sendmail's greet_pause) is slow, not down, and must not look
 // worse the longer its queue is.
-func (b *Backend) lateAt(w *waiter, now time.Time) time.Time {
+func (p *pool) lateAt(w *waiter, now time.Time) time.Time {
 	if w == nil || w.due.IsZero() {
-		return b.tune.judgedAt(time.Time{}, now)
+		return p.tune.judgedAt(time.Time{}, now)
 	}
-	return b.tune.judgedAt(now.Add(w.due.Sub(w.since)), now)
+	return p.tune.judgedAt(now.Add(w.due.Sub(w.since)), now)
 }
 
 // dialed books the end of a dial.
-func (b *Backend) dialed(c *conn, fail *Failure) {
-	b.mu.Lock()
-	b.opening--
-	switch {
-	case b.closed:
-		b.mu.Unlock()
-		if c != nil {
-			c.close()
-		}
-		return
-	case fail == nil:
-		b.conns[c] = struct{}{}
-		b.place(c)
-		b.mu.Unlock()
-		return
-	case len(b.idle)+b.busy > 0:
-		b.pauseTo = time.Now().Add(growPause)
-		cut := fail.Reply != nil && fail.Reply.Code == 421 && b.cutLimit()
-		b.counts.fail(fail)
-		limit := b.limit
-		b.mu.Unlock()
-		if cut {
-			b.say(slog.LevelWarn, "backend takes no more connections: limit halved", "limit", limit, "error", fail)
-		}
+func (p *pool) dialed(c *conn, fail *Failure) {
+	if fail == nil {
+		p.fill(c)
 		return
 	}
-	w := b.nextWaiter()
-	b.mu.Unlock()
-	b.failed(fail) // first: who is told may ask again at once
-	b.mu.Lock()
+	p.mu.Lock()
+	p.opening--
+	switch {
+	case p.closed:
+		p.mu.Unlock()
+		return
+	case len(p.idle)+p.busy > 0:
+		p.mu.Unlock()
+		p.view.notOpened(fail, true)
+		p.pause(fail, fail.Reply != nil && fail.Reply.Code == 421)
+		return
+	}
+	w := p.nextWaiter()
+	p.mu.Unlock()
+	p.view.notOpened(fail, false) // first: a waiter that hears of it may ask again at once
+	p.mu.Lock()
 	if w != nil {
 		w.ready <- grant{fail: fail}
 	}
-	b.grow()
-	b.mu.Unlock()
+	p.grow()
+	p.mu.Unlock()
 }
 
-// cutLimit halves the limit, once for all connections that are refused in one go.
-func (b *Backend) cutLimit() bool {
+// pause stops growth for a moment, because an attempt failed while others work. With cut
+// the backend wants fewer connections: the limit is halved, once for all connections
+// that are refused in one go.
+func (p *pool) pause(fail *Failure, cut bool) {
+	p.mu.Lock()
 	now := time.Now()
-	if now.Sub(b.eased) < growPause {
+	p.pauseTo = now.Add(growPause)
+	cut = cut && now.Sub(p.eased) >= growPause
+	if cut {
+		p.limit, p.eased = max(1, p.limit/2), now
+	}
+	limit := p.limit
+	p.mu.Unlock()
+	if cut {
+		p.view.limited(limit, fail)
+	}
+}
+
+// reserve takes a place for a connection that the caller opens itself and hands over with
+// fill. With force there is always one: the oldest overdue probe makes room, and until it
+// is gone there is one connection too many.
+func (p *pool) reserve(force bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !force && p.room() <= 0 {
 		return false
 	}
-	b.limit, b.eased = max(1, b.limit/2), now
+	if p.room() <= 0 {
+		p.dropOldestOverdue()
+	}
+	p.opening++
 	return true
+}
+
+// fill hands over the connection that belongs into a reserved place; nil gives the place
+// back.
+func (p *pool) fill(c *conn) {
+	p.mu.Lock()
+	p.opening--
+	if c == nil {
+		p.grow()
+		p.mu.Unlock()
+		return
+	}
+	if p.closed {
+		p.mu.Unlock()
+		p.view.end(c, false)
+		return
+	}
+	if p.room() > 0 {
+		p.conns[c] = struct{}{}
+		p.place(c)
+	} else {
+		p.retire(c)
+	}
+	p.mu.Unlock()
 }

@@ -3,8 +3,13 @@
 package backend
 
 import (
+	"context"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // Health is what is known of one backend at one moment. Counters count from the
@@ -36,97 +41,107 @@ type Health struct {
 	Adaptations []string // words such as "helo" and "no-pipelining"
 }
 
-// counts is the part of Health that adds up. Backend.mu guards it.
-type counts struct {
+// stats is the part of Health that adds up. It is safe for concurrent use.
+type stats struct {
+	dialled atomic.Uint64 // connections tried
+	opened  atomic.Uint64 // connections made ready
+
+	mu               sync.Mutex // guards what follows
 	probes, refusals uint64
 	failures         [len(stages)]uint64
-	latency          time.Duration
 	lastError        *Failure
 	lastErrorAt      time.Time
 }
 
 // add counts a reply to RCPT.
-func (n *counts) add(out *outcome) {
-	if out.reply.Code == 0 {
+func (s *stats) add(rep *Reply) {
+	if rep.Code == 0 {
 		return
 	}
-	n.probes++
-	if out.reply.Code >= 400 {
-		n.refusals++
+	s.mu.Lock()
+	s.probes++
+	if rep.Code >= 400 {
+		s.refusals++
 	}
-	took := out.reply.Elapsed
-	if n.latency > 0 {
-		// One stall (ours as likely as the backend's) must not look like slowness.
-		took = n.latency + (min(took, 4*n.latency)-n.latency)/8
-	}
-	n.latency = max(took, time.Microsecond)
+	s.mu.Unlock()
 }
 
-func (n *counts) stage(s Stage) {
+func (s *stats) stage(at Stage) {
+	s.mu.Lock()
+	s.stageLocked(at)
+	s.mu.Unlock()
+}
+
+func (s *stats) stageLocked(at Stage) {
 	for i := range stages {
-		if stages[i] == s {
-			n.failures[i]++
+		if stages[i] == at {
+			s.failures[i]++
 		}
 	}
 }
 
-func (n *counts) fail(f *Failure) {
-	n.stage(f.Stage)
+func (s *stats) fail(f *Failure) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stageLocked(f.Stage)
 	if !f.harmless() {
-		n.lastError, n.lastErrorAt = f, time.Now()
+		s.lastError, s.lastErrorAt = f, time.Now()
 	}
 }
 
-func (b *Backend) count(s Stage) {
-	b.mu.Lock()
-	b.counts.stage(s)
-	b.mu.Unlock()
-}
-
-// Health says how the backend is.
-func (b *Backend) Health() Health {
-	know := b.known()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	h := Health{
-		Backend: b.name, Open: b.isOpen.Load(), Since: b.since,
-		Idle: len(b.idle), Busy: b.busy, Opening: b.opening, Closing: b.quits,
-		Overdue: len(b.overdue), Limit: b.limit, Waiting: b.queue.n + b.late.n,
-		Connections: b.opened.Load(), Dials: b.dialled.Load(),
-		Probes: b.counts.probes, Refusals: b.counts.refusals,
-		Failures: make(map[Stage]uint64), Latency: b.counts.latency,
-		Adaptations: know.words(),
+// health fills in what was counted.
+func (s *stats) health(h *Health) {
+	h.Connections, h.Dials = s.opened.Load(), s.dialled.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h.Probes, h.Refusals = s.probes, s.refusals
+	if f := s.lastError; f != nil {
+		h.LastError, h.LastErrorAt = f.Error(), s.lastErrorAt
 	}
-	if at := b.lastMail.Load(); at != 0 {
-		h.LastAnswer = time.Unix(0, at)
-	}
-	if f := b.counts.lastError; f != nil {
-		h.LastError, h.LastErrorAt = f.Error(), b.counts.lastErrorAt
-	}
-	for i, n := range b.counts.failures {
+	h.Failures = make(map[Stage]uint64)
+	for i, n := range s.failures {
 		if n > 0 {
 			h.Failures[stages[i]] = n
 		}
 	}
+}
+
+// Health says how the backend is.
+func (b *Backend) Health() Health {
+	h := Health{Backend: b.name, Adaptations: b.habits.known().words()}
+	b.breaker.health(&h)
+	b.pool.health(&h)
+	b.stats.health(&h)
 	return h
 }
 
-// A backend's log lines: a few at once, then one in ten seconds, so that one that
-// comes and goes does not fill the disk.
+// logger writes a backend's log lines: a few at once, then one in ten seconds, so that a
+// backend that comes and goes does not fill the disk.
+type logger struct {
+	log     *slog.Logger
+	backend string
+	limit   *rate.Limiter
+	leftOut atomic.Int64 // lines since the last
+}
+
 const (
 	sayEvery = 10 * time.Second
 	sayBurst = 6
 )
 
+func (l *logger) init(log *slog.Logger, backend string) {
+	l.log, l.backend, l.limit = log, backend, rate.NewLimiter(rate.Every(sayEvery), sayBurst)
+}
+
 // say logs something that the postmaster should know of the backend.
-func (b *Backend) say(level slog.Level, msg string, args ...any) {
-	if !b.said.Allow() {
-		b.unsaid.Add(1)
+func (l *logger) say(level slog.Level, msg string, args ...any) {
+	if !l.limit.Allow() {
+		l.leftOut.Add(1)
 		return
 	}
-	args = append([]any{"backend", b.name}, args...)
-	if n := b.unsaid.Swap(0); n > 0 {
+	args = append([]any{"backend", l.backend}, args...)
+	if n := l.leftOut.Swap(0); n > 0 {
 		args = append(args, "left_out", n)
 	}
-	b.set.log.Log(b.base, level, msg, args...)
+	l.log.Log(context.Background(), level, msg, args...)
 }

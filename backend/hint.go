@@ -15,13 +15,6 @@ func OnBreaker(f func(a Address, open bool)) Option {
 	return func(s *Set) { s.tune.onBreaker = f }
 }
 
-// told passes on that the breaker has changed. Backend.mu is held.
-func (b *Backend) told(open bool) {
-	if f := b.tune.onBreaker; f != nil {
-		f(b.addr, open)
-	}
-}
-
 // Used is a backend and whether its breaker is open.
 type Used struct {
 	Address Address
@@ -36,7 +29,7 @@ func (s *Set) Used(within time.Duration) []Used {
 	s.mu.RLock()
 	for a, b := range s.backends {
 		if b.lastUse.Load() >= since {
-			list = append(list, Used{a, b.isOpen.Load()})
+			list = append(list, Used{a, b.breaker.isOpen.Load()})
 		}
 	}
 	s.mu.RUnlock()
@@ -44,7 +37,7 @@ func (s *Set) Used(within time.Duration) []Used {
 	return list
 }
 
-// Suspect is told that another gateway has found the backend at a down. That alone
+// Suspect hears that another gateway has found the backend at a down. That alone
 // changes nothing: the backend is tried once in the background, up to MAIL and
 // without naming a recipient, and only if that fails the breaker opens, before a
 // question has paid for it. Nothing is tried while the breaker is open, when the
@@ -55,38 +48,5 @@ func (s *Set) Suspect(a Address) bool {
 	s.mu.RLock()
 	b := s.backends[a]
 	s.mu.RUnlock()
-	return b != nil && b.suspect()
-}
-
-func (b *Backend) suspect() bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	switch {
-	case b.closed || b.isOpen.Load() || b.trials > 0 || b.room() <= 0:
-		return false
-	case now.Sub(b.suspected) < b.tune.trialEvery || now.UnixNano()-b.lastMail.Load() < int64(b.tune.trialEvery):
-		return false
-	}
-	b.suspected = now
-	b.trials++
-	b.opening++
-	b.wg.Go(func() {
-		c, fail := b.trial(trialUsual)
-		b.tried(c, fail)
-		b.confirm(fail, now)
-	})
-	return true
-}
-
-// confirm opens the breaker when the trial of a suspected backend, begun at the time
-// given, has failed and nothing was answered meanwhile.
-func (b *Backend) confirm(fail *Failure, began time.Time) {
-	if fail == nil || b.base.Err() != nil {
-		return
-	}
-	b.mu.Lock()
-	tripped := b.lastMail.Load() < began.UnixNano() && b.trip(fail, trialUsual, b.tune.trialEvery)
-	b.mu.Unlock()
-	b.sayTripped(tripped, fail)
+	return b != nil && b.pool.hasRoom() && b.breaker.suspect(trialUsual)
 }

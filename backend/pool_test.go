@@ -58,35 +58,6 @@ func TestFewConnectionsToAFastBackend(t *testing.T) {
 	}
 }
 
-// When several wait for a lone connection to a backend that is neither slow nor stuck,
-// it gets a second one.
-func TestALoneConnectionGetsASecond(t *testing.T) {
-	for waiting, want := range map[int]int{pairFrom: 1, pairFrom - 1: 0} {
-		server := startSim(t, nil)
-		b := newTestBackend(t, server, Config{})
-		mustSay(t, b, "user@example.com", 250)
-		b.mu.Lock()
-		c := b.takeIdle()
-		b.counts.latency = 10 * time.Microsecond
-		for range waiting {
-			b.queue.push(newWaiter(time.Time{}))
-		}
-		b.lastHead, b.burst, b.ticking, b.ticker = nil, 0, true, time.AfterFunc(time.Hour, func() {})
-		b.mu.Unlock()
-		b.tick()
-		b.mu.Lock()
-		b.ticker.Stop()
-		opening := b.opening
-		for b.queue.pop() != nil {
-		}
-		b.mu.Unlock()
-		if opening != want {
-			t.Errorf("%d wait: %d connections are opened, want %d", waiting, opening, want)
-		}
-		b.release(c, &outcome{keep: true})
-	}
-}
-
 // A backend that takes 200 ms a probe is used with all its connections.
 func TestASlowBackendIsUsedFully(t *testing.T) {
 	server := startSim(t, func(c *sim.Config) {

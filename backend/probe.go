@@ -180,6 +180,14 @@ type outcome struct {
 	owed      int      // replies to what was written that have not been read
 }
 
+// took is the time of a probe that was answered, else 0.
+func (o *outcome) took() time.Duration {
+	if o.fail != nil {
+		return 0
+	}
+	return o.reply.Elapsed
+}
+
 const (
 	// pipelineStall is how long a backend that has not yet shown that it can pipeline
 	// may take between two replies to one write, before it is asked again without.
@@ -202,7 +210,7 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 		out.fail, out.keep = c.withoutUTF8(q), true
 		return out
 	}
-	c.dirty = true
+	c.dirty, c.together = true, pipeline
 	for cmd := first; cmd <= cmdRcpt; cmd++ {
 		rep, err := c.exchange(q, cmd, first, pipeline)
 		if err != nil {
@@ -283,7 +291,7 @@ func (c *conn) judge(out *outcome, cmd int, rep Reply) bool {
 	case cmdMail:
 		if rep.Code != 421 && rep.Code/100 != 3 {
 			c.mailAnswered = true
-			c.b.answered()
+			c.b.breaker.answered()
 		}
 		if rep.Code/100 == 2 {
 			return false

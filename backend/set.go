@@ -107,8 +107,7 @@ func (s *Set) Get(a Address) *Backend {
 	}
 	b = newBackend(s, a, s.settings)
 	if s.closed {
-		b.closed = true
-		b.cancel()
+		b.shut(true)
 		return b
 	}
 	if len(s.backends) >= s.tune.most {
@@ -170,30 +169,10 @@ func (s *Set) Close() {
 // shut ends the backend's connections and goroutines without waiting for the latter.
 // Unless forced it does so only when nothing is under way, and reports whether.
 func (b *Backend) shut(force bool) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if !force && b.busy+b.opening+b.queue.n+b.late.n > 0 {
+	if !b.pool.close(force) {
 		return false
 	}
-	b.closed = true
+	b.breaker.close()
 	b.cancel()
-	for _, t := range []*time.Timer{b.ticker, b.reaper} {
-		if t != nil {
-			t.Stop()
-		}
-	}
-	for c := range b.conns {
-		c.abort()
-	}
-	for _, c := range b.idle {
-		c.close()
-		delete(b.conns, c)
-	}
-	b.idle = nil
-	for _, q := range []*waiters{&b.queue, &b.late} {
-		for w := q.pop(); w != nil; w = q.pop() {
-			w.ready <- grant{fail: b.failure(StageQueue, KindClosed, errGone)}
-		}
-	}
 	return true
 }

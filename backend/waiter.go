@@ -2,10 +2,7 @@
 
 package backend
 
-import (
-	"sync"
-	"time"
-)
+import "time"
 
 // waiter is a probe that waits for a connection.
 type waiter struct {
@@ -22,16 +19,18 @@ type grant struct {
 	fail *Failure
 }
 
-var waiterPool = sync.Pool{New: func() any { return &waiter{ready: make(chan grant, 1)} }}
-
-func newWaiter(due time.Time) *waiter {
-	w := waiterPool.Get().(*waiter)
+// newWaiter makes a waiter, or takes one that freeWaiter gave back.
+func (p *pool) newWaiter(due time.Time) *waiter {
+	w, ok := p.free.Get().(*waiter)
+	if !ok {
+		w = &waiter{ready: make(chan grant, 1)}
+	}
 	w.due, w.since = due, time.Now()
 	return w
 }
 
 // freeWaiter is called when the grant was taken, or none will come.
-func freeWaiter(w *waiter) { waiterPool.Put(w) }
+func (p *pool) freeWaiter(w *waiter) { p.free.Put(w) }
 
 // waiters is a queue from whose middle one can leave.
 type waiters struct {

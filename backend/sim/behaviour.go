@@ -111,7 +111,10 @@ type Behaviour struct {
 	Delays       map[Stage]time.Duration // before a reply
 	RefusalDelay time.Duration           // before a 4xx or 5xx to RCPT (tarpit)
 	Faults       map[Stage]Fault
-	FlushEach    bool // each reply in its own write; else those to pipelined commands together
+	// HoldReplies is how Postfix pipelines: replies are sent only when it waits for the
+	// next command, so that a slow RCPT holds back the reply to MAIL.
+	HoldReplies bool
+	FlushEach   bool // each reply in its own write; else those to pipelined commands together
 
 	NoEHLO     bool // 502 to EHLO
 	DropOnEHLO bool

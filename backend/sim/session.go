@@ -335,7 +335,9 @@ func (c *session) sleep(d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
-	_ = c.w.Flush()
+	if !c.behaviour().HoldReplies {
+		_ = c.w.Flush()
+	}
 	select {
 	case <-time.After(d):
 		return true

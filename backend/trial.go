@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package backend
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// What the breaker sees of a backend: see breakerView.
+
+// trial connects and goes as far as MAIL, with the sender that was last asked with.
+func (b *Backend) trial(budget time.Duration) *Failure {
+	if !b.pool.reserve(true) {
+		return b.pool.gone()
+	}
+	c, fail := b.tryOut(budget)
+	if fail != nil {
+		b.stats.fail(fail)
+	}
+	b.pool.fill(c)
+	return fail
+}
+
+func (b *Backend) tryOut(budget time.Duration) (*conn, *Failure) {
+	ctx, cancel := context.WithTimeout(b.life, budget)
+	defer cancel()
+	until, _ := ctx.Deadline()
+	c, fail := b.open(ctx, until)
+	if fail != nil {
+		return nil, fail
+	}
+	q := question{}
+	if s := b.lastSender.Load(); s != nil {
+		if wire, utf8, err := wireSender(*s); err == nil && !utf8 {
+			q.sender = wire
+		}
+	}
+	c.clock(until, until)
+	rep, err := c.exchange(&q, cmdMail, cmdMail, false)
+	c.dirty = true
+	switch {
+	case err != nil:
+		fail = c.failure(StageMail, err)
+	case rep.Code == 421 || rep.Code/100 == 3:
+		fail = c.refused(StageMail, rep)
+	case c.in.pending():
+		fail = b.failure(StageMail, KindGarbage, errGarbage)
+	}
+	if fail != nil {
+		c.close()
+		return nil, fail
+	}
+	if rep.Code >= 400 {
+		c.errors++
+	}
+	return c, nil
+}
+
+// turned shuts the pool, or opens it again, and passes the change on.
+func (b *Backend) turned(cause *Failure) {
+	if cause != nil {
+		b.pool.bar(cause)
+	} else {
+		b.pool.unbar()
+	}
+	if f := b.tune.onBreaker; f != nil {
+		f(b.addr, cause != nil)
+	}
+}
+
+func (b *Backend) wasTurned(cause *Failure, after time.Duration) {
+	if cause != nil {
+		b.log.say(slog.LevelWarn, "backend does not answer: breaker opened", "error", cause)
+		return
+	}
+	b.log.say(slog.LevelInfo, "backend answers again: breaker closed", "after", after.Round(time.Millisecond))
+}
+
+func (b *Backend) lastAsked() time.Time { return time.Unix(0, b.lastUse.Load()) }
+
+// becameLate hears that c's time is up while its probe, or its opening, goes on.
+func (b *Backend) becameLate(c *conn) {
+	b.pool.markLate(c)
+	if c.mailAnswered {
+		return
+	}
+	waited := c.due.Sub(c.clockSet)
+	fail := b.failure(c.stage, KindTimeout, fmt.Errorf("no answer within %v", waited.Round(time.Millisecond)))
+	if !c.ready && b.breaker.answeredSince(c.began) {
+		// Others work: the backend has put this one on hold, as Postfix does beyond
+		// its process limit.
+		b.pool.pause(fail, true)
+		c.abort()
+		return
+	}
+	fail.unclear = c.together
+	b.breaker.silent(fail, waited)
+}
