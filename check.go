@@ -55,11 +55,11 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 		q.Trace.Started = start
 	}
 	if c.Deadline <= 0 {
-		return c.run(ctx, q, 0, start, Verdict{}), nil
+		return c.run(ctx, q, 0, start, nil), nil
 	}
 	lazy := q.chain.takeDeadline()
 	lazy.begin(ctx, start.Add(c.Deadline), c.Patience)
-	v := c.run(lazy, q, 0, start, Verdict{})
+	v := c.run(lazy, q, 0, start, nil)
 	if lazy.stop() {
 		q.chain.spare = lazy
 	}
@@ -82,8 +82,9 @@ func (s *chainState) takeDeadline() *lazyDeadline {
 	return lazy
 }
 
-// run asks the steps from the one given on. Last is what the steps before had to say.
-func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, last Verdict) Verdict {
+// run asks the steps from the one given on. Said is what the steps before had to say; nil
+// is nothing.
+func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, said *Verdict) Verdict {
 	for i := from; i < len(c.Steps); i++ {
 		step := &c.Steps[i]
 		q.chain.now = start
@@ -99,18 +100,25 @@ func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, la
 			elapsed = time.Since(start)
 			start = start.Add(elapsed)
 		}
-		q.Trace.add(step.Name, &v, err, elapsed)
+		kept := q.Trace.add(step.Name, &v, err, elapsed)
 		if v.Reason != "" || v.Action != Continue {
-			last = v
+			said = kept
 		}
 		if v.Action != Continue {
-			return last
+			return v
 		}
 		if targets.count() > 0 {
-			return c.follow(ctx, q, targets, i+1, last)
+			return c.follow(ctx, q, targets, i+1, said)
 		}
 	}
-	return last
+	return said.orNothing()
+}
+
+func (v *Verdict) orNothing() Verdict {
+	if v == nil {
+		return Verdict{}
+	}
+	return *v
 }
 
 // mayHaveWaited reports whether a step that was given ctx can have waited for something.

@@ -49,11 +49,11 @@ func (t *Targets) at(i int) (m Mailbox, known bool) {
 
 // follow puts the steps from next on to every target. Said is what the steps before
 // had to say, and the answer when there are too many.
-func (c *Chain) follow(ctx context.Context, q *Query, targets *Targets, next int, said Verdict) Verdict {
+func (c *Chain) follow(ctx context.Context, q *Query, targets *Targets, next int, said *Verdict) Verdict {
 	n := targets.count()
 	if q.chain.followed += n; q.chain.followed > MaxTargets {
 		q.Trace.addNote("more than " + strconv.Itoa(MaxTargets) + " targets: taken, nobody is asked")
-		return said
+		return said.orNothing()
 	}
 	var refusal Verdict
 	var refused Mailbox
@@ -89,7 +89,7 @@ func (c *Chain) follow(ctx context.Context, q *Query, targets *Targets, next int
 // deadline, so that a server that says nothing does not use up the time of those that
 // would answer. The deadline itself stays as it is: it says how soon the server
 // should have answered, and a probe goes on after its asker has gone.
-func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, next, left int, said Verdict) (v Verdict, rehearsed bool) {
+func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, next, left int, said *Verdict) (v Verdict, rehearsed bool) {
 	sub := *q
 	sub.Target, sub.Known, sub.NextHop = target, known, NextHop{}
 	sub.Trace = Trace{Explain: q.Trace.Explain, Started: q.Trace.Started}

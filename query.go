@@ -169,7 +169,8 @@ func (t *Trace) Note(text string) {
 	}
 }
 
-func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) {
+// add appends what a step said, and gives the copy of its verdict that is kept.
+func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) *Verdict {
 	if len(t.Steps) < cap(t.Steps) {
 		t.Steps = t.Steps[:len(t.Steps)+1]
 	} else {
@@ -179,6 +180,7 @@ func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) {
 	s.Name, s.Verdict, s.Err, s.Elapsed, s.Notes = name, *v, err, elapsed, t.notes
 	t.notes = nil
 	t.Elapsed += elapsed
+	return &s.Verdict
 }
 
 func (t *Trace) reset() {

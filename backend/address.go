@@ -57,9 +57,11 @@ type Address struct {
 // and "relay" mean SMTP. No name is SMTP too: Postfix writes ":[host]" for its default
 // transport. Other names ("local", "virtual", "error", "discard", a pipe) are not ok.
 func ProtocolOf(mailer string) (p Protocol, ok bool) {
-	switch {
-	case mailer == "":
+	switch mailer {
+	case "", "smtp", "esmtp", "relay": // nearly every recipient passes here
 		return SMTP, true
+	}
+	switch {
 	case containsFold(mailer, "lmtp"):
 		return LMTP, true
 	case containsFold(mailer, "smtp"), containsFold(mailer, "relay"):

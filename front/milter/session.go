@@ -36,12 +36,18 @@ type session struct {
 }
 
 // rcptMacros are those of the next RCPT. They are for one recipient: the next hop
-// of another must never be taken for its own. The strings before them are kept to
-// be used again, since they rarely differ.
+// of another must never be taken for its own.
 type rcptMacros struct {
-	id, mailer, host             string
-	lastID, lastMailer, lastHost string
-	addr                         []byte // {rcpt_addr}
+	id, mailer, host string
+	addr             []byte // {rcpt_addr}
+
+	// What the MTA said last, to be compared with what it says now: it repeats itself.
+	last struct {
+		id, mailer, host string
+		// head is the frame up to the value of {rcpt_addr}, where that came last, as it
+		// does when the MTA took our list of macros.
+		head []byte
+	}
 }
 
 // keepMax is the longest string or buffer, in octets, that is kept from one
@@ -65,7 +71,7 @@ func (s *session) endMail() {
 	s.sender, s.size, s.smtputf8 = "", 0, false
 	s.mailID, s.authUser = "", ""
 	s.rcpt.clear()
-	if cap(s.rcpt.addr) > keepMax || len(s.rcpt.lastID)+len(s.rcpt.lastMailer)+len(s.rcpt.lastHost) > keepMax {
+	if last := &s.rcpt.last; cap(s.rcpt.addr) > keepMax || len(last.id)+len(last.mailer)+len(last.host) > keepMax {
 		s.rcpt = rcptMacros{}
 	}
 	s.query.Reset()
@@ -87,7 +93,7 @@ func (s *session) macros(data []byte) error {
 	case wire.CmdMail:
 		s.mailID, s.authUser = "", ""
 	case wire.CmdRcpt:
-		s.rcpt.clear()
+		return s.rcpt.take(data, list)
 	}
 	for {
 		name, value, ok, err := list.Next()
@@ -95,8 +101,6 @@ func (s *session) macros(data []byte) error {
 			return err
 		}
 		switch cmd {
-		case wire.CmdRcpt:
-			s.rcpt.set(name, value)
 		case wire.CmdMail:
 			s.setMailMacro(name, value)
 		case wire.CmdConnect:
@@ -110,27 +114,53 @@ func (s *session) macros(data []byte) error {
 func (s *session) setMailMacro(name, value []byte) {
 	switch string(name) {
 	case "i":
-		s.mailID = again(s.rcpt.lastID, value)
-		s.rcpt.lastID = s.mailID
+		s.mailID = again(s.rcpt.last.id, value)
 	case "auth_authen":
 		s.authUser = cut(value)
 	}
 }
 
-func (r *rcptMacros) set(name, value []byte) {
-	switch string(name) {
-	case "rcpt_addr":
-		r.addr = append(r.addr[:0], value...)
-	case "rcpt_host":
-		r.host = again(r.lastHost, value)
-		r.lastHost = r.host
-	case "rcpt_mailer":
-		r.mailer = again(r.lastMailer, value)
-		r.lastMailer = r.mailer
-	case "i":
-		r.id = again(r.lastID, value)
-		r.lastID = r.id
+// take reads a frame's macros.
+func (r *rcptMacros) take(data []byte, list wire.Macros) error {
+	r.clear()
+	if r.repeats(data) {
+		return nil
 	}
+	r.last.head = r.last.head[:0]
+	for {
+		name, value, ok, err := list.Next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			r.last.id, r.last.mailer, r.last.host = r.id, r.mailer, r.host
+			return nil
+		}
+		switch string(name) {
+		case "rcpt_addr":
+			r.addr = append(r.addr[:0], value...)
+			if head := data[:len(data)-len(value)-1]; list.Empty() && len(head) <= keepMax {
+				r.last.head = append(r.last.head, head...)
+			}
+		case "rcpt_host":
+			r.host = again(r.last.host, value)
+		case "rcpt_mailer":
+			r.mailer = again(r.last.mailer, value)
+		case "i":
+			r.id = again(r.last.id, value)
+		}
+	}
+}
+
+// repeats takes a frame that differs from the last one in the value of {rcpt_addr} alone.
+func (r *rcptMacros) repeats(data []byte) bool {
+	n := len(r.last.head)
+	if n == 0 || !bytes.HasPrefix(data, r.last.head) || bytes.IndexByte(data[n:], 0) != len(data)-n-1 {
+		return false
+	}
+	r.id, r.mailer, r.host = r.last.id, r.last.mailer, r.last.host
+	r.addr = append(r.addr[:0], data[n:len(data)-1]...)
+	return true
 }
 
 // connect takes CmdConnect.

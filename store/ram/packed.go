@@ -71,28 +71,32 @@ func packSaying(key string, a *store.Answer) unique.Handle[saying] {
 	})
 }
 
-func (p *packed) unpack(key string) store.Record {
-	rec := store.Record{Standing: unpackAnswer(key, p.times, p.said)}
+func (p *packed) unpack(key string) (rec store.Record) {
+	p.unpackTo(&rec, key)
+	return rec
+}
+
+// unpackTo writes the record into rec, which is zero: a record is large, and each copy of
+// it costs as much as the look-up's hash.
+func (p *packed) unpackTo(rec *store.Record, key string) {
+	unpackAnswer(&rec.Standing, key, p.times, p.said)
 	if m := p.more; m != nil {
-		rec.Transient = unpackAnswer(key, m.times, m.said)
+		unpackAnswer(&rec.Transient, key, m.times, m.said)
 		rec.Doubt = store.Doubt{
 			Count: int(m.count), First: store.FromSeconds(m.first), Last: store.FromSeconds(m.last),
 		}
 		rec.Tried = store.FromSeconds(m.tried)
 	}
-	return rec
 }
 
-func unpackAnswer(key string, t times, h unique.Handle[saying]) store.Answer {
+func unpackAnswer(a *store.Answer, key string, t times, h unique.Handle[saying]) {
 	said := h.Value()
-	text := said.text
-	if strings.IndexByte(text, 0) >= 0 {
-		text = strings.ReplaceAll(text, "\x00", key)
+	a.Text = said.text
+	if strings.IndexByte(a.Text, 0) >= 0 {
+		a.Text = strings.ReplaceAll(a.Text, "\x00", key)
 	}
-	return store.Answer{
-		Class: said.class, Code: int(said.code), Enhanced: said.enhanced, Text: text, Backend: said.backend,
-		Learnt: store.FromSeconds(t.learnt), Refresh: store.FromSeconds(t.refresh), Expire: store.FromSeconds(t.expire),
-	}
+	a.Class, a.Code, a.Enhanced, a.Backend = said.class, int(said.code), said.enhanced, said.backend
+	a.Learnt, a.Refresh, a.Expire = store.FromSeconds(t.learnt), store.FromSeconds(t.refresh), store.FromSeconds(t.expire)
 }
 
 // expire is the second at which the last of the record's answers ends.

@@ -46,7 +46,8 @@ type Store struct {
 	keep     part // what says that a mailbox lives, and findings
 	refuse   part // what only refuses: a tenth
 	seed     maphash.Seed
-	writers  [64]sync.Mutex // by key: two writes of one key do not interleave
+	coarse   *otter.CoarseClock // nil when the clock is injected
+	writers  [64]sync.Mutex     // by key: two writes of one key do not interleave
 	closed   atomic.Bool
 }
 
@@ -63,27 +64,29 @@ func New(o Options) *Store {
 		now = time.Now
 	}
 	refusals := entries / 10
-	return &Store{
-		capacity: entries,
-		now:      now,
-		keep:     newPart(entries-refusals, now, o.Now != nil),
-		refuse:   newPart(refusals, now, o.Now != nil),
-		seed:     maphash.MakeSeed(),
+	s := &Store{capacity: entries, now: now, seed: maphash.MakeSeed()}
+	var ticks otter.Clock = clock(now)
+	if o.Now == nil {
+		// Whoever asks looks at the record's times: a record that ended a second ago may
+		// be given out, and reading the clock would be a tenth of the look-up.
+		s.coarse = otter.NewCoarseClock(time.Second)
+		ticks = s.coarse
 	}
+	s.keep = newPart(entries-refusals, now, ticks)
+	s.refuse = newPart(refusals, now, ticks)
+	return s
 }
 
-func newPart(entries int, now func() time.Time, injected bool) part {
+func newPart(entries int, now func() time.Time, ticks otter.Clock) part {
 	counts := stats.NewCounter()
 	opts := &otter.Options[string, packed]{
 		MaximumWeight: uint64(entries), //nolint:gosec // positive
 		Weigher:       weigh,
 		StatsRecorder: counts,
+		Clock:         ticks,
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, packed]) time.Duration {
 			return store.FromSeconds(e.Value.expire()).Sub(now())
 		}),
-	}
-	if injected {
-		opts.Clock = clock(now)
 	}
 	return part{otter.Must(opts), counts}
 }
@@ -101,17 +104,24 @@ func (c clock) NowNano() int64                      { return c().UnixNano() }
 func (c clock) Tick(time.Duration) <-chan time.Time { return nil }
 
 // Get gives the record under key. It does no I/O and does not look at ctx.
-func (s *Store) Get(_ context.Context, key string) (store.Record, error) {
+func (s *Store) Get(_ context.Context, key string) (rec store.Record, err error) {
+	err = s.Load(key, &rec)
+	return rec, err
+}
+
+// Load is Get into rec, which is zero.
+func (s *Store) Load(key string, rec *store.Record) error {
 	if s.closed.Load() {
-		return store.Record{}, store.ErrClosed
+		return store.ErrClosed
 	}
-	if p, ok := s.keep.GetIfPresent(key); ok {
-		return p.unpack(key), nil
+	p, ok := s.keep.GetIfPresent(key)
+	if !ok {
+		if p, ok = s.refuse.GetIfPresent(key); !ok {
+			return store.ErrNotFound
+		}
 	}
-	if p, ok := s.refuse.GetIfPresent(key); ok {
-		return p.unpack(key), nil
-	}
-	return store.Record{}, store.ErrNotFound
+	p.unpackTo(rec, key)
+	return nil
 }
 
 // GetSeen is Get, and gives the stamp that the record was kept with by PutSeen or See;
@@ -322,5 +332,8 @@ func (s *Store) Close() error {
 	}
 	s.keep.StopAllGoroutines()
 	s.refuse.StopAllGoroutines()
+	if s.coarse != nil {
+		s.coarse.Stop()
+	}
 	return nil
 }

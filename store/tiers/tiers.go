@@ -93,7 +93,7 @@ func (t *Tiers) Recall(ctx context.Context, key string) (rec store.Record, sourc
 	if t.common != nil {
 		return t.recallShared(ctx, key)
 	}
-	rec, err := t.ram.Get(ctx, key)
+	err := t.ram.Load(key, &rec)
 	if err == nil {
 		return rec, "ram", true
 	}

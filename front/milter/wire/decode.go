@@ -103,6 +103,9 @@ func ParseMacros(data []byte) (cmd byte, m Macros, err error) {
 	return data[0], Macros{rest: data[1:]}, nil
 }
 
+// Empty reports whether Next has given everything.
+func (m *Macros) Empty() bool { return len(m.rest) == 0 }
+
 // Next gives the next macro, its name without braces; ok is false at the end.
 func (m *Macros) Next() (name, value []byte, ok bool, err error) {
 	if len(m.rest) == 0 {
