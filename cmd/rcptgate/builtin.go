@@ -23,7 +23,7 @@ import (
 type Config struct {
 	Hostname  string             `toml:"hostname" doc:"the gateway's own name: the EHLO name of probes, and how a call-ahead that comes back is recognised; the default is the machine's name" example:"\"mx1.example.org\""`
 	State     string             `toml:"state" doc:"folder of the disk store and, by default, of the admin socket; a change needs a restart"`
-	Enforce   bool               `toml:"enforce" doc:"false: rehearse; ask, remember and log everything, refuse nothing"`
+	Enforce   bool               `toml:"enforce" doc:"false: rehearse; ask, remember and log everything, refuse nothing; a [[domain]] section may set its own"`
 	Deadline  setting.Duration   `toml:"deadline" doc:"for one answer to the MTA; below the MTA's own time-out, which is 10s for Sendmail" min:"100ms" max:"5m"`
 	FollowMTA bool               `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section of their own"`
 	Trusted   []setting.Network  `toml:"trusted" doc:"client networks whose recipients are not checked" example:"[\"192.0.2.0/24\"]"`

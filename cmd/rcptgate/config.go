@@ -149,9 +149,19 @@ func configCheck(cmd *cobra.Command) error {
 
 // summary says in a few words what the configuration amounts to.
 func (c *Config) summary() string {
-	mode := "enforcing"
-	if !c.Enforce {
+	mode, exceptions := "enforcing", 0
+	for i := range c.Domain {
+		if e := c.Domain[i].Enforce; e != nil && *e != c.Enforce {
+			exceptions++
+		}
+	}
+	switch {
+	case !c.Enforce && exceptions == 0:
 		mode = "rehearsal: nothing is refused"
+	case !c.Enforce:
+		mode = "rehearsal, but enforcing in " + count(exceptions, "section")
+	case exceptions > 0:
+		mode = "enforcing, but rehearsing in " + count(exceptions, "section")
 	}
 	return fmt.Sprintf("%s, %s, %s, %s", count(len(c.Domain), "[[domain]] section"), count(len(c.Listen.Milter), "milter socket"), count(len(c.Trusted), "trusted network"), mode)
 }
