@@ -13,11 +13,11 @@
 //	max:"1w"       the greatest
 //	oneof:"a,b"    the allowed words
 //	secret:"true"  Show never prints the value
+//	restart:"true" a change takes effect only when the daemon starts anew
 //
 // A section may have a method Validate() error, called with its effective values.
-// What it returns should begin with the key it is about ("expire: must be longer
-// than refresh") or be a [setting.KeyError]; several are joined with errors.Join. The
-// file and the line are added here. A value that reads itself
+// What it returns is a [setting.KeyError], or several joined with errors.Join. The file and
+// the line are added here. A value that reads itself
 // (encoding.TextUnmarshaler) gives its own error; a method Form() string says what
 // it takes ("a duration such as \"15m\"").
 //

@@ -67,7 +67,7 @@ type sampleCache struct {
 // Validate names the key in its text.
 func (c sampleCache) Validate() error {
 	if c.Valid.Refresh > c.Valid.Expire {
-		return errors.New("valid.expire: must not be shorter than refresh")
+		return setting.Keyf("valid.expire", "must not be shorter than refresh")
 	}
 	return nil
 }
@@ -85,7 +85,7 @@ type sampleDomain struct {
 func (d *sampleDomain) Validate() error {
 	var errs []error
 	if d.Name == "" {
-		errs = append(errs, errors.New("name: is missing"))
+		errs = append(errs, setting.Keyf("name", "is missing"))
 	}
 	for _, b := range d.Backend {
 		if !strings.Contains(b, ":") {

@@ -89,8 +89,11 @@ func (c *collector) add(n *node, key, format string, args ...any) {
 }
 
 // under reports whether something at or below key is wrong.
-func (c *collector) under(key string) bool {
-	for _, e := range c.list {
+func (c *collector) under(key string) bool { return c.underFirst(len(c.list), key) }
+
+// underFirst is under for the first n errors alone.
+func (c *collector) underFirst(n int, key string) bool {
+	for _, e := range c.list[:n] {
 		if key == "" || e.Key == key || strings.HasPrefix(e.Key, key+".") || strings.HasPrefix(e.Key, key+"[") {
 			return true
 		}

@@ -52,7 +52,7 @@ func describe(v reflect.Value, head Entry) []Entry {
 		}
 		value := v.FieldByIndex(o.index)
 		e := Entry{
-			Section: head.Section, Repeated: head.Repeated, Name: o.name, Doc: o.doc,
+			Section: head.Section, Repeated: head.Repeated, Name: o.name, Doc: o.explain(),
 			Form: o.describeForm(), Example: o.example,
 		}
 		if text, ok := formatValue(value); ok && !o.secret && !(head.Repeated && value.IsZero()) {
@@ -82,6 +82,14 @@ func structBehind(v reflect.Value) reflect.Value {
 		}
 	}
 	return reflect.Value{}
+}
+
+// explain is what the option does, and that a change of it needs a restart.
+func (o *option) explain() string {
+	if o.restart {
+		return o.doc + "; a change needs a restart"
+	}
+	return o.doc
 }
 
 func (o *option) describeForm() string {

@@ -21,6 +21,7 @@ type option struct {
 	max     string
 	oneof   []string
 	secret  bool
+	restart bool // a change takes effect when the daemon is started anew
 }
 
 // shape is how an option's values are written in TOML.
@@ -63,14 +64,14 @@ func shapeOf(t reflect.Type) shape {
 	return shapeBad
 }
 
-// optionsOf lists the options of a section, those of embedded structs in their
-// place. Fields without a toml tag are no options.
+// optionsOf lists the options of a section, those of inline structs in their place. Fields
+// without a toml tag are not options.
 func optionsOf(t reflect.Type) []option {
 	var out []option
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("toml"), ",")
-		if f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct {
+		name, inline := tagOf(f)
+		if inline {
 			for _, o := range optionsOf(f.Type) {
 				o.index = append([]int{i}, o.index...)
 				out = append(out, o)
@@ -83,7 +84,7 @@ func optionsOf(t reflect.Type) []option {
 		o := option{
 			name: name, index: []int{i}, typ: f.Type,
 			doc: f.Tag.Get("doc"), example: f.Tag.Get("example"),
-			min: f.Tag.Get("min"), max: f.Tag.Get("max"), secret: f.Tag.Get("secret") == "true",
+			min: f.Tag.Get("min"), max: f.Tag.Get("max"), secret: f.Tag.Get("secret") == "true", restart: f.Tag.Get("restart") == "true",
 		}
 		if words := f.Tag.Get("oneof"); words != "" {
 			o.oneof = strings.Split(words, ",")
@@ -91,6 +92,14 @@ func optionsOf(t reflect.Type) []option {
 		out = append(out, o)
 	}
 	return out
+}
+
+// tagOf gives the name of a field's option, and whether the field is a struct whose
+// options stand in the section of the struct around it: one that is embedded, or has the
+// tag `toml:",inline"`.
+func tagOf(f reflect.StructField) (name string, inline bool) {
+	name, flags, _ := strings.Cut(f.Tag.Get("toml"), ",")
+	return name, name == "" && f.Type.Kind() == reflect.Struct && (f.Anonymous || flags == "inline")
 }
 
 func optionNamed(options []option, name string) *option {

@@ -21,9 +21,7 @@ func (d *decoder) validate(n *node, v reflect.Value, path string) {
 		key := join(path, o.name)
 		d.validateValue(n.child(o.name), v.FieldByIndex(o.index), key, &o)
 	}
-	if !d.errs.under(path) {
-		d.callValidate(n, v, path)
-	}
+	d.callValidate(n, v, path)
 }
 
 func (d *decoder) validateValue(n *node, v reflect.Value, key string, o *option) {
@@ -108,22 +106,36 @@ func number(v reflect.Value) (float64, bool) {
 
 type validator interface{ Validate() error }
 
-// callValidate asks the section, and each struct it embeds, whether its values fit
-// together. An embedded method that is promoted is called twice; the collector
+// callValidate asks the section, and each struct that is inline in it, whether its values
+// fit together. An embedded method that is promoted is called twice; the collector
 // drops the double.
 func (d *decoder) callValidate(n *node, v reflect.Value, path string) {
 	p := reflect.New(v.Type()) // a pointer, for methods on pointers; v itself may not be addressable
 	p.Elem().Set(v)
 	if s, ok := p.Interface().(validator); ok {
-		if err := s.Validate(); err != nil {
-			d.place(n, path, err)
-		}
+		d.placeNew(n, path, s.Validate(), len(d.errs.list))
 	}
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
-		if f.Anonymous && f.IsExported() && f.Type.Kind() == reflect.Struct && f.Tag.Get("toml") == "" {
+		if _, inline := tagOf(f); inline && f.IsExported() {
 			d.callValidate(n, v.Field(i), path)
 		}
+	}
+}
+
+// placeNew is place for what a section says of its values together. What it says of a key
+// that is known to be wrong would repeat that; what it says of no key in particular may
+// follow from it.
+func (d *decoder) placeNew(n *node, path string, err error, known int) {
+	var named *setting.KeyError
+	switch many, joined := err.(interface{ Unwrap() []error }); { //nolint:errorlint // it walks the tree itself
+	case err == nil:
+	case joined:
+		for _, one := range many.Unwrap() {
+			d.placeNew(n, path, one, known)
+		}
+	case errors.As(err, &named) && !d.errs.underFirst(known, joinKey(path, named.Key)), named == nil && !d.errs.underFirst(known, path):
+		d.place(n, path, err)
 	}
 }
 
@@ -139,8 +151,6 @@ func (d *decoder) place(n *node, path string, err error) {
 	var named *setting.KeyError
 	if errors.As(err, &named) {
 		key, text = named.Key, named.Err.Error()
-	} else if word, rest, ok := strings.Cut(text, ": "); ok && !strings.ContainsAny(word, " \"'") {
-		key, text = word, rest
 	}
 	at := n
 	if n == d.root {

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package view
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func sample(now time.Time) Table {
+	t := Table{Name: "backends", Title: "Servers behind", Columns: Columns("backend", "server", "up", "up", "asked", "asked", "last", "last answer", "latency", "latency")}
+	t.Add("", "smtp:[192.0.2.1]:25", true, int64(12345), now.Add(-90*time.Second), 350*time.Millisecond)
+	t.Add("smtp:[192.0.2.2]:25 is down", "smtp:[192.0.2.2]:25", false, int64(7), time.Time{}, time.Duration(0))
+	return t
+}
+
+func TestPrint(t *testing.T) {
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	table := sample(now)
+	table.More = 3
+	var out strings.Builder
+	if err := table.Print(&out, now); err != nil {
+		t.Fatal(err)
+	}
+	want := `Servers behind
+  server               up    asked  last answer  latency
+  smtp:[192.0.2.1]:25  yes  12` + "\u202f" + `345  1m 30s ago   350ms
+  smtp:[192.0.2.2]:25  no        7  never        0s
+  and 3 more
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+	out.Reset()
+	_ = (&Table{Title: "Rules", Empty: "no rules are configured"}).Print(&out, now)
+	if out.String() != "Rules\n  no rules are configured\n" {
+		t.Errorf("empty: %q", out.String())
+	}
+}
+
+// TestJSON: what is written is read again, and programs find values by their keys.
+func TestJSON(t *testing.T) {
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
+	in := sample(now)
+	data, err := json.Marshal(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"latency_s":0.35`, `"last":"2026-11-01T11:58:30Z"`, `"asked":12345`, `"attention":"smtp:[192.0.2.2]:25 is down"`, `"last":null`} {
+		if !strings.Contains(string(data), want) {
+			t.Errorf("no %s in %s", want, data)
+		}
+	}
+	var out Table
+	if err := json.Unmarshal(data, &out); err != nil {
+		t.Fatal(err)
+	}
+	in.Rows[1].Cells[3] = nil // a zero time is nothing
+	if !reflect.DeepEqual(in, out) {
+		t.Errorf("got\n%+v, want\n%+v", out, in)
+	}
+	if why := out.Attention(); len(why) != 1 {
+		t.Errorf("attention: %v", why)
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0s", 300 * time.Nanosecond: "0s", 40 * time.Microsecond: "40µs", 350 * time.Millisecond: "350ms", 59 * time.Second: "59s", 250 * time.Second: "4m 10s", time.Hour: "1h",
+		743*time.Hour + 59*time.Minute + 59*time.Second: "30d 23h",
+	} {
+		if got := Duration(d); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{"grüße": "grüße", "\x1b[2Ja": "�[2Ja", "a\u202eb": "a�b", "a\xffb": "a�b", "a\nb": "a�b"} {
+		if got := Clean(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestLimit(t *testing.T) {
+	table := sample(time.Now())
+	table.Limit(1)
+	if len(table.Rows) != 1 || table.More != 1 {
+		t.Errorf("%d rows, %d more", len(table.Rows), table.More)
+	}
+}
