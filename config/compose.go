@@ -200,10 +200,6 @@ func Has[T any](c *Composed) bool {
 	return ok
 }
 
-// Reference is Defaults with one entry in each repeated section, for examples and manual
-// pages.
-func (s *Schema) Reference() *Composed { return s.Defaults() }
-
 // NeedsRestart names the options with a `restart:"true"` tag that differ between two
 // configurations of one schema: "cache.entries". A section's own tag stands for all of it.
 func NeedsRestart(begun, now *Composed) (names []string) {
@@ -223,4 +219,30 @@ func differ(a, b reflect.Value, path string, names *[]string) {
 			differ(x, y, key, names)
 		}
 	}
+}
+
+// Parts gives a pointer to every part, those of repeated sections once for each time that
+// they stand in the file.
+func (c *Composed) Parts() (out []any) {
+	for i := range c.schema.sections {
+		sec, f := &c.schema.sections[i], c.value.Elem().Field(i)
+		switch {
+		case sec.name == "":
+			out = append(out, f.Addr().Interface())
+		case sec.repeated:
+			for k := range f.Len() {
+				out = appendFields(out, f.Index(k))
+			}
+		default:
+			out = appendFields(out, f)
+		}
+	}
+	return out
+}
+
+func appendFields(out []any, v reflect.Value) []any {
+	for i := range v.NumField() {
+		out = append(out, v.Field(i).Addr().Interface())
+	}
+	return out
 }

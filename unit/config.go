@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package unit
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"rcptgate/config"
+	"rcptgate/config/setting"
+	"rcptgate/route"
+	"rcptgate/store/memcached"
+	"rcptgate/store/tiers"
+	"rcptgate/telemetry"
+)
+
+// Core are the settings of no unit in particular.
+type Core struct {
+	Hostname  string           `toml:"hostname" doc:"the gateway's own name: the EHLO name of probes, and how a call-ahead that comes back is recognised; the default is the machine's name" example:"\"mx1.example.org\""`
+	State     string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket" restart:"true"`
+	Enforce   bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, and refuses nothing. A [[domain]] section may say otherwise for its domain"`
+	Deadline  setting.Duration `toml:"deadline" doc:"time limit for one answer; keep it below the MTA's timeout, which is 10s for Sendmail and 30s for Postfix" min:"100ms" max:"5m"`
+	FollowMTA bool             `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section of their own"`
+}
+
+// Validate holds what one field alone cannot say.
+func (c Core) Validate() error {
+	var errs []error
+	if !filepath.IsAbs(c.State) {
+		errs = append(errs, setting.Keyf("state", "%q is not an absolute path", c.State))
+	}
+	if !isHostname(c.Hostname) {
+		errs = append(errs, setting.Keyf("hostname", "%q is not a host name: letters, digits, \"-\", \"_\" and dots are allowed, as in \"mx1.example.org\"", c.Hostname))
+	}
+	return errors.Join(errs...)
+}
+
+// isHostname reports whether s can be said in EHLO. What a machine calls itself is
+// not always a domain: underscores and single labels occur.
+func isHostname(s string) bool {
+	if s == "" || len(s) > 253 {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// defaultCore is the gate without a file: it rehearses.
+func defaultCore() Core {
+	hostname, err := os.Hostname()
+	if err != nil {
+		hostname = "localhost"
+	}
+	return Core{Hostname: hostname, State: "/var/lib/rcptgate", Deadline: setting.Duration(8 * time.Second), FollowMTA: true}
+}
+
+// coreParts are the settings of what the host itself opens.
+func coreParts() []config.Part {
+	return []config.Part{
+		{Defaults: defaultCore()},
+		{Section: "log", Doc: "the log: one line for each decision", Defaults: telemetry.Defaults()},
+		{Section: "cache", Doc: "what is remembered, and for how long", Defaults: tiers.DefaultConfig()},
+		{Section: "cache", Defaults: memcached.DefaultConfig()},
+		{Section: "routes", Doc: "next hops from the MTA's own maps. A [[domain]] section with servers comes first, the next hop that the MTA names last", Defaults: route.TablesConfig{}},
+		{Section: "domain", Doc: "one section for each relayed domain; the most specific name applies", Repeated: true, Defaults: route.DomainConfig{}},
+	}
+}
+
+// Compose makes the schema of the configuration from the parts of units.
+func Compose(units []Unit) (*config.Schema, error) {
+	parts := coreParts()
+	for i := range units {
+		parts = append(parts, units[i].Parts...)
+	}
+	return config.Compose(parts...)
+}
+
+// Config is one configuration, and where it came from.
+type Config struct {
+	*config.Composed
+	File   *config.File // nil: built-in defaults
+	Loaded time.Time
+}
+
+// Part finds a unit's own settings.
+func Part[T any](c *Config) *T { return config.Get[T](c.Composed) }
+
+// Domains finds a unit's own settings of each [[domain]] section, in the order of
+// [route.Router.Sections].
+func Domains[T any](c *Config) []T { return config.All[T](c.Composed) }
+
+// Core gives the settings of no unit in particular.
+func (c *Config) Core() *Core { return Part[Core](c) }
+
+// Source names the file.
+func (c *Config) Source() string {
+	if c.File == nil {
+		return "built-in defaults"
+	}
+	return c.File.Name
+}
+
+// Place adds the lines of the file to errors that name keys.
+func (c *Config) Place(err error) error { return c.File.Place(err) }
+
+// DefaultFile is the configuration file unless another is named.
+const DefaultFile = "/etc/rcptgate/rcptgate.toml"
+
+// Load reads the file at path. "" is the default file if there is one, else the built-in
+// defaults.
+func Load(schema *config.Schema, path string) (*Config, error) {
+	c := &Config{Composed: schema.Defaults(), Loaded: time.Now()}
+	if path == "" {
+		if _, err := os.Stat(DefaultFile); errors.Is(err, fs.ErrNotExist) {
+			return c, config.Validate(c.Any())
+		}
+		path = DefaultFile
+	}
+	file, err := config.LoadFile(path, c.Any())
+	if err != nil {
+		return nil, err
+	}
+	c.File = file
+	return c, nil
+}
+
+// Parse is Load for a text.
+func Parse(schema *config.Schema, name, text string) (*Config, error) {
+	c := &Config{Composed: schema.Defaults(), Loaded: time.Now()}
+	file, err := config.Parse(name, []byte(text), c.Any())
+	if err != nil {
+		return nil, err
+	}
+	c.File = file
+	return c, nil
+}
+
+// Derived is a part with values that follow from other settings when they are not set.
+type Derived interface {
+	// Derive writes them out, for "config show".
+	Derive(core *Core)
+}
+
+// Show prints every effective value: what the file leaves to be derived from other
+// settings is written out.
+func (c *Config) Show() string {
+	shown := c.Clone()
+	core := config.Get[Core](shown)
+	for _, part := range shown.Parts() {
+		if d, ok := part.(Derived); ok {
+			d.Derive(core)
+		}
+	}
+	return c.File.Show(shown.Any())
+}
+
+// Lasting is a part that says how long answers may be remembered.
+type Lasting interface{ LongestLife() time.Duration }
+
+// longestLife is how long any answer is remembered at most.
+func (c *Config) longestLife() (most time.Duration) {
+	for _, part := range c.Parts() {
+		if l, ok := part.(Lasting); ok {
+			most = max(most, l.LongestLife())
+		}
+	}
+	return most
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package unit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"rcptgate"
+	"rcptgate/backend"
+	"rcptgate/kit/exit"
+	"rcptgate/kit/notice"
+	"rcptgate/metric"
+	"rcptgate/store"
+	"rcptgate/store/memcached"
+	"rcptgate/store/tiers"
+	"rcptgate/table/pool"
+	"rcptgate/telemetry"
+	"rcptgate/view"
+)
+
+// Env is what units are opened with. It lives as long as the process.
+type Env struct {
+	Log      *slog.Logger
+	Notices  *notice.Board // what a postmaster should know: logged and listed
+	Backends *backend.Set
+	Memory   *tiers.Tiers
+	Shared   *memcached.Client // nil: nothing is shared with other gateways
+	Tables   *pool.Pool
+	// Host is the whole, for fronts that show it or ask it.
+	Host *Host
+}
+
+// Options are for the program, the demonstration and tests.
+type Options struct {
+	Version string
+	// Offline opens only what answers need: no disk, nothing shared, no log.
+	Offline bool
+	// Dry does not even read tables: it is for looking at a configuration.
+	Dry    bool
+	Stderr io.Writer                // the log's standard error; nil is the process's
+	Reread func() (*Config, error)  // for Reload; nil: there is nothing to read
+	Every  time.Duration            // how often gateways exchange what was forgotten; 0: the default
+	Wait   time.Duration            // for one question to memcached and for all of an answer's; 0: the defaults
+	Set    []backend.Option         // how backends are asked
+	Hook   func(*Env, []Live) error // sees what was opened, before the first setup
+}
+
+// Host is the gate with its units: what lives as long as the process, and which
+// configuration is active. Open it, Start it, Stop it.
+type Host struct {
+	Env
+	Gate      rcptgate.Gate
+	Telemetry *telemetry.Telemetry
+
+	options   Options
+	units     []Unit
+	live      []Live
+	names     []string
+	observers []rcptgate.Observer
+	exchange  *memcached.Store // nil: nothing is shared
+	started   time.Time
+
+	reloading sync.Mutex // held by the one reload; it may take as long as a table is being written
+
+	mu       sync.Mutex // guards what a reload changes; never held for long
+	config   *Config
+	begun    *Config // what it was opened with, for what a reload cannot change
+	foldCase func(domain string) bool
+	failed   error // of the last reload
+	notReady string
+
+	fronts sync.WaitGroup // they drain
+	jobs   sync.WaitGroup
+	broken chan error // a front that ended by itself
+	drain  context.CancelFunc
+	end    context.CancelFunc
+}
+
+// Open opens everything that a configuration needs, and builds its setup. It listens on
+// nothing and asks nobody yet. On an error nothing is left behind.
+func Open(ctx context.Context, units []Unit, c *Config, o Options) (_ *Host, err error) {
+	h := &Host{units: units, options: o, config: c, begun: c, notReady: "starting", started: time.Now(), broken: make(chan error, 8)}
+	defer func() {
+		if err != nil {
+			h.Stop()
+		}
+	}()
+	if err := h.openServices(c); err != nil {
+		return nil, err
+	}
+	if err := h.openUnits(); err != nil {
+		return nil, err
+	}
+	if o.Hook != nil {
+		if err := o.Hook(&h.Env, h.live); err != nil {
+			return nil, err
+		}
+	}
+	setup, err := h.build(c)
+	if err != nil {
+		return nil, exit.With(exit.Config, err)
+	}
+	h.adopt(setup)
+	return h, nil
+}
+
+// openServices opens what units stand on: log, memory, backends, tables.
+func (h *Host) openServices(c *Config) (err error) {
+	h.Env.Host = h
+	h.Log = slog.New(slog.DiscardHandler)
+	core := c.Core()
+	if !h.options.Offline {
+		if h.Telemetry, err = telemetry.New(*Part[telemetry.Config](c), telemetry.Options{Stderr: h.options.Stderr, Version: h.options.Version}); err != nil {
+			return exit.With(exit.Config, err)
+		}
+		h.Log = h.Telemetry.Logger()
+	}
+	h.Notices = notice.New(h.Log)
+	if err := h.openMemory(c); err != nil {
+		return err
+	}
+	h.Backends = backend.NewSet(backend.DefaultConfig(), core.Hostname, h.Log, h.options.Set...)
+	h.Tables = pool.New(h.Log, !h.options.Dry)
+	return nil
+}
+
+// openUnits opens the units in their order.
+func (h *Host) openUnits() error {
+	if h.Telemetry != nil {
+		h.observers = append(h.observers, h.Telemetry)
+	}
+	for i := range h.units {
+		u := &h.units[i]
+		var live Live
+		if u.Open != nil {
+			var err error
+			if live, err = u.Open(&h.Env); err != nil {
+				return exit.With(exit.Unavailable, fmt.Errorf("%s: %w", u.Name, err))
+			}
+		}
+		h.live, h.names = append(h.live, live), append(h.names, u.Name)
+		if live.Observer != nil {
+			h.observers = append(h.observers, live.Observer)
+		}
+		if live.Forget != nil {
+			h.Memory.OnForget(live.Forget)
+		}
+	}
+	return nil
+}
+
+// adopt makes a setup the active one.
+func (h *Host) adopt(s *Setup) {
+	if h.Telemetry != nil {
+		h.Telemetry.Configure(*Part[telemetry.Config](s.Config))
+	}
+	for i := range h.live {
+		if adopt := h.live[i].Adopt; adopt != nil {
+			adopt(s.Config)
+		}
+	}
+	h.mu.Lock()
+	h.config, h.foldCase = s.Config, s.FoldCase
+	h.mu.Unlock()
+	h.Gate.Swap(s.gateSetup(h))
+}
+
+// Start opens the fronts' sockets, serves on them and runs the background jobs.
+func (h *Host) Start(ctx context.Context) error {
+	for i := range h.live {
+		if listen := h.live[i].Listen; listen != nil {
+			if err := listen(ctx, h.Config()); err != nil {
+				return exit.With(exit.Unavailable, err)
+			}
+		}
+	}
+	if err := h.registerMetrics(); err != nil {
+		return exit.With(exit.Software, err)
+	}
+	frontsCtx, drain := context.WithCancel(context.Background())
+	jobsCtx, end := context.WithCancel(context.Background())
+	h.drain, h.end = drain, end
+	for i := range h.live {
+		if run := h.live[i].Run; run != nil {
+			h.jobs.Go(func() { run(jobsCtx) })
+		}
+		if serve := h.live[i].Serve; serve != nil {
+			h.fronts.Go(func() {
+				if err := serve(frontsCtx); err != nil {
+					select {
+					case h.broken <- err:
+					default:
+					}
+				}
+			})
+		}
+	}
+	h.setReady("")
+	return nil
+}
+
+// Broken gives the error of a front that has ended by itself.
+func (h *Host) Broken() <-chan error { return h.broken }
+
+// Hurry ends the wait of a Stop for what is in progress.
+func (h *Host) Hurry() {
+	for i := range h.live {
+		if hurry := h.live[i].Hurry; hurry != nil {
+			hurry()
+		}
+	}
+}
+
+// Stop drains: what is in progress at the fronts ends first, then the background jobs;
+// then everything is closed, units in reverse order, and what is pending is written.
+func (h *Host) Stop() {
+	if h.drain != nil {
+		h.setReady("stopping")
+		h.drain()
+		h.fronts.Wait() // each front bounds it
+		h.end()
+		h.jobs.Wait()
+	}
+	h.Gate.Close()
+	for i := len(h.live) - 1; i >= 0; i-- {
+		if closeUnit := h.live[i].Close; closeUnit != nil {
+			if err := closeUnit(); err != nil {
+				h.Log.Error("closing failed", "unit", h.names[i], "error", err)
+			}
+		}
+	}
+	h.closeServices()
+}
+
+func (h *Host) closeServices() {
+	if h.Tables != nil {
+		h.Tables.Close()
+	}
+	if h.Backends != nil {
+		h.Backends.Close()
+	}
+	if h.Memory != nil {
+		if err := h.Memory.Close(); err != nil {
+			h.Log.Error("closing the memory failed", "error", err)
+		}
+	}
+	if h.Shared != nil {
+		_ = h.Shared.Close()
+	}
+	if h.Telemetry != nil {
+		_ = h.Telemetry.Close(2 * time.Second)
+	}
+}
+
+// registerMetrics hands the units' metrics to Prometheus.
+func (h *Host) registerMetrics() error {
+	families := append(h.metrics(), h.Tables.Metrics()...)
+	families = append(families, h.Backends.Metrics()...)
+	families = append(families, h.memoryMetrics()...)
+	for i := range h.live {
+		families = append(families, h.live[i].Metrics...)
+	}
+	for _, f := range families {
+		if err := h.register(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Host) register(f metric.Family) error {
+	if f.Kind == metric.Histogram {
+		return h.Telemetry.RegisterHistogram(f.Name, f.Help, f.Labels, func(emit telemetry.EmitHistogram) {
+			f.Fill(func(b metric.Buckets, labels ...string) { emit(telemetry.Histogram(b), labels...) })
+		})
+	}
+	kind := telemetry.Counter
+	if f.Kind == metric.Gauge {
+		kind = telemetry.Gauge
+	}
+	return h.Telemetry.Register(kind, f.Name, f.Help, f.Labels, func(emit telemetry.Emit) { f.Read(metric.Emit(emit)) })
+}
+
+// Views are what everything shows of itself, the host's own first.
+func (h *Host) Views() []view.Table {
+	list := append(h.Backends.Show(), h.memoryShow()...)
+	list = append(list, h.Tables.Show()...)
+	for i := range h.live {
+		if show := h.live[i].Show; show != nil {
+			list = append(list, show()...)
+		}
+	}
+	return list
+}
+
+// Do answers a unit's op.
+func (h *Host) Do(ctx context.Context, name, op string, args []string) ([]view.Table, error) {
+	for i := range h.live {
+		if h.names[i] == name && h.live[i].Do != nil {
+			return h.live[i].Do(ctx, op, args)
+		}
+	}
+	return nil, fmt.Errorf("%s %s: %w", name, op, ErrNoOp)
+}
+
+// MetricsHandler serves the metrics.
+func (h *Host) MetricsHandler() http.Handler { return h.Telemetry.MetricsHandler() }
+
+// Live gives a unit of this host by its name, for tests.
+func (h *Host) Live(name string) *Live {
+	for i := range h.live {
+		if h.names[i] == name {
+			return &h.live[i]
+		}
+	}
+	return nil
+}
+
+// FoldCase reports whether the local parts of a domain ignore case.
+func (h *Host) FoldCase(domain string) bool {
+	h.mu.Lock()
+	fold := h.foldCase
+	h.mu.Unlock()
+	return fold == nil || fold(domain)
+}
+
+// Places describes everywhere that something is remembered.
+func (h *Host) Places() []store.Stats { return h.Memory.Stats() }

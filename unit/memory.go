@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package unit
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"rcptgate/config/setting"
+	"rcptgate/kit/exit"
+	"rcptgate/metric"
+	"rcptgate/store"
+	"rcptgate/store/memcached"
+	"rcptgate/store/ram"
+	"rcptgate/store/tiers"
+	"rcptgate/view"
+)
+
+// openMemory opens what remembers answers: RAM, what gateways share, disk.
+func (h *Host) openMemory(c *Config) (err error) {
+	if h.options.Offline {
+		h.Memory = tiers.New(ram.New(ram.Options{}))
+		return nil
+	}
+	shared, cache := *Part[memcached.Config](c), *Part[tiers.Config](c)
+	shared.Timeout, cache.Budget = h.options.Wait, h.options.Wait
+	var places []store.Store
+	if shared.Active() {
+		if h.Shared, err = memcached.NewClient(shared, h.Log); err != nil {
+			return exit.With(exit.Config, c.Place(inKeyFile(err)))
+		}
+		h.exchange = memcached.New(h.Shared, memcached.Options{Life: c.longestLife(), Every: h.options.Every})
+		places = append(places, h.exchange)
+	}
+	if h.Memory, err = tiers.Open(cache, c.Core().State, h.Log, places...); err != nil {
+		return exit.With(exit.Unavailable, fmt.Errorf("state: %w", err))
+	}
+	return nil
+}
+
+// reconfigureMemory makes other servers and keys active. From nothing shared to something
+// needs a restart.
+func (h *Host) reconfigureMemory(c *Config) error {
+	cfg := *Part[memcached.Config](c)
+	if h.Shared == nil {
+		_, err := memcached.ReadKeys(cfg.KeyFile)
+		return inKeyFile(err)
+	}
+	cfg.Timeout = h.options.Wait
+	return inKeyFile(h.Shared.Configure(cfg))
+}
+
+// inKeyFile names the option that err is about.
+func inKeyFile(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &setting.KeyError{Key: "cache.memcached_key_file", Err: err}
+}
+
+// patience is how long one answer may wait for memory that gateways share.
+func (h *Host) patience() time.Duration {
+	if h.Shared == nil {
+		return 0
+	}
+	return h.Memory.Patience()
+}
+
+// memoryMetrics are about the places that remember, and the servers that gateways share.
+func (h *Host) memoryMetrics() []metric.Family {
+	per := func(kind metric.Kind, name, help string, of func(*store.Stats) float64) metric.Family {
+		return metric.Each(kind, name, help, "place", h.Memory.Stats, func(s *store.Stats) (float64, string) { return of(s), s.Name })
+	}
+	list := []metric.Family{
+		per(metric.Gauge, "cache_records", "Records remembered.", func(s *store.Stats) float64 { return float64(s.Entries) }),
+		per(metric.Gauge, "cache_refusals", "Records that only refuse.", func(s *store.Stats) float64 { return float64(s.Refusals) }),
+		per(metric.Counter, "cache_hits_total", "Look-ups that found something.", func(s *store.Stats) float64 { return float64(s.Hits) }),
+		per(metric.Counter, "cache_misses_total", "Look-ups that found nothing.", func(s *store.Stats) float64 { return float64(s.Misses) }),
+		per(metric.Counter, "cache_errors_total", "Look-ups and writes that failed.", func(s *store.Stats) float64 { return float64(s.Errors) }),
+		per(metric.Counter, "cache_evicted_total", "Records dropped before their end.", func(s *store.Stats) float64 { return float64(s.Evicted) }),
+	}
+	if h.Shared != nil {
+		list = append(list, memcached.Metrics(h.Shared, h.exchange)...)
+	}
+	return list
+}
+
+// memoryShow describes the places, and the servers of the shared one.
+func (h *Host) memoryShow() []view.Table {
+	places := view.Table{
+		Name: "memory", Title: "Memory",
+		Columns: view.Columns("place", "Place", "entries", "Recipients", "refusals", "Refusals", "capacity", "Capacity", "hits", "Hits", "misses", "Misses", "errors", "Errors", "evicted", "Evicted", "detail", "Detail"),
+	}
+	servers := view.Table{
+		Name: "memcached", Title: "memcached servers",
+		Columns: view.Columns("server", "Server", "alive", "Alive", "since", "Since", "hits", "Hits", "misses", "Misses", "errors", "Errors", "disbelieved", "Not believed", "latency", "Latency", "error", "Error"),
+	}
+	for _, s := range h.Memory.Stats() {
+		if s.Capacity == 0 { // a shared place does not know what it holds
+			places.Add("", s.Name, nil, nil, nil, s.Hits, s.Misses, s.Errors, s.Evicted, s.Detail)
+		} else {
+			places.Add("", s.Name, s.Entries, s.Refusals, s.Capacity, s.Hits, s.Misses, s.Errors, s.Evicted, s.Detail)
+		}
+		for _, v := range s.Servers {
+			attention := ""
+			if !v.Alive {
+				attention = "memcached server " + v.Name + " does not answer: " + v.Error
+			}
+			servers.Add(attention, v.Name, v.Alive, v.Since, v.Hits, v.Misses, v.Errors, v.Bad, v.Latency, v.Error)
+		}
+	}
+	if len(servers.Rows) == 0 {
+		return []view.Table{places}
+	}
+	return []view.Table{places, servers}
+}
+
+// ErrNoOp says that a unit does not answer a command.
+var ErrNoOp = errors.New("this daemon does not have that command")

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package unit
+
+import (
+	"errors"
+	"fmt"
+
+	"rcptgate"
+	"rcptgate/route"
+	"rcptgate/table"
+	"rcptgate/table/pool"
+)
+
+// Setup is one configuration on its way in: what units add their steps to.
+type Setup struct {
+	*Config
+	Router *route.Router
+	// FoldCase reports whether the local parts of a domain ignore case: the unit that asks
+	// about existence says so. Nil means that all do.
+	FoldCase func(domain string) bool
+
+	steps   [rcptgate.StageCount][]rcptgate.Step
+	wants   rcptgate.Wants
+	lease   *pool.Lease
+	release []func()
+}
+
+// Step adds a step to the chain of a stage. Steps are asked in the order of the units.
+func (s *Setup) Step(at rcptgate.Stage, step rcptgate.Step) { s.steps[at] = append(s.steps[at], step) }
+
+// Want says what a step needs from the MTA besides recipients.
+func (s *Setup) Want(w rcptgate.Wants) { s.wants |= w }
+
+// Table gives a map file, read now and followed while the setup lives. A file that cannot
+// be read is not an error: its table answers with one until it can.
+func (s *Setup) Table(use pool.Use, spec table.Spec) (table.Table, error) {
+	return s.lease.Open(use, spec)
+}
+
+// Defer has f called after the last query of this setup, or when the setup is refused.
+func (s *Setup) Defer(f func()) { s.release = append(s.release, f) }
+
+// close gives back what the setup took, in reverse order.
+func (s *Setup) close() {
+	for i := len(s.release) - 1; i >= 0; i-- {
+		s.release[i]()
+	}
+}
+
+// build makes a setup of a configuration: the router, then every unit's steps.
+func (h *Host) build(c *Config) (*Setup, error) {
+	s := &Setup{Config: c, lease: h.Tables.Lease()}
+	s.Defer(s.lease.Release)
+	err := s.openRouter(h)
+	for i := 0; err == nil && i < len(h.live); i++ {
+		if build := h.live[i].Build; build != nil {
+			err = build(s)
+		}
+	}
+	if err != nil {
+		s.close()
+		return nil, c.Place(err)
+	}
+	return s, nil
+}
+
+// openRouter makes what knows who is responsible for a recipient.
+func (s *Setup) openRouter(h *Host) error {
+	maps, err := s.openMaps()
+	if err != nil {
+		return err
+	}
+	core := s.Core()
+	s.Router, err = route.New(route.Options{
+		Domains: Domains[route.DomainConfig](s.Config), Maps: maps, FollowMTA: core.FollowMTA, Enforce: core.Enforce,
+		Hostname: core.Hostname, Set: h.Backends,
+	})
+	if err == nil {
+		s.Defer(s.Router.Close)
+	}
+	return err
+}
+
+// MapUse is what the MTA's maps of addresses and domains are read for.
+var mapUse = pool.Use{Name: "map"}
+
+// openMaps opens the MTA's maps of next hops.
+func (s *Setup) openMaps() (maps []route.Map, err error) {
+	cfg := Part[route.TablesConfig](s.Config)
+	for _, group := range []struct {
+		key       string
+		specs     []table.Spec
+		addresses bool
+	}{{"mailertable", cfg.Mailertable, false}, {"transport_maps", cfg.TransportMaps, true}} {
+		for _, spec := range group.specs {
+			t, err := s.Table(mapUse, spec)
+			if err != nil {
+				return nil, fmt.Errorf("[routes] %s: %w", group.key, err)
+			}
+			maps = append(maps, route.Map{Table: t, Addresses: group.addresses})
+		}
+	}
+	return maps, nil
+}
+
+// gateSetup is the setup as the gate has it.
+func (s *Setup) gateSetup(h *Host) rcptgate.Setup {
+	out := rcptgate.Setup{Wants: s.wants, Rehearse: s.Router.Rehearse, Observers: h.observers, Close: s.close}
+	for stage, steps := range s.steps {
+		if len(steps) > 0 {
+			out.Chains[stage] = &rcptgate.Chain{
+				Steps: steps, Deadline: s.Core().Deadline.Std(), Patience: h.patience(), Rehearse: s.Router.Rehearse,
+			}
+		}
+	}
+	return out
+}
+
+var errNoConfiguration = errors.New("this daemon has no configuration file to read again")

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package unit is how the gate is put together. A unit is a folder: a check, a front, a
+// background job. It says of itself, in one [Unit], which settings it has, what it does at
+// each stage, what it serves and runs, what it counts and shows, and which commands it
+// answers. The [Host] opens the units of a list, builds a setup of each configuration, and
+// starts and ends everything in the right order. The program's list is
+// cmd/rcptgate/builtin.go; nothing else outside its folder names a unit.
+package unit
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"rcptgate"
+	"rcptgate/config"
+	"rcptgate/metric"
+	"rcptgate/store"
+	"rcptgate/view"
+)
+
+// Unit describes one unit. It has no state: what lives is made by Open.
+type Unit struct {
+	Name string // one word: the unit's commands and its place on the status page
+	// Parts are its settings.
+	Parts []config.Part
+	// Open makes what lives as long as the process; nil for a unit that has only settings
+	// or commands. It does no I/O that a reload could not undo, and listens on nothing.
+	Open func(*Env) (Live, error)
+	// Ops are its commands that the running daemon answers: "rcptgate NAME OP".
+	Ops []Op
+	// Commands makes its other commands.
+	Commands func(*CLI) []*cobra.Command
+}
+
+// Op is a command that the running daemon answers with tables.
+type Op struct {
+	Use   string // "ask ADDRESS": the word and its arguments, for help and manual page
+	Short string
+	Long  string
+	Args  cobra.PositionalArgs // nil: any
+}
+
+// Live is a unit in a running process. What is nil it does not have.
+type Live struct {
+	// Build adds the unit's steps to a configuration that is on its way in. It has no other
+	// effect: a later unit may refuse the configuration.
+	Build func(*Setup) error
+	// Adopt makes that configuration the active one. It cannot fail.
+	Adopt func(*Config)
+	// Listen opens the sockets of a front, once, after the first configuration was built.
+	Listen func(context.Context, *Config) error
+	// Serve answers on them until ctx ends, and returns when what was in progress is done. An
+	// error ends the daemon.
+	Serve func(context.Context) error
+	// Hurry has Serve return now.
+	Hurry func()
+	// Run is work in the background until ctx ends. Fronts have drained by then.
+	Run func(context.Context)
+	// Close gives back what Open and Listen took, after Run; in reverse order of the units.
+	Close func() error
+	// Forget is called for everything that is forgotten, on this gateway or on another.
+	Forget func(store.Pattern)
+	// Observer sees every decision.
+	Observer rcptgate.Observer
+	Metrics  []metric.Family
+	// Show describes the unit now: the status page, "rcptgate status", JSON.
+	Show func() []view.Table
+	// Do answers the unit's Ops; op is the first word of its Use.
+	Do func(ctx context.Context, op string, args []string) ([]view.Table, error)
+}
+
+// CLI is what commands are made with.
+type CLI struct {
+	Units   []Unit
+	Version string
+	// Load reads the configuration that the command line names.
+	Load func(*cobra.Command) (*Config, error)
+	// Offline opens a host that answers in this process, without what the daemon remembers.
+	Offline func(context.Context, *Config) (*Host, error)
+}
