@@ -15,6 +15,20 @@ func OnBreaker(f func(a Address, open bool)) Option {
 	return func(s *Set) { s.tune.onBreaker = f }
 }
 
+// WatchBreakers is OnBreaker for a set that was made already, before it has any backend.
+// It may be called several times: all hear of each change.
+func (s *Set) WatchBreakers(f func(a Address, open bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.tune.onBreaker
+	s.tune.onBreaker = func(a Address, open bool) {
+		if first != nil {
+			first(a, open)
+		}
+		f(a, open)
+	}
+}
+
 // Used is a backend and whether its breaker is open.
 type Used struct {
 	Address Address

@@ -69,7 +69,7 @@ func coreParts() []config.Part {
 		{Section: "log", Doc: "the log: one line for each decision", Defaults: telemetry.Defaults()},
 		{Section: "cache", Doc: "what is remembered, and for how long", Defaults: tiers.DefaultConfig()},
 		{Section: "cache", Defaults: memcached.DefaultConfig()},
-		{Section: "routes", Doc: "next hops from the MTA's own maps. A [[domain]] section with servers comes first, the next hop that the MTA names last", Defaults: route.TablesConfig{}},
+		{Section: "routes", Doc: "next hops from the MTA's own maps. A [[domain]] section with servers comes first, the next hop that the MTA names last", Defaults: route.DefaultTablesConfig()},
 		{Section: "domain", Doc: "one section for each relayed domain; the most specific name applies", Repeated: true, Defaults: route.DomainConfig{}},
 	}
 }
@@ -160,6 +160,19 @@ func (c *Config) Show() string {
 		}
 	}
 	return c.File.Show(shown.Any())
+}
+
+// Naming is a part that says whether the gate knows names without a domain.
+type Naming interface{ KnowsLocalNames() bool }
+
+// KnowsLocalNames reports whether "someone" alone is a recipient here.
+func (c *Config) KnowsLocalNames() bool {
+	for _, part := range c.Parts() {
+		if n, ok := part.(Naming); ok && n.KnowsLocalNames() {
+			return true
+		}
+	}
+	return false
 }
 
 // Lasting is a part that says how long answers may be remembered.

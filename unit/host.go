@@ -3,10 +3,12 @@
 package unit
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"rcptgate/backend"
 	"rcptgate/kit/exit"
 	"rcptgate/kit/notice"
+	"rcptgate/kit/term"
 	"rcptgate/metric"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
@@ -47,6 +50,7 @@ type Options struct {
 	Reread func() (*Config, error)  // for Reload; nil: there is nothing to read
 	Every  time.Duration            // how often gateways exchange what was forgotten; 0: the default
 	Wait   time.Duration            // for one question to memcached and for all of an answer's; 0: the defaults
+	Look   time.Duration            // how often sockets are looked at; 0: the default
 	Set    []backend.Option         // how backends are asked
 	Hook   func(*Env, []Live) error // sees what was opened, before the first setup
 }
@@ -65,6 +69,7 @@ type Host struct {
 	observers []rcptgate.Observer
 	exchange  *memcached.Store // nil: nothing is shared
 	started   time.Time
+	inherited map[string][]net.Listener // that systemd opened, by their names
 
 	reloading sync.Mutex // held by the one reload; it may take as long as a table is being written
 
@@ -173,6 +178,9 @@ func (h *Host) adopt(s *Setup) {
 
 // Start opens the fronts' sockets, serves on them and runs the background jobs.
 func (h *Host) Start(ctx context.Context) error {
+	if err := h.inherit(); err != nil {
+		return err
+	}
 	for i := range h.live {
 		if listen := h.live[i].Listen; listen != nil {
 			if err := listen(ctx, h.Config()); err != nil {
@@ -239,6 +247,7 @@ func (h *Host) Stop() {
 }
 
 func (h *Host) closeServices() {
+	h.closeInherited()
 	if h.Tables != nil {
 		h.Tables.Close()
 	}
@@ -289,7 +298,8 @@ func (h *Host) register(f metric.Family) error {
 
 // Views are what everything shows of itself, the host's own first.
 func (h *Host) Views() []view.Table {
-	list := append(h.Backends.Show(), h.memoryShow()...)
+	list := append(h.decisions(), h.Backends.Show()...)
+	list = append(list, h.memoryShow()...)
 	list = append(list, h.Tables.Show()...)
 	for i := range h.live {
 		if show := h.live[i].Show; show != nil {
@@ -329,6 +339,29 @@ func (h *Host) FoldCase(domain string) bool {
 	h.mu.Unlock()
 	return fold == nil || fold(domain)
 }
+
+// Remembered says how much the memory holds: "3 records".
+func (h *Host) Remembered() string {
+	most := int64(0)
+	for _, st := range h.Memory.Stats() {
+		most = max(most, st.Entries)
+	}
+	return term.Count(int(most), "record")
+}
+
+// Address says where a front listens: HOST:PORT or a path; "" when it does not.
+func (h *Host) Address(name string) string {
+	if l := h.Live(name); l != nil && l.Address != nil {
+		return l.Address()
+	}
+	return ""
+}
+
+// Version is the version of the program.
+func (h *Host) Version() string { return h.options.Version }
+
+// LookEvery is how often the names of unix sockets are looked at.
+func (h *Host) LookEvery() time.Duration { return cmp.Or(h.options.Look, 5*time.Second) }
 
 // Places describes everywhere that something is remembered.
 func (h *Host) Places() []store.Stats { return h.Memory.Stats() }

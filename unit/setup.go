@@ -73,7 +73,7 @@ func (s *Setup) openRouter(h *Host) error {
 	}
 	core := s.Core()
 	s.Router, err = route.New(route.Options{
-		Domains: Domains[route.DomainConfig](s.Config), Maps: maps, FollowMTA: core.FollowMTA, Enforce: core.Enforce,
+		Domains: Domains[route.DomainConfig](s.Config), Maps: maps, Delimiter: Part[route.TablesConfig](s.Config).Delimiter, FollowMTA: core.FollowMTA, Enforce: core.Enforce,
 		Hostname: core.Hostname, Set: h.Backends,
 	})
 	if err == nil {

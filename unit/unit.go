@@ -30,8 +30,39 @@ type Unit struct {
 	Open func(*Env) (Live, error)
 	// Ops are its commands that the running daemon answers: "rcptgate NAME OP".
 	Ops []Op
-	// Commands makes its other commands.
+	// Commands makes its other commands. One that belongs below another, such as "config",
+	// is made with [Under].
 	Commands func(*CLI) []*cobra.Command
+	// Socket names the socket that systemd may open for a front (FileDescriptorName in
+	// systemd.socket(5)); sockets that no unit names are the milter's.
+	Socket string
+}
+
+// parentKey is the annotation that Under sets.
+const parentKey = "parent"
+
+// Under makes cmd a subcommand of the program's command of that name.
+func Under(parent string, cmd *cobra.Command) *cobra.Command {
+	cmd.Annotations = map[string]string{parentKey: parent}
+	return cmd
+}
+
+// Attach adds the units' commands to the program's.
+func Attach(root *cobra.Command, list []*cobra.Command) {
+	for _, cmd := range list {
+		under := root
+		for _, c := range root.Commands() {
+			if c.Name() == cmd.Annotations[parentKey] {
+				under = c
+			}
+		}
+		under.AddCommand(cmd)
+	}
+}
+
+// Steps makes the Open of a unit that has nothing but steps.
+func Steps(build func(*Setup) error) func(*Env) (Live, error) {
+	return func(*Env) (Live, error) { return Live{Build: build}, nil }
 }
 
 // Op is a command that the running daemon answers with tables.
@@ -54,10 +85,14 @@ type Live struct {
 	// Serve answers on them until ctx ends, and returns when what was in progress is done. An
 	// error ends the daemon.
 	Serve func(context.Context) error
+	// Address says where a front listens; "" while it does not.
+	Address func() string
 	// Hurry has Serve return now.
 	Hurry func()
 	// Run is work in the background until ctx ends. Fronts have drained by then.
 	Run func(context.Context)
+	// Warn names what a configuration says that a postmaster would hardly want.
+	Warn func(*Config) []string
 	// Close gives back what Open and Listen took, after Run; in reverse order of the units.
 	Close func() error
 	// Forget is called for everything that is forgotten, on this gateway or on another.

@@ -12,6 +12,7 @@ import (
 	"rcptgate/bench"
 	"rcptgate/bench/load"
 	"rcptgate/config/setting"
+	"rcptgate/kit/exit"
 )
 
 // exitMissed is the exit code of bench --strict when a bar was not met.
@@ -73,21 +74,21 @@ func (f *benchFlags) run(cmd *cobra.Command) error {
 		return f.runEcho(cmd)
 	}
 	if f.seconds <= 0 || f.seconds > 3600 || f.options.Connections < 1 || f.options.Rounds < 1 || f.options.Entries < 1 || f.options.Rate < 0 {
-		return exitWith(exitUsage, fmt.Errorf("bench: --seconds (up to 3600), --connections, --rounds and --entries must be positive, --rate not negative"))
+		return exit.With(exit.Usage, fmt.Errorf("bench: --seconds (up to 3600), --connections, --rounds and --entries must be positive, --rate not negative"))
 	}
 	f.options.Each = time.Duration(f.seconds * float64(time.Second))
 	f.options.Progress = cmd.ErrOrStderr()
 	table, err := f.measure(cmd)
 	if table != nil && len(table.Rows) > 0 {
 		if perr := table.Print(cmd.OutOrStdout(), f.json); perr != nil && err == nil {
-			return exitWith(exitSoftware, perr)
+			return exit.With(exit.Software, perr)
 		}
 	}
 	if err != nil {
 		return err
 	}
 	if f.strict && table.Missed() > 0 {
-		return exitQuietly(exitMissed)
+		return exit.Quietly(exitMissed)
 	}
 	return nil
 }
@@ -96,11 +97,11 @@ func (f *benchFlags) run(cmd *cobra.Command) error {
 func (f *benchFlags) measure(cmd *cobra.Command) (*bench.Table, error) {
 	if f.socket == "" {
 		table, err := bench.Run(cmd.Context(), f.options)
-		return table, exitWith(exitSoftware, err)
+		return table, exit.With(exit.Software, err)
 	}
 	socket, err := setting.ParseSocket(f.socket)
 	if err != nil {
-		return nil, exitWith(exitUsage, fmt.Errorf("bench: --socket: %w", err))
+		return nil, exit.With(exit.Usage, fmt.Errorf("bench: --socket: %w", err))
 	}
 	target := bench.Target{Socket: socket, NextHop: f.nextHop}
 	if strings.Contains(f.recipients, "@") {
@@ -109,10 +110,10 @@ func (f *benchFlags) measure(cmd *cobra.Command) (*bench.Table, error) {
 		target.Recipients, err = load.File(f.recipients)
 	}
 	if err != nil {
-		return nil, exitWith(exitData, fmt.Errorf("bench: --recipients: %w", err))
+		return nil, exit.With(exit.Data, fmt.Errorf("bench: --recipients: %w", err))
 	}
 	table, err := bench.RunSocket(cmd.Context(), f.options, target)
-	return table, exitWith(exitUnavailable, err)
+	return table, exit.With(exit.Unavailable, err)
 }
 
 func (f *benchFlags) runEcho(cmd *cobra.Command) error {
@@ -121,10 +122,10 @@ func (f *benchFlags) runEcho(cmd *cobra.Command) error {
 		err = fmt.Errorf("no socket")
 	}
 	if err != nil {
-		return exitWith(exitUsage, fmt.Errorf("bench: --echo: %w", err))
+		return exit.With(exit.Usage, fmt.Errorf("bench: --echo: %w", err))
 	}
 	if f.dialogue != "" {
-		return exitWith(exitUnavailable, bench.ServeDialogue(cmd.Context(), socket, f.dialogue))
+		return exit.With(exit.Unavailable, bench.ServeDialogue(cmd.Context(), socket, f.dialogue))
 	}
-	return exitWith(exitUnavailable, bench.ServeEcho(cmd.Context(), socket))
+	return exit.With(exit.Unavailable, bench.ServeEcho(cmd.Context(), socket))
 }

@@ -15,8 +15,9 @@ import (
 
 	"rcptgate/backend/sim"
 	"rcptgate/front/admin"
-	"rcptgate/route"
+	"rcptgate/kit/exit"
 	"rcptgate/test/lab"
+	"rcptgate/unit"
 )
 
 // gateway is one of two daemons that share a memcached, as its administrator sees it:
@@ -29,8 +30,8 @@ type gateway struct {
 func (g gateway) run(args ...string) (code int, out string) {
 	cmd := exec.Command("rcptgate", append(args, "-c", g.file)...) //nolint:gosec // the program under test
 	text, err := cmd.CombinedOutput()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
+	var ended *exec.ExitError
+	if err != nil && !errors.As(err, &ended) {
 		g.t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode(), string(text)
@@ -55,14 +56,11 @@ func TestTwoGateways(t *testing.T) {
 	for i := range list {
 		dir := t.TempDir()
 		list[i] = gateway{t, filepath.Join(dir, "rcptgate.toml")}
-		if err := os.WriteFile(list[i].file, fmt.Appendf(nil, "state = %q\n", filepath.Join(dir, "state")), 0o600); err != nil {
+		text := smallText(dir, "", fmt.Sprintf("[cache]\nmemcached = [%q]\n[[domain]]\nname = \"shared.example\"\nbackend = [%q]", memcached.Socket(), server.Backend()))
+		if err := os.WriteFile(list[i].file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		shared := sharing(t, "", memcached)
-		if _, err := smallDaemon(t, dir, daemonOptions{exchange: 200 * time.Millisecond}, func(l *loaded) {
-			shared(l)
-			l.Domain = []DomainConfig{{RouteDomain: route.DomainConfig{Name: "shared.example", Backend: []string{server.Backend()}}}}
-		}); err != nil {
+		if _, err := smallHost(t, unit.Options{Every: 200 * time.Millisecond, Wait: patience}, text); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -83,24 +81,24 @@ func TestTwoGateways(t *testing.T) {
 	if n := server.Asked("eve@shared.example"); n != 1 {
 		t.Errorf("%d probes", n)
 	}
-	if code, out := list[0].run("cache", "forget", "eve@shared.example"); code != exitOK {
+	if code, out := list[0].run("cache", "forget", "eve@shared.example"); code != exit.OK {
 		t.Errorf("forget: exit code %d: %s", code, out)
 	}
 	until(t, "the second gateway to forget", func() bool {
 		code, _ := list[1].run("cache", "show", "eve@shared.example")
-		return code == exitUnknownUser
+		return code == exit.UnknownUser
 	})
 	if r := list[1].check("eve@shared.example"); r.Source != "probe" {
 		t.Errorf("after the forget: %+v", r)
 	}
 	until(t, "the first gateway to know it", func() bool {
 		code, out := list[0].run("cache", "show", "eve@shared.example")
-		return code == exitOK && strings.Contains(out, "(from memcached "+memcached.Addr+")")
+		return code == exit.OK && strings.Contains(out, "(from memcached "+memcached.Addr+")")
 	})
 	memcached.Kill()
 	for _, command := range [][]string{{"cache", "forget", "eve@shared.example"}, {"cache", "flush"}} {
 		code, out := list[0].run(command...)
-		if code != exitTempfail || !strings.Contains(out, "only this gateway has forgotten so far") {
+		if code != exit.Tempfail || !strings.Contains(out, "only this gateway has forgotten so far") {
 			t.Errorf("%v without memcached: exit code %d: %s", command, code, out)
 		}
 	}

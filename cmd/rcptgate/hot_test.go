@@ -6,56 +6,27 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
 	"rcptgate"
 	"rcptgate/address"
-	"rcptgate/backend"
-	"rcptgate/check/callahead"
-	"rcptgate/front/web"
-	"rcptgate/route"
 	"rcptgate/store"
-	"rcptgate/store/tiers"
-	"rcptgate/telemetry"
+	"rcptgate/unit"
 )
 
-// hotGate is the gate of a daemon as configured by default, which remembers people at example.com, with the log written
-// to nowhere.
+// hotGate is the gate of a daemon as configured by default, which remembers people at
+// example.com, with the log written to nowhere.
 func hotGate(tb testing.TB, people int) (*rcptgate.Gate, []rcptgate.Mailbox) {
 	tb.Helper()
-	cfg := defaults()
-	cfg.Cache.DiskEntries = 0
-	cfg.Domain = []DomainConfig{{RouteDomain: route.DomainConfig{Name: "example.com", Backend: []string{"smtp:[127.0.0.1]:9"}}}}
-	silent := slog.New(slog.DiscardHandler)
-	log, err := telemetry.New(cfg.Log, telemetry.Options{Stderr: io.Discard})
+	p, c := testConfig(tb, fmt.Sprintf("state = %q\nenforce = true\n[cache]\ndisk_entries = 0\n[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[127.0.0.1]:9\"]\n", tb.TempDir()))
+	h, err := unit.Open(tb.Context(), p.units, c, unit.Options{Stderr: io.Discard})
 	if err != nil {
 		tb.Fatal(err)
 	}
-	memory, err := tiers.Open(cfg.Cache.Config, tb.TempDir(), silent)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	b := base{
-		backends: backend.NewSet(cfg.Callahead.Config, cfg.Hostname, silent), memory: memory,
-		probes: callahead.NewState(nil), tables: newTables(silent, false), log: silent,
-	}
-	setup, err := newSetup(&cfg, b, log, web.NewRefusals())
-	if err != nil {
-		tb.Fatal(err)
-	}
-	gate := new(rcptgate.Gate)
-	gate.Swap(setup)
-	tb.Cleanup(func() {
-		gate.Close()
-		b.probes.Close()
-		b.backends.Close()
-		b.tables.close()
-		_ = memory.Close()
-		_ = log.Close(time.Second)
-	})
+	tb.Cleanup(h.Stop)
+	memory := h.Memory
 	now := time.Now()
 	mailboxes := make([]rcptgate.Mailbox, people)
 	for i := range mailboxes {
@@ -67,7 +38,7 @@ func hotGate(tb testing.TB, people int) (*rcptgate.Gate, []rcptgate.Mailbox) {
 			}}
 		})
 	}
-	return gate, mailboxes
+	return &h.Gate, mailboxes
 }
 
 // ask puts one question as a front does, into the same query each time.

@@ -3,8 +3,8 @@
 // Command rcptgate decides, while the sending server is still connected, whether
 // a recipient's mailbox will take a message. See rcptgate(1).
 //
-// One file holds one command; builtin.go is the list of checks and fronts and the
-// shape of the configuration. Exit codes are those of sysexits.h.
+// One file holds one command that belongs to no unit; builtin.go is the list of units, which
+// bring their own. Exit codes are those of sysexits.h.
 package main
 
 import (
@@ -17,45 +17,11 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"rcptgate/config"
+	"rcptgate/kit/exit"
+	"rcptgate/unit"
 )
-
-// Exit codes (sysexits.h) and what they mean here.
-const (
-	exitOK          = 0
-	exitUsage       = 64 // the command line is wrong
-	exitData        = 65 // a file or value given to the command is bad
-	exitUnknownUser = 67 // check: the recipient is unknown
-	exitUnavailable = 69 // the daemon is not reachable
-	exitSoftware    = 70
-	exitTempfail    = 75 // check: temporary failure; cache forget: reached only this gateway
-	exitRefused     = 77 // check: refused by policy
-	exitConfig      = 78 // the configuration is wrong
-)
-
-// exitError is an error that knows its exit code.
-type exitError struct {
-	code  int
-	err   error
-	quiet bool // the command has said all there is to say
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-func exitWith(code int, err error) error {
-	if err == nil {
-		return nil
-	}
-	return &exitError{code: code, err: err}
-}
-
-// exitQuietly ends the command with a code after it has printed its answer.
-func exitQuietly(code int) error {
-	if code == exitOK {
-		return nil
-	}
-	return &exitError{code: code, err: fmt.Errorf("exit code %d", code), quiet: true}
-}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -65,27 +31,57 @@ func main() {
 
 // run is main without the process, for tests.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	root := newRootCommand()
+	p, err := newProgram(units())
+	if err != nil {
+		fmt.Fprintf(stderr, "rcptgate: %v\n", err)
+		return exit.Software
+	}
+	root := p.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return exitOK
+	if err = root.ExecuteContext(ctx); err == nil {
+		return exit.OK
 	}
-	var exit *exitError
-	if !errors.As(err, &exit) {
-		exit = &exitError{code: exitUsage, err: err} // cobra's own errors are about the command line
+	var has *exit.Error
+	if !errors.As(err, &has) {
+		has = &exit.Error{Code: exit.Usage, Err: err} // cobra's own errors are about the command line
 	}
-	if !exit.quiet {
-		fmt.Fprintf(stderr, "rcptgate: %v\n", exit.err)
+	if !has.Quiet {
+		fmt.Fprintf(stderr, "rcptgate: %v\n", has.Err)
 	}
-	return exit.code
+	return has.Code
 }
 
-const defaultConfigFile = "/etc/rcptgate/rcptgate.toml"
+// program is what commands stand on: the units, and the configuration that they compose.
+type program struct {
+	units  []unit.Unit
+	schema *config.Schema
+}
 
-func newRootCommand() *cobra.Command {
+// newProgram composes the program of a list of units. A list that does not fit together is
+// a mistake that a test finds.
+func newProgram(units []unit.Unit) (*program, error) {
+	schema, err := unit.Compose(units)
+	return &program{units, schema}, err
+}
+
+// load reads the file that the command line names.
+func (p *program) load(cmd *cobra.Command) (*unit.Config, error) {
+	path, err := cmd.Flags().GetString("config")
+	if err != nil {
+		return nil, err
+	}
+	c, err := unit.Load(p.schema, path)
+	return c, exit.With(exit.Config, err)
+}
+
+// offline opens a host that answers in this process, without what the daemon remembers.
+func (p *program) offline(ctx context.Context, c *unit.Config) (*unit.Host, error) {
+	return unit.Open(ctx, p.units, c, unit.Options{Version: versionText(), Offline: true})
+}
+
+func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rcptgate",
 		Short: "decide at RCPT time whether a mailbox will take a message",
@@ -94,30 +90,26 @@ server is still connected, whether a recipient's mailbox will take the message. 
 remembers the answers and keeps taking mail for known recipients while that server
 is down.
 
-Exit codes are those of sysexits.h: 0 good, 64 usage, 65 bad data, 67 unknown recipient,
+Exit codes are those of sysexits.h: 0 good, 1 something needs a person (status), 64 usage, 65 bad data, 67 unknown recipient,
 69 the daemon is not reachable or could not listen, 70 internal error, 75 temporary
 failure, 77 refused by policy, 78 configuration.`,
 		Version:           versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
-		Args:              cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
 	}
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default "+defaultConfigFile+" if it exists, else built-in defaults)")
-	root.AddCommand(
-		newServeCommand(),
-		newCheckCommand(),
-		newCacheCommand(),
-		newConfigCommand(),
-		newDemoCommand(),
-		newTableCommand(),
-		newBenchCommand(),
-		newManCommand(),
-		newVersionCommand(),
-	)
+	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default "+unit.DefaultFile+" if it exists, else built-in defaults)")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(p.serve(), p.config(), p.demo(), p.table(), newBenchCommand(), p.man(), newVersionCommand())
+	cli := &unit.CLI{Units: p.units, Version: versionText(), Load: p.load, Offline: p.offline}
+	for i := range p.units {
+		if commands := p.units[i].Commands; commands != nil {
+			unit.Attach(root, commands(cli))
+		}
+	}
 	return root
 }

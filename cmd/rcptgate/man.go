@@ -19,14 +19,14 @@ import (
 
 // newManCommand writes the manual pages. They are kept in docs/man and made again
 // by "make docs"; a test fails when they differ from what the program says.
-func newManCommand() *cobra.Command {
+func (p *program) man() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man DIR",
 		Short:  "write the manual pages into a folder",
 		Args:   cobra.ExactArgs(1),
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return writeManuals(cmd.Root(), args[0])
+			return p.writeManuals(cmd.Root(), args[0])
 		},
 	}
 }
@@ -34,17 +34,16 @@ func newManCommand() *cobra.Command {
 // manualDate is fixed, so that pages change only when what they say does.
 var manualDate = time.Date(2026, time.November, 1, 0, 0, 0, 0, time.UTC)
 
-func writeManuals(root *cobra.Command, dir string) error {
+func (p *program) writeManuals(root *cobra.Command, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { // #nosec G301 -- manual pages are for everybody
 		return fmt.Errorf("write manual pages: %w", err)
 	}
 	root.DisableAutoGenTag = true
-	root.InitDefaultCompletionCmd()
 	header := &doc.GenManHeader{Title: "RCPTGATE", Section: "1", Source: "rcptgate", Manual: "rcptgate manual", Date: &manualDate}
 	if err := doc.GenManTree(root, header, dir); err != nil {
 		return fmt.Errorf("write manual pages: %w", err)
 	}
-	page := configurationManual()
+	page := p.configurationManual()
 	if err := os.WriteFile(filepath.Join(dir, "rcptgate.toml.5"), []byte(page), 0o644); err != nil { // #nosec G306 -- as above
 		return fmt.Errorf("write manual pages: %w", err)
 	}
@@ -52,8 +51,7 @@ func writeManuals(root *cobra.Command, dir string) error {
 }
 
 // configurationManual is rcptgate.toml(5), made from the options' own descriptions.
-func configurationManual() string {
-	cfg := referenceDefaults()
+func (p *program) configurationManual() string {
 	var b strings.Builder
 	b.WriteString(`.TH "RCPTGATE.TOML" "5" "Nov 2026" "rcptgate" "rcptgate manual"
 .SH NAME
@@ -68,12 +66,14 @@ smtp:[2001:db8::5]:25, mx. Brackets mean that no MX is looked up.
 .B rcptgate config check
 reads the file,
 .B rcptgate config show
-prints every value in force,
+prints every effective value,
 .B rcptgate config example
-a commented example. SIGHUP has the daemon read the file again; a file with an error changes nothing.
+a commented example. The daemon reads the file again on
+.B rcptgate reload
+or SIGHUP; a file with an error changes nothing.
 `)
 	section := ""
-	for _, e := range config.Describe(&cfg) {
+	for _, e := range config.Describe(p.reference().Any()) {
 		if e.Name == "" || (e.Section == "" && section == "") {
 			section = e.Section
 			if section == "" {
@@ -130,11 +130,4 @@ func roff(s string) string {
 		s = `\&` + s
 	}
 	return strings.ReplaceAll(s, "\n", " ")
-}
-
-// referenceDefaults are the defaults without what depends on this machine.
-func referenceDefaults() Config {
-	cfg := defaults()
-	cfg.Hostname = ""
-	return cfg
 }

@@ -3,13 +3,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"log/slog"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,111 +13,89 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/setting"
 	"rcptgate/front/admin"
+	"rcptgate/kit/exit"
+	"rcptgate/unit"
 )
 
 // A file that was there at the start and is gone at a reload is an error, whoever named
-// it: the built-in defaults would enforce what is only rehearsed.
+// it: the built-in defaults are not what was configured.
 func TestReloadWithoutItsFile(t *testing.T) {
+	p, _ := testConfig(t, "")
 	path := filepath.Join(t.TempDir(), "rcptgate.toml")
-	if err := os.WriteFile(path, []byte("enforce = false\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte("enforce = true\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := readConfig(path)
+	c, err := unit.Load(p.schema, path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := rereader("", l) // as if the default path had led there
-	if now, err := again(); err != nil || now.Enforce {
+	again := p.rereader("", c) // as if the default path had led there
+	if now, err := again(); err != nil || !now.Core().Enforce {
 		t.Fatalf("read again: %+v, %v", now, err)
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
 	if now, err := again(); err == nil {
-		t.Errorf("without its file: enforce = %v from %s, want an error", now.Enforce, now.source())
+		t.Errorf("without its file: %s, want an error", now.Source())
 	}
 }
 
-// What needs a restart is named at every reload until it has had one.
-func TestNeedRestart(t *testing.T) {
-	begun, now := defaults(), defaults()
-	if got := needRestart(&begun, &now); got != nil {
-		t.Errorf("nothing changed: %v", got)
-	}
-	now.Listen.HideAddresses = true // takes effect at once
-	if got := needRestart(&begun, &now); got != nil {
-		t.Errorf("hide_addresses: %v", got)
-	}
-	now.Listen.HTTP, now.State, now.Cache.Entries = setting.Socket{}, "/elsewhere", 5000
-	if got, want := needRestart(&begun, &now), []string{"state", "listen", "cache.entries"}; !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+// TestServeWithoutItsFile: a configuration file that is named and missing ends the daemon
+// with 78; it does not run with defaults.
+func TestServeWithoutItsFile(t *testing.T) {
+	var out, errs locked
+	if code := run(t.Context(), []string{"serve", "-c", filepath.Join(t.TempDir(), "none.toml")}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "none.toml") {
+		t.Errorf("exit code %d: %s", code, errs.String())
 	}
 }
 
-// TestRestartIsStillNeededAtTheNextReload reloads twice.
-func TestRestartIsStillNeededAtTheNextReload(t *testing.T) {
+// What needs a restart is named at every reload until it has had one; what takes effect at
+// once is not.
+func TestNeedsRestart(t *testing.T) {
 	dir := t.TempDir()
-	make := func(entries int) *loaded {
-		l := &loaded{Config: defaults()}
-		l.State, l.Cache.Entries, l.Cache.DiskEntries = dir, entries, 0
-		l.Listen.Milter = []setting.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}
-		l.Listen.HTTP = setting.Socket{}
-		return l
-	}
-	d, err := startDaemon(context.Background(), make(5000), daemonOptions{
-		stderr: new(locked), reread: func() (*loaded, error) { return make(6000), nil },
-	})
+	p, _ := testConfig(t, "")
+	next := ""
+	h, err := smallHost(t, unit.Options{Reread: func() (*unit.Config, error) {
+		return unit.Parse(p.schema, "next.toml", next)
+	}}, smallText(dir, "", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.stop()
+	next = smallText(dir, "", "[dashboard]\nhide_addresses = true")
+	if done, err := h.Reload(); err != nil || done.Restart != nil {
+		t.Errorf("hide_addresses: %v, %v", done, err)
+	}
 	for round := range 2 {
-		if restart, err := d.reload(); err != nil || !slices.Equal(restart, []string{"cache.entries"}) {
-			t.Errorf("reload %d: needs a restart: %v, %v", round, restart, err)
+		next = smallText(dir+"elsewhere", "", "[cache]\nentries = 5000")
+		if done, err := h.Reload(); err != nil || !slices.Equal(done.Restart, []string{"state", "cache.entries", "listen.milter"}) {
+			t.Errorf("reload %d: %v, %v", round, done, err)
 		}
 	}
+	if st := h.Status(); len(st.Restart) != 3 {
+		t.Errorf("status: %+v", st)
+	}
 }
 
-// smallDaemon runs a daemon in dir without a status page.
-func smallDaemon(t *testing.T, dir string, o daemonOptions, change func(*loaded)) (*daemon, error) {
-	t.Helper()
-	l := &loaded{Config: defaults()}
-	l.State, l.Cache.Entries, l.Cache.DiskEntries = filepath.Join(dir, "state"), 1000, 1000
-	l.Listen.Milter = []setting.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}
-	l.Listen.HTTP = setting.Socket{}
-	if change != nil {
-		change(l)
-	}
-	if o.stderr == nil {
-		o.stderr = new(locked)
-	}
-	d, err := startDaemon(context.Background(), l, o)
-	if err == nil {
-		t.Cleanup(d.stop)
-	}
-	return d, err
-}
-
-// A reload that waits for somebody keeps no other command waiting.
-func TestSlowReloadKeepsNobodyWaiting(t *testing.T) {
+// A reload that waits keeps no other command waiting.
+func TestSlowReload(t *testing.T) {
 	begun, release := make(chan struct{}), make(chan struct{})
-	d, err := smallDaemon(t, t.TempDir(), daemonOptions{reread: func() (*loaded, error) {
+	h, err := smallHost(t, unit.Options{Reread: func() (*unit.Config, error) {
 		close(begun)
 		<-release
 		return nil, errors.New("enough")
-	}}, nil)
+	}}, smallText(t.TempDir(), "", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
 	reloaded := make(chan struct{})
-	go func() { _, _ = d.reload(); close(reloaded) }()
+	go func() { _, _ = h.Reload(); close(reloaded) }()
 	<-begun
 	answered := make(chan struct{})
 	go func() {
 		defer close(answered)
-		_, _, _ = d.show(), d.foldCase("example.com"), d.hostname()
+		_, _, _, _ = h.Show(), h.FoldCase("example.com"), h.Hostname(), h.Status()
 	}()
 	select {
 	case <-answered:
@@ -133,89 +107,107 @@ func TestSlowReloadKeepsNobodyWaiting(t *testing.T) {
 	<-answered
 }
 
-// A new host name reaches whatever shows it.
-func TestReloadOfTheHostname(t *testing.T) {
+// TestFailedReload: the old configuration stays, and status, page and metric say so until a
+// reload succeeds.
+func TestFailedReload(t *testing.T) {
 	dir := t.TempDir()
-	d, err := smallDaemon(t, dir, daemonOptions{reread: func() (*loaded, error) {
-		l := &loaded{Config: defaults()}
-		l.Hostname = "renamed.example"
-		return l, nil
-	}}, func(l *loaded) { l.Hostname = "first.example" })
+	p, _ := testConfig(t, "")
+	next := smallText(dir, "colour = \"blue\"", "[[domain]]\nname = \"x\"\nbackend = [\"nonsense:\"]")
+	h, err := smallHost(t, unit.Options{Reread: func() (*unit.Config, error) { return unit.Parse(p.schema, "next.toml", next) }}, smallText(dir, "", ""))
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := admin.NewClient(d.current().adminSocket().Address)
+	if _, err := h.Reload(); err == nil || !strings.Contains(err.Error(), "next.toml:3:1: colour") {
+		t.Errorf("%v", err)
+	}
+	next = smallText(dir, "", "[[domain]]\nname = \"x\"\nbackend = [\"nonsense:\"]")
+	if _, err := h.Reload(); err == nil || !strings.Contains(err.Error(), "next.toml:9:1: domain[1].backend") {
+		t.Errorf("a unit that refuses the configuration: %v", err)
+	}
+	if st := h.Status(); st.ReloadError == "" || st.Mode != "enforcing" || st.Domains != 0 || len(st.Attention) == 0 {
+		t.Errorf("status: %+v", st)
+	}
+	if text := page(h, "/metrics"); !strings.Contains(text, "rcptgate_config_last_reload_successful 0\n") || !strings.Contains(text, "rcptgate_mode{mode=\"enforcing\"} 1\n") {
+		t.Error("the metrics do not say so")
+	}
+	for _, path := range []string{"/", "/readyz"} {
+		if text := page(h, path); !strings.Contains(text, "last reload failed") {
+			t.Errorf("%s does not say so: %s", path, text)
+		}
+	}
+	next = smallText(dir, "", "[[domain]]\nname = \"x\"\nbackend = [\"smtp:[192.0.2.1]\"]\nenforce = false")
+	if _, err := h.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if st := h.Status(); st.ReloadError != "" || st.Mode != "mixed" || st.Domains != 1 || len(st.Attention) != 0 {
+		t.Errorf("status: %+v", st)
+	}
+}
+
+// A new host name reaches whatever shows it.
+func TestReloadOfTheHostname(t *testing.T) {
+	dir := t.TempDir()
+	p, _ := testConfig(t, "")
+	h, err := smallHost(t, unit.Options{Reread: func() (*unit.Config, error) {
+		return unit.Parse(p.schema, "next.toml", smallText(dir, "hostname = \"renamed.example\"", ""))
+	}}, smallText(dir, "hostname = \"first.example\"", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := admin.NewClient(admin.SocketOf(h.Config()).Address)
 	defer client.Close()
 	shown := func(name string) {
 		t.Helper()
-		page := httptest.NewRecorder()
-		d.web.Handler(false).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/", nil))
-		if !strings.Contains(page.Body.String(), name) {
+		if !strings.Contains(page(h, "/"), name) {
 			t.Errorf("the status page does not name %s", name)
 		}
-		var export bytes.Buffer
+		var export locked
 		if _, err := client.Export(context.Background(), "", &export, nil); err != nil || !strings.Contains(export.String(), name) {
 			t.Errorf("the export does not name %s: %v", name, err)
 		}
 	}
 	shown("first.example")
-	if _, err := d.reload(); err != nil {
+	if _, err := h.Reload(); err != nil {
 		t.Fatal(err)
 	}
 	shown("renamed.example")
 }
 
-// A state directory, and a folder for sockets, that are removed and made again under a
-// running daemon are its own again, admin socket and lock included.
-func TestStateDirectoryMadeAgain(t *testing.T) {
-	dir := t.TempDir()
-	state := filepath.Join(dir, "state")
-	log := new(locked)
-	d, err := smallDaemon(t, dir, daemonOptions{stderr: log, look: 10 * time.Millisecond}, nil)
+// Mail does not wait for a status page: a port that is taken is reported and tried again.
+func TestHTTPPortThatIsTaken(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(os.RemoveAll(state), os.Mkdir(state, 0o700), os.Remove(filepath.Join(dir, "m.sock"))); err != nil {
+	dir := t.TempDir()
+	text := strings.Replace(smallText(dir, "", ""), `http = ""`, `http = "`+taken.Addr().String()+`"`, 1)
+	h, err := smallHost(t, unit.Options{}, text)
+	if err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the admin socket", func() bool {
-		client := admin.NewClient(d.current().adminSocket().Address)
-		defer client.Close()
-		_, err := client.Version(context.Background())
-		return err == nil
-	})
-	until(t, "the milter socket", func() bool { c, err := openMTA(filepath.Join(dir, "m.sock")); return err == nil && c.Close() == nil })
-	until(t, "the lock", func() bool { _, err := os.Stat(filepath.Join(state, "lock")); return err == nil })
+	if st := h.Status(); len(st.NotReady) > 0 || len(st.Attention) != 1 || !strings.Contains(st.Attention[0], "no status page") {
+		t.Errorf("%+v", st)
+	}
+	c, err := openMTA(filepath.Join(dir, "m.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	_ = taken.Close()
+	until(t, "the page", func() bool { return h.Address("dashboard") != "" && len(h.Status().Attention) == 0 })
+}
+
+// A second daemon on the same state is refused, and says nothing in the log.
+func TestSecondDaemon(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := smallHost(t, unit.Options{}, smallText(dir, "", "")); err != nil {
+		t.Fatal(err)
+	}
 	second := new(locked)
-	if _, err := smallDaemon(t, dir, daemonOptions{stderr: second}, nil); err == nil || !strings.Contains(err.Error(), "in use") {
+	if _, err := smallHost(t, unit.Options{Stderr: second}, smallText(dir, "", "")); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a second daemon: %v", err)
 	}
 	if text := second.String(); text != "" {
 		t.Errorf("the second daemon's log: %s", text)
-	}
-	for _, want := range []string{"somebody has removed or replaced a socket", "listening again", "state directory was removed or replaced"} {
-		if !strings.Contains(log.String(), want) {
-			t.Errorf("no %q in the log: %s", want, log)
-		}
-	}
-}
-
-// A daemon that was killed leaves its sockets; the next one takes their place.
-func TestHTTPSocketOfADeadDaemon(t *testing.T) {
-	socket := setting.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "http.sock")}
-	dead, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket.Address, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.SetUnlinkOnClose(false)
-	_ = dead.Close()
-	ls := listeners{every: time.Hour, log: slog.New(slog.DiscardHandler)}
-	l, err := ls.open(context.Background(), "http", socket, httpMode, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	if info, err := os.Stat(socket.Address); err != nil || info.Mode().Perm() != httpMode {
-		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }

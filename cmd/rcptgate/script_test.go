@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
-			server := sim.New(sim.Config{Behaviour: demoUsers()})
+			server := sim.New(sim.Config{Behaviour: testUsers()})
 			if err := server.Start(); err != nil {
 				return err
 			}
@@ -105,7 +105,11 @@ func subst(ts *testscript.TestScript, _ bool, args []string) {
 // TestManualPagesAreFresh makes the pages and compares them with those in the tree.
 func TestManualPagesAreFresh(t *testing.T) {
 	dir := t.TempDir()
-	if err := writeManuals(newRootCommand(), dir); err != nil {
+	p, err := newProgram(units())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.writeManuals(p.root(), dir); err != nil {
 		t.Fatal(err)
 	}
 	kept := filepath.Join("..", "..", "docs", "man")

@@ -11,9 +11,12 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
+
+	"rcptgate/kit/exit"
+	"rcptgate/unit"
 )
 
-func newServeCommand() *cobra.Command {
+func (p *program) serve() *cobra.Command {
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "run the daemon",
@@ -28,7 +31,7 @@ those with FileDescriptorName=admin and http for what they are named, all others
 milters.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := loadConfig(cmd)
+			c, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
@@ -36,50 +39,53 @@ milters.`,
 			if err != nil {
 				return err
 			}
-			return serveSignals(cmd.Context(), l, rereader(path, l))
+			return p.serveSignals(cmd.Context(), c, p.rereader(path, c))
 		},
 	}
 }
 
 // rereader reads again what l was read from. A default file that was there at the
-// start must be there at a reload: to fall back on the built-in defaults while an
-// editor or a packager exchanges it would enforce what was only rehearsed.
-func rereader(path string, l *loaded) func() (*loaded, error) {
-	if l.file != nil {
-		path = l.file.Name
+// start must be there at a reload: the built-in defaults, while an editor or a packager
+// exchanges it, are not what anybody configured.
+func (p *program) rereader(path string, c *unit.Config) func() (*unit.Config, error) {
+	if c.File != nil {
+		path = c.File.Name
 	}
-	return func() (*loaded, error) { return readConfig(path) }
+	return func() (*unit.Config, error) { return unit.Load(p.schema, path) }
 }
 
 // serveSignals is serve that tells a first signal to end from a second. ctx has ended
 // already if one came before we listen ourselves.
-func serveSignals(ctx context.Context, l *loaded, reread func() (*loaded, error)) error {
+func (p *program) serveSignals(ctx context.Context, c *unit.Config, reread func() (*unit.Config, error)) error {
 	ends := make(chan os.Signal, 4)
 	signal.Notify(ends, syscall.SIGTERM, os.Interrupt)
 	defer signal.Stop(ends)
 	if ctx.Err() != nil {
 		return nil
 	}
-	return serve(context.WithoutCancel(ctx), l, reread, ends)
+	return p.run(context.WithoutCancel(ctx), c, reread, ends)
 }
 
-// serve runs the daemon until ctx ends, something comes from ends, or one of its servers
+// run runs the daemon until ctx ends, something comes from ends, or one of its servers
 // fails. What comes from ends after that ends the drain.
-func serve(ctx context.Context, l *loaded, reread func() (*loaded, error), ends <-chan os.Signal) error {
+func (p *program) run(ctx context.Context, c *unit.Config, reread func() (*unit.Config, error), ends <-chan os.Signal) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // before anything else: a hang-up must not end us
 	defer signal.Stop(hangup)
-	d, err := startDaemon(ctx, l, daemonOptions{reread: reread})
+	h, err := p.start(ctx, c, unit.Options{Reread: reread})
 	if err != nil {
 		return err
 	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	go tuneHeap(ctx)
 	defer func() {
 		stopped := make(chan struct{})
 		defer close(stopped)
-		go d.hurry(ends, stopped)
-		d.stop()
+		go hurry(h, ends, stopped)
+		h.Stop()
 	}()
-	notify(sd.SdNotifyReady)
+	ready(h)
 	defer notify(sd.SdNotifyStopping)
 	watchdog := watchdogTicks()
 	// A reload may wait for whoever is writing a table, longer than the watchdog does.
@@ -96,25 +102,25 @@ func serve(ctx context.Context, l *loaded, reread func() (*loaded, error), ends 
 		}
 		select {
 		case <-ctx.Done():
-			d.log.Info("ending: transactions in progress are finished")
+			h.Log.Info("stopping: finishing transactions in progress")
 			return nil
 		case <-ends:
-			d.log.Info("ending: transactions in progress are finished; a second signal cuts them off")
+			h.Log.Info("stopping: finishing transactions in progress; a second signal aborts them")
 			return nil
-		case err := <-d.failed:
-			d.log.Error("a server failed", "error", err)
-			return exitWith(exitUnavailable, err)
+		case err := <-h.Broken():
+			h.Log.Error("a listener failed", "error", err)
+			return exit.With(exit.Unavailable, err)
 		case <-next:
 			notify(sd.SdNotifyReloading)
 			done := make(chan struct{})
 			reloading = done
 			go func() {
 				defer close(done)
-				_, _ = d.reload() // it has logged what came of it
+				_, _ = h.Reload() // it has logged what came of it
 			}()
 		case <-reloading:
 			reloading = nil
-			notify(sd.SdNotifyReady)
+			ready(h)
 		case <-watchdog:
 			notify(sd.SdNotifyWatchdog)
 		}
@@ -122,13 +128,34 @@ func serve(ctx context.Context, l *loaded, reread func() (*loaded, error), ends 
 }
 
 // hurry cuts off what the drain waits for when another signal comes.
-func (d *daemon) hurry(ends <-chan os.Signal, stopped <-chan struct{}) {
+func hurry(h *unit.Host, ends <-chan os.Signal, stopped <-chan struct{}) {
 	select {
 	case <-ends:
-		d.log.Warn("told again to end: transactions in progress are cut off")
-		d.milter.Hurry()
+		h.Log.Warn("second signal: aborting transactions in progress")
+		h.Hurry()
 	case <-stopped:
 	}
+}
+
+// start opens a host and begins to answer. Nothing is left behind when it fails.
+func (p *program) start(ctx context.Context, c *unit.Config, o unit.Options) (*unit.Host, error) {
+	o.Version = versionText()
+	h, err := unit.Open(ctx, p.units, c, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := h.Start(ctx); err != nil {
+		h.Stop()
+		return nil, err
+	}
+	h.Log.Info("rcptgate is ready", "version", versionText(), "configuration", c.Source(), "mode", h.Mode(), "what", summary(c), "remembered", h.Remembered())
+	return h, nil
+}
+
+// ready tells the service manager that questions are taken, and, for a line of
+// "systemctl status", how.
+func ready(h *unit.Host) {
+	notify(sd.SdNotifyReady + "\nSTATUS=" + h.Mode() + ", " + summary(h.Config()))
 }
 
 // notify tells systemd (sd_notify(3)), if it started us. It is not there to be told

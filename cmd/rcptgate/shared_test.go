@@ -3,11 +3,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,43 +12,23 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/front/admin"
 	"rcptgate/store"
-	"rcptgate/store/memcached"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
+	"rcptgate/unit"
 )
 
-// sharing makes a configuration of one gateway that shares through the servers.
-func sharing(t *testing.T, keyFile string, servers ...*lab.Memcached) func(*loaded) {
-	t.Helper()
-	var list []memcached.Server
+// sharing is a [cache] section that shares through the servers.
+func sharing(keyFile string, servers ...*lab.Memcached) string {
+	var list []string
 	for _, s := range servers {
-		addr, err := memcached.ParseServer(s.Socket())
-		if err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, addr)
+		list = append(list, fmt.Sprintf("%q", s.Socket()))
 	}
-	return func(l *loaded) {
-		l.Cache.Servers, l.Cache.KeyFile = list, keyFile
-		l.Cache.Timeout, l.Cache.Budget = patience, patience
+	text := "[cache]\nmemcached = [" + strings.Join(list, ", ") + "]\n"
+	if keyFile != "" {
+		text += fmt.Sprintf("memcached_key_file = %q\n", keyFile)
 	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: never came true", what)
-		}
-	}
-}
-
-func page(d *daemon, path string) string {
-	w := httptest.NewRecorder()
-	d.web.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
-	return w.Body.String()
+	return text
 }
 
 // TestTwoGatewaysShare: what one learns the other finds; metrics, status page and cache
@@ -63,9 +40,9 @@ func TestTwoGatewaysShare(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := new(locked)
-	var gates []*daemon
+	var gates []*unit.Host
 	for range 2 {
-		d, err := smallDaemon(t, t.TempDir(), daemonOptions{stderr: log}, sharing(t, key, servers...))
+		d, err := smallHost(t, unit.Options{Stderr: log, Wait: patience}, smallText(t.TempDir(), "", sharing(key, servers...)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,11 +50,11 @@ func TestTwoGatewaysShare(t *testing.T) {
 	}
 	name := func(i int) string { return fmt.Sprintf("user%d@example.org", i) }
 	for i := range 20 {
-		gates[0].memory.Learn(name(i), time.Now(), func(store.Record) store.Record { return storetest.Valid(time.Now()) })
+		gates[0].Memory.Learn(name(i), time.Now(), func(store.Record) store.Record { return storetest.Valid(time.Now()) })
 	}
 	for i := range 20 {
-		eventually(t, name(i), func() bool {
-			_, source, ok := gates[1].memory.Recall(context.Background(), name(i))
+		until(t, name(i), func() bool {
+			_, source, ok := gates[1].Memory.Recall(context.Background(), name(i))
 			if ok && !strings.HasPrefix(source, "memcached") && source != "ram" {
 				t.Errorf("it comes from %s", source)
 			}
@@ -88,9 +65,9 @@ func TestTwoGatewaysShare(t *testing.T) {
 	up := func(s *lab.Memcached, n int) string {
 		return fmt.Sprintf("rcptgate_memcached_up{server=%q} %d\n", s.Addr, n)
 	}
-	eventually(t, "the metrics show the death", func() bool {
+	until(t, "the metrics show the death", func() bool {
 		for i := range 50 { // somebody has to ask it
-			gates[1].memory.Recall(context.Background(), fmt.Sprintf("other%d@example.org", i))
+			gates[1].Memory.Recall(context.Background(), fmt.Sprintf("other%d@example.org", i))
 		}
 		text := page(gates[1], "/metrics")
 		return strings.Contains(text, up(servers[0], 1)) && strings.Contains(text, up(servers[1], 0))
@@ -104,26 +81,27 @@ func TestTwoGatewaysShare(t *testing.T) {
 			t.Errorf("the metrics have no %s", want)
 		}
 	}
-	if text := page(gates[1], "/"); !strings.Contains(text, servers[1].Addr+` <span class="bad">dead for`) || !strings.Contains(text, servers[0].Addr+` <span class="good">alive`) {
-		t.Errorf("the status page does not show the servers:\n%s", text[strings.Index(text, "<h2>Memory"):])
+	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server "+servers[1].Addr+" does not answer") || strings.Contains(text, "memcached server "+servers[0].Addr) {
+		t.Errorf("the status page does not say which server is dead:\n%s", text)
 	}
-	eventually(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "a memcached server is dead") })
+	until(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "a memcached server is dead") })
 
-	client := admin.NewClient(gates[1].begun.adminSocket().Address)
-	defer client.Close()
-	places, err := client.Stats(context.Background())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if err := printPlaces(&out, places); err != nil {
-		t.Fatal(err)
-	}
+	code, out := gateway{t, writeConfig(t, gates[1])}.run("cache", "stats")
 	for _, want := range []string{"memcached             -            -            -", servers[0].Addr + ": ", "dead since"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("cache stats has no %q:\n%s", want, out.String())
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("cache stats has no %q:\n%s", want, out)
 		}
 	}
+}
+
+// writeConfig makes a file by which commands find a host.
+func writeConfig(t *testing.T, h *unit.Host) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "rcptgate.toml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, "state = %q\n", h.Config().Core().State), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestReloadOfSharedMemory: a key file with a mistake changes nothing, other servers take
@@ -135,32 +113,32 @@ func TestReloadOfSharedMemory(t *testing.T) {
 	if err := os.WriteFile(open, []byte("the key of this test, long enough\n"), 0o644); err != nil { //nolint:gosec // that is the point
 		t.Fatal(err)
 	}
-	var next func(*loaded)
-	var d *daemon
-	reread := func() (*loaded, error) {
-		l := &loaded{Config: d.begun}
-		next(l)
-		return l, nil
-	}
-	d, err := smallDaemon(t, dir, daemonOptions{reread: reread}, sharing(t, "", servers[0]))
+	next := ""
+	p, _ := testConfig(t, "")
+	reread := func() (*unit.Config, error) { return unit.Parse(p.schema, "next.toml", smallText(dir, "", next)) }
+	h, err := smallHost(t, unit.Options{Reread: reread, Wait: patience}, smallText(dir, "", sharing("", servers[0])))
 	if err != nil {
 		t.Fatal(err)
 	}
-	next = sharing(t, open, servers...)
-	if _, err := d.reload(); err == nil || !strings.Contains(err.Error(), "memcached_key_file") || len(d.shared.client.Stats()) != 1 {
+	next = sharing(open, servers...)
+	if _, err := h.Reload(); err == nil || !strings.Contains(err.Error(), "next.toml:7:1: cache.memcached_key_file") || len(h.Shared.Stats()) != 1 {
 		t.Errorf("a key file that everybody can read: %v", err)
 	}
-	next = sharing(t, "", servers...)
-	if restart, err := d.reload(); err != nil || len(restart) > 0 || len(d.shared.client.Stats()) != 2 {
-		t.Errorf("one server more: %v, %v", restart, err)
+	next = sharing("", servers...)
+	if done, err := h.Reload(); err != nil || len(done.Restart) > 0 || len(h.Shared.Stats()) != 2 {
+		t.Errorf("one server more: %v, %v", done, err)
 	}
-	next = sharing(t, "")
-	if restart, err := d.reload(); err != nil || len(restart) > 0 || !d.shared.store.Down() {
-		t.Errorf("none: %v, %v", restart, err)
+	next = sharing("")
+	if done, err := h.Reload(); err != nil || len(done.Restart) > 0 || !h.Shared.Down() {
+		t.Errorf("none: %v, %v", done, err)
 	}
-	alone, l := defaults(), &loaded{Config: defaults()}
-	sharing(t, "", servers[0])(l)
-	if got := needRestart(&alone, &l.Config); !slices.Equal(got, []string{"cache.memcached"}) {
-		t.Errorf("from none to one needs a restart: %v", got)
+	alone, err := smallHost(t, unit.Options{Reread: func() (*unit.Config, error) {
+		return unit.Parse(p.schema, "next.toml", smallText(dir+"2", "", sharing("", servers[0])))
+	}}, smallText(dir+"2", "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := alone.Reload(); err != nil || !slices.Equal(done.Restart, []string{"cache.memcached"}) {
+		t.Errorf("from none to one needs a restart: %v, %v", done, err)
 	}
 }

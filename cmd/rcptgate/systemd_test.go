@@ -15,8 +15,9 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate/config/setting"
 	"rcptgate/front/admin"
+	"rcptgate/kit/exit"
+	"rcptgate/unit"
 )
 
 // notices are what the daemon tells its service manager (sd_notify(3)).
@@ -103,7 +104,7 @@ func TestSystemd(t *testing.T) {
 	p := startProcess(t, dir, config, []*os.File{milterFile, adminFile, httpFile, secondFile},
 		variable, "LISTEN_FDS=4", "LISTEN_FDNAMES=milter:admin:http:rcptgate.socket", "WATCHDOG_USEC=100000")
 
-	if notice := told.next(t); notice != "READY=1" {
+	if notice := told.next(t); !strings.HasPrefix(notice, "READY=1\nSTATUS=enforcing, 1 [[domain]] section") {
 		t.Fatalf("first notice %q", notice)
 	}
 	for _, socket := range []string{"m.sock", "second.sock"} {
@@ -137,7 +138,7 @@ func TestSystemd(t *testing.T) {
 	if !strings.HasPrefix(notice, "RELOADING=1\nMONOTONIC_USEC=") {
 		t.Errorf("on a hang-up: %q", notice)
 	}
-	if notice = told.next(t); notice != "READY=1" {
+	if notice = told.next(t); !strings.HasPrefix(notice, "READY=1\nSTATUS=enforcing, 1 [[domain]] section") {
 		t.Errorf("after the reload: %q", notice)
 	}
 	p.signal(t, syscall.SIGTERM)
@@ -175,7 +176,7 @@ func TestSystemdSocketThatIsNone(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the daemon runs")
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != exitUnavailable || !strings.Contains(p.log.String(), `"milter"`) {
+	if code := p.cmd.ProcessState.ExitCode(); code != exit.Unavailable || !strings.Contains(p.log.String(), `"milter"`) {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -187,22 +188,20 @@ func TestSlowReloadIsAlive(t *testing.T) {
 	told, variable := listenNotices(t, dir)
 	t.Setenv("NOTIFY_SOCKET", strings.TrimPrefix(variable, "NOTIFY_SOCKET="))
 	t.Setenv("WATCHDOG_USEC", "40000")
-	l := &loaded{Config: defaults()}
-	l.State, l.Cache.DiskEntries, l.Log.Level = dir, 0, "error"
-	l.Listen.Milter, l.Listen.HTTP = []setting.Socket{{Network: "unix", Address: filepath.Join(dir, "m.sock")}}, setting.Socket{}
+	p, c := testConfig(t, fmt.Sprintf("state = %q\n[cache]\ndisk_entries = 0\n[log]\nlevel = \"error\"\n[listen]\nmilter = [%q]\nhttp = \"\"\n", dir, "unix:"+filepath.Join(dir, "m.sock")))
 	begun, release := make(chan struct{}), make(chan struct{})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	served := make(chan error, 1)
 	go func() {
-		served <- serve(ctx, l, func() (*loaded, error) { begun <- struct{}{}; <-release; return l, nil }, nil)
+		served <- p.run(ctx, c, func() (*unit.Config, error) { begun <- struct{}{}; <-release; return c, nil }, nil)
 	}()
 	hangUp := func() {
 		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 			t.Error(err)
 		}
 	}
-	if notice := told.next(t); notice != "READY=1" {
+	if notice := told.next(t); !strings.HasPrefix(notice, "READY=1\n") {
 		t.Fatalf("first notice %q", notice)
 	}
 	hangUp()
@@ -214,7 +213,7 @@ func TestSlowReloadIsAlive(t *testing.T) {
 	hangUp()
 	told.alive(t, 5) // while it reads its configuration again
 	release <- struct{}{}
-	if notice := told.next(t); notice != "READY=1" {
+	if notice := told.next(t); !strings.HasPrefix(notice, "READY=1\n") {
 		t.Errorf("after the reload: %q", notice)
 	}
 	<-begun // the hang-ups meanwhile

@@ -8,18 +8,24 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
+	"rcptgate/kit/exit"
+	"rcptgate/kit/term"
+	"rcptgate/store/memcached"
 	"rcptgate/table"
 	"rcptgate/table/live"
 	"rcptgate/table/open"
+	"rcptgate/unit"
+	"rcptgate/view"
 )
 
-func newTableCommand() *cobra.Command {
+func (p *program) table() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "look into the map files of the MTAs",
@@ -40,18 +46,18 @@ Exit code 65: the file cannot be read. Exit code 75: it is being written.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newTableGet(), newTableDump(), newTableStat())
+	cmd.AddCommand(p.tableGet(), newTableDump(), newTableStat())
 	return cmd
 }
 
 // withTable opens the table that an argument spells for f.
 func withTable(cmd *cobra.Command, spelling string, f func(ctx context.Context, file *open.File) error) error {
 	if spelling == publishedTable {
-		return exitWith(exitUsage, fmt.Errorf("table %q: memcached cannot list what it holds; get asks for one name", spelling))
+		return exit.With(exit.Usage, fmt.Errorf("table %q: memcached cannot list what it holds; get asks for one name", spelling))
 	}
 	spec, err := table.ParseSpec(spelling)
 	if err != nil {
-		return exitWith(exitUsage, err)
+		return exit.With(exit.Usage, err)
 	}
 	file, err := open.Open(cmd.Context(), spec, func(err error) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: left out: %v\n", err)
@@ -60,17 +66,17 @@ func withTable(cmd *cobra.Command, spelling string, f func(ctx context.Context, 
 		defer file.Close() //nolint:errcheck // read-only
 		err = f(cmd.Context(), file)
 	}
-	var exit *exitError
+	var has *exit.Error
 	switch {
-	case err == nil || errors.As(err, &exit):
+	case err == nil || errors.As(err, &has):
 		return err
 	case errors.Is(err, live.ErrBusy):
-		return exitWith(exitTempfail, err)
+		return exit.With(exit.Tempfail, err)
 	}
-	return exitWith(exitData, err)
+	return exit.With(exit.Data, err)
 }
 
-func newTableGet() *cobra.Command {
+func (p *program) tableGet() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get TYPE:FILE KEY",
 		Short: "print the value of a key",
@@ -80,7 +86,7 @@ then of the key in lower case. A NUL at the end of keys and values is left out. 
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if args[0] == publishedTable {
-				return getPublished(cmd, args[1])
+				return p.getPublished(cmd, args[1])
 			}
 			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
 				value, found, err := getFrom(ctx, file, args[1])
@@ -88,13 +94,49 @@ then of the key in lower case. A NUL at the end of keys and values is left out. 
 					return err
 				}
 				if !found {
-					return exitQuietly(exitUnknownUser)
+					return exit.Quietly(exit.UnknownUser)
 				}
 				_, err = cmd.OutOrStdout().Write(append(value, '\n'))
 				return outputError(err)
 			})
 		},
 	}
+}
+
+// publishedTable is the spelling of the names that other gateways publish.
+const publishedTable = string(table.Memcached) + ":"
+
+// getPublished prints what is published of a name, asking the servers that the
+// configuration names.
+func (p *program) getPublished(cmd *cobra.Command, name string) error {
+	c, err := p.load(cmd)
+	if err != nil {
+		return err
+	}
+	cfg := *unit.Part[memcached.Config](c)
+	if !cfg.Active() {
+		return exit.With(exit.Config, fmt.Errorf("%s: memcached in [cache] is empty, so there is no server to ask", c.Source()))
+	}
+	client, err := memcached.NewClient(cfg, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	if err != nil {
+		return exit.With(exit.Config, err)
+	}
+	defer client.Close() //nolint:errcheck // nothing is pending
+	lower := strings.ToLower(name)
+	found, err := memcached.NewNames(client).Find(cmd.Context(), []string{name, lower})
+	for _, spelling := range []string{name, lower} {
+		if n, ok := found[spelling]; ok {
+			if n.Value == "" {
+				n.Value = "taken (its targets are not shared)"
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), view.Clean(n.Value))
+			return outputError(err)
+		}
+	}
+	if err != nil {
+		return exit.With(exit.Tempfail, fmt.Errorf("%s %w", publishedTable, err))
+	}
+	return exit.Quietly(exit.UnknownUser)
 }
 
 var errFound = errors.New("found")
@@ -138,7 +180,7 @@ func withoutNUL(b []byte) []byte {
 }
 
 // outputError is for output that cannot be written: not the table's fault.
-func outputError(err error) error { return exitWith(exitSoftware, err) }
+func outputError(err error) error { return exit.With(exit.Software, err) }
 
 func newTableDump() *cobra.Command {
 	var format string
@@ -153,16 +195,16 @@ U+FFFD there).`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			write, err := dumpFormat(format)
 			if err != nil {
-				return exitWith(exitUsage, err)
+				return exit.With(exit.Usage, err)
 			}
 			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
 				out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
-				n, err := dumpTable(ctx, file, out, newProgress(cmd.ErrOrStderr()), write)
+				n, err := dumpTable(ctx, file, out, term.NewProgress(cmd.ErrOrStderr()), write)
 				if flushed := out.Flush(); flushed != nil {
 					return outputError(flushed)
 				}
 				if err != nil && n > 0 {
-					return fmt.Errorf("%w (after %s)", err, count(n, "pair"))
+					return fmt.Errorf("%w (after %s)", err, term.Count(n, "pair"))
 				}
 				return err
 			})
@@ -196,16 +238,16 @@ func separated(by byte) dumpLine {
 }
 
 func dumpJSON(w *bufio.Writer, key, value []byte) error {
-	return printJSON(w, struct {
+	return term.JSON(w, struct {
 		Key   string `json:"key"`
 		Value string `json:"value"`
 	}{string(key), string(value)})
 }
 
-func dumpTable(ctx context.Context, file *open.File, out *bufio.Writer, p *progress, write dumpLine) (n int, err error) {
+func dumpTable(ctx context.Context, file *open.File, out *bufio.Writer, p *term.Progress, write dumpLine) (n int, err error) {
 	err = file.Scan(ctx, func(key, value []byte) error {
 		if n++; n%4096 == 0 {
-			p.tell(count(n, "pair"))
+			p.Report(term.Count(n, "pair"))
 		}
 		if err := write(out, withoutNUL(key), withoutNUL(value)); err != nil {
 			return outputError(err)
@@ -241,12 +283,12 @@ postalias end a database.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withTable(cmd, args[0], func(ctx context.Context, file *open.File) error {
-				st, err := statTable(ctx, file, newProgress(cmd.ErrOrStderr()))
+				st, err := statTable(ctx, file, term.NewProgress(cmd.ErrOrStderr()))
 				if err != nil {
 					return err
 				}
 				if asJSON {
-					return outputError(printJSON(cmd.OutOrStdout(), st))
+					return outputError(term.JSON(cmd.OutOrStdout(), st))
 				}
 				return outputError(st.print(cmd.OutOrStdout()))
 			})
@@ -256,7 +298,7 @@ postalias end a database.`,
 	return cmd
 }
 
-func statTable(ctx context.Context, file *open.File, p *progress) (*tableStat, error) {
+func statTable(ctx context.Context, file *open.File, p *term.Progress) (*tableStat, error) {
 	info, err := file.Stat(ctx)
 	if err != nil {
 		return nil, err
@@ -267,7 +309,7 @@ func statTable(ctx context.Context, file *open.File, p *progress) (*tableStat, e
 	}
 	err = file.Scan(ctx, func(key, value []byte) error {
 		if st.Entries++; st.Entries%4096 == 0 {
-			p.tell(count(int(st.Entries), "pair"))
+			p.Report(term.Count(int(st.Entries), "pair"))
 		}
 		st.Complete = st.Complete || string(withoutNUL(key)) == "@" && string(withoutNUL(value)) == "@"
 		return nil
@@ -282,7 +324,7 @@ func (st *tableStat) print(w io.Writer) error {
 			fmt.Fprintf(&b, "%-14s %s\n", word, text)
 		}
 	}
-	line("file", printable(st.Path))
+	line("file", view.Clean(st.Path))
 	line("type", st.Type)
 	line("version", st.Version)
 	line("detail", st.Detail)
@@ -291,7 +333,7 @@ func (st *tableStat) print(w io.Writer) error {
 	if st.Pages > 0 {
 		line("pages", fmt.Sprint(st.Pages))
 	}
-	line("modified", fmt.Sprintf("%s, %s ago", when(st.Modified), time.Since(st.Modified).Round(time.Second)))
+	line("modified", fmt.Sprintf("%s, %s ago", term.Time(st.Modified), time.Since(st.Modified).Round(time.Second)))
 	line("complete mark", map[bool]string{true: "yes", false: "no"}[st.Complete])
 	if !utf8.ValidString(b.String()) {
 		return errors.New("the description is no UTF-8")

@@ -14,7 +14,8 @@
 //	POST /v1/cache/import      NDJSON, as it was exported
 //	GET  /v1/config            the effective configuration, TOML
 //	POST /v1/reload
-//	GET  /v1/backends          health
+//	GET  /v1/status?unit=U     what the daemon does, and what its units show
+//	POST /v1/do                DoRequest: a command of a unit
 //
 // A refusal is {"error": "..."} with a status of 400 or above. Limits: 64
 // connections, of which one without a request in work makes room for who comes new; 5 s
@@ -33,13 +34,15 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"strings"
 	"time"
 
 	"rcptgate"
 	"rcptgate/address"
-	"rcptgate/backend"
 	"rcptgate/front/listen"
 	"rcptgate/store"
+	"rcptgate/unit"
+	"rcptgate/view"
 )
 
 // Bounds of the socket.
@@ -65,9 +68,11 @@ type Memory interface {
 type Options struct {
 	Gate     rcptgate.Asker
 	Memory   Memory
-	Show     func() string                           // the effective configuration
-	Reload   func(context.Context) (Reloaded, error) // reads the configuration again
-	Backends func() []backend.Health
+	Show     func() string                                // the effective configuration
+	Reload   func(context.Context) (unit.Reloaded, error) // reads the configuration again
+	Status   func() unit.Status
+	Views    func() []view.Table
+	Do       func(ctx context.Context, unit, op string, args []string) ([]view.Table, error)
 	FoldCase func(domain string) bool // whether a domain's local parts ignore case; nil means all do
 	Version  string
 	Hostname func() string // stands in exports
@@ -131,7 +136,8 @@ func (s *Server) routes() http.Handler {
 		"POST /v1/cache/import": s.cacheImport,
 		"GET /v1/config":        s.config,
 		"POST /v1/reload":       s.reload,
-		"GET /v1/backends":      s.backends,
+		"GET /v1/status":        s.status,
+		"POST /v1/do":           s.do,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, handle) })
 	}
@@ -240,12 +246,6 @@ func (s *Server) config(*http.Request) (any, error) {
 	return Configuration{s.Show()}, nil
 }
 
-// Reloaded is what a reload did.
-type Reloaded struct {
-	// Restart names the settings that changed but need a restart to take effect.
-	Restart []string `json:"restart,omitempty"`
-}
-
 func (s *Server) reload(r *http.Request) (any, error) {
 	if s.Reload == nil {
 		return nil, errNotOffered
@@ -255,6 +255,56 @@ func (s *Server) reload(r *http.Request) (any, error) {
 		return nil, &failure{http.StatusUnprocessableEntity, err}
 	}
 	return done, nil
+}
+
+// StatusAnswer is what the daemon says of itself, and what its units show.
+type StatusAnswer struct {
+	unit.Status
+	Tables []view.Table `json:"tables"`
+}
+
+func (s *Server) status(r *http.Request) (any, error) {
+	if s.Status == nil || s.Views == nil {
+		return nil, errNotOffered
+	}
+	out := StatusAnswer{Status: s.Status(), Tables: s.Views()}
+	name := r.URL.Query().Get("unit")
+	if name == "" {
+		return out, nil
+	}
+	var words []string
+	for _, t := range out.Tables {
+		if words = append(words, t.Name); t.Name == name {
+			out.Tables = []view.Table{t}
+			out.Attention = t.Attention()
+			return out, nil
+		}
+	}
+	return nil, bad("%q has no status; these have: %s", name, strings.Join(words, ", "))
+}
+
+// DoRequest is a command of a unit.
+type DoRequest struct {
+	Unit string   `json:"unit"`
+	Op   string   `json:"op"`
+	Args []string `json:"args,omitempty"`
+}
+
+func (s *Server) do(r *http.Request) (any, error) {
+	if s.Do == nil {
+		return nil, errNotOffered
+	}
+	var req DoRequest
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
+	defer cancel()
+	tables, err := s.Do(ctx, req.Unit, req.Op, req.Args)
+	if errors.Is(err, unit.ErrNoOp) {
+		return nil, &failure{http.StatusNotFound, err}
+	}
+	return tables, err
 }
 
 // CheckRequest is one question, as the command line puts it.

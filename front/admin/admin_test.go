@@ -12,23 +12,25 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"rcptgate"
-	"rcptgate/backend"
+	"rcptgate/unit"
+	"rcptgate/view"
 
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-type asker func(q *rcptgate.Query) rcptgate.Verdict
+type verdicts func(q *rcptgate.Query) rcptgate.Verdict
 
-func (asker) Wants() rcptgate.Wants { return 0 }
+func (verdicts) Wants() rcptgate.Wants { return 0 }
 
-func (a asker) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict { return a(q) }
+func (a verdicts) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict { return a(q) }
 
 // run starts a server and gives a client for it.
 func run(t *testing.T, o Options) *Client {
@@ -99,8 +101,21 @@ func TestOtherCommands(t *testing.T) {
 	reloadErr := errors.New("rcptgate.toml:3:1: x: no such key")
 	c := run(t, Options{
 		Version: "1.2", Show: func() string { return "a = 1\n" },
-		Reload:   func(context.Context) (Reloaded, error) { return Reloaded{Restart: []string{"state"}}, reloadErr },
-		Backends: func() []backend.Health { return []backend.Health{{Backend: "smtp:[10.0.0.5]:25", Open: true}} },
+		Reload: func(context.Context) (unit.Reloaded, error) {
+			return unit.Reloaded{Restart: []string{"state"}}, reloadErr
+		},
+		Status: func() unit.Status { return unit.Status{Mode: "enforcing", Attention: []string{"all", "of it"}} },
+		Views: func() []view.Table {
+			t := view.Table{Name: "backends", Columns: view.Columns("up", "Up", "since", "Since")}
+			t.Add("it is down", false, 90*time.Second)
+			return []view.Table{{Name: "memory"}, t}
+		},
+		Do: func(_ context.Context, name, op string, args []string) ([]view.Table, error) {
+			if name != "quota" {
+				return nil, fmt.Errorf("%s: %w", name, unit.ErrNoOp)
+			}
+			return []view.Table{{Name: op, Title: strings.Join(args, ",")}}, nil
+		},
 	})
 	ctx := t.Context()
 	if v, err := c.Version(ctx); err != nil || v.Version != "1.2" || v.Started.IsZero() {
@@ -116,8 +131,20 @@ func TestOtherCommands(t *testing.T) {
 	if r, err := c.Reload(ctx); err != nil || len(r.Restart) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if b, err := c.Backends(ctx); err != nil || len(b) != 1 || !b[0].Open || b[0].Since != nil {
-		t.Errorf("%+v, %v", b, err)
+	if st, err := c.Status(ctx, ""); err != nil || st.Mode != "enforcing" || len(st.Tables) != 2 || len(st.Attention) != 2 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if st, err := c.Status(ctx, "backends"); err != nil || len(st.Tables) != 1 || st.Tables[0].Rows[0].Cells[1] != 90*time.Second || !slices.Equal(st.Attention, []string{"it is down"}) {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if _, err := c.Status(ctx, "nothing"); err == nil || !strings.Contains(err.Error(), "memory, backends") {
+		t.Errorf("%v", err)
+	}
+	if list, err := c.Do(ctx, "quota", "ask", []string{"a", "b"}); err != nil || len(list) != 1 || list[0].Name != "ask" || list[0].Title != "a,b" {
+		t.Errorf("%+v, %v", list, err)
+	}
+	if _, err := c.Do(ctx, "none", "ask", nil); !errors.Is(err, ErrUnreachable) && err == nil {
+		t.Error("an op that does not exist was done")
 	}
 	bare := run(t, Options{})
 	var refusal *Refusal
@@ -192,7 +219,7 @@ func TestListen(t *testing.T) {
 }
 
 func TestBadRequestsHurtNobody(t *testing.T) {
-	c := run(t, Options{Gate: asker(func(*rcptgate.Query) rcptgate.Verdict { return rcptgate.Verdict{} }), Memory: newMemory(t)})
+	c := run(t, Options{Gate: verdicts(func(*rcptgate.Query) rcptgate.Verdict { return rcptgate.Verdict{} }), Memory: newMemory(t)})
 	for path, body := range map[string]string{
 		"/v1/check":        strings.Repeat("x", 2*maxRequest),
 		"/v1/cache/forget": `{"pattern":["a@b"]}`,
@@ -244,7 +271,7 @@ func TestServeWaitsForRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	asked, answered := make(chan struct{}), make(chan struct{})
-	gate := asker(func(*rcptgate.Query) rcptgate.Verdict {
+	gate := verdicts(func(*rcptgate.Query) rcptgate.Verdict {
 		close(asked)
 		time.Sleep(200 * time.Millisecond)
 		close(answered)

@@ -14,6 +14,9 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"rcptgate/unit"
+	"rcptgate/view"
 )
 
 // ErrUnreachable says that no daemon answers on the socket (exit status 69).
@@ -165,9 +168,14 @@ func (c *Client) Stats(ctx context.Context) (p []Place, err error) {
 	return p, c.call(ctx, http.MethodGet, "/v1/cache/stats", nil, &p)
 }
 
-// Backends gives the health of the servers behind.
-func (c *Client) Backends(ctx context.Context) (b []Backend, err error) {
-	return b, c.call(ctx, http.MethodGet, "/v1/backends", nil, &b)
+// Status describes the daemon and what its units show; name picks one table, "" is all.
+func (c *Client) Status(ctx context.Context, name string) (s StatusAnswer, err error) {
+	return s, c.call(ctx, http.MethodGet, "/v1/status?unit="+url.QueryEscape(name), nil, &s)
+}
+
+// Do has a unit carry out a command.
+func (c *Client) Do(ctx context.Context, name, op string, args []string) (t []view.Table, err error) {
+	return t, c.call(ctx, http.MethodPost, "/v1/do", DoRequest{name, op, args}, &t)
 }
 
 // Config gives the effective configuration as TOML.
@@ -177,7 +185,7 @@ func (c *Client) Config(ctx context.Context) (string, error) {
 }
 
 // Reload makes the daemon read its configuration again.
-func (c *Client) Reload(ctx context.Context) (r Reloaded, err error) {
+func (c *Client) Reload(ctx context.Context) (r unit.Reloaded, err error) {
 	return r, c.call(ctx, http.MethodPost, "/v1/reload", nil, &r)
 }
 

@@ -3,11 +3,9 @@
 package admin
 
 import (
-	"net/http"
 	"time"
 
 	"rcptgate"
-	"rcptgate/backend"
 )
 
 // Result is a verdict and its trace: what "rcptgate check --json" prints.
@@ -80,53 +78,6 @@ func wordsOf(v *rcptgate.Verdict) Words {
 }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
-
-// Backend is the health of one server behind the gateway.
-type Backend struct {
-	Backend     string            `json:"backend"`
-	Open        bool              `json:"open"` // the breaker is open: it is not asked
-	Since       *time.Time        `json:"since,omitempty"`
-	LastError   string            `json:"last_error,omitempty"`
-	LastErrorAt *time.Time        `json:"last_error_at,omitempty"`
-	LastAnswer  *time.Time        `json:"last_answer,omitempty"`
-	Idle        int               `json:"idle"`
-	Busy        int               `json:"busy"`
-	Overdue     int               `json:"overdue"`
-	Waiting     int               `json:"waiting"`
-	Limit       int               `json:"limit"`
-	Connections uint64            `json:"connections"`
-	Probes      uint64            `json:"probes"`
-	Refusals    uint64            `json:"refusals"`
-	Failures    map[string]uint64 `json:"failures,omitempty"`
-	LatencyMS   float64           `json:"latency_ms"`
-	Adaptations []string          `json:"adaptations,omitempty"`
-}
-
-func (s *Server) backends(*http.Request) (any, error) {
-	if s.Backends == nil {
-		return nil, errNotOffered
-	}
-	out := []Backend{}
-	for _, h := range s.Backends() {
-		out = append(out, backendOf(&h))
-	}
-	return out, nil
-}
-
-func backendOf(h *backend.Health) Backend {
-	b := Backend{
-		Backend: h.Backend, Open: h.Open, Since: when(h.Since), LastError: h.LastError, LastErrorAt: when(h.LastErrorAt),
-		LastAnswer: when(h.LastAnswer), Idle: h.Idle, Busy: h.Busy, Overdue: h.Overdue, Waiting: h.Waiting, Limit: h.Limit,
-		Connections: h.Connections, Probes: h.Probes, Refusals: h.Refusals, LatencyMS: millis(h.Latency), Adaptations: h.Adaptations,
-	}
-	for stage, n := range h.Failures {
-		if b.Failures == nil {
-			b.Failures = map[string]uint64{}
-		}
-		b.Failures[string(stage)] = n
-	}
-	return b
-}
 
 // when gives nil for the zero time, so that JSON has no year 1.
 func when(t time.Time) *time.Time {

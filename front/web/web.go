@@ -7,7 +7,8 @@
 //	/healthz   200 while the process answers
 //	/readyz    200 when it takes questions, else 503 with the reasons, one a line;
 //	           what else is wrong follows "ready", a line each
-//	/          a status page: decisions, servers behind, stores, last refusals
+//	/          a status page: what needs a person, then what every unit shows
+//	/status.json  the same for programs
 //
 // Only GET and HEAD are answered. There is no authentication: it listens on
 // loopback unless told otherwise, and there a request must name a loopback host, so
@@ -18,18 +19,20 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"regexp"
 	"strings"
 	"time"
 
-	"rcptgate/backend"
 	"rcptgate/front/listen"
-	"rcptgate/store"
+	"rcptgate/unit"
+	"rcptgate/view"
 )
 
 const maxConnections = 128
@@ -37,45 +40,16 @@ const maxConnections = 128
 // Options is what the pages show. What is nil is left out.
 type Options struct {
 	Metrics http.Handler
-	// Ready gives the reasons why no questions are taken; none means ready.
-	Ready func() []string
-	// Warnings are what is wrong beside the questions: no reason not to ask.
-	Warnings func() []string
-	Counts   func() []Count
-	Backends func() []backend.Health
-	Stores   func() []store.Stats
-	Tables   func() []Table
-	Refusals *Refusals
-	Hostname func() string
-	Version  string
-	Log      *slog.Logger
-}
-
-// Table is what is known of a map file of the MTA.
-type Table struct {
-	Name     string // as it is spelled
-	Use      string // what it is read for
-	Entries  int
-	Modified time.Time // the file's, of what is in force; zero: nothing is
-	// Why says why the file as it is is not what is in force; empty: it is. Since is
-	// when that began.
-	Why   string
-	Since time.Time
-}
-
-// Count is how many decisions had one combination of words.
-type Count struct {
-	Action string
-	Would  string // in rehearsal: what was held back
-	Reason string
-	Source string
-	N      uint64
+	Status  func() unit.Status
+	Views   func() []view.Table
+	// Hide reports whether local parts of addresses are left out of what is shown.
+	Hide func() bool
+	Log  *slog.Logger
 }
 
 // Server answers HTTP. Make it with New.
 type Server struct {
 	Options
-	started     time.Time
 	readTimeout time.Duration // for a request
 }
 
@@ -84,7 +58,7 @@ func New(o Options) *Server {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Server{Options: o, started: time.Now(), readTimeout: 5 * time.Second}
+	return &Server{Options: o, readTimeout: 5 * time.Second}
 }
 
 // Serve answers on l until ctx ends, then gives requests in progress two seconds
@@ -122,6 +96,7 @@ func (s *Server) Handler(loopback bool) http.Handler {
 	}
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") })
 	mux.HandleFunc("/readyz", s.ready)
+	mux.HandleFunc("/status.json", s.json)
 	mux.HandleFunc("/{$}", s.status)
 	return guard(mux, loopback)
 }
@@ -171,24 +146,69 @@ func plain(w http.ResponseWriter, status int, text string) {
 	_, _ = fmt.Fprintln(w, text)
 }
 
+// ready says what else is wrong after "ready", a line each: a reason to look, not a reason
+// to send no questions.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
-	if reasons := s.reasons(); len(reasons) > 0 {
-		plain(w, http.StatusServiceUnavailable, strings.Join(reasons, "\n"))
+	st := s.describe()
+	if len(st.NotReady) > 0 {
+		plain(w, http.StatusServiceUnavailable, strings.Join(st.NotReady, "\n"))
 		return
 	}
-	plain(w, http.StatusOK, strings.Join(append([]string{"ready"}, s.warnings()...), "\n"))
+	lines := []string{"ready"}
+	if st.ReloadError != "" {
+		lines = append(lines, "the last reload failed: "+strings.Join(strings.Fields(st.ReloadError), " "))
+	}
+	plain(w, http.StatusOK, strings.Join(append(lines, st.Attention...), "\n"))
 }
 
-func (s *Server) warnings() []string {
-	if s.Warnings == nil {
-		return nil
+func (s *Server) describe() unit.Status {
+	if s.Status == nil {
+		return unit.Status{}
 	}
-	return s.Warnings()
+	st := s.Status()
+	if s.Hide != nil && s.Hide() {
+		for i, why := range st.Attention {
+			st.Attention[i] = address.ReplaceAllString(why, "…@")
+		}
+	}
+	return st
 }
 
-func (s *Server) reasons() []string {
-	if s.Ready == nil {
+func (s *Server) views() []view.Table {
+	if s.Views == nil {
 		return nil
 	}
-	return s.Ready()
+	tables := s.Views()
+	if s.Hide != nil && s.Hide() {
+		for i := range tables {
+			hideAddresses(&tables[i])
+		}
+	}
+	return tables
+}
+
+// address finds what may be the local part of an address: servers name recipients in
+// their errors.
+var address = regexp.MustCompile(`[^\s<>,;:()]+@`)
+
+// hideAddresses leaves out local parts, wherever a table has them.
+func hideAddresses(t *view.Table) {
+	for i := range t.Rows {
+		r := &t.Rows[i]
+		r.Attention = address.ReplaceAllString(r.Attention, "…@")
+		for k, cell := range r.Cells {
+			if text, ok := cell.(string); ok {
+				r.Cells[k] = address.ReplaceAllString(text, "…@")
+			}
+		}
+	}
+}
+
+// json is the status page for programs.
+func (s *Server) json(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(struct {
+		unit.Status
+		Tables []view.Table `json:"tables"`
+	}{s.describe(), s.views()})
 }

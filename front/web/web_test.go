@@ -18,8 +18,8 @@ import (
 	"time"
 
 	"rcptgate"
-	"rcptgate/backend"
-	"rcptgate/store"
+	"rcptgate/unit"
+	"rcptgate/view"
 
 	"go.uber.org/goleak"
 )
@@ -33,20 +33,16 @@ func fullOptions() Options {
 	observe(r, 0, evil+"@example.com", rcptgate.Verdict{
 		Action: rcptgate.Reject, Code: 550, Enhanced: evil, Text: evil, Reason: rcptgate.Reason(evil), Source: evil, Backend: evil,
 	})
+	t := view.Table{Name: "x", Title: evil, Columns: view.Columns("a", evil, "b", "Number", "c", "Time")}
+	t.Add(evil, evil, uint64(1234567), base)
 	return Options{
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "rcptgate_x 1\n") }),
-		Counts: func() []Count {
-			return []Count{{"reject", "", "unknown-user", "ram", 1234567}, {"continue", "reject", evil, "probe", 1}}
+		Status: func() unit.Status {
+			return unit.Status{
+				Hostname: evil, Version: evil, Mode: evil, Configuration: evil, ReloadError: evil, Restart: []string{evil}, Attention: []string{evil},
+			}
 		},
-		Backends: func() []backend.Health {
-			return []backend.Health{{Backend: evil, Open: true, LastError: evil, Adaptations: []string{evil}}}
-		},
-		Stores: func() []store.Stats { return []store.Stats{{Name: "disk", Entries: 5, Detail: evil}} },
-		Tables: func() []Table {
-			return []Table{{Name: evil, Use: evil, Why: evil, Since: base}, {Name: "hash:/etc/mail/aliases", Entries: 7, Modified: base}}
-		},
-		Warnings: func() []string { return []string{evil} },
-		Refusals: r, Hostname: func() string { return evil }, Version: evil,
+		Views: func() []view.Table { return []view.Table{t, r.Table(), {Title: "Nothing", Empty: evil}} },
 	}
 }
 
@@ -80,10 +76,10 @@ func TestStatusPageEscapesEverything(t *testing.T) {
 			t.Errorf("%q is in the page", c)
 		}
 	}
-	if n := strings.Count(body, "&lt;script&gt;"); n < 14 {
+	if n := strings.Count(body, "&lt;script&gt;"); n < 18 {
 		t.Errorf("the text stands %d times in the page: a column is missing", n)
 	}
-	for _, want := range []string{"1\u202f234\u202f568", "not asked for", "(rehearsed: reject)", "192.0.2.1", "hash:/etc/mail/aliases", "not read", "in force"} {
+	for _, want := range []string{"1\u202f234\u202f567", "192.0.2.1", "Last refusals", "ago"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("%q is missing", want)
 		}
@@ -99,7 +95,7 @@ func TestStatusPageEscapesEverything(t *testing.T) {
 func TestRequests(t *testing.T) {
 	var reasons []string
 	o := fullOptions()
-	o.Ready = func() []string { return reasons }
+	o.Status = func() unit.Status { return unit.Status{NotReady: reasons} }
 	h := New(o).Handler(true)
 	for _, c := range []struct {
 		method, path, host string
@@ -127,18 +123,33 @@ func TestRequests(t *testing.T) {
 	if rec := get(h, "GET", "/readyz", "localhost"); rec.Code != 503 || rec.Body.String() != "milter listener is not up\ndraining\n" {
 		t.Errorf("%d %q", rec.Code, rec.Body.String())
 	}
-	if rec := get(New(Options{}).Handler(false), "GET", "/", "mx1.example.org"); rec.Code != 200 || !strings.Contains(rec.Body.String(), "None yet") {
+	if rec := get(New(Options{}).Handler(false), "GET", "/", "mx1.example.org"); rec.Code != 200 || !strings.Contains(rec.Body.String(), "Ready") {
 		t.Errorf("a page with nothing to show: %d", rec.Code)
 	}
 }
 
 func TestWarningsDoNotUnready(t *testing.T) {
-	h := New(Options{Warnings: func() []string { return []string{"the log is lost"} }}).Handler(false)
+	h := New(Options{Status: func() unit.Status { return unit.Status{Attention: []string{"the log is lost"}} }}).Handler(false)
 	if r := get(h, http.MethodGet, "/readyz", ""); r.Code != http.StatusOK || r.Body.String() != "ready\nthe log is lost\n" {
 		t.Errorf("%d %q", r.Code, r.Body.String())
 	}
 	if r := get(h, http.MethodGet, "/", ""); !strings.Contains(r.Body.String(), "the log is lost") {
 		t.Error("the status page does not show it")
+	}
+}
+
+// TestHideAddresses: where addresses are hidden, they are hidden in what servers say too.
+func TestHideAddresses(t *testing.T) {
+	o := fullOptions()
+	table := view.Table{Title: "Servers", Columns: view.Columns("e", "Last error")}
+	table.Add("backend is down: 550 <ann@b.example> unknown", "550 <ann@b.example>: unknown")
+	o.Views = func() []view.Table { return []view.Table{table} }
+	o.Status = func() unit.Status { return unit.Status{Attention: []string{"backend is down: 550 <ann@b.example> unknown"}} }
+	o.Hide = func() bool { return true }
+	for _, path := range []string{"/", "/status.json"} {
+		if body := get(New(o).Handler(false), "GET", path, "").Body.String(); strings.Contains(body, "ann") || strings.Count(body, "…@b.example") < 2 {
+			t.Errorf("%s: %s", path, body)
+		}
 	}
 }
 
@@ -186,7 +197,7 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	r := NewRefusals()
-	go func() { done <- New(Options{Refusals: r}).Serve(ctx, l) }()
+	go func() { done <- New(Options{Views: func() []view.Table { return []view.Table{r.Table()} }}).Serve(ctx, l) }()
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() { observe(r, i, "u@x", rcptgate.Verdict{Action: rcptgate.Reject}) })

@@ -1,37 +1,34 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package main
+package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"rcptgate"
-	"rcptgate/backend"
-	"rcptgate/check/callahead"
-	"rcptgate/front/admin"
-	"rcptgate/store/ram"
-	"rcptgate/store/tiers"
+	"rcptgate/kit/exit"
+	"rcptgate/kit/term"
+	"rcptgate/unit"
+	"rcptgate/view"
 )
 
 // maxCheck bounds the recipients of one command line.
 const maxCheck = 10_000
 
 type checkFlags struct {
-	request admin.CheckRequest
+	request CheckRequest
 	json    bool
 	offline bool
 }
 
-func newCheckCommand() *cobra.Command {
+func (k commands) check() *cobra.Command {
 	var f checkFlags
 	cmd := &cobra.Command{
 		Use:   "check RECIPIENT...",
@@ -49,7 +46,7 @@ another reason, 75 one cannot be decided at the moment, 69 the daemon is not rea
 any. With several recipients the code is that of the first one that would not be taken.
 In rehearsal the code is that of the verdict that is held back.`,
 		Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return check(cmd, &f, args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return k.runCheck(cmd, &f, args) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.request.Sender, "sender", "", "reverse-path `ADDRESS` of the message (default <>)")
@@ -65,30 +62,30 @@ In rehearsal the code is that of the verdict that is held back.`,
 }
 
 // asker puts one question: the daemon's client, or an offline gate.
-type asker func(ctx context.Context, req admin.CheckRequest) (admin.Result, error)
+type asker func(ctx context.Context, req CheckRequest) (Result, error)
 
-func check(cmd *cobra.Command, f *checkFlags, recipients []string) error {
+func (k commands) runCheck(cmd *cobra.Command, f *checkFlags, recipients []string) error {
 	if len(recipients) > maxCheck {
-		return exitWith(exitUsage, fmt.Errorf("%d recipients given, at most %d are allowed", len(recipients), maxCheck))
+		return exit.With(exit.Usage, fmt.Errorf("%d recipients given, at most %d are allowed", len(recipients), maxCheck))
 	}
 	if f.request.Host != "" && f.request.Mailer == "" {
 		f.request.Mailer = "esmtp"
 	}
-	l, err := loadConfig(cmd)
+	c, err := k.Load(cmd)
 	if err != nil {
 		return err
 	}
 	for _, recipient := range recipients { // before anybody is asked about one of them
-		if err := f.judge(recipient, l.Aliases.Active()); err != nil {
+		if err := f.judge(recipient, c.KnowsLocalNames()); err != nil {
 			return err
 		}
 	}
-	ask, done, err := newAsker(l, f.offline)
+	ask, done, err := k.asker(cmd.Context(), c, f.offline)
 	if err != nil {
 		return err
 	}
 	defer done()
-	code := exitOK
+	code := exit.OK
 	for _, recipient := range recipients {
 		result, err := ask(cmd.Context(), f.about(recipient))
 		if err != nil {
@@ -97,15 +94,15 @@ func check(cmd *cobra.Command, f *checkFlags, recipients []string) error {
 		if err := printResult(cmd.OutOrStdout(), &result, f.json); err != nil {
 			return err
 		}
-		if code == exitOK {
+		if code == exit.OK {
 			code = exitCodeOf(&result)
 		}
 	}
-	return exitQuietly(code)
+	return exit.Quietly(code)
 }
 
 // about is the question about one recipient.
-func (f *checkFlags) about(recipient string) admin.CheckRequest {
+func (f *checkFlags) about(recipient string) CheckRequest {
 	req := f.request
 	req.Recipient = recipient
 	return req
@@ -122,7 +119,7 @@ func (f *checkFlags) judge(recipient string, local bool) error {
 	case recipient == "":
 		bad = errors.New("an empty recipient")
 	case err != nil:
-		return exitWith(exitUsage, err)
+		return exit.With(exit.Usage, err)
 	case strings.TrimSpace(recipient) != recipient, strings.ContainsAny(q.Target.Domain, " \t"):
 		bad = fmt.Errorf("%q is no address: there are blanks in it", recipient)
 	case q.Target.Local == "":
@@ -130,94 +127,59 @@ func (f *checkFlags) judge(recipient string, local bool) error {
 	case q.Target.Domain == "" && !local:
 		bad = fmt.Errorf("%q has no domain, and without [aliases] the gate knows no local names", recipient)
 	}
-	return exitWith(exitData, bad)
+	return exit.With(exit.Data, bad)
 }
 
-func newAsker(l *loaded, offline bool) (ask asker, done func(), err error) {
+// asker asks the daemon, or, offline, a host of its own.
+func (k commands) asker(ctx context.Context, c *unit.Config, offline bool) (ask asker, done func(), err error) {
 	if !offline {
-		client := admin.NewClient(l.adminSocket().Address)
+		client := NewClient(SocketOf(c).Address)
 		return client.Check, client.Close, nil
 	}
-	log := slog.New(slog.DiscardHandler)
-	names, closeNames, err := offlineNames(l)
+	h, err := k.Offline(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	b := base{
-		backends: backend.NewSet(l.Callahead.Config, l.Hostname, log),
-		memory:   tiers.New(ram.New(ram.Options{})),
-		probes:   callahead.NewState(nil),
-		tables:   newTables(log, true),
-		names:    names,
-		log:      log,
-	}
-	down := func() { b.tables.close(); b.probes.Close(); b.backends.Close(); closeNames() }
-	setup, err := newSetup(&l.Config, b)
-	if err != nil {
-		down()
-		return nil, nil, exitWith(exitConfig, l.file.Place(err))
-	}
-	var gate rcptgate.Gate
-	gate.Swap(setup)
-	ask = func(ctx context.Context, req admin.CheckRequest) (admin.Result, error) {
+	ask = func(ctx context.Context, req CheckRequest) (Result, error) {
 		q, err := req.Query()
 		if err != nil {
-			return admin.Result{}, exitWith(exitUsage, err)
+			return Result{}, exit.With(exit.Usage, err)
 		}
-		v := gate.Ask(ctx, q)
-		return admin.NewResult(q, &v, time.Now()), nil
+		v := h.Gate.Ask(ctx, q)
+		return NewResult(q, &v, time.Now()), nil
 	}
-	return ask, func() { gate.Close(); down() }, nil
-}
-
-// clientError gives the exit code for what went wrong between us and the daemon.
-func clientError(err error) error {
-	var refusal *admin.Refusal
-	var exit *exitError
-	switch {
-	case errors.As(err, &exit):
-		return err
-	case errors.Is(err, admin.ErrUnreachable), errors.Is(err, admin.ErrTruncated):
-		return exitWith(exitUnavailable, err)
-	case errors.As(err, &refusal) && refusal.BadRequest():
-		return exitWith(exitData, err)
-	case errors.As(err, &refusal) && refusal.NotFound():
-		return exitWith(exitUnknownUser, err)
-	}
-	return exitWith(exitSoftware, err)
+	return ask, h.Stop, nil
 }
 
 // exitCodeOf is the code for one verdict. A rehearsed refusal counts as one: the
 // question is what the gate thinks of the recipient.
-func exitCodeOf(r *admin.Result) int {
+func exitCodeOf(r *Result) int {
 	action := r.Action
 	if r.Would != "" {
 		action = r.Would
 	}
 	switch {
 	case action == rcptgate.Reject.String() && r.Reason == string(rcptgate.ReasonUnknownUser):
-		return exitUnknownUser
+		return exit.UnknownUser
 	case action == rcptgate.Reject.String(), action == rcptgate.Discard.String():
-		return exitRefused
+		return exit.Refused
 	case action == rcptgate.Tempfail.String():
-		return exitTempfail
+		return exit.Tempfail
 	}
-	return exitOK
+	return exit.OK
 }
 
-func printResult(w io.Writer, r *admin.Result, asJSON bool) error {
+func printResult(w io.Writer, r *Result, asJSON bool) error {
 	if asJSON {
-		enc := json.NewEncoder(w)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(r)
+		return term.JSON(w, r)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s", printable(r.Recipient), r.Action)
+	fmt.Fprintf(&b, "%s: %s", view.Clean(r.Recipient), r.Action)
 	if r.Would != "" {
 		fmt.Fprintf(&b, " (rehearsal: would %s)", r.Would)
 	}
 	if r.Target != "" {
-		fmt.Fprintf(&b, " (as %s)", printable(r.Target))
+		fmt.Fprintf(&b, " (as %s)", view.Clean(r.Target))
 	}
 	b.WriteByte('\n')
 	if r.Code != 0 {
@@ -230,10 +192,10 @@ func printResult(w io.Writer, r *admin.Result, asJSON bool) error {
 	for _, step := range r.Trace {
 		fmt.Fprintf(&b, "  step     %s: %s, %.3f ms\n", stepName(&step), stepWord(&step), step.ElapsedMS)
 		for _, note := range step.Notes {
-			fmt.Fprintf(&b, "             %s\n", printable(note))
+			fmt.Fprintf(&b, "             %s\n", view.Clean(note))
 		}
 		if step.Error != "" {
-			fmt.Fprintf(&b, "             error: %s\n", printable(step.Error))
+			fmt.Fprintf(&b, "             error: %s\n", view.Clean(step.Error))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -241,23 +203,23 @@ func printResult(w io.Writer, r *admin.Result, asJSON bool) error {
 }
 
 // stepName is the step's word, and whom it was asked about if that was an alias's target.
-func stepName(step *admin.Step) string {
+func stepName(step *Step) string {
 	if step.Target == "" {
 		return step.Step
 	}
-	return step.Step + " for " + printable(step.Target)
+	return step.Step + " for " + view.Clean(step.Target)
 }
 
-func stepWord(step *admin.Step) string {
+func stepWord(step *Step) string {
 	if step.Reason == "" {
-		return "nothing against it"
+		return "no objection"
 	}
 	return step.Action + ", " + step.Reason
 }
 
 // origin says where a verdict came from and how long it holds.
-func origin(r *admin.Result) string {
-	parts := []string{strings.TrimSpace(orDash(r.Source) + " " + printable(r.Server))}
+func origin(r *Result) string {
+	parts := []string{strings.TrimSpace(orDash(r.Source) + " " + view.Clean(r.Server))}
 	if r.Backend != "" {
 		parts = append(parts, r.Backend)
 	}
@@ -270,21 +232,11 @@ func origin(r *admin.Result) string {
 	return strings.Join(parts, ", ")
 }
 
-func ageWords(seconds int64) string { return (time.Duration(seconds) * time.Second).String() }
+func ageWords(seconds int64) string { return view.Duration(time.Duration(seconds) * time.Second) }
 
 func orDash(s string) string {
 	if s == "" {
 		return "-"
 	}
 	return s
-}
-
-// printable keeps another's text from commanding the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package main
+package admin
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,48 +14,36 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"rcptgate/front/admin"
+	"rcptgate/kit/exit"
+	"rcptgate/kit/term"
+	"rcptgate/view"
 )
 
-func newCacheCommand() *cobra.Command {
+func (k commands) cache() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
-		Short: "look at, forget, save and load what is remembered",
-		Long: `cache speaks with the running daemon about its remembered answers. Exit code 69: the
-daemon is not reachable.`,
+		Short: "inspect and edit the answer cache",
+		Long: `cache shows and changes what the running daemon remembers. Exit code 69: the daemon cannot
+be reached.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newCacheList(), newCacheShow(), newCacheForget(), newCacheFlush(), newCacheStats(), newCacheExport(), newCacheImport())
+	cmd.AddCommand(k.cacheList(), k.cacheShow(), k.cacheForget(), k.cacheFlush(), k.cacheStats(), k.cacheExport(), k.cacheImport())
 	return cmd
 }
 
-// withDaemon runs f with a client of the daemon that the configuration names.
-func withDaemon(cmd *cobra.Command, f func(ctx context.Context, c *admin.Client) error) error {
-	l, err := loadConfig(cmd)
-	if err != nil {
-		return err
-	}
-	client := admin.NewClient(l.adminSocket().Address)
-	defer client.Close()
-	if err := f(cmd.Context(), client); err != nil {
-		return clientError(err)
-	}
-	return nil
-}
-
-func newCacheList() *cobra.Command {
+func (k commands) cacheList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list [@DOMAIN]",
 		Short: "list what is remembered, a recipient a line",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				out := cmd.OutOrStdout()
-				return c.List(ctx, strings.Join(args, ""), func(r admin.Record) error {
+				return c.List(ctx, strings.Join(args, ""), func(r Record) error {
 					if asJSON {
-						return printJSON(out, r)
+						return term.JSON(out, r)
 					}
 					_, err := fmt.Fprintln(out, recordLine(&r))
 					return err
@@ -69,19 +56,17 @@ func newCacheList() *cobra.Command {
 }
 
 // recordLine is one record in one line: the key, then its answers.
-func recordLine(r *admin.Record) string {
-	parts := []string{printable(r.Name())}
-	for _, a := range []*admin.Answer{r.Standing, r.Transient} {
+func recordLine(r *Record) string {
+	parts := []string{view.Clean(r.Name())}
+	for _, a := range []*Answer{r.Standing, r.Transient} {
 		if a != nil {
-			parts = append(parts, fmt.Sprintf("%s %d %s %s, learnt %s, ends %s", a.Class, a.Code, a.Enhanced, printable(a.Backend), when(a.Learnt), when(a.Expire)))
+			parts = append(parts, fmt.Sprintf("%s %d %s %s, learnt %s, ends %s", a.Class, a.Code, a.Enhanced, view.Clean(a.Backend), term.Time(a.Learnt), term.Time(a.Expire)))
 		}
 	}
 	return strings.Join(parts, "\t")
 }
 
-func when(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
-
-func newCacheShow() *cobra.Command {
+func (k commands) cacheShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show RECIPIENT|@DOMAIN",
@@ -91,7 +76,7 @@ recipients are remembered and, for each server, whether it was found to take eve
 there. Exit code 67: nothing is remembered.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				if domain, ok := strings.CutPrefix(args[0], "@"); ok {
 					return showDomain(ctx, cmd.OutOrStdout(), c, domain, asJSON)
 				}
@@ -100,7 +85,7 @@ there. Exit code 67: nothing is remembered.`,
 					return err
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), r)
+					return term.JSON(cmd.OutOrStdout(), r)
 				}
 				return printRecord(cmd.OutOrStdout(), &r)
 			})
@@ -110,15 +95,15 @@ there. Exit code 67: nothing is remembered.`,
 	return cmd
 }
 
-func showDomain(ctx context.Context, w io.Writer, c *admin.Client, domain string, asJSON bool) error {
+func showDomain(ctx context.Context, w io.Writer, c *Client, domain string, asJSON bool) error {
 	d, err := c.Domain(ctx, domain)
 	if err != nil {
 		return err
 	}
 	if asJSON {
-		return printJSON(w, d)
+		return term.JSON(w, d)
 	}
-	if _, err := fmt.Fprintf(w, "@%s: %s remembered, %s about servers\n", printable(d.Domain), count(d.Recipients, "recipient"), count(len(d.Findings)+d.More, "finding")); err != nil {
+	if _, err := fmt.Fprintf(w, "@%s: %s remembered, %s about servers\n", view.Clean(d.Domain), term.Count(d.Recipients, "recipient"), term.Count(len(d.Findings)+d.More, "finding")); err != nil {
 		return err
 	}
 	for i := range d.Findings {
@@ -129,28 +114,28 @@ func showDomain(ctx context.Context, w io.Writer, c *admin.Client, domain string
 	return nil
 }
 
-func printRecord(w io.Writer, r *admin.Record) error {
+func printRecord(w io.Writer, r *Record) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s (from %s)\n", printable(r.Name()), strings.TrimSpace(r.Source+" "+printable(r.Server)))
-	for _, a := range []*admin.Answer{r.Standing, r.Transient} {
+	fmt.Fprintf(&b, "%s (from %s)\n", view.Clean(r.Name()), strings.TrimSpace(r.Source+" "+view.Clean(r.Server)))
+	for _, a := range []*Answer{r.Standing, r.Transient} {
 		if a == nil {
 			continue
 		}
 		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s (%s ago)\n", a.Class, a.Code, a.Enhanced,
-			strings.ReplaceAll(a.Text, "\n", "\n             "), printable(a.Backend), when(a.Learnt), time.Since(a.Learnt).Round(time.Second))
+			strings.ReplaceAll(a.Text, "\n", "\n             "), view.Clean(a.Backend), term.Time(a.Learnt), time.Since(a.Learnt).Round(time.Second))
 		if a.Refresh != nil {
-			fmt.Fprintf(&b, "    refresh  %s\n", when(*a.Refresh))
+			fmt.Fprintf(&b, "    refresh  %s\n", term.Time(*a.Refresh))
 		}
-		fmt.Fprintf(&b, "    ends     %s\n", when(a.Expire))
+		fmt.Fprintf(&b, "    ends     %s\n", term.Time(a.Expire))
 	}
 	if r.Doubt != nil {
-		fmt.Fprintf(&b, "  doubt      said to be unknown %s since %s, last %s\n", count(r.Doubt.Count, "time"), when(r.Doubt.First), when(r.Doubt.Last))
+		fmt.Fprintf(&b, "  doubt      said to be unknown %s since %s, last %s\n", term.Count(r.Doubt.Count, "time"), term.Time(r.Doubt.First), term.Time(r.Doubt.Last))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func newCacheForget() *cobra.Command {
+func (k commands) cacheForget() *cobra.Command {
 	return &cobra.Command{
 		Use:   "forget RECIPIENT|@DOMAIN...",
 		Short: "forget recipients or whole domains, so that they are asked about again",
@@ -162,7 +147,7 @@ could be told: then only this gateway has forgotten so far, and the others will 
 is back.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				done, err := c.Forget(ctx, args...)
 				return forgotten(cmd, done, err)
 			})
@@ -170,7 +155,7 @@ is back.`,
 	}
 }
 
-func newCacheFlush() *cobra.Command {
+func (k commands) cacheFlush() *cobra.Command {
 	return &cobra.Command{
 		Use:   "flush",
 		Short: "forget everything",
@@ -178,7 +163,7 @@ func newCacheFlush() *cobra.Command {
 (memcached). Exit code 75: as of cache forget.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				done, err := c.Flush(ctx)
 				return forgotten(cmd, done, err)
 			})
@@ -186,20 +171,20 @@ func newCacheFlush() *cobra.Command {
 	}
 }
 
-func forgotten(cmd *cobra.Command, done admin.Forgotten, err error) error {
+func forgotten(cmd *cobra.Command, done Forgotten, err error) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "forgot %s\n", count(done.Records, "record")); err != nil {
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "forgot %s\n", term.Count(done.Records, "record")); err != nil {
 		return err
 	}
 	if done.Incomplete != "" {
-		return exitWith(exitTempfail, fmt.Errorf("not forgotten everywhere: %s", done.Incomplete))
+		return exit.With(exit.Tempfail, fmt.Errorf("not forgotten everywhere: %s", done.Incomplete))
 	}
 	return nil
 }
 
-func newCacheStats() *cobra.Command {
+func (k commands) cacheStats() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "stats",
@@ -210,13 +195,13 @@ is known of its domain at the server, and below once more before the answer is w
 Records are recipients and such findings; places hold the same ones, they do not add up.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				places, err := c.Stats(ctx)
 				if err != nil {
 					return err
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), places)
+					return term.JSON(cmd.OutOrStdout(), places)
 				}
 				return printPlaces(cmd.OutOrStdout(), places)
 			})
@@ -226,7 +211,7 @@ Records are recipients and such findings; places hold the same ones, they do not
 	return cmd
 }
 
-func printPlaces(w io.Writer, places []admin.Place) error {
+func printPlaces(w io.Writer, places []Place) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-10s %12s %12s %12s %12s %12s %9s %9s\n", "place", "records", "refusals", "at most", "hits", "misses", "evicted", "errors")
 	for _, p := range places {
@@ -237,7 +222,7 @@ func printPlaces(w io.Writer, places []admin.Place) error {
 		}
 		fmt.Fprintf(&b, " %12d %12d %9d %9d\n", p.Hits, p.Misses, p.Evicted, p.Errors)
 		if p.Detail != "" {
-			fmt.Fprintf(&b, "           %s\n", printable(p.Detail))
+			fmt.Fprintf(&b, "           %s\n", view.Clean(p.Detail))
 		}
 		for _, s := range p.Servers {
 			b.WriteString(serverLine(&s))
@@ -248,20 +233,20 @@ func printPlaces(w io.Writer, places []admin.Place) error {
 }
 
 // serverLine is what is known of one server of a shared place.
-func serverLine(s *admin.PlaceServer) string {
+func serverLine(s *PlaceServer) string {
 	state := "alive"
 	if !s.Alive {
 		state = "dead"
 		if s.Since != nil {
-			state += " since " + when(*s.Since)
+			state += " since " + term.Time(*s.Since)
 		}
 		state += ": " + s.Error
 	}
-	return fmt.Sprintf("           %s: %d hits, %d misses, %s, %s, %.2f ms; %s\n", printable(s.Name), s.Hits, s.Misses,
-		count(int(s.Errors), "error"), count(int(s.Bad), "bad value"), s.LatencyMS, printable(state)) //nolint:gosec // counts of one process
+	return fmt.Sprintf("           %s: %d hits, %d misses, %s, %s, %.2f ms; %s\n", view.Clean(s.Name), s.Hits, s.Misses,
+		term.Count(int(s.Errors), "error"), term.Count(int(s.Bad), "bad value"), s.LatencyMS, view.Clean(state)) //nolint:gosec // counts of one process
 }
 
-func newCacheExport() *cobra.Command {
+func (k commands) cacheExport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export [FILE]",
 		Short: "write everything that is remembered, a JSON object a line",
@@ -269,11 +254,11 @@ func newCacheExport() *cobra.Command {
 reads (docs/cache-export.md). An export that fails leaves a FILE that was there as it was.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
-				p := newProgress(cmd.ErrOrStderr())
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
+				p := term.NewProgress(cmd.ErrOrStderr())
 				n := 0
 				export := func(out io.Writer) (err error) {
-					n, err = c.Export(ctx, "", out, func(records int) { p.tell(count(records, "record")) })
+					n, err = c.Export(ctx, "", out, func(records int) { p.Report(term.Count(records, "record")) })
 					return err
 				}
 				err := error(nil)
@@ -283,7 +268,7 @@ reads (docs/cache-export.md). An export that fails leaves a FILE that was there 
 					err = export(cmd.OutOrStdout())
 				}
 				if err == nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "exported %s\n", count(n, "record"))
+					fmt.Fprintf(cmd.ErrOrStderr(), "exported %s\n", term.Count(n, "record"))
 				}
 				return err
 			})
@@ -300,18 +285,18 @@ func replaceFile(path string, write func(io.Writer) error) error {
 	if there && !info.Mode().IsRegular() {
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
-			return exitWith(exitData, fmt.Errorf("export: %w", err))
+			return exit.With(exit.Data, fmt.Errorf("export: %w", err))
 		}
 		return errors.Join(write(file), file.Close())
 	}
 	if there {
 		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return exitWith(exitData, fmt.Errorf("export: %w", err))
+			return exit.With(exit.Data, fmt.Errorf("export: %w", err))
 		}
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".rcptgate-export-")
 	if err != nil {
-		return exitWith(exitData, fmt.Errorf("export: %w", err))
+		return exit.With(exit.Data, fmt.Errorf("export: %w", err))
 	}
 	written := write(file)
 	size, _ := file.Seek(0, io.SeekCurrent)
@@ -325,12 +310,12 @@ func replaceFile(path string, write func(io.Writer) error) error {
 		return errors.Join(written, os.Remove(file.Name()))
 	}
 	if err := os.Rename(file.Name(), path); err != nil {
-		return errors.Join(written, exitWith(exitData, fmt.Errorf("export: %w", err)), os.Remove(file.Name()))
+		return errors.Join(written, exit.With(exit.Data, fmt.Errorf("export: %w", err)), os.Remove(file.Name()))
 	}
 	return written
 }
 
-func newCacheImport() *cobra.Command {
+func (k commands) cacheImport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "import [FILE]",
 		Short: "remember what export wrote, unless something newer is known",
@@ -339,18 +324,18 @@ left out, and does not stop the others. Exit code 65: there were bad lines, or t
 is missing.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDaemon(cmd, func(ctx context.Context, c *admin.Client) error {
+			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				in := cmd.InOrStdin()
 				if len(args) == 1 && args[0] != "-" {
 					file, err := os.Open(args[0])
 					if err != nil {
-						return exitWith(exitData, fmt.Errorf("import: %w", err))
+						return exit.With(exit.Data, fmt.Errorf("import: %w", err))
 					}
 					defer func() { _ = file.Close() }()
 					in = file
 				}
-				p := newProgress(cmd.ErrOrStderr())
-				done, err := c.Import(ctx, in, func(octets int64) { p.tell(fmt.Sprintf("%d KiB", octets>>10)) })
+				p := term.NewProgress(cmd.ErrOrStderr())
+				done, err := c.Import(ctx, in, func(octets int64) { p.Report(fmt.Sprintf("%d KiB", octets>>10)) })
 				if err != nil {
 					return err
 				}
@@ -360,41 +345,17 @@ is missing.`,
 	}
 }
 
-func imported(cmd *cobra.Command, done *admin.Imported) error {
+func imported(cmd *cobra.Command, done *Imported) error {
 	fmt.Fprintf(cmd.OutOrStdout(), "took %s, kept %d that were newer here, left out %d that have ended and %d bad\n",
-		count(done.Taken, "record"), done.Kept, done.Expired, done.Bad)
+		term.Count(done.Taken, "record"), done.Kept, done.Expired, done.Bad)
 	for _, text := range done.Errors {
-		fmt.Fprintln(cmd.ErrOrStderr(), printable(text))
+		fmt.Fprintln(cmd.ErrOrStderr(), view.Clean(text))
 	}
 	switch {
 	case done.Bad > 0:
-		return exitWith(exitData, fmt.Errorf("%s bad", count(done.Bad, "line")))
+		return exit.With(exit.Data, fmt.Errorf("%s bad", term.Count(done.Bad, "line")))
 	case done.Truncated:
-		return exitWith(exitData, errors.New("the last line is missing: the export was cut off"))
+		return exit.With(exit.Data, errors.New("the last line is missing: the export was cut off"))
 	}
 	return nil
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
-}
-
-// progress tells, on standard error, how far a long command is: after two seconds,
-// then every second.
-type progress struct {
-	w    io.Writer
-	next time.Time
-}
-
-func newProgress(w io.Writer) *progress {
-	return &progress{w: w, next: time.Now().Add(2 * time.Second)}
-}
-
-func (p *progress) tell(how string) {
-	if now := time.Now(); now.After(p.next) {
-		p.next = now.Add(time.Second)
-		fmt.Fprintf(p.w, "%s so far\n", how)
-	}
 }

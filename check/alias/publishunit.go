@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package alias
+
+import (
+	"context"
+	"sync/atomic"
+
+	"rcptgate/metric"
+	"rcptgate/store"
+	"rcptgate/store/memcached"
+	"rcptgate/unit"
+	shown "rcptgate/view"
+)
+
+// PublishUnit is the background job that publishes the names of alias databases for
+// gateways that do not have the files. It does nothing when nothing is shared.
+func PublishUnit() unit.Unit {
+	return unit.Unit{Name: "names", Open: func(env *unit.Env) (unit.Live, error) {
+		if env.Shared == nil {
+			return unit.Live{}, nil
+		}
+		p := NewPublisher(PublisherOptions{Names: memcached.NewNames(env.Shared), Log: env.Log})
+		var active atomic.Bool
+		return unit.Live{
+			Adopt: func(c *unit.Config) {
+				cfg := unit.Part[Config](c)
+				active.Store(cfg.Publish)
+				var tables []Content
+				if cfg.Publish {
+					tables = contents(env, cfg)
+				}
+				p.Publish(tables)
+			},
+			Run:     func(ctx context.Context) { _ = p.Run(ctx) }, // it ends with the context's error only
+			Metrics: p.metrics(),
+			Show: func() []shown.Table {
+				if !active.Load() {
+					return nil
+				}
+				return []shown.Table{p.table()}
+			},
+		}, nil
+	}}
+}
+
+// contents are the alias databases of a configuration that is active.
+func contents(env *unit.Env, cfg *Config) (list []Content) {
+	for _, spec := range cfg.Real() {
+		if f := env.Tables.Find(UseAliases.String(), spec); f != nil {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+func (p *Publisher) metrics() []metric.Family {
+	of := func(f func(*PublishStatus) float64) func() float64 {
+		return func() float64 { st := p.Status(); return f(&st) }
+	}
+	return []metric.Family{
+		metric.Level("published_names", "Alias names that are in memcached for other gateways, as far as is known.", of(func(s *PublishStatus) float64 { return float64(s.Published) })),
+		metric.Level("published_names_wanted", "Alias names that should be there.", of(func(s *PublishStatus) float64 { return float64(s.Of) })),
+		metric.Level("published_round_seconds", "When all of them were last written; 0: never.", of(func(s *PublishStatus) float64 {
+			if s.Round.IsZero() {
+				return 0
+			}
+			return float64(s.Round.UnixMilli()) / 1000
+		})),
+		metric.Count("published_written_total", "Alias names written to memcached.", of(func(s *PublishStatus) float64 { return float64(s.Written) })),
+		metric.Count("published_removed_total", "Alias names removed from memcached.", of(func(s *PublishStatus) float64 { return float64(s.Removed) })),
+		metric.Count("published_failed_total", "Alias names that could be neither written nor removed.", of(func(s *PublishStatus) float64 { return float64(s.Failed) })),
+		metric.Count("published_losses_total", "Times that memcached had lost alias names.", of(func(s *PublishStatus) float64 { return float64(s.Losses) })),
+	}
+}
+
+func (p *Publisher) table() shown.Table {
+	st := p.Status()
+	t := shown.Table{
+		Name: "names", Title: "Alias names for other gateways",
+		Columns: shown.Columns("published", "Published", "wanted", "Of", "state", "State", "round", "Last complete round", "written", "Written", "removed", "Removed", "failed", "Failed", "losses", "Losses"),
+	}
+	t.Add("", st.Published, st.Of, st.State, st.Round, st.Written, st.Removed, st.Failed, st.Losses)
+	return t
+}
+
+// publishedMetrics are about the names that other gateways publish.
+func (p *Published) metrics() []metric.Family {
+	of := func(f func(*store.Stats) float64) func() float64 {
+		return func() float64 { st := p.Stats(); return f(&st) }
+	}
+	return []metric.Family{
+		metric.Count("names_hits_total", "Look-ups that found a name that another gateway publishes.", of(func(s *store.Stats) float64 { return float64(s.Hits) })),
+		metric.Count("names_misses_total", "Look-ups that did not.", of(func(s *store.Stats) float64 { return float64(s.Misses) })),
+		metric.Count("names_errors_total", "Look-ups for which memcached could not be asked.", of(func(s *store.Stats) float64 { return float64(s.Errors) })),
+	}
+}

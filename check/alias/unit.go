@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package alias
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"rcptgate"
+	"rcptgate/config"
+	"rcptgate/config/setting"
+	"rcptgate/metric"
+	"rcptgate/store"
+	"rcptgate/store/memcached"
+	"rcptgate/table"
+	"rcptgate/table/pool"
+	"rcptgate/unit"
+)
+
+// Unit is the check.
+func Unit() unit.Unit {
+	return unit.Unit{Name: "aliases", Open: openUnit, Parts: []config.Part{
+		{Section: "aliases", Doc: "local names: the MTA's own tables, read as they are on disk", Defaults: DefaultConfig()},
+	}}
+}
+
+// KnowsLocalNames reports whether names without a domain are looked up.
+func (c *Config) KnowsLocalNames() bool { return c.Active() }
+
+func openUnit(env *unit.Env) (unit.Live, error) {
+	published := NewPublished(noNames{})
+	var families []metric.Family
+	if env.Shared != nil {
+		published = NewPublished(memcached.NewNames(env.Shared))
+		families = published.metrics()
+	}
+	return unit.Live{Metrics: families, Build: func(s *unit.Setup) error {
+		cfg := unit.Part[Config](s.Config)
+		if err := cfg.needsServers(unit.Part[memcached.Config](s.Config)); err != nil {
+			return err
+		}
+		if !cfg.Active() {
+			return nil
+		}
+		check, err := New(Options{Config: *cfg, Router: s.Router, Published: published, Open: func(use Use, spec table.Spec) (table.Table, error) {
+			return s.Table(use.pool(), spec)
+		}})
+		if err == nil {
+			s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "aliases", Check: check})
+		}
+		return err
+	}}, nil
+}
+
+// pool is the use as the pool of tables has it.
+func (u Use) pool() pool.Use {
+	format, _ := NamesFormat(u)
+	return pool.Use{Name: u.String(), Aliases: u == UseAliases, Format: format}
+}
+
+// needsServers holds that names are shared only where there is a memcached.
+func (c *Config) needsServers(shared *memcached.Config) error {
+	if shared.Active() {
+		return nil
+	}
+	var errs []error
+	if c.Reads() {
+		errs = append(errs, setting.Keyf("aliases.files", "\"memcached:\" needs servers, and memcached in [cache] is empty"))
+	}
+	if c.Publish {
+		errs = append(errs, setting.Keyf("aliases.publish", "publishing needs servers, and memcached in [cache] is empty"))
+	}
+	return errors.Join(errs...)
+}
+
+// noNames are those that are shared where no memcached is configured: a reload that
+// names one needs a restart, and until then they are unknown.
+type noNames struct{}
+
+var errNoNames = errors.New("no memcached was configured when the daemon started")
+
+func (noNames) Find(context.Context, []string) (map[string]store.Name, error) { return nil, errNoNames }
+func (noNames) Publish(context.Context, string, store.Name) error             { return errNoNames }
+func (noNames) Withdraw(context.Context, string) error                        { return errNoNames }
+func (noNames) Down() bool                                                    { return true }
+func (noNames) Survey(context.Context, string, time.Duration) (store.Survey, error) {
+	return store.Intact, errNoNames
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package callahead
+
+import (
+	"time"
+
+	"rcptgate"
+	"rcptgate/config"
+	"rcptgate/metric"
+	"rcptgate/unit"
+	"rcptgate/view"
+)
+
+// Unit is the check.
+func Unit() unit.Unit {
+	return unit.Unit{Name: "existence", Open: open, Parts: []config.Part{
+		{Section: "callahead", Doc: "how the servers behind the gateway are asked", Defaults: DefaultConfig()},
+		{Section: "cache", Defaults: DefaultLives()},
+		{Section: "domain", Repeated: true, Defaults: DomainConfig{}},
+	}}
+}
+
+func open(env *unit.Env) (unit.Live, error) {
+	state := NewState(env.Notices)
+	return unit.Live{
+		Build: func(s *unit.Setup) error {
+			check, err := New(Options{
+				Config: *unit.Part[Config](s.Config), Lives: *unit.Part[Lives](s.Config), Domains: unit.Domains[DomainConfig](s.Config),
+				Hostname: s.Core().Hostname, Router: s.Router, Memory: env.Memory, State: state, Log: env.Log,
+			})
+			if err != nil {
+				return err
+			}
+			s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "existence", Check: check})
+			sections := s.Router.Sections()
+			s.FoldCase = func(domain string) bool { return check.settings[sections.Find(domain)+1].foldLocal }
+			return nil
+		},
+		Adopt: func(c *unit.Config) {
+			env.Backends.Configure(unit.Part[Config](c).Config, c.Core().Hostname)
+		},
+		Forget:  state.Forget,
+		Close:   func() error { state.Close(); return nil },
+		Metrics: metrics(state),
+		Show:    func() []view.Table { return show(state) },
+	}, nil
+}
+
+// Derive writes the fallback sender out.
+func (c *Config) Derive(core *unit.Core) { c.FallbackSender = c.Fallback(core.Hostname) }
+
+// LongestLife is how long any answer serves at most.
+func (l *Lives) LongestLife() time.Duration {
+	return max(l.Valid.Expire, l.Unknown.Expire, l.Full.Expire, l.Refused.Expire, l.Deferred.Expire, l.AcceptAll.Expire).Std()
+}
+
+// LongestLife is how long any answer about the domain serves at most, by this section.
+func (d *DomainConfig) LongestLife() (most time.Duration) {
+	if d.Valid != nil && d.Valid.Expire != nil {
+		most = d.Valid.Expire.Std()
+	}
+	for _, life := range []*LifeChange{d.Unknown, d.Full, d.Refused, d.Deferred, d.AcceptAll} {
+		if life != nil && life.Expire != nil {
+			most = max(most, life.Expire.Std())
+		}
+	}
+	return most
+}
+
+func metrics(state *State) []metric.Family {
+	of := func(f func(*Stats) float64) func() float64 {
+		return func() float64 { st := state.Stats(); return f(&st) }
+	}
+	return []metric.Family{
+		{Kind: metric.Counter, Name: "probes_total", Help: "Questions put to backends, by what came of them.", Labels: []string{"class"}, Read: func(emit metric.Emit) {
+			for class, n := range state.Stats().Probes {
+				emit(float64(n), class)
+			}
+		}},
+		metric.Level("probes_in_flight", "Recipients being asked about.", of(func(s *Stats) float64 { return float64(s.InFlight) })),
+		metric.Level("refreshes_waiting", "Refreshes not yet begun.", of(func(s *Stats) float64 { return float64(s.RefreshesWaiting) })),
+		metric.Count("probes_joined_total", "Questions that shared the probe of another.", of(func(s *Stats) float64 { return float64(s.Joined) })),
+		metric.Count("probes_busy_total", "Questions not asked because too many probes were in progress.", of(func(s *Stats) float64 { return float64(s.Busy) })),
+		metric.Count("probes_fallback_total", "Probes repeated with the fallback sender.", of(func(s *Stats) float64 { return float64(s.Fallback) })),
+		metric.Count("loops_total", "Call-aheads that came back to us.", of(func(s *Stats) float64 { return float64(s.Loops) })),
+		metric.Count("refreshes_total", "Answers asked again in the background.", of(func(s *Stats) float64 { return float64(s.Refreshes) })),
+		metric.Count("refreshes_dropped_total", "Refreshes that found no place to wait.", of(func(s *Stats) float64 { return float64(s.RefreshesDropped) })),
+		metric.Count("demotions_total", "Valid answers withdrawn after confirmed unknowns.", of(func(s *Stats) float64 { return float64(s.Demotions) })),
+		metric.Count("demotions_held_total", "Valid answers not withdrawn because too much of the domain looked unknown.", of(func(s *Stats) float64 { return float64(s.DemotionsHeld) })),
+		metric.Count("accept_all_tests_total", "Made-up recipients asked about.", of(func(s *Stats) float64 { return float64(s.AcceptAllTests) })),
+		metric.Count("accept_all_found_total", "Made-up recipients accepted.", of(func(s *Stats) float64 { return float64(s.AcceptAllFound) })),
+		metric.Count("refusals_unproven_total", "Refusals that may be about this gateway, made temporary.", of(func(s *Stats) float64 { return float64(s.Unproven) })),
+		metric.Count("refusals_cautious_total", "Refusals passed over because only the MTA named the route.", of(func(s *Stats) float64 { return float64(s.Cautious) })),
+	}
+}
+
+// show is what is going on now.
+func show(state *State) []view.Table {
+	st := state.Stats()
+	t := view.Table{
+		Name: "existence", Title: "Call-ahead",
+		Columns: view.Columns("in_flight", "In flight", "waiting", "Refreshes waiting", "joined", "Joined", "refreshes", "Refreshed", "demotions", "Withdrawn", "held", "Held", "unproven", "Unproven refusals"),
+	}
+	t.Add("", st.InFlight, st.RefreshesWaiting, st.Joined, st.Refreshes, st.Demotions, st.DemotionsHeld, st.Unproven)
+	return []view.Table{t}
+}

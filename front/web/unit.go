@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package web
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"rcptgate/config"
+	"rcptgate/config/setting"
+	"rcptgate/front/listen"
+	"rcptgate/unit"
+	"rcptgate/view"
+)
+
+// ListenConfig is this front's part of [listen].
+type ListenConfig struct {
+	HTTP setting.Socket `toml:"http" doc:"metrics, health and status page; \"\" is off" example:"\"127.0.0.1:8899\"" restart:"true"`
+}
+
+// Config is the section [dashboard].
+type Config struct {
+	// HideAddresses is for sites where those who may see the status page may not see who
+	// writes to whom.
+	HideAddresses bool `toml:"hide_addresses" doc:"the status page shows the last refusals without local parts"`
+}
+
+// Unit is the front.
+func Unit() unit.Unit {
+	return unit.Unit{Name: "dashboard", Socket: "http", Open: open, Parts: []config.Part{
+		{Section: "listen", Defaults: ListenConfig{HTTP: setting.Socket{Network: "tcp", Address: "127.0.0.1:8899"}}},
+		{Section: "dashboard", Doc: "the status page", Defaults: Config{}},
+	}}
+}
+
+func open(env *unit.Env) (unit.Live, error) {
+	h := env.Host
+	f := &front{env: env, refusals: NewRefusals()}
+	options := Options{Status: h.Status, Views: h.Views, Hide: f.refusals.hide.Load, Log: env.Log}
+	if h.Telemetry != nil {
+		options.Metrics = h.Telemetry.MetricsHandler()
+	}
+	f.server = New(options)
+	return unit.Live{
+		Adopt: func(c *unit.Config) { f.refusals.HideAddresses(unit.Part[Config](c).HideAddresses) },
+		Warn: func(c *unit.Config) []string {
+			return listen.Exposed("http", unit.Part[ListenConfig](c).HTTP, "everybody who reaches the port sees metrics and the last refusals")
+		},
+		Listen: f.listen, Serve: f.serve, Address: f.address, Close: f.close, Observer: f.refusals,
+		Show: func() []view.Table { return []view.Table{f.refusals.Table()} },
+	}, nil
+}
+
+type front struct {
+	env      *unit.Env
+	server   *Server
+	refusals *Refusals
+	socket   setting.Socket
+	listener net.Listener // nil: off, or not yet
+}
+
+// socketMode is for a unix socket: owner and group, as for the admin socket.
+const socketMode = 0o660
+
+// retryEvery is how often a page that cannot be served is tried again.
+const retryEvery = 5 * time.Second
+
+// listen opens the page. Mail does not wait for a status page: a port that is taken is
+// reported, and tried again.
+func (f *front) listen(ctx context.Context, c *unit.Config) error {
+	if list := f.env.Host.Inherited("http"); len(list) > 0 {
+		f.listener = list[0]
+		return nil
+	}
+	if f.socket = unit.Part[ListenConfig](c).HTTP; f.socket.IsZero() {
+		return nil
+	}
+	f.open(ctx)
+	return nil
+}
+
+// open tries to open the configured socket.
+func (f *front) open(ctx context.Context) {
+	ln, err := listen.Open(ctx, "http", f.socket, listen.Options{Mode: socketMode}, f.env.Host.LookEvery(), f.env.Log)
+	if err != nil {
+		f.env.Notices.Raise(slog.LevelWarn, "dashboard", "no status page and no metrics; retrying", "error", fmt.Errorf("http: %w", err))
+		return
+	}
+	f.env.Notices.Clear("dashboard", "status page and metrics are served", "address", ln.Addr().String())
+	f.listener = ln
+}
+
+func (f *front) serve(ctx context.Context) error {
+	if f.socket.IsZero() && f.listener == nil {
+		return nil
+	}
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	for f.listener == nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-retry.C:
+			f.open(ctx)
+		}
+	}
+	return f.server.Serve(ctx, f.listener)
+}
+
+func (f *front) address() string {
+	if f.listener == nil {
+		return ""
+	}
+	return f.listener.Addr().String()
+}
+
+func (f *front) close() error {
+	if f.listener != nil {
+		_ = f.listener.Close()
+	}
+	return nil
+}
+
+// Table shows the last refusals.
+func (r *Refusals) Table() view.Table {
+	t := view.Table{
+		Name: "refusals", Title: "Last refusals", Empty: "none yet",
+		Columns: view.Columns("at", "When", "recipient", "Recipient", "reply", "Reply", "reason", "Reason", "source", "Source", "backend", "Server", "client", "Client", "sender", "Sender", "mode", "Mode"),
+	}
+	for _, one := range r.List() {
+		mode := "refused"
+		if one.Rehearsed {
+			mode = "rehearsed"
+		}
+		t.Add("", one.At, one.Recipient, fmt.Sprintf("%d %s %s", one.Code, one.Enhanced, one.Text), one.Reason, one.Source, one.Backend, one.Client, one.Sender, mode)
+	}
+	return t
+}

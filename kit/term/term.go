@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package term has what commands need to write for people and programs.
+package term
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// JSON writes v on a line of its own.
+func JSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// Count writes a number with its noun: "1 record", "3 records".
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Time writes a moment as local time.
+func Time(t time.Time) string { return t.Local().Format(time.DateTime) }
+
+// Progress says how far a long command is: after two seconds, then every second.
+type Progress struct {
+	w    io.Writer
+	next time.Time
+}
+
+// NewProgress makes a Progress that writes to w, standard error as a rule.
+func NewProgress(w io.Writer) *Progress {
+	return &Progress{w: w, next: time.Now().Add(2 * time.Second)}
+}
+
+// Report says how far it is, if it is time to.
+func (p *Progress) Report(how string) {
+	if now := time.Now(); now.After(p.next) {
+		p.next = now.Add(time.Second)
+		fmt.Fprintf(p.w, "%s so far\n", how)
+	}
+}
