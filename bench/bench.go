@@ -188,7 +188,7 @@ func (b *bench) gateDir(domains map[string]string) (string, error) {
 		return "", err
 	}
 	var text strings.Builder
-	fmt.Fprintf(&text, "hostname = %q\nstate = %q\n\n[listen]\nmilter = [%q]\nadmin = %q\nhttp = \"127.0.0.1:%d\"\n",
+	fmt.Fprintf(&text, "hostname = %q\nenforce = true\nstate = %q\n\n[listen]\nmilter = [%q]\nadmin = %q\nhttp = \"127.0.0.1:%d\"\n",
 		"mx.gate.test", dir, "unix:"+filepath.Join(dir, "milter.sock"), "unix:"+filepath.Join(dir, "admin.sock"), port)
 	for domain, backend := range domains {
 		fmt.Fprintf(&text, "\n[[domain]]\nname = %q\nbackend = [%q]\n", domain, backend)

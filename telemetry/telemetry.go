@@ -47,7 +47,7 @@ import (
 
 // Config is the section [log].
 type Config struct {
-	Target    string `toml:"target" doc:"where the log goes: standard error, journald with fields, or syslog (facility mail); a change needs a restart" oneof:"stderr,journald,syslog"`
+	Target    string `toml:"target" restart:"true" doc:"where the log goes: standard error, journald with fields, or syslog (facility mail)" oneof:"stderr,journald,syslog"`
 	Format    string `toml:"format" doc:"how a line is written; text is key=value pairs" oneof:"text,json"`
 	Level     string `toml:"level" doc:"the least level of operational messages that are written; decisions have a switch of their own" oneof:"debug,info,warn,error"`
 	Decisions bool   `toml:"decisions" doc:"write one line for every decision; metrics count them either way"`

@@ -62,10 +62,14 @@ func defaultCore() Core {
 	return Core{Hostname: hostname, State: "/var/lib/rcptgate", Deadline: setting.Duration(8 * time.Second), FollowMTA: true}
 }
 
+// listenHead has [listen] stand first among the sections.
+type listenHead struct{}
+
 // coreParts are the settings of what the host itself opens.
 func coreParts() []config.Part {
 	return []config.Part{
 		{Defaults: defaultCore()},
+		{Section: "listen", Doc: "where the gate listens: addresses alone. Each front has a section of its own for the rest", Defaults: listenHead{}},
 		{Section: "log", Doc: "the log: one line for each decision", Defaults: telemetry.Defaults()},
 		{Section: "cache", Doc: "what is remembered, and for how long", Defaults: tiers.DefaultConfig()},
 		{Section: "cache", Defaults: memcached.DefaultConfig()},

@@ -111,6 +111,10 @@ func Open(ctx context.Context, units []Unit, c *Config, o Options) (_ *Host, err
 	if err != nil {
 		return nil, exit.With(exit.Config, err)
 	}
+	if err := h.reconfigureMemory(c); err != nil { // offline, only looks at the key file
+		setup.close()
+		return nil, exit.With(exit.Config, c.Place(err))
+	}
 	h.adopt(setup)
 	return h, nil
 }

@@ -10,6 +10,7 @@ import (
 	"rcptgate/kit/notice"
 	"rcptgate/metric"
 	"rcptgate/route"
+	"rcptgate/store/memcached"
 	"rcptgate/view"
 )
 
@@ -28,6 +29,7 @@ func (h *Host) Reload() (Reloaded, error) {
 	h.failed = err
 	h.mu.Unlock()
 	if err != nil {
+		h.Notices.Clear("reload", "") // each one is logged: somebody has just asked for it
 		h.Notices.Raise(slog.LevelError, "reload", "reload failed, keeping the old configuration", "error", err)
 		return done, err
 	}
@@ -54,8 +56,17 @@ func (h *Host) reload() (done Reloaded, err error) {
 		return done, c.Place(err)
 	}
 	h.adopt(setup)
-	done.Restart = config.NeedsRestart(h.begun.Composed, c.Composed)
+	done.Restart = h.restart(c)
 	return done, nil
+}
+
+// restart names what a configuration changes but only a restart makes active.
+func (h *Host) restart(c *Config) []string {
+	names := config.NeedsRestart(h.begun.Composed, c.Composed)
+	if h.Shared == nil && Part[memcached.Config](c).Active() { // other servers are active at once
+		names = append(names, "cache.memcached")
+	}
+	return names
 }
 
 // Config is the active configuration.
@@ -148,7 +159,7 @@ func (h *Host) Status() Status {
 	h.mu.Unlock()
 	s := Status{
 		Version: h.options.Version, Hostname: c.Core().Hostname, Started: h.started, Mode: Mode(c), NotReady: h.NotReady(),
-		Configuration: c.Source(), Loaded: c.Loaded, Restart: config.NeedsRestart(h.begun.Composed, c.Composed),
+		Configuration: c.Source(), Loaded: c.Loaded, Restart: h.restart(c),
 		Domains: len(Domains[route.DomainConfig](c)),
 	}
 	if failed != nil {

@@ -69,7 +69,7 @@ func TestNeedsRestart(t *testing.T) {
 	}
 	for round := range 2 {
 		next = smallText(dir+"elsewhere", "", "[cache]\nentries = 5000")
-		if done, err := h.Reload(); err != nil || !slices.Equal(done.Restart, []string{"state", "cache.entries", "listen.milter"}) {
+		if done, err := h.Reload(); err != nil || !slices.Equal(done.Restart, []string{"state", "listen.milter", "cache.entries"}) {
 			t.Errorf("reload %d: %v, %v", round, done, err)
 		}
 	}

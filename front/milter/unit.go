@@ -26,10 +26,10 @@ type ListenConfig struct {
 // Unit is the front.
 func Unit() unit.Unit {
 	return unit.Unit{Name: "milter", Open: open, Parts: []config.Part{
-		{Section: "listen", Doc: "where the gate listens: addresses alone. Each front has a section of its own for the rest", Defaults: ListenConfig{
+		{Section: "listen", Defaults: ListenConfig{
 			Milter: []setting.Socket{{Network: "tcp", Address: "127.0.0.1:8890"}},
 		}},
-		{Section: "milter", Doc: "the milter protocol, for Sendmail and Postfix; a change needs a restart", Defaults: DefaultConfig()},
+		{Section: "milter", Doc: "the milter protocol, for Sendmail and Postfix", Defaults: DefaultConfig()},
 	}}
 }
 

@@ -144,7 +144,9 @@ func TestHideAddresses(t *testing.T) {
 	table := view.Table{Title: "Servers", Columns: view.Columns("e", "Last error")}
 	table.Add("backend is down: 550 <ann@b.example> unknown", "550 <ann@b.example>: unknown")
 	o.Views = func() []view.Table { return []view.Table{table} }
-	o.Status = func() unit.Status { return unit.Status{Attention: []string{"backend is down: 550 <ann@b.example> unknown"}} }
+	o.Status = func() unit.Status {
+		return unit.Status{Attention: []string{"backend is down: 550 <ann@b.example> unknown"}}
+	}
 	o.Hide = func() bool { return true }
 	for _, path := range []string{"/", "/status.json"} {
 		if body := get(New(o).Handler(false), "GET", path, "").Body.String(); strings.Contains(body, "ann") || strings.Count(body, "…@b.example") < 2 {
@@ -197,7 +199,9 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	r := NewRefusals()
-	go func() { done <- New(Options{Views: func() []view.Table { return []view.Table{r.Table()} }}).Serve(ctx, l) }()
+	go func() {
+		done <- New(Options{Views: func() []view.Table { return []view.Table{r.Table()} }}).Serve(ctx, l)
+	}()
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() { observe(r, i, "u@x", rcptgate.Verdict{Action: rcptgate.Reject}) })

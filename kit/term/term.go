@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package term has what commands need to write for people and programs.
+// Package term has what commands print with, for people at a terminal and for programs: JSON,
+// counted nouns, local times, and how far a long command is.
 package term
 
 import (

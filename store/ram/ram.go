@@ -12,7 +12,7 @@
 // once; a text that repeats its recipient's key is shared as well.
 //
 // A million valid answers take about 200 octets of live heap each, keys included
-// (docs/decisions/ram-store.md). Nothing survives the process.
+// (docs/decisions/0201-ram-store.md). Nothing survives the process.
 package ram
 
 import (

@@ -17,10 +17,10 @@ import (
 type Config struct {
 	// Entries is the most records kept in RAM, refusals included, which have a tenth
 	// of them. A record takes about 200 octets.
-	Entries int `toml:"entries" doc:"recipients remembered in memory; refusals take a tenth at most"`
+	Entries int `toml:"entries" restart:"true" doc:"recipients remembered in memory; refusals take a tenth at most"`
 	// DiskEntries is the most records kept on disk, below the state directory. A
 	// record takes about 300 octets. 0 keeps nothing on disk: a restart forgets.
-	DiskEntries int `toml:"disk_entries" doc:"recipients remembered on disk; 0 keeps nothing on disk, and a restart forgets"`
+	DiskEntries int `toml:"disk_entries" restart:"true" doc:"recipients remembered on disk; 0 keeps nothing on disk, and a restart forgets"`
 
 	// Budget is Timing's; 0 is the default. It is no option: tests on busy machines that
 	// are not about time ask for more.

@@ -6,11 +6,13 @@
 package house
 
 import (
+	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -20,6 +22,7 @@ import (
 
 const (
 	module          = "rcptgate"
+	root            = "../.." // of the module
 	maxFunctionLine = 100
 	maxFileLines    = 500
 )
@@ -36,7 +39,7 @@ type source struct {
 
 func sources(t *testing.T) []source {
 	t.Helper()
-	root := "../.."
+
 	var all []source
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -270,5 +273,97 @@ func TestNoPromises(t *testing.T) {
 				t.Errorf("%s:%d says %q", s.path, i+1, m)
 			}
 		}
+	}
+}
+
+// TestUnits holds that the list of units is the only file of the program that names one,
+// and that every unit in the tree stands in it.
+func TestUnits(t *testing.T) {
+	const list = "cmd/rcptgate/builtin.go"
+	var builtin string
+	units := map[string]string{} // folder → file with a Unit function
+	for _, s := range sources(t) {
+		if s.path == list {
+			builtin = s.text
+		}
+		if s.test {
+			continue
+		}
+		for _, spec := range s.file.Imports {
+			path, _ := strconv.Unquote(spec.Path.Value)
+			to, ours := strings.CutPrefix(path, module+"/")
+			if ours && within(s.dir, "cmd") && s.path != list && (within(to, "check") || within(to, "front")) {
+				t.Errorf("%s imports %s: only %s names a unit", s.path, to, list)
+			}
+		}
+		for _, decl := range s.file.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if ok && fn.Recv == nil && ast.IsExported(fn.Name.Name) && strings.HasSuffix(fn.Name.Name, "Unit") && returnsUnit(fn) && !strings.Contains(s.dir, "testdata") {
+				units[filepath.Base(s.dir)+"."+fn.Name.Name] = s.path
+			}
+		}
+	}
+	for call, path := range units {
+		if !strings.Contains(builtin, call+"()") {
+			t.Errorf("%s: %s does not stand in %s", path, call, list)
+		}
+	}
+	if len(units) < 9 {
+		t.Errorf("found only %d units: looking for the wrong thing?", len(units))
+	}
+}
+
+func returnsUnit(fn *ast.FuncDecl) bool {
+	if fn.Type.Results == nil || len(fn.Type.Results.List) != 1 {
+		return false
+	}
+	sel, ok := fn.Type.Results.List[0].Type.(*ast.SelectorExpr)
+	return ok && sel.Sel.Name == "Unit"
+}
+
+// maxProgram bounds package main: what grows belongs into a unit.
+const maxProgram = 2300
+
+func TestTheProgramIsSmall(t *testing.T) {
+	n := 0
+	for _, s := range sources(t) {
+		if s.dir == "cmd/rcptgate" && !s.test {
+			n += strings.Count(s.text, "\n")
+		}
+	}
+	if n > maxProgram {
+		t.Errorf("package main has %d lines, at most %d are allowed", n, maxProgram)
+	}
+}
+
+// pathInComment finds files of the tree that a comment names.
+var pathInComment = regexp.MustCompile(`\b(?:docs|test|cmd|check|front|store|table|config|kit|unit|backend|route)/[\w./-]*\w`)
+
+// TestPathsInComments holds that a path that a comment names exists.
+func TestPathsInComments(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, group := range s.file.Comments {
+			for _, path := range pathInComment.FindAllString(group.Text(), -1) {
+				if _, err := os.Stat(filepath.Join(root, path)); err != nil && !strings.Contains(path, "...") {
+					t.Errorf("%s: a comment names %s, which does not exist", s.path, path)
+				}
+			}
+		}
+	}
+}
+
+// TestModuleIsTidy holds that go.mod names what is imported and nothing else. The module
+// proxy may be away: then nothing is said.
+func TestModuleIsTidy(t *testing.T) {
+	cmd := exec.Command("go", "mod", "tidy", "-diff")
+	cmd.Dir = root
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	switch {
+	case out.Len() > 0:
+		t.Errorf("go mod tidy would change:\n%s", out.String())
+	case err != nil:
+		t.Skipf("go mod tidy: %v: %s", err, errs.String())
 	}
 }

@@ -106,7 +106,7 @@ func (g *Gate) Configure(extra string) {
 	g.t.Helper()
 	g.extra = extra
 	top, tables := splitTOML(extra)
-	head := map[string]string{"hostname": `"mx.gate.test"`, "state": fmt.Sprintf("%q", filepath.Join(g.Dir, "state"))}
+	head := map[string]string{"enforce": "true", "hostname": `"mx.gate.test"`, "state": fmt.Sprintf("%q", filepath.Join(g.Dir, "state"))}
 	var b strings.Builder
 	for _, key := range keys(head) {
 		if !regexp.MustCompile(`(?m)^\s*` + key + `\s*=`).MatchString(top) {
