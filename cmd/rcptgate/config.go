@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -81,5 +82,20 @@ only with --strict: then it is 1.`,
 
 // summary says in a few words what the configuration amounts to.
 func summary(c *unit.Config) string {
-	return fmt.Sprintf("%s, %s", term.Count(len(unit.Domains[route.DomainConfig](c)), "[[domain]] section"), unit.Mode(c))
+	sections, exceptions := unit.Domains[route.DomainConfig](c), 0
+	enforce := c.Core().Enforce
+	for i := range sections {
+		if e := sections[i].Enforce; e != nil && *e != enforce {
+			exceptions++
+		}
+	}
+	mode, other := "rehearsing: nothing is refused", "enforcing"
+	if enforce {
+		mode, other = "enforcing", "rehearsing"
+	}
+	if exceptions > 0 {
+		mode, _, _ = strings.Cut(mode, ":")
+		mode += ", but " + other + " in " + term.Count(exceptions, "section")
+	}
+	return term.Count(len(sections), "[[domain]] section") + ", " + mode
 }
