@@ -204,8 +204,8 @@ func TestSeveralBackends(t *testing.T) {
 	}{
 		{"first says yes", good, unknown, "continue 250 - valid", 0, 0},
 		{"first says no", unknown, good, "reject 550 5.1.1 unknown-user", 0, 0},
-		{"first says full for now", full, good, "continue 250 - valid", 0, 1},
-		{"first says full for now, second is down", full, down, "tempfail 452 4.2.2 mailbox-full", 0, 1},
+		{"first says full at the moment", full, good, "continue 250 - valid", 0, 1},
+		{"first says full at the moment, second is down", full, down, "tempfail 452 4.2.2 mailbox-full", 0, 1},
 		{"first says full for good", said{code: 552, enhanced: "5.2.2", text: "full"}, good, "tempfail 452 4.2.2 mailbox-full", 0, 0},
 		{"first is down", down, good, "continue 250 - valid", 0, 1},
 		{"first defers", greylisted, good, "continue 250 - valid", 0, 1},
