@@ -16,12 +16,27 @@ const maxHops = 8
 // own machine or throws away: "local", "virtual", "discard", "prog", a pipe. No server
 // behind knows these recipients. "error" and "retry" say nothing of the sort: Postfix
 // names "error" for every address in virtual_alias_domains, before it follows the alias.
-// No name means that the MTA did not say.
-func keeps(mailer string) bool {
+// No name means that the MTA did not say. A host in brackets or with a port is on the
+// network, whatever the transport is called.
+func keeps(mailer, host string) bool {
 	if _, hop := backend.ProtocolOf(mailer); hop {
 		return false
 	}
-	return !strings.EqualFold(mailer, "error") && !strings.EqualFold(mailer, "retry")
+	return !strings.EqualFold(mailer, "error") && !strings.EqualFold(mailer, "retry") && !bracketed(host) && !hasPort(host)
+}
+
+// hasPort reports whether a next hop ends in a port's number.
+func hasPort(host string) bool {
+	port := host[strings.LastIndexByte(host, ':')+1:]
+	if port == "" || len(port) == len(host) {
+		return false
+	}
+	for i := range len(port) {
+		if port[i] < '0' || port[i] > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 // bracketed is the cheap test before anything else is looked at: brackets mean "no

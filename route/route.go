@@ -184,12 +184,12 @@ func (r *Router) Route(q *rcptgate.Query) *Route {
 // says or, when it does not say, by its maps: an address of the domain that goes to a
 // local user, a pipe or nowhere is not known to the section's servers.
 func (r *Router) mtaKeeps(s *section, q *rcptgate.Query) bool {
-	mailer := q.NextHop.Mailer
+	mailer, host := q.NextHop.Mailer, q.NextHop.Host
 	if mailer == "" && len(r.maps) > 0 {
 		value, _, _ := r.mapValue(&q.Target) // if they cannot be read, the section applies
-		mailer = valueMailer(value)
+		mailer, host, _ = splitValue(value)
 	}
-	return keeps(mailer) && !s.asksMailer(mailer)
+	return keeps(mailer, host) && !s.asksMailer(mailer)
 }
 
 // hop gives the route by the MTA's maps, then by the next hop that it named, for a
@@ -199,7 +199,7 @@ func (r *Router) hop(s *section, q *rcptgate.Query) *Route {
 	if s != nil {
 		section, origin = s.index, Configured
 	}
-	if keeps(q.NextHop.Mailer) {
+	if keeps(q.NextHop.Mailer, q.NextHop.Host) {
 		return nil
 	}
 	if len(r.maps) > 0 {

@@ -155,6 +155,7 @@ func TestMTADeliversItself(t *testing.T) {
 		{Name: "*"},
 	}
 	maps := []Map{mapOf(true, `noreply@example.com discard:silently
+slow@example.com slow:[10.0.0.7]
 up@example.com smtp:[10.0.0.8]
 auto@store.example autoreply:
 ann@store.example dovecot:
@@ -173,6 +174,9 @@ hop.example smtp:[10.0.0.9]`)}
 		{"u@example.com", "smtp-slow", "example.com", nil, servers},
 		{"u@example.com", "lmtp", "unix:private/lmtp", nil, servers},
 		{"u@example.com", "", "", nil, servers},
+		{"u@example.com", "slow", "[10.0.0.7]", nil, servers}, // a clone of smtp
+		{"u@example.com", "slow", "mail.example.com:2525", nil, servers},
+		{"u@example.com", "procmail", "a:b", nil, "delivered"},
 		{"u@example.com", "error", "5.1.1 User unknown in virtual alias table", nil, servers}, // every virtual alias of Postfix
 		{"u@example.com", "retry", "4.3.0 later", nil, servers},
 		{"u@store.example", "local", "", nil, servers},
@@ -186,6 +190,7 @@ hop.example smtp:[10.0.0.9]`)}
 		// A front without macros, or the target of an alias: the maps say it.
 		{"noreply@example.com", "", "", maps, "delivered"},
 		{"up@example.com", "", "", maps, servers},
+		{"slow@example.com", "", "", maps, servers},
 		{"u@example.com", "", "", maps, servers},
 		{"noreply@example.com", "smtp", "[10.0.0.7]", maps, servers},
 		{"auto@store.example", "", "", maps, "delivered"},

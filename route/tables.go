@@ -149,24 +149,22 @@ func (r *Router) valueRoute(section int, origin Origin, value string) *Route {
 	return r.remembered(hopKey{section, mapMailer, value}, origin, func() ([]backend.Address, bool) { return readValue(value) })
 }
 
-// valueMailer is the mailer or transport that a map's value names; "" is the MTA's
-// default, or the value is none.
-func valueMailer(value string) string {
-	mailer, _, ok := strings.Cut(value, ":")
+// splitValue splits "mailer:host" of mailertable or "transport:nexthop" of transport(5).
+// Without a colon it is neither; an empty mailer is the MTA's default.
+func splitValue(value string) (mailer, host string, ok bool) {
+	mailer, host, ok = strings.Cut(value, ":")
 	if !ok {
-		return ""
+		return "", "", false
 	}
-	return strings.TrimSpace(mailer)
+	return strings.TrimSpace(mailer), strings.TrimSpace(host), true
 }
 
-// readValue reads "mailer:host" of mailertable or "transport:nexthop" of transport(5).
-// A value with an argument (%1) would let the client choose whom to call.
+// readValue reads the servers that a map's value names. A value with an argument (%1) would let the client choose whom to call.
 func readValue(value string) ([]backend.Address, bool) {
-	mailer, host, ok := strings.Cut(value, ":")
+	mailer, host, ok := splitValue(value)
 	if !ok || strings.Contains(value, "%") {
 		return nil, false
 	}
-	mailer, host = strings.TrimSpace(mailer), strings.TrimSpace(host)
 	if protocol, known := backend.ProtocolOf(mailer); known && protocol == backend.LMTP && !bracketed(host) {
 		// LMTP has no MX look-up: the host is the postmaster's own server.
 		addr, err := backend.ParseAddress("lmtp:" + host)

@@ -132,7 +132,7 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 		q.Trace.Note("route: none; nobody is asked")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
 	case rt.Delivered:
-		q.Trace.Note("route: the MTA delivers it itself; no server is asked")
+		q.Trace.Note("route: the MTA delivers it itself; no server is asked, unless mailers in the section names its mailer")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
 	case rt.Unchecked:
 		q.Trace.Note("route: the domain has check = false")
