@@ -187,13 +187,14 @@ func (b *bench) fromMemcachedRows(t *Table, echo, gate *side, count, probes int)
 // fillMemcached writes the answers as a gate does, no faster than they are taken.
 func fillMemcached(ctx context.Context, socket, backend string, count int) error {
 	cfg := memcached.DefaultConfig()
-	cfg.Timeout = time.Second // a pause here is no fault of the server
 	at, err := memcached.ParseServer("unix:" + socket)
 	if err != nil {
 		return err
 	}
 	cfg.Servers = []memcached.Server{at}
-	client, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler))
+	client, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler), memcached.ClientOptions{
+		Timeout: time.Second, // a pause of this process is not the server's fault
+	})
 	if err != nil {
 		return err
 	}

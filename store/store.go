@@ -127,6 +127,16 @@ type Tombstone struct {
 	// Generation counts the forgets of the place that keeps the tombstone, from 1;
 	// 0 until such a place has numbered it.
 	Generation uint64
+	// Spare, if not zero, leaves what was learnt later: a gateway that hears of an old
+	// forget has newer answers.
+	Spare time.Time
+	// By names the gateway that gave the order, for people; "" when that is not known.
+	By string
+}
+
+// Spares reports whether rec was learnt too late to be forgotten by t.
+func (t *Tombstone) Spares(rec *Record) bool {
+	return !t.Spare.IsZero() && rec.Learnt().After(t.Spare)
 }
 
 // Store is a place that keeps records. Implementations are safe for concurrent

@@ -12,6 +12,7 @@ import (
 	"rcptgate/config"
 	"rcptgate/config/setting"
 	"rcptgate/route"
+	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/store/tiers"
 	"rcptgate/telemetry"
@@ -180,13 +181,15 @@ func (c *Config) KnowsLocalNames() bool {
 }
 
 // Lasting is a part that says how long answers may be remembered.
-type Lasting interface{ LongestLife() time.Duration }
+type Lasting interface{ Limits() store.Limits }
 
-// longestLife is how long any answer is remembered at most.
-func (c *Config) longestLife() (most time.Duration) {
+// limits are the longest lives of answers, by class.
+func (c *Config) limits() (most store.Limits) {
 	for _, part := range c.Parts() {
 		if l, ok := part.(Lasting); ok {
-			most = max(most, l.LongestLife())
+			for class, life := range l.Limits() {
+				most[class] = max(most[class], life)
+			}
 		}
 	}
 	return most

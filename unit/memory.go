@@ -5,6 +5,7 @@ package unit
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rcptgate/config/setting"
@@ -24,18 +25,23 @@ func (h *Host) openMemory(c *Config) (err error) {
 		return nil
 	}
 	shared, cache := *Part[memcached.Config](c), *Part[tiers.Config](c)
-	shared.Timeout, cache.Budget = h.options.Wait, h.options.Wait
+	limits := c.limits()
 	var places []store.Store
 	if shared.Active() {
-		if h.Shared, err = memcached.NewClient(shared, h.Log); err != nil {
+		if h.Shared, err = memcached.NewClient(shared, h.Log, memcached.ClientOptions{Timeout: h.options.Wait, Notices: h.Notices}); err != nil {
 			return exit.With(exit.Config, c.Place(inKeyFile(err)))
 		}
-		h.exchange = memcached.New(h.Shared, memcached.Options{Life: c.longestLife(), Every: h.options.Every})
+		h.exchange = memcached.New(h.Shared, memcached.Options{
+			Life: slices.Max(limits[:]), Every: h.options.Every, Gateway: c.Core().Hostname,
+		})
 		places = append(places, h.exchange)
 	}
-	if h.Memory, err = tiers.Open(cache, c.Core().State, h.Log, places...); err != nil {
+	if h.Memory, err = tiers.Open(cache, tiers.Options{
+		State: c.Core().State, Log: h.Log, Notices: h.Notices, Budget: h.options.Wait,
+	}, places...); err != nil {
 		return exit.With(exit.Unavailable, fmt.Errorf("state: %w", err))
 	}
+	h.Memory.Limit(limits)
 	return nil
 }
 
@@ -44,11 +50,14 @@ func (h *Host) openMemory(c *Config) (err error) {
 func (h *Host) reconfigureMemory(c *Config) error {
 	cfg := *Part[memcached.Config](c)
 	if h.Shared == nil {
-		_, err := memcached.ReadKeys(cfg.KeyFile)
+		if _, err := memcached.ReadKeys(cfg.KeyFile); err != nil {
+			return inKeyFile(err)
+		}
+	} else if err := h.Shared.Configure(cfg); err != nil {
 		return inKeyFile(err)
 	}
-	cfg.Timeout = h.options.Wait
-	return inKeyFile(h.Shared.Configure(cfg))
+	h.Memory.Limit(c.limits())
+	return nil
 }
 
 // inKeyFile names the option that err is about.

@@ -85,7 +85,6 @@ func realNames(t testing.TB, servers ...*lab.Memcached) *memcached.Names {
 func namesWithin(t testing.TB, timeout time.Duration, servers ...*lab.Memcached) *memcached.Names {
 	t.Helper()
 	cfg := memcached.DefaultConfig()
-	cfg.Timeout = timeout
 	for _, s := range servers {
 		addr, err := memcached.ParseServer(s.Socket())
 		if err != nil {
@@ -93,7 +92,7 @@ func namesWithin(t testing.TB, timeout time.Duration, servers ...*lab.Memcached)
 		}
 		cfg.Servers = append(cfg.Servers, addr)
 	}
-	c, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler))
+	c, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler), memcached.ClientOptions{Timeout: timeout})
 	if err != nil {
 		t.Fatal(err)
 	}

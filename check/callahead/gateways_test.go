@@ -50,7 +50,6 @@ type realGateway struct {
 func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway {
 	t.Helper()
 	cfg := memcached.DefaultConfig()
-	cfg.Timeout = o.timing.Budget
 	for _, m := range o.servers {
 		s, err := memcached.ParseServer(m.Socket())
 		if err != nil {
@@ -58,7 +57,7 @@ func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway
 		}
 		cfg.Servers = append(cfg.Servers, s)
 	}
-	client, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler))
+	client, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler), memcached.ClientOptions{Timeout: o.timing.Budget})
 	if err != nil {
 		t.Fatal(err)
 	}

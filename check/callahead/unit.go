@@ -3,11 +3,10 @@
 package callahead
 
 import (
-	"time"
-
 	"rcptgate"
 	"rcptgate/config"
 	"rcptgate/metric"
+	"rcptgate/store"
 	"rcptgate/unit"
 	"rcptgate/view"
 )
@@ -50,19 +49,26 @@ func open(env *unit.Env) (unit.Live, error) {
 // Derive writes the fallback sender out.
 func (c *Config) Derive(core *unit.Core) { c.FallbackSender = c.Fallback(core.Hostname) }
 
-// LongestLife is how long any answer serves at most.
-func (l *Lives) LongestLife() time.Duration {
-	return max(l.Valid.Expire, l.Unknown.Expire, l.Full.Expire, l.Refused.Expire, l.Deferred.Expire, l.AcceptAll.Expire).Std()
+// Limits are how long answers serve at most.
+func (l *Lives) Limits() store.Limits {
+	return store.Limits{
+		store.Valid: l.Valid.Expire.Std(), store.Unknown: l.Unknown.Expire.Std(), store.Full: l.Full.Expire.Std(),
+		store.Refused: l.Refused.Expire.Std(), store.Deferred: l.Deferred.Expire.Std(),
+		store.AcceptAll: l.AcceptAll.Expire.Std(), store.Selective: l.AcceptAll.Expire.Std(),
+	}
 }
 
-// LongestLife is how long any answer about the domain serves at most, by this section.
-func (d *DomainConfig) LongestLife() (most time.Duration) {
+// Limits are how long answers about the domain serve at most, by this section.
+func (d *DomainConfig) Limits() (most store.Limits) {
 	if d.Valid != nil && d.Valid.Expire != nil {
-		most = d.Valid.Expire.Std()
+		most[store.Valid] = d.Valid.Expire.Std()
 	}
-	for _, life := range []*LifeChange{d.Unknown, d.Full, d.Refused, d.Deferred, d.AcceptAll} {
+	for class, life := range map[store.Class]*LifeChange{
+		store.Unknown: d.Unknown, store.Full: d.Full, store.Refused: d.Refused, store.Deferred: d.Deferred,
+		store.AcceptAll: d.AcceptAll, store.Selective: d.AcceptAll,
+	} {
 		if life != nil && life.Expire != nil {
-			most = max(most, life.Expire.Std())
+			most[class] = life.Expire.Std()
 		}
 	}
 	return most

@@ -84,7 +84,7 @@ func TestTwoGatewaysShare(t *testing.T) {
 	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server "+servers[1].Addr+" does not answer") || strings.Contains(text, "memcached server "+servers[0].Addr) {
 		t.Errorf("the status page does not say which server is dead:\n%s", text)
 	}
-	until(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "a memcached server is dead") })
+	until(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "memcached server is dead") })
 
 	code, out := gateway{t, writeConfig(t, gates[1])}.run("cache", "stats")
 	for _, want := range []string{"memcached             -            -            -", servers[0].Addr + ": ", "dead since"} {

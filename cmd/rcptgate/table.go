@@ -117,7 +117,7 @@ func (p *program) getPublished(cmd *cobra.Command, name string) error {
 	if !cfg.Active() {
 		return exit.With(exit.Config, fmt.Errorf("%s: memcached in [cache] is empty, so there is no server to ask", c.Source()))
 	}
-	client, err := memcached.NewClient(cfg, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	client, err := memcached.NewClient(cfg, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)), memcached.ClientOptions{})
 	if err != nil {
 		return exit.With(exit.Config, err)
 	}

@@ -36,6 +36,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate/kit/notice"
+	"rcptgate/kit/steady"
 	"rcptgate/store"
 )
 
@@ -51,8 +53,8 @@ const (
 	queueLimit  = 20_000
 	retryEvery  = time.Second
 	closeWithin = 5 * time.Second
-	// logEvery is how often a trouble that lasts is logged again.
-	logEvery = 5 * time.Minute
+	// troubleKey names trouble on the board of notices.
+	troubleKey = "disk store"
 )
 
 var errUnavailable = errors.New("disk store is not available")
@@ -66,10 +68,15 @@ type Options struct {
 	// TombstoneLife is how long a forget is kept for other gateways; 0 means 62
 	// days, twice the default life of a valid answer.
 	TombstoneLife time.Duration
-	// Now is the clock by which records end; nil means time.Now.
+	// Now is the clock by which records end; nil means the machine's, without its jumps.
 	Now func() time.Time
+	// Settled reports that Now has not jumped lately: only then what has ended is deleted.
+	// Nil means always, or that of the machine's clock.
+	Settled func() bool
 	// Log is told of damage and trouble; nil means nobody.
 	Log *slog.Logger
+	// Notices is the board for trouble that lasts; nil means a board that only logs.
+	Notices *notice.Board
 	// Renewed is told that another file is in use than the one before, because that one
 	// was damaged or somebody took it away: what it knew is gone. It must not block; nil
 	// means nobody.
@@ -100,9 +107,7 @@ type Store struct {
 	// The writer's own.
 	cursor  int64     // of the search for ended records
 	retryAt time.Time // after trouble
-	logged  time.Time
-	trouble bool
-	lost    bool // the file before was given up
+	lost    bool      // the file before was given up
 }
 
 // verdict is damage found in a file.
@@ -124,10 +129,17 @@ type counts struct {
 func Open(o Options) (*Store, error) {
 	o.Entries = max(o.Entries, MinEntries)
 	if o.Now == nil {
-		o.Now = time.Now
+		clock := steady.New()
+		o.Now, o.Settled = clock.Now, clock.Settled
+	}
+	if o.Settled == nil {
+		o.Settled = func() bool { return true }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Notices == nil {
+		o.Notices = notice.New(o.Log)
 	}
 	if o.TombstoneLife <= 0 {
 		o.TombstoneLife = 62 * 24 * time.Hour
@@ -254,6 +266,14 @@ func (s *Store) Delete(_ context.Context, keys ...string) error {
 	return nil
 }
 
+// Prove notes that the record under key is in use: it has precedence over those that are
+// not. It does not wait for the disk.
+func (s *Store) Prove(key string) {
+	if !s.closed() && len(key) <= store.MaxKey {
+		s.enqueue(key, op{kind: opProve})
+	}
+}
+
 func (s *Store) enqueue(key string, o op) {
 	if s.queue.put(key, o) >= batchSize {
 		signal(s.urgent)
@@ -291,127 +311,6 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	case <-s.done:
 		return 0, store.ErrClosed
 	}
-}
-
-// pageSize is how many lines one read of Range takes.
-const pageSize = 500
-
-// Range gives what is queued and then what is in the file, page by page, so that a
-// slow receiver holds no transaction open.
-func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, store.Record) bool) error {
-	if s.closed() {
-		return store.ErrClosed
-	}
-	if match.Address != "" {
-		rec, err := s.get(ctx, match.Address)
-		if err == nil {
-			f(match.Address, rec)
-		} else if !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	// In this order: what is being written at this moment is either still in the queue or has
-	// a number below last. What is written from here on is not seen twice.
-	waiting := s.queue.waiting()
-	last := s.public.Load().next
-	for key, o := range waiting {
-		if o.kind == opPut && match.Matches(key) && !f(key, o.rec) {
-			return nil
-		}
-	}
-	db := s.file.Load()
-	if db == nil {
-		return s.unavailable()
-	}
-	p := pages{file: db, match: match, last: last}
-	for {
-		rows, err := p.next(ctx)
-		if damaged(err) {
-			s.report(db, err)
-		}
-		if err != nil || len(rows) == 0 {
-			return err
-		}
-		for i := range rows {
-			r := &rows[i]
-			o, waits := waiting[r.key]
-			if _, _, hides := s.queue.get(r.key); waits && o.kind != opProve || r.id < hides || r.foreign {
-				continue
-			}
-			if !f(r.key, r.rec) {
-				return nil
-			}
-		}
-	}
-}
-
-// Refusals calls f for every key in the file whose record holds something that keeps
-// mail out, until f returns false. What is queued is left out.
-func (s *Store) Refusals(ctx context.Context, f func(key string) bool) error {
-	db := s.file.Load()
-	if s.closed() || db == nil {
-		return s.unavailable()
-	}
-	for id, n := int64(0), pageSize; n == pageSize; {
-		keys, last, err := db.refusals(ctx, id)
-		if damaged(err) {
-			s.report(db, err)
-		}
-		if err != nil {
-			return fmt.Errorf("listing refusals: %w", err)
-		}
-		for _, key := range keys {
-			if !f(key) {
-				return nil
-			}
-		}
-		id, n = last, len(keys)
-	}
-	return nil
-}
-
-func (f *file) refusals(ctx context.Context, after int64) (keys []string, last int64, err error) {
-	rows, err := f.db.QueryContext(ctx,
-		"SELECT id, key FROM answers WHERE id > ? AND (part = ? OR passing <> 'none') ORDER BY id LIMIT ?", after, partRefusals, pageSize)
-	if err != nil {
-		return nil, 0, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var key string
-		if err := rows.Scan(&last, &key); err != nil {
-			return nil, 0, fmt.Errorf("%w: %w", errDamaged, err)
-		}
-		keys = append(keys, key)
-	}
-	return keys, last, rows.Err()
-}
-
-// pages walks the table, or one domain of it.
-type pages struct {
-	file  *file
-	match store.Pattern
-	last  int64
-	id    int64
-	key   string
-}
-
-func (p *pages) next(ctx context.Context) ([]row, error) {
-	var rows []row
-	var err error
-	if p.match.Domain != "" {
-		rows, err = p.file.ask(ctx, pageDomain, p.match.Domain, p.key, p.last, pageSize)
-	} else {
-		rows, err = p.file.ask(ctx, pageSQL, p.id, p.last, pageSize)
-	}
-	if err == nil && len(rows) > 0 {
-		p.id, p.key = rows[len(rows)-1].id, rows[len(rows)-1].key
-	}
-	return rows, err
 }
 
 // Tombstones gives the forgets numbered above generation, the oldest first, and the

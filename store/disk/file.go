@@ -114,7 +114,7 @@ func (f *file) prepare(readers int) error {
 	if err := f.migrate(ctx); err != nil {
 		return err
 	}
-	for _, query := range []string{insertSQL, insertPlainSQL, replaceSQL, findSQL, forgetPage, deleteSQL, proveSQL, oldestSQL, endedPageSQL, deleteIDSQL, setMetaSQL} {
+	for _, query := range []string{insertSQL, insertPlainSQL, replaceSQL, findSQL, forgetDomainPage, forgetAllPage, deleteSQL, proveSQL, oldestSQL, endedPageSQL, deleteIDSQL, setMetaSQL} {
 		stmt, err := f.conn.PrepareContext(ctx, query)
 		if err != nil {
 			return err

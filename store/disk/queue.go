@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 
 	"rcptgate/store"
 )
@@ -73,7 +74,7 @@ type forget struct {
 	// Lines below this id are hidden: all of them until the writer has begun.
 	hides int64
 	begun bool
-	key   string     // the last key deleted
+	at    page       // the last line looked at
 	done  chan error // has room for one; the first attempt's outcome
 }
 
@@ -89,7 +90,7 @@ func (f *forget) tell(err error) {
 // become one that forgets everything: that is always safe.
 const maxForgets = 1000
 
-// forgetsAtOnce is how many addresses are forgotten in one transaction.
+// forgetsAtOnce is how many orders may be carried out in one transaction.
 const forgetsAtOnce = 256
 
 // set and remove keep the lanes' counts.
@@ -112,6 +113,7 @@ func (q *queue) put(key string, o op) int {
 	defer q.mu.Unlock()
 	old, exists := q.ops[key]
 	if exists && o.kind == opProve {
+		q.prove(key, old)
 		return len(q.ops)
 	}
 	q.seq++
@@ -134,6 +136,19 @@ func (q *queue) put(key string, o op) int {
 	for lane.ops > lane.limit && q.dropOldest(o.lane) {
 	}
 	return len(q.ops)
+}
+
+// prove has the order that waits for key write a record that is in use.
+func (q *queue) prove(key string, o op) {
+	if o.kind != opPut || o.proven || o.rec.Refuses() {
+		return
+	}
+	o.proven = true
+	if !o.queued { // it is being written: once more
+		q.seq++
+		o.seq = q.seq
+	}
+	q.ops[key] = o
 }
 
 // compact leaves each key that waits in a lane's order once.
@@ -267,7 +282,7 @@ func (q *queue) forget(tomb store.Tombstone) *forget {
 		}
 	}
 	if len(q.forgets) >= maxForgets {
-		f.tomb.Pattern = store.Pattern{}
+		f.tomb.Pattern, f.tomb.Spare = store.Pattern{}, time.Time{}
 		for _, old := range q.forgets {
 			old.tell(errUnavailable)
 		}
@@ -281,24 +296,19 @@ func (q *queue) forget(tomb store.Tombstone) *forget {
 func (q *queue) drop(f *forget, key string) {
 	o, waits := q.ops[key]
 	if waits && o.kind == opPut {
+		if f.tomb.Spares(&o.rec) {
+			return
+		}
 		f.keys = append(f.keys, key)
 	}
 	q.remove(key)
 }
 
-// nextForgets gives the forgets to carry out next, none if there are none: one, or
-// several in a row that are about an address each.
+// nextForgets gives the forgets to apply next, none if there are none.
 func (q *queue) nextForgets() []*forget {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 0
-	for n < len(q.forgets) && n < forgetsAtOnce && q.forgets[n].tomb.Pattern.Address != "" {
-		n++
-	}
-	if n == 0 {
-		n = min(len(q.forgets), 1)
-	}
-	return slices.Clone(q.forgets[:n])
+	return slices.Clone(q.forgets[:min(len(q.forgets), forgetsAtOnce)])
 }
 
 // forgotten takes out orders that have been carried out, and tells who waits.

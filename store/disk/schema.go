@@ -74,18 +74,20 @@ const (
 	// binding eleven values more costs a tenth of the whole. See plain.
 	insertPlainSQL = `INSERT INTO answers (id, ` + columns + `) VALUES
 	(?, ?,?,?,?,?,?,?,?,?,?,?, 'none',0,'','','',0,0,0, 0,0,0,?,?,?)`
-	replaceSQL   = `INSERT OR REPLACE` + into
-	getSQL       = `SELECT id, ` + columns + ` FROM answers WHERE domain = ? AND key = ?`
-	pageSQL      = `SELECT id, ` + columns + ` FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?`
-	pageDomain   = `SELECT id, ` + columns + ` FROM answers WHERE domain = ? AND key > ? AND id <= ? ORDER BY key LIMIT ?`
-	forgetPage   = `SELECT id, part, key FROM answers WHERE domain = ? AND key > ? AND id < ? ORDER BY key LIMIT ?`
-	findSQL      = `SELECT part, learnt FROM answers WHERE domain = ? AND key = ?`
-	deleteSQL    = `DELETE FROM answers WHERE domain = ? AND key = ? RETURNING part`
-	proveSQL     = `UPDATE answers SET part = 2 WHERE domain = ? AND key = ? AND part = 1`
-	oldestSQL    = `DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE part = ? ORDER BY id LIMIT ?)`
-	endedPageSQL = `SELECT id, part, ends FROM answers WHERE id > ? ORDER BY id LIMIT ?`
-	deleteIDSQL  = `DELETE FROM answers WHERE id = ?`
-	setMetaSQL   = `UPDATE meta SET value = ? WHERE name = ?`
+	replaceSQL       = `INSERT OR REPLACE` + into
+	getSQL           = `SELECT id, ` + columns + ` FROM answers WHERE domain = ? AND key = ?`
+	pageSQL          = `SELECT id, ` + columns + ` FROM answers WHERE id > ? AND id <= ? ORDER BY id LIMIT ?`
+	pageDomain       = `SELECT id, ` + columns + ` FROM answers WHERE domain = ? AND key > ? AND id <= ? ORDER BY key LIMIT ?`
+	forgetDomainPage = `SELECT id, part, key, max(learnt, passing_learnt) FROM answers
+	WHERE domain = ? AND key > ? AND id < ? ORDER BY key LIMIT ?`
+	forgetAllPage = `SELECT id, part, key, max(learnt, passing_learnt) FROM answers WHERE id > ? AND id < ? ORDER BY id LIMIT ?`
+	findSQL       = `SELECT part, learnt FROM answers WHERE domain = ? AND key = ?`
+	deleteSQL     = `DELETE FROM answers WHERE domain = ? AND key = ? RETURNING part`
+	proveSQL      = `UPDATE answers SET part = 2 WHERE domain = ? AND key = ? AND part = 1`
+	oldestSQL     = `DELETE FROM answers WHERE id IN (SELECT id FROM answers WHERE part = ? ORDER BY id LIMIT ?)`
+	endedPageSQL  = `SELECT id, part, ends FROM answers WHERE id > ? ORDER BY id LIMIT ?`
+	deleteIDSQL   = `DELETE FROM answers WHERE id = ?`
+	setMetaSQL    = `UPDATE meta SET value = ? WHERE name = ?`
 )
 
 // row is one line of the table.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,6 +142,55 @@ func TestEndedAreRemoved(t *testing.T) {
 		t.Errorf("an answer that has ended: %v", err)
 	}
 	eventually(t, "what ended is removed", func() bool { return s.Stats().Entries == 1 && s.Stats().Refusals == 0 })
+}
+
+// TestNothingIsTidiedAfterAJump: with a clock that has just jumped by a year nothing is
+// deleted for having ended, and no tombstone for being old.
+func TestNothingIsTidiedAfterAJump(t *testing.T) {
+	t.Parallel()
+	ctx, now := context.Background(), time.Now()
+	var jumped atomic.Bool
+	s, err := Open(Options{Dir: t.TempDir(), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
+		if jumped.Load() {
+			return now.AddDate(1, 0, 0)
+		}
+		return now
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	_ = s.Put(ctx, "valid@example.org", storetest.Valid(now))
+	if _, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Domain: "gone.example"}, When: now}); err != nil {
+		t.Fatal(err)
+	}
+	written(t, s)
+	jumped.Store(true)
+	if _, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Domain: "other.example"}, When: now}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(retryEvery + 200*time.Millisecond) // the writer tidies in between
+	jumped.Store(false)
+	if _, err := s.Get(ctx, "valid@example.org"); err != nil {
+		t.Errorf("a known-good recipient: %v", err)
+	}
+	if list, _, err := s.Tombstones(ctx, 0); len(list) != 2 || err != nil {
+		t.Errorf("tombstones: %v, %v", list, err)
+	}
+}
+
+// TestTombstonesOfTheFuture of a clock that was wrong are dropped with the next forget.
+func TestTombstonesOfTheFuture(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 1000)
+	for i, when := range []time.Time{now.AddDate(1, 0, 0), now} {
+		if _, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Address: numbered(i)}, When: when}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, _, err := s.Tombstones(ctx, 0); len(list) != 1 || list[0].When.After(now.Add(time.Hour)) || err != nil {
+		t.Errorf("tombstones: %v, %v", list, err)
+	}
 }
 
 // TestHangingReaders never lets an asker wait longer than it wants to.

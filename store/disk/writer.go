@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -80,15 +81,14 @@ func (s *Store) drain() bool {
 		}
 		f := s.file.Load()
 		if orders := s.queue.nextForgets(); len(orders) > 0 {
-			done := false
-			err := guard(func() (err error) { done, err = s.carryOut(f, orders); return err })
+			done := 0
+			err := guard(func() (err error) { done, err = s.apply(f, orders); return err })
 			if err != nil {
 				s.fail(f, err)
 				continue // with a new file, or telling those who wait
 			}
 			s.well()
-			if done {
-				s.queue.forgotten(orders)
+			if s.queue.forgotten(orders[:done]); done == len(orders) {
 				continue
 			}
 		}
@@ -266,20 +266,13 @@ func (s *Store) troubled(err error) {
 	s.retryAt = time.Now().Add(retryEvery)
 	text := err.Error()
 	s.cause.Store(&text)
-	if s.trouble && time.Since(s.logged) < logEvery {
-		return
-	}
-	s.trouble, s.logged = true, time.Now()
-	s.options.Log.Warn("disk store is in trouble: going on without", "file", s.path, "error", err)
+	s.options.Notices.Raise(slog.LevelWarn, troubleKey, "disk store unavailable, continuing without it", "file", s.path, "error", err)
 }
 
 // well notes that it does again.
 func (s *Store) well() {
 	s.cause.Store(nil)
-	if s.trouble {
-		s.trouble = false
-		s.options.Log.Info("disk store works again", "file", s.path)
-	}
+	s.options.Notices.Clear(troubleKey, "disk store available again", "file", s.path)
 }
 
 // look notices a directory or a file that somebody removed or replaced while it was

@@ -5,6 +5,7 @@ package memcached
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -45,7 +46,7 @@ func do[T any](ctx context.Context, c *Client, s *server, retry bool, op func() 
 	}
 	began := time.Now()
 	results := make(chan result[T], 1)
-	go func() { results <- carryOut(c, s, retry, op, began) }()
+	go func() { results <- finish(c, s, retry, op, began) }()
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	defer func() { budget.Spend(time.Since(began)) }()
@@ -62,8 +63,8 @@ func do[T any](ctx context.Context, c *Client, s *server, retry bool, op func() 
 	}
 }
 
-// carryOut asks, judges the server by what came of it and gives the slot back.
-func carryOut[T any](c *Client, s *server, retry bool, op func() (T, error), began time.Time) result[T] {
+// finish asks, judges the server by what came of it and gives the slot back.
+func finish[T any](c *Client, s *server, retry bool, op func() (T, error), began time.Time) result[T] {
 	value, err := op()
 	if retry && err != nil && gone(err) {
 		s.hangUp()
@@ -71,15 +72,16 @@ func carryOut[T any](c *Client, s *server, retry bool, op func() (T, error), beg
 	}
 	s.latency.note(time.Since(began))
 	if s.note(err, began) {
-		c.told(s, err)
+		c.died(s, err)
 	}
 	<-c.slots
 	return result[T]{value, err}
 }
 
-// told logs that s has died.
-func (c *Client) told(s *server, err error) {
-	c.log.Warn("a memcached server is dead: the others answer for it, and it is tried again every second", "server", s.name, "error", err)
+// died reports that s has died.
+func (c *Client) died(s *server, err error) {
+	c.notices.Raise(slog.LevelWarn, s.notice(), "memcached server is dead: the others take over, and it is tried again every second",
+		"server", s.name, "error", err)
 }
 
 // tend tries dead servers again.
@@ -99,7 +101,7 @@ func (c *Client) tend() {
 			}
 			all.Go(func() {
 				if deadFor, ok := s.revive(); ok {
-					c.log.Info("a memcached server is alive again", "server", s.name, "dead_for", deadFor.Round(time.Millisecond))
+					c.notices.Clear(s.notice(), "memcached server is alive again", "server", s.name, "dead_for", deadFor.Round(time.Millisecond))
 					c.signalBack()
 				}
 			})
@@ -108,7 +110,7 @@ func (c *Client) tend() {
 	}
 }
 
-// signalBack tells whoever exchanges tombstones that a server may lack them.
+// signalBack has the exchange of tombstones begin a round: a server may lack them.
 func (c *Client) signalBack() {
 	select {
 	case c.back <- struct{}{}:

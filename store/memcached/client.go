@@ -3,6 +3,7 @@
 package memcached
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/bradfitz/gomemcache/memcache"
 
+	"rcptgate/kit/notice"
 	"rcptgate/store"
 )
 
@@ -29,25 +31,22 @@ var ErrSlow = errors.New("memcached gave no answer in time")
 var ErrExists = errors.New("something is there already")
 
 const (
-	maxOps      = 256 // questions at once
-	maxPlain    = 200 // octets of a key that is written as it is
-	maxBatch    = 100 // keys of one question
-	thirtyDays  = 30 * 24 * time.Hour
-	complainGap = time.Minute // between log lines about bad values
+	maxOps     = 256 // questions at once
+	maxPlain   = 200 // octets of a key that is written as it is
+	maxBatch   = 100 // keys of one question
+	thirtyDays = 30 * 24 * time.Hour
 )
 
 // Client speaks to the memcached servers that several gateways share. All methods may
 // be called at the same time. Those that ask a server wait for at most 40 ms, and no
 // longer than ctx and its rcptgate.Budget allow; with all servers dead they ask nobody.
 type Client struct {
-	log   *slog.Logger
-	setup atomic.Pointer[setup]
-	slots chan struct{} // one for each question in progress
-	mu    sync.Mutex    // one Configure at a time
-
-	complained atomic.Int64  // when a bad value was last logged, UNIX nanoseconds
-	toldLost   atomic.Int64  // the same for the loss of the lists of what was forgotten
-	back       chan struct{} // a server is new or back: see revived
+	notices *notice.Board
+	timeout time.Duration
+	setup   atomic.Pointer[setup]
+	slots   chan struct{} // one for each question in progress
+	mu      sync.Mutex    // one Configure at a time
+	back    chan struct{} // a server is new or back: see signalBack
 
 	quit   chan struct{}
 	done   sync.WaitGroup
@@ -61,10 +60,24 @@ type setup struct {
 	prefix string
 }
 
+// ClientOptions say how a Client behaves; the zero ClientOptions are good for a daemon.
+type ClientOptions struct {
+	// Timeout bounds one question to a server; 0 is 40 ms.
+	Timeout time.Duration
+	// Notices is the board for servers that are dead; nil means a board that only logs.
+	Notices *notice.Board
+}
+
 // NewClient makes a client for cfg, whose key file it reads. It asks no server yet: all
 // are taken to live.
-func NewClient(cfg Config, log *slog.Logger) (*Client, error) {
-	c := &Client{log: log, slots: make(chan struct{}, maxOps), quit: make(chan struct{}), back: make(chan struct{}, 1)}
+func NewClient(cfg Config, log *slog.Logger, o ClientOptions) (*Client, error) {
+	if o.Notices == nil {
+		o.Notices = notice.New(log)
+	}
+	c := &Client{
+		notices: o.Notices, timeout: cmp.Or(o.Timeout, opTimeout),
+		slots: make(chan struct{}, maxOps), quit: make(chan struct{}), back: make(chan struct{}, 1),
+	}
 	if err := c.Configure(cfg); err != nil {
 		return nil, err
 	}
@@ -72,7 +85,7 @@ func NewClient(cfg Config, log *slog.Logger) (*Client, error) {
 	return c, nil
 }
 
-// Configure puts other servers and keys in force; on an error nothing changes. Servers
+// Configure makes other servers and keys active; on an error nothing changes. Servers
 // that are in both configurations keep their connections and counters.
 func (c *Client) Configure(cfg Config) error {
 	if err := cfg.Validate(); err != nil {
@@ -95,7 +108,7 @@ func (c *Client) Configure(cfg Config) error {
 		id := want.Network + ":" + want.Address
 		s := known[id]
 		if s == nil {
-			s = newServer(want, cfg.Timeout)
+			s = newServer(want, c.timeout)
 		}
 		delete(known, id)
 		servers = append(servers, s)
@@ -107,6 +120,7 @@ func (c *Client) Configure(cfg Config) error {
 	c.setup.Store(next)
 	for _, gone := range known {
 		gone.hangUp()
+		c.notices.Clear(gone.notice(), "")
 	}
 	c.signalBack()
 	return nil
@@ -353,7 +367,7 @@ func exptime(expire, now time.Time) (seconds int32, ended bool) {
 	return int32(thirtyDays / time.Second), false
 }
 
-// Bad counts a value that may not be believed, and tells of it at most once a minute.
+// Bad counts a value that may not be believed, and logs it at most once an hour.
 func (c *Client) Bad(serverName, key string, why error) {
 	for _, s := range c.setup.Load().ring.servers {
 		if s.name != serverName {
@@ -365,11 +379,8 @@ func (c *Client) Bad(serverName, key string, why error) {
 			s.badFormat.Add(1)
 		}
 	}
-	now, last := time.Now().UnixNano(), c.complained.Load()
-	if now-last < int64(complainGap) || !c.complained.CompareAndSwap(last, now) {
-		return
-	}
-	c.log.Warn("a value in memcached is ignored; more of them are counted in the metrics", "server", serverName, "key", key, "error", why)
+	c.notices.Warn("memcached bad value "+serverName, "a value in memcached is ignored; the metrics count more of them",
+		"server", serverName, "key", key, "error", why)
 }
 
 // Stats describes the servers in the order of the configuration.

@@ -19,9 +19,16 @@ import (
 var ctx = context.Background()
 
 // config names the servers.
-func config(t testing.TB, servers ...*lab.Memcached) Config {
+// testConfig is a configuration and the time for one question: on a busy machine more than
+// the default, where the test is not about time.
+type testConfig struct {
+	Config
+	Timeout time.Duration
+}
+
+func config(t testing.TB, servers ...*lab.Memcached) testConfig {
 	t.Helper()
-	cfg := DefaultConfig()
+	cfg := testConfig{Config: DefaultConfig()}
 	cfg.Timeout = 10 * time.Second
 	for _, s := range servers {
 		addr, err := ParseServer(s.Socket())
@@ -33,9 +40,9 @@ func config(t testing.TB, servers ...*lab.Memcached) Config {
 	return cfg
 }
 
-func newClient(t testing.TB, cfg Config) *Client {
+func newClient(t testing.TB, cfg testConfig) *Client {
 	t.Helper()
-	c, err := NewClient(cfg, slog.New(slog.DiscardHandler))
+	c, err := NewClient(cfg.Config, slog.New(slog.DiscardHandler), ClientOptions{Timeout: cfg.Timeout})
 	if err != nil {
 		t.Fatal(err)
 	}

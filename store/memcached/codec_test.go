@@ -117,8 +117,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-func goldenSet() set {
-	return set{
+func goldenSet() store.Tombstones {
+	return store.Tombstones{
 		{Address: "user@example.org"}:        1_790_000_000_000_000_001,
 		{Address: "o\\dd\tname@example.org"}: 1_790_000_000_000_000_002,
 		{Domain: "example.com"}:              1_790_000_000_000_000_003,
@@ -126,20 +126,24 @@ func goldenSet() set {
 	}
 }
 
+func goldenBy() map[int64]string {
+	return map[int64]string{1_790_000_000_000_000_003: "mx1.example.org"}
+}
+
 func TestGoldenList(t *testing.T) {
 	want := golden(t, "forgotten.txt")
-	if got := encodeList(goldenSet(), 1_789_000_000_000_000_000); string(got) != string(want) {
+	if got := encodeList(goldenSet(), goldenBy(), 1_789_000_000_000_000_000); string(got) != string(want) {
 		t.Errorf("written as\n%s\nwant\n%s", got, want)
 	}
-	got, epoch, late, err := decodeList(want, 1_790_000_000_000_000_002)
-	if err != nil || late != 1 || epoch != 1_789_000_000_000_000_000 || len(got) != 3 || got[store.Pattern{Address: "user@example.org"}] != 1_790_000_000_000_000_001 {
+	got, by, epoch, late, err := decodeList(want, 1_790_000_000_000_000_002)
+	if err != nil || late != 1 || epoch != 1_789_000_000_000_000_000 || by[1_790_000_000_000_000_003] != "mx1.example.org" || len(got) != 3 || got[store.Pattern{Address: "user@example.org"}] != 1_790_000_000_000_000_001 {
 		t.Errorf("read as %v, %d late, %v", got, late, err)
 	}
 	for _, text := range []string{
 		"", "rgf1", "rgf2\n", "rgf1\nforget\n", "rgf1\nforget\t1\n", "rgf1\nforget\t1\tall\tx\n", "rgf1\nforget\tx\tall\n", "rgf1\nforget\t1\taddress\n",
 		"rgf1\nforget\t1\taddress\t\n", "rgf1\nforget\t1\tplace\tx\n", "rgf1\nforget\t1\tall", "rgf1\nepoch\n", "rgf1\nepoch\tx\n", "rgf1\nepoch\t1\t2\n", "rgf1\nforget\t1\tdomain\t" + strings.Repeat("x", 2000) + "\n",
 	} {
-		if s, _, _, err := decodeList([]byte(text), 2e18); !errors.Is(err, errForm) {
+		if s, _, _, _, err := decodeList([]byte(text), 2e18); !errors.Is(err, errForm) {
 			t.Errorf("%.60q: %v, %v", text, s, err)
 		}
 	}
@@ -149,12 +153,12 @@ func FuzzDecodeList(f *testing.F) {
 	f.Add(golden(f, "forgotten.txt"))
 	f.Add([]byte("rgf1\n"))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		s, epoch, _, err := decodeList(value, 9e18)
+		s, by, epoch, _, err := decodeList(value, 9e18)
 		if err != nil {
 			return
 		}
-		again, same, _, err := decodeList(encodeList(s, epoch), 9e18)
-		if err != nil || same != epoch || len(again) != len(s) || again.lacks(s) {
+		again, _, same, _, err := decodeList(encodeList(s, by, epoch), 9e18)
+		if err != nil || same != epoch || len(again) != len(s) || again.Lacks(s) {
 			t.Fatalf("read %v, written and read again %v, %v", s, again, err)
 		}
 	})

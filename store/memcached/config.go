@@ -12,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"rcptgate/config/setting"
 )
@@ -23,10 +22,6 @@ type Config struct {
 	Servers []Server `toml:"memcached" doc:"memcached servers that all gateways share, the same list on each; the port is 11211 unless written; none: nothing is shared; from none to some needs a restart" example:"[\"10.0.0.1:11211\", \"10.0.0.2:11211\"]"`
 	KeyFile string   `toml:"memcached_key_file" doc:"authenticates what is kept in memcached: one key a line, of 16 octets at least, the same file on every gateway; the first signs, each is believed; not readable by others" example:"\"/etc/rcptgate/cache.key\""`
 	Prefix  string   `toml:"memcached_prefix" doc:"begins every key in memcached, so that several sites can use one server" example:"\"rg\""`
-
-	// Timeout bounds one question to a server; 0 is 40 ms. It is no option: tests on busy
-	// machines that are not about time ask for more.
-	Timeout time.Duration `toml:"-"`
 }
 
 // DefaultPrefix begins every key unless the configuration says otherwise.

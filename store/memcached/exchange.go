@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -37,14 +38,13 @@ type starting struct {
 
 // Start begins the exchange of tombstones.
 func (s *Store) Start(known []store.Tombstone, forgotten func(store.Tombstone), lost func()) {
-	mine := set{}
-	latest := s.latest()
+	mine, latest := store.Tombstones{}, s.latest()
 	for _, t := range known {
-		if when := t.When.UnixNano(); when <= latest {
-			mine[t.Pattern] = max(mine[t.Pattern], when)
+		if when := t.When.UnixNano(); when <= latest { // else this gateway's clock was wrong
+			mine.Add(t.Pattern, when)
 		}
 	}
-	s.graves.add(mine, s.oldest())
+	s.tombstones.merge(mine, nil, s.oldest())
 	st := starting{forgotten, lost, make(chan struct{})}
 	s.starts <- st
 	select {
@@ -55,17 +55,26 @@ func (s *Store) Start(known []store.Tombstone, forgotten func(store.Tombstone), 
 }
 
 // After gives a time for a new tombstone.
-func (s *Store) After(now time.Time) time.Time { return s.graves.after(now) }
+func (s *Store) After(now time.Time) time.Time { return s.tombstones.after(now) }
 
 // Knows reports whether t has taken effect, or is too old to matter.
 func (s *Store) Knows(t store.Tombstone) bool {
-	s.graves.mu.RLock()
-	defer s.graves.mu.RUnlock()
+	s.tombstones.mu.RLock()
+	defer s.tombstones.mu.RUnlock()
 	when := t.When.UnixNano()
-	return when < s.oldest() || s.graves.set.covers(t.Pattern, when)
+	return when < s.oldest() || s.tombstones.set.Covers(t.Pattern, when)
 }
 
-func (s *Store) oldest() int64 { return s.now().Add(-s.life - lapse).UnixNano() }
+// oldest is the time of the oldest tombstones that matter. While the clock has just jumped
+// it does not move: it would void too much, or too little.
+func (s *Store) oldest() int64 {
+	if s.settled() {
+		s.limit.Store(s.now().Add(-s.life - lapse).UnixNano())
+	}
+	return s.limit.Load()
+}
+
+// latest is the time of the latest ones that are believed.
 func (s *Store) latest() int64 { return s.now().Add(future).UnixNano() }
 
 // Forget voids what matches, here at once, elsewhere as soon as the others read it. It
@@ -74,8 +83,9 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	if s.closed.Load() {
 		return 0, store.ErrClosed
 	}
-	when := max(t.When.UnixNano(), s.graves.newest.Load()+1) // older than what is stamped it would void nothing
-	s.graves.add(set{t.Pattern: when}, s.oldest())
+	s.tombstones.redate(s.latest(), s.now().UnixNano())
+	when := max(min(t.When.UnixNano(), s.latest()), s.tombstones.newest.Load()+1) // older than what is stamped it would void nothing
+	s.tombstones.add(t.Pattern, when, s.gateway)
 	if t.Pattern.Address != "" && !s.Down() {
 		s.queue.add(&task{key: t.Pattern.Address}) // for readers that know of no tombstones
 	}
@@ -132,7 +142,8 @@ func (s *Store) exchange() {
 // list is what one server has.
 type list struct {
 	server *server
-	set    set
+	set    store.Tombstones
+	by     map[int64]string // which gateway gave the tombstone of that time
 	epoch  int64
 	cas    uint64
 	found  bool // there is something, cas is its
@@ -140,8 +151,8 @@ type list struct {
 	err    error
 }
 
-// round reads the lists of all living servers, carries out what others have forgotten,
-// writes what each lacks and tells the forgets that wait.
+// round reads the lists of all living servers, passes on what others have forgotten,
+// writes what each lacks and answers the forgets that wait.
 func (s *Store) round(st starting, asked []*ask) {
 	var servers []*server
 	for _, server := range s.c.setup.Load().ring.servers {
@@ -152,23 +163,26 @@ func (s *Store) round(st starting, asked []*ask) {
 	lists := make([]list, len(servers))
 	each(servers, func(i int) { lists[i] = s.readList(servers[i]) })
 	oldest := s.oldest()
-	others, reached := set{}, 0
+	s.tombstones.redate(s.latest(), s.now().UnixNano())
+	others, by, reached := store.Tombstones{}, map[int64]string{}, 0
 	for i := range lists {
 		if lists[i].err == nil {
 			reached++
 		}
-		others.merge(lists[i].set, oldest)
+		others.Merge(lists[i].set, oldest)
+		maps.Copy(by, lists[i].by)
 	}
-	s.carryOut(st, others, oldest)
-	s.raise(asked, others, oldest)
-	union := s.graves.copy()
-	union.merge(others, oldest)
+	s.order(st, others, by, oldest)
+	s.raise(asked, others)
+	union, known := s.tombstones.copy()
+	union.Merge(others, oldest)
+	maps.Copy(known, by)
 	began := s.epoch != 0 // else this gateway has just started, and knows no list yet
 	lost := reached > 0 && s.nextEpoch(lists)
 	if lost && began {
-		s.c.tellLost(lists)
+		s.c.reportLost(lists)
 	}
-	each(servers, func(i int) { s.writeList(&lists[i], union) })
+	each(servers, func(i int) { s.writeList(&lists[i], union, known) })
 	err := published(lists)
 	for _, a := range asked {
 		a.answer <- err
@@ -196,14 +210,10 @@ func (s *Store) nextEpoch(lists []list) (lost bool) {
 	return lost
 }
 
-// tellLost logs that no list is the known one, and what is there instead, at most once
-// a minute: a gateway with another key file, or somebody who writes there, costs all of
-// them their refusals in each round.
-func (c *Client) tellLost(lists []list) {
-	now, last := time.Now().UnixNano(), c.toldLost.Load()
-	if now-last < int64(complainGap) || !c.toldLost.CompareAndSwap(last, now) {
-		return
-	}
+// reportLost logs that no list is the known one, and what is there instead: a gateway with
+// another key file, or somebody who writes there, costs all of them their refusals in each
+// round.
+func (c *Client) reportLost(lists []list) {
 	why := "no server has it any more: they were restarted, emptied or are full"
 	for i := range lists {
 		switch {
@@ -216,22 +226,22 @@ func (c *Client) tellLost(lists []list) {
 			break
 		}
 	}
-	c.log.Warn("memcached has lost the list of what was forgotten: refusals are asked again", "why", why)
+	c.notices.Warn("memcached lost list", "memcached has lost the list of what was forgotten: refusals are asked again", "why", why)
 }
 
-// carryOut tells of what others have forgotten, and only then has what is written here
+// order passes on what others have forgotten, and only then has what is written here
 // stamped with it.
-func (s *Store) carryOut(st starting, others set, oldest int64) {
+func (s *Store) order(st starting, others store.Tombstones, by map[int64]string, oldest int64) {
 	if st.forgotten == nil {
 		return // not started: what is stamped stays older
 	}
-	mine := s.graves.copy()
+	mine, _ := s.tombstones.copy()
 	for p, when := range others {
-		if !mine.covers(p, when) {
-			st.forgotten(store.Tombstone{Pattern: p, When: time.Unix(0, when)})
+		if !mine.Covers(p, when) {
+			st.forgotten(store.Tombstone{Pattern: p, When: time.Unix(0, when), By: by[when]})
 		}
 	}
-	s.graves.add(others, oldest)
+	s.tombstones.merge(others, by, oldest)
 }
 
 // published gives nil when at least one server has the whole list now.
@@ -249,7 +259,7 @@ func published(lists []list) error {
 // raise makes what was just forgotten here newer than everything on the lists: another
 // gateway's clock may be ahead, and what it has stamped since with an order of its own
 // must be void nevertheless.
-func (s *Store) raise(asked []*ask, others set, oldest int64) {
+func (s *Store) raise(asked []*ask, others store.Tombstones) {
 	newest := int64(0)
 	for _, when := range others {
 		newest = max(newest, when)
@@ -257,7 +267,7 @@ func (s *Store) raise(asked []*ask, others set, oldest int64) {
 	for _, a := range asked {
 		if newest > a.when {
 			newest++
-			s.graves.add(set{a.match: newest}, oldest)
+			s.tombstones.add(a.match, newest, s.gateway)
 		}
 	}
 }
@@ -295,7 +305,7 @@ func (s *Store) readList(server *server) list {
 	value, err := s.c.setup.Load().seal.open(key, item.Value)
 	var late int
 	if err == nil {
-		l.set, l.epoch, late, err = decodeList(value, s.latest())
+		l.set, l.by, l.epoch, late, err = decodeList(value, s.latest())
 	}
 	if err != nil {
 		s.c.Bad(server.name, key, err)
@@ -309,16 +319,17 @@ func (s *Store) readList(server *server) list {
 }
 
 // writeList gives the server what it lacks of union.
-func (s *Store) writeList(l *list, union set) {
+func (s *Store) writeList(l *list, union store.Tombstones, by map[int64]string) {
 	key := s.listKey()
 	for range casTries {
-		if l.err != nil || (l.good && l.epoch >= s.epoch && !l.set.lacks(union)) {
+		if l.err != nil || (l.good && l.epoch >= s.epoch && !l.set.Lacks(union)) {
 			return
 		}
-		all := set{}
-		all.merge(union, s.oldest())
-		all.merge(l.set, s.oldest())
-		item := &memcache.Item{Key: key, Value: s.c.setup.Load().seal.seal(key, encodeList(all, max(l.epoch, s.epoch))), CasID: l.cas}
+		all, names := store.Tombstones{}, maps.Clone(by)
+		all.Merge(union, s.oldest())
+		all.Merge(l.set, s.oldest())
+		maps.Copy(names, l.by)
+		item := &memcache.Item{Key: key, Value: s.c.setup.Load().seal.seal(key, encodeList(all, names, max(l.epoch, s.epoch))), CasID: l.cas}
 		_, err := bulk(s.c, l.server, func(mc *memcache.Client) (struct{}, error) {
 			if l.found {
 				return struct{}{}, mc.CompareAndSwap(item)
@@ -348,7 +359,7 @@ func bulk[T any](c *Client, s *server, op func(*memcache.Client) (T, error)) (T,
 		value, err = op(s.bulk)
 	}
 	if s.note(err, began) {
-		c.told(s, err)
+		c.died(s, err)
 	}
 	if err != nil && !answered(err) {
 		err = fmt.Errorf("asking memcached %s: %w", s.name, err)

@@ -304,7 +304,7 @@ func TestCutReplies(t *testing.T) {
 	for cut := range 300 {
 		p.spoil(0, cut, nil)
 		fresh := newClient(t, cfg) // the server is dead to the one before
-		one := &Store{c: fresh, now: time.Now, life: time.Hour, graves: newGraves(), queue: s.queue}
+		one := &Store{c: fresh, now: time.Now, settled: func() bool { return true }, life: time.Hour, tombstones: newTombstones(), queue: s.queue}
 		rec, err := one.Get(ctx, user(0))
 		switch {
 		case err == nil && rec.Standing.Text != user(0):

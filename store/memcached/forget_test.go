@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func start(s *Store, known ...store.Tombstone) *told {
 	s.Start(known, func(t store.Tombstone) {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if s.graves.newest.Load() >= t.When.UnixNano() {
+		if s.tombstones.newest.Load() >= t.When.UnixNano() {
 			panic("what is stamped with it is believed before it was carried out")
 		}
 		n.tombs = append(n.tombs, t)
@@ -58,7 +59,7 @@ var often = Options{Every: 50 * time.Millisecond}
 
 func forget(t testing.TB, s *Store, p store.Pattern) store.Tombstone {
 	t.Helper()
-	tomb := store.Tombstone{Pattern: p, When: s.After(time.Now())}
+	tomb := store.Tombstone{Pattern: p, When: s.After(s.now())}
 	if _, err := s.Forget(ctx, tomb); err != nil {
 		t.Fatalf("forgetting %s: %v", p, err)
 	}
@@ -204,8 +205,8 @@ func TestBadLists(t *testing.T) {
 		"not sealed":   "rgf1\nforget\t1790000000000000000\tall\n",
 		"other mac":    "rgf1\nforget\t1790000000000000000\tall\nmac\t00112233445566778899aabbccddeeff\n",
 		"long":         strings.Repeat("x", 1_000_000),
-		"other list":   string(future.seal("rg:other", encodeList(set{{}: time.Now().UnixNano()}, 1))),
-		"from 2255":    string(future.seal("rg:forgotten", encodeList(set{{}: 9e18}, 1))),
+		"other list":   string(future.seal("rg:other", encodeList(store.Tombstones{{}: time.Now().UnixNano()}, nil, 1))),
+		"from 2255":    string(future.seal("rg:forgotten", encodeList(store.Tombstones{{}: 9e18}, nil, 1))),
 		"sealed noise": string(future.seal("rg:forgotten", []byte("hello"))),
 	} {
 		raw(t, server, "rg:forgotten", []byte(text))
@@ -217,7 +218,7 @@ func TestBadLists(t *testing.T) {
 	if notes.has(store.Pattern{}) {
 		t.Error("a forged tombstone was carried out")
 	}
-	if newest := s.graves.newest.Load(); newest > time.Now().UnixNano() {
+	if newest := s.tombstones.newest.Load(); newest > time.Now().UnixNano() {
 		t.Errorf("a forged tombstone moved the clock to %d", newest)
 	}
 }
@@ -255,38 +256,38 @@ func TestLostListIsLogged(t *testing.T) {
 
 // TestManyTombstones: the oldest are forgotten coarsely, and the list stays bounded.
 func TestManyTombstones(t *testing.T) {
-	s := set{}
-	more := set{}
-	const n = maxGraves + 500
+	s := store.Tombstones{}
+	more := store.Tombstones{}
+	const n = store.MaxTombstones + 500
 	for i := range n {
 		more[store.Pattern{Address: fmt.Sprintf("user%d@d%d.example", i, i%50)}] = int64(1000 + i)
 	}
-	s.merge(more, 0)
-	if !s.fits() || len(s) < n/2 || s.lacks(more) {
-		t.Errorf("%d tombstones of %d are left, lacks %v", len(s), n, s.lacks(more))
+	s.Merge(more, 0)
+	if len(s) > store.MaxTombstones || len(s) < n/2 || s.Lacks(more) {
+		t.Errorf("%d tombstones of %d are left, lacks %v", len(s), n, s.Lacks(more))
 	}
 	if s[store.Pattern{}] != 0 {
 		t.Error("everything is forgotten where domains would do")
 	}
-	domains := set{}
+	domains := store.Tombstones{}
 	for i := range n {
 		domains[store.Pattern{Domain: fmt.Sprintf("%d.example", i)}] = int64(1_000_000 + i)
 		more[store.Pattern{Domain: fmt.Sprintf("%d.example", i)}] = int64(1_000_000 + i)
 	}
-	s.merge(domains, 0)
-	if !s.fits() || s.lacks(more) {
-		t.Errorf("%d tombstones, lacks %v", len(s), s.lacks(more))
+	s.Merge(domains, 0)
+	if len(s) > store.MaxTombstones || s.Lacks(more) {
+		t.Errorf("%d tombstones, lacks %v", len(s), s.Lacks(more))
 	}
-	long := set{}
+	long := store.Tombstones{}
 	for i := range 2000 {
 		long[store.Pattern{Address: fmt.Sprintf("%d%s@example.org", i, strings.Repeat("x", 900))}] = int64(i + 1)
 	}
-	s = set{}
-	s.merge(long, 0)
-	if n := len(encodeList(s, 1)); n > maxBulk-macLine || s.lacks(long) {
+	s = store.Tombstones{}
+	s.Merge(long, 0)
+	if n := len(encodeList(s, nil, 1)); n > maxBulk-macLine || s.Lacks(long) {
 		t.Errorf("the list has %d octets", n)
 	}
-	s.merge(nil, 1<<40)
+	s.Merge(nil, 1<<40)
 	if len(s) != 0 {
 		t.Error("old tombstones are kept")
 	}
@@ -307,16 +308,16 @@ func TestMergedSetsForgetAsMuch(t *testing.T) {
 	})
 	sets := rapid.MapOfN(pattern, rapid.Int64Range(1, 20), 0, 6)
 	rapid.Check(t, func(t *rapid.T) {
-		a, b := set(sets.Draw(t, "a")), set(sets.Draw(t, "b"))
-		ab, ba := set{}, set{}
-		ab.merge(a, 0)
-		ab.merge(b, 0)
-		ba.merge(b, 0)
-		ba.merge(a, 0)
-		g, separate := newGraves(), []*graves{newGraves(), newGraves()}
-		g.add(ab, 0)
-		separate[0].add(a, 0)
-		separate[1].add(b, 0)
+		a, b := store.Tombstones(sets.Draw(t, "a")), store.Tombstones(sets.Draw(t, "b"))
+		ab, ba := store.Tombstones{}, store.Tombstones{}
+		ab.Merge(a, 0)
+		ab.Merge(b, 0)
+		ba.Merge(b, 0)
+		ba.Merge(a, 0)
+		g, separate := newTombstones(), []*tombstones{newTombstones(), newTombstones()}
+		g.merge(ab, nil, 0)
+		separate[0].merge(a, nil, 0)
+		separate[1].merge(b, nil, 0)
 		for _, key := range []string{"x@a.example", "y@a.example", "x@b.example", "z@c.example", "@a.example smtp:[10.0.0.5]:25"} {
 			for generation := range int64(21) {
 				want := separate[0].void(key, generation) || separate[1].void(key, generation)
@@ -325,8 +326,30 @@ func TestMergedSetsForgetAsMuch(t *testing.T) {
 				}
 			}
 		}
-		if ab.lacks(ba) || ba.lacks(ab) || len(ab) != len(ba) {
+		if ab.Lacks(ba) || ba.Lacks(ab) || len(ab) != len(ba) {
 			t.Fatalf("%v is not %v", ab, ba)
 		}
 	})
+}
+
+// TestForgetWithAWrongClock: what a gateway forgets while its clock is a year ahead, and
+// what it forgets after that, reaches the others.
+func TestForgetWithAWrongClock(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	var off atomic.Int64
+	first := gateway(t, config(t, server), Options{Every: often.Every, Clock: func() time.Time { return time.Now().Add(time.Duration(off.Load())) }})
+	first.settled = func() bool { return off.Load() == 0 }
+	second := gateway(t, config(t, server), often)
+	start(first)
+	heard := start(second)
+	const year = 365 * 24 * time.Hour
+	off.Store(int64(year))
+	early, late := store.Pattern{Address: "early@example.org"}, store.Pattern{Address: "late@example.org"}
+	forget(t, first, early)
+	off.Store(0)
+	forget(t, first, late)
+	waitFor(t, "the other hears of both", func() bool { return heard.has(early) && heard.has(late) })
+	if newest := first.tombstones.newest.Load(); newest > time.Now().Add(future).UnixNano() {
+		t.Errorf("the newest tombstone lies at %v", time.Unix(0, newest))
+	}
 }

@@ -21,7 +21,7 @@ func TestGenerationIsOfTheKey(t *testing.T) {
 	start(b)
 	forget(t, a, somebody)
 	own := store.Pattern{Address: "other@example.org"}
-	b.graves.add(set{own: time.Now().Add(time.Second).UnixNano()}, b.oldest()) // as Forget does before it has read a list
+	b.tombstones.add(own, time.Now().Add(time.Second).UnixNano(), "") // as Forget does before it has read a list
 	_ = b.Put(ctx, somebody.Address, storetest.Valid(time.Now()))
 	_ = b.Put(ctx, own.Address, storetest.Valid(time.Now()))
 	written(t, b)
@@ -47,6 +47,6 @@ func TestForgetIsNewerThanTheLists(t *testing.T) {
 	forget(t, behind, store.Pattern{Domain: "example.org"})
 	absent(t, behind, "a forgotten answer", somebody.Address)
 	ahead.c.signalBack()
-	waitFor(t, "the one ahead knows", func() bool { return ahead.graves.len() == 2 })
+	waitFor(t, "the one ahead knows", func() bool { return ahead.tombstones.len() == 2 })
 	absent(t, ahead, "a forgotten answer", somebody.Address)
 }

@@ -18,7 +18,7 @@ import (
 func TestNothingIsLeft(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	before := goleak.IgnoreCurrent()
-	c, err := NewClient(prompt(config(t, servers...)), slog.New(slog.DiscardHandler))
+	c, err := NewClient(config(t, servers...).Config, slog.New(slog.DiscardHandler), ClientOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

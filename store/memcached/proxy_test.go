@@ -128,8 +128,8 @@ func (p *proxy) serve(client net.Conn) {
 	}
 }
 
-func (p *proxy) config() Config {
-	cfg := DefaultConfig()
+func (p *proxy) config() testConfig {
+	cfg := testConfig{Config: DefaultConfig()}
 	cfg.Servers = []Server{{setting.Socket{Network: "tcp", Address: p.addr}}}
 	return cfg
 }
@@ -153,10 +153,10 @@ func (l *lines) count(text string) int {
 }
 
 // logging makes a gateway whose log is kept.
-func logging(t testing.TB, cfg Config, opt Options) (*Store, *lines) {
+func logging(t testing.TB, cfg testConfig, opt Options) (*Store, *lines) {
 	t.Helper()
 	log := &lines{}
-	c, err := NewClient(cfg, slog.New(slog.NewTextHandler(log, nil)))
+	c, err := NewClient(cfg.Config, slog.New(slog.NewTextHandler(log, nil)), ClientOptions{Timeout: cfg.Timeout})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func logging(t testing.TB, cfg Config, opt Options) (*Store, *lines) {
 }
 
 // prompt ends each answer's patience as a daemon does.
-func prompt(cfg Config) Config {
+func prompt(cfg testConfig) testConfig {
 	cfg.Timeout = 0
 	return cfg
 }

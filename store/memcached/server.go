@@ -66,9 +66,6 @@ func (o one) PickServer(string) (net.Addr, error)  { return o.address, nil }
 func (o one) Each(each func(net.Addr) error) error { return each(o.address) }
 
 func newServer(s Server, timeout time.Duration) *server {
-	if timeout <= 0 {
-		timeout = opTimeout
-	}
 	n := &server{name: s.Address, network: s.Network, timeout: timeout}
 	n.mc = n.client(timeout, maxValue, idleConns)
 	n.bulk = n.client(max(timeout, bulkTimeout), maxBulk, 1)
@@ -76,6 +73,9 @@ func newServer(s Server, timeout time.Duration) *server {
 	n.since.Store(time.Now().UnixNano())
 	return n
 }
+
+// notice names the server's trouble on the board of notices.
+func (s *server) notice() string { return "memcached server " + s.name }
 
 func (s *server) client(timeout time.Duration, value, idle int) *memcache.Client {
 	mc := memcache.NewFromSelector(one{address{s.network, s.name}})

@@ -7,11 +7,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"rcptgate"
+	"rcptgate/kit/steady"
 	"rcptgate/store"
 )
 
@@ -27,7 +30,10 @@ type Options struct {
 	Lease time.Duration
 	// StartFor is how long Start waits for the first exchange; default 500 ms.
 	StartFor time.Duration
-	// Clock is for tests; default time.Now.
+	// Gateway names this gateway in the log lines of others about what it has forgotten;
+	// default the host's name.
+	Gateway string
+	// Clock is for tests; default the machine's, without its jumps.
 	Clock func() time.Time
 }
 
@@ -50,10 +56,13 @@ type Store struct {
 	start time.Duration
 	now   func() time.Time
 
-	queue  *queue
-	graves *graves
-	leases leases
-	watch  leaseWatch
+	queue      *queue
+	tombstones *tombstones
+	leases     leases
+	watch      leaseWatch
+	gateway    string       // our name, for people on other gateways
+	settled    func() bool  // now has not jumped lately
+	limit      atomic.Int64 // see oldest
 
 	epoch    int64     // of the lists, as the goroutine of the exchange knows it
 	asks     chan *ask // forgets that wait for a round of the exchange
@@ -71,7 +80,7 @@ var _ store.Shared = (*Store)(nil)
 // New makes a store on top of c, which it does not own: close c after it.
 func New(c *Client, opt Options) *Store {
 	s := &Store{
-		c: c, life: opt.Life, every: opt.Every, now: opt.Clock, graves: newGraves(),
+		c: c, life: opt.Life, every: opt.Every, now: opt.Clock, tombstones: newTombstones(), gateway: opt.Gateway,
 		lease: cmp.Or(opt.Lease, defaultLease), start: cmp.Or(opt.StartFor, defaultStart),
 		asks: make(chan *ask, maxAsks), starts: make(chan starting, 1), quit: make(chan struct{}),
 	}
@@ -81,8 +90,14 @@ func New(c *Client, opt Options) *Store {
 	if s.every <= 0 {
 		s.every = defaultEvery
 	}
+	s.settled = func() bool { return true }
 	if s.now == nil {
-		s.now = time.Now
+		clock := steady.New()
+		s.now, s.settled = clock.Now, clock.Settled
+	}
+	s.limit.Store(s.now().Add(-s.life - lapse).UnixNano())
+	if s.gateway == "" {
+		s.gateway, _ = os.Hostname()
 	}
 	s.watch = newLeaseWatch(s.lease)
 	s.leases.held = map[*lease]struct{}{}
@@ -116,7 +131,7 @@ func (s *Store) without(key string) (rec store.Record, err error, known bool) { 
 		return store.Record{}, s.count(store.ErrNotFound), true
 	}
 	if e, queued := s.queue.pending(key); queued {
-		if e == nil || s.graves.void(key, e.generation) {
+		if e == nil || s.tombstones.void(key, e.generation) {
 			return store.Record{}, s.count(store.ErrNotFound), true
 		}
 		return e.rec, s.count(nil), true
@@ -135,7 +150,7 @@ func (s *Store) read(key, from string, value []byte) (store.Record, error) {
 		s.c.Bad(from, s.key(key), err)
 		return store.Record{}, store.ErrNotFound
 	}
-	if s.graves.void(key, e.generation) {
+	if s.tombstones.void(key, e.generation) {
 		return store.Record{}, store.ErrNotFound
 	}
 	latest := now
@@ -227,7 +242,7 @@ func (s *Store) put(key string, rec store.Record, add bool) error {
 	case s.Down():
 		return store.ErrDown
 	case !rec.IsZero() && rec.Expire().After(now):
-		e := &entry{rec: store.Bound(rec), written: now, generation: s.graves.generation(key, s.oldest())}
+		e := &entry{rec: store.Bound(rec), written: now, generation: s.tombstones.generation(key, s.oldest())}
 		s.queue.add(&task{key: key, entry: e, onlyNew: add})
 	case !add:
 		s.queue.add(&task{key: key})
@@ -269,7 +284,7 @@ func (s *Store) Server(key string) string { return s.c.Server(s.key(key)) }
 // Stats describes the place. How much the servers hold is not known.
 func (s *Store) Stats() store.Stats {
 	st := store.Stats{
-		Name: "memcached", Hits: s.hits.Load(), Misses: s.misses.Load(),
+		Name: rcptgate.SourceMemcached, Hits: s.hits.Load(), Misses: s.misses.Load(),
 		Errors: s.failures.Load() + s.queue.failed.Load(), Evicted: s.queue.dropped.Load(),
 	}
 	dead := 0
@@ -305,7 +320,7 @@ func (s *Store) Queue() QueueStats {
 }
 
 // Tombstones is how many forgets are still remembered.
-func (s *Store) Tombstones() int { return s.graves.len() }
+func (s *Store) Tombstones() int { return s.tombstones.len() }
 
 // Close writes what is queued, for 2 s at most, lets go of the leases and ends what runs
 // in the background. It does not close the client.

@@ -29,7 +29,7 @@ func waitFor(t testing.TB, what string, ok func() bool) {
 
 // gateway makes a client and a store of its own, as each gateway has them. Unless the
 // options say otherwise no lease ends and no start gives up while a busy machine stalls.
-func gateway(t testing.TB, cfg Config, opt Options) *Store {
+func gateway(t testing.TB, cfg testConfig, opt Options) *Store {
 	t.Helper()
 	opt.Lease, opt.StartFor = cmp.Or(opt.Lease, time.Minute), cmp.Or(opt.StartFor, 30*time.Second)
 	s := New(newClient(t, cfg), opt)
@@ -72,7 +72,7 @@ func (a across) Forget(ctx context.Context, tomb store.Tombstone) (int, error) {
 	if err == nil {
 		a.reader.c.signalBack()
 		waitFor(a.t, "the other gateway knows the tombstone", func() bool {
-			return a.reader.graves.newest.Load() >= tomb.When.UnixNano()
+			return a.reader.tombstones.newest.Load() >= tomb.When.UnixNano()
 		})
 	}
 	return n, err

@@ -148,7 +148,7 @@ func TestRotation(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	var files []string
 	var gates []*Store
-	var cfgs []Config
+	var cfgs []testConfig
 	for range 2 {
 		cfg := config(t, server)
 		cfg.KeyFile = keyFile(t, keyOne)
@@ -167,7 +167,7 @@ func TestRotation(t *testing.T) {
 	for step, keys := range [][]string{{keyOne, keyTwo}, {keyTwo, keyOne}} {
 		for i, s := range gates {
 			writeKeys(t, files[i], keys...)
-			if err := s.c.Configure(cfgs[i]); err != nil {
+			if err := s.c.Configure(cfgs[i].Config); err != nil {
 				t.Fatal(err)
 			}
 			for j, reader := range gates {
@@ -180,7 +180,7 @@ func TestRotation(t *testing.T) {
 	}
 	for i, s := range gates { // everything was written again, or has ended
 		writeKeys(t, files[i], keyTwo)
-		if err := s.c.Configure(cfgs[i]); err != nil {
+		if err := s.c.Configure(cfgs[i].Config); err != nil {
 			t.Fatal(err)
 		}
 		if found, _, _ := look(t, gates[1-i], 50); found != 50 {
@@ -200,7 +200,7 @@ func TestReload(t *testing.T) {
 	s := gateway(t, cfg, Options{})
 	fill(t, s, 10)
 	writeKeys(t, cfg.KeyFile, "short")
-	if err := s.c.Configure(cfg); err == nil || !strings.Contains(err.Error(), "at least 16") {
+	if err := s.c.Configure(cfg.Config); err == nil || !strings.Contains(err.Error(), "at least 16") {
 		t.Errorf("a short key: %v", err)
 	}
 	if found, _, _ := look(t, s, 10); found != 10 {
@@ -209,7 +209,7 @@ func TestReload(t *testing.T) {
 	writeKeys(t, cfg.KeyFile, keyOne)
 	both := config(t, servers...)
 	both.KeyFile = cfg.KeyFile
-	if err := s.c.Configure(both); err != nil {
+	if err := s.c.Configure(both.Config); err != nil {
 		t.Fatal(err)
 	}
 	if st := s.c.Stats(); len(st) != 2 || st[0].Hits != 10 {
@@ -300,7 +300,7 @@ func TestConfigErrors(t *testing.T) {
 
 // TestKeys: no name breaks the protocol or is taken for another one.
 func TestKeys(t *testing.T) {
-	c := newClient(t, DefaultConfig())
+	c := newClient(t, testConfig{Config: DefaultConfig()})
 	seen := map[string]string{}
 	names := append([]string{
 		strings.Repeat("x", maxPlain-len("rg:a:")), strings.Repeat("x", maxPlain-len("rg:a:")+1), strings.Repeat("x", 250), strings.Repeat("é", 512),
@@ -352,7 +352,7 @@ func TestClocksApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	ahead.c.signalBack()
-	waitFor(t, "the other knows", func() bool { return ahead.graves.newest.Load() >= tomb.When.UnixNano() })
+	waitFor(t, "the other knows", func() bool { return ahead.tombstones.newest.Load() >= tomb.When.UnixNano() })
 	absent(t, ahead, "a forgotten answer", user(0))
 	absent(t, behind, "a forgotten answer", user(0))
 	_ = behind.Put(ctx, user(0), numbered(0))
@@ -367,7 +367,7 @@ func TestClocksApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind.c.signalBack()
-	waitFor(t, "the other knows", func() bool { return behind.graves.newest.Load() >= third.UnixNano() })
+	waitFor(t, "the other knows", func() bool { return behind.tombstones.newest.Load() >= third.UnixNano() })
 	if fourth := behind.After(behind.now()); !fourth.After(third) || !third.After(second) {
 		t.Errorf("times of tombstones: %v, %v, %v", second, third, fourth)
 	}

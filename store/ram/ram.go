@@ -25,6 +25,7 @@ import (
 	"github.com/maypok86/otter/v2"
 	"github.com/maypok86/otter/v2/stats"
 
+	"rcptgate/kit/steady"
 	"rcptgate/store"
 )
 
@@ -35,7 +36,7 @@ const MinEntries = 100
 type Options struct {
 	// Entries is the most records kept; below MinEntries it is MinEntries.
 	Entries int
-	// Now is the clock; nil means time.Now.
+	// Now is the clock by which records end; nil means the machine's, without its jumps.
 	Now func() time.Time
 }
 
@@ -43,8 +44,9 @@ type Options struct {
 type Store struct {
 	capacity int
 	now      func() time.Time
-	keep     part // what says that a mailbox lives, and findings
-	refuse   part // what only refuses: a tenth
+	clock    *steady.Clock // behind now; nil with a clock of the options
+	keep     part          // what says that a mailbox lives, and findings
+	refuse   part          // what only refuses: a tenth
 	seed     maphash.Seed
 	coarse   *otter.CoarseClock // nil when the clock is injected
 	writers  [64]sync.Mutex     // by key: two writes of one key do not interleave
@@ -59,12 +61,13 @@ type part struct {
 // New makes an empty store. Close ends its clean-up goroutines.
 func New(o Options) *Store {
 	entries := max(o.Entries, MinEntries)
-	now := o.Now
+	now, machine := o.Now, (*steady.Clock)(nil)
 	if now == nil {
-		now = time.Now
+		machine = steady.New()
+		now = machine.Now
 	}
 	refusals := entries / 10
-	s := &Store{capacity: entries, now: now, seed: maphash.MakeSeed()}
+	s := &Store{capacity: entries, now: now, clock: machine, seed: maphash.MakeSeed()}
 	var ticks otter.Clock = clock(now)
 	if o.Now == nil {
 		// Whoever asks looks at the record's times: a record that ended a second ago may
@@ -105,41 +108,27 @@ func (c clock) Tick(time.Duration) <-chan time.Time { return nil }
 
 // Get gives the record under key. It does no I/O and does not look at ctx.
 func (s *Store) Get(_ context.Context, key string) (rec store.Record, err error) {
-	err = s.Load(key, &rec)
+	_, err = s.Load(key, &rec)
 	return rec, err
 }
 
-// Load is Get into rec, which is zero.
-func (s *Store) Load(key string, rec *store.Record) error {
+// Load is Get into rec, which is zero. It gives the stamp that the record was kept with by
+// PutSeen or See; 0 when there is none.
+func (s *Store) Load(key string, rec *store.Record) (seen uint32, err error) {
 	if s.closed.Load() {
-		return store.ErrClosed
+		return 0, store.ErrClosed
 	}
 	p, ok := s.keep.GetIfPresent(key)
 	if !ok {
 		if p, ok = s.refuse.GetIfPresent(key); !ok {
-			return store.ErrNotFound
+			return 0, store.ErrNotFound
 		}
 	}
 	p.unpackTo(rec, key)
-	return nil
+	return p.seen, nil
 }
 
-// GetSeen is Get, and gives the stamp that the record was kept with by PutSeen or See;
-// 0 when there is none.
-func (s *Store) GetSeen(key string) (rec store.Record, seen uint32, err error) {
-	if s.closed.Load() {
-		return store.Record{}, 0, store.ErrClosed
-	}
-	p, ok := s.keep.GetIfPresent(key)
-	if !ok {
-		if p, ok = s.refuse.GetIfPresent(key); !ok {
-			return store.Record{}, 0, store.ErrNotFound
-		}
-	}
-	return p.unpack(key), p.seen, nil
-}
-
-// Peek is GetSeen for those who only look after what lies here: it is no hit and no
+// Peek is Load for those who only look after what lies here: it is no hit and no
 // miss, and does not make the record more wanted than it is.
 func (s *Store) Peek(key string) (rec store.Record, seen uint32, err error) {
 	if s.closed.Load() {
@@ -154,15 +143,16 @@ func (s *Store) Peek(key string) (rec store.Record, seen uint32, err error) {
 	return e.Value.unpack(key), e.Value.seen, nil
 }
 
-// See stamps the record under key, if there is one, and changes nothing else of it.
-func (s *Store) See(key string, seen uint32) {
+// See stamps the record under key, if there is one, and changes nothing else of it. Of the
+// stamp before, the bits of keep stay set.
+func (s *Store) See(key string, seen, keep uint32) {
 	mu := s.writer(key)
 	mu.Lock()
 	defer mu.Unlock()
 	for _, part := range []part{s.keep, s.refuse} {
 		if e, ok := part.GetEntryQuietly(key); ok {
 			p := e.Value
-			p.seen = seen
+			p.seen = p.seen&keep | seen
 			part.Set(e.Key, p)
 			return
 		}
@@ -171,6 +161,14 @@ func (s *Store) See(key string, seen uint32) {
 
 // Now is the store's clock.
 func (s *Store) Now() time.Time { return s.now() }
+
+// Drift is how far the machine's clock, which has just jumped, is ahead of the store's.
+func (s *Store) Drift() time.Duration {
+	if s.clock == nil {
+		return 0
+	}
+	return s.clock.Drift()
+}
 
 // Has reports whether a record is kept under key, without counting as a use.
 func (s *Store) Has(key string) bool {
@@ -248,46 +246,62 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	if s.closed.Load() {
 		return 0, store.ErrClosed
 	}
-	n := 0
-	if t.Pattern.Address != "" {
-		if s.forget(t.Pattern.Address) {
-			n++
-		}
-		return n, nil
-	}
-	for _, p := range []part{s.keep, s.refuse} {
-		for key := range p.Keys() {
-			if t.Pattern.Matches(key) && s.forget(key) {
-				n++
-			}
-		}
-	}
-	return n, ctx.Err()
+	return s.ForgetAll([]store.Tombstone{t})[0], ctx.Err()
 }
 
-// ForgetAll deletes what matches any of the patterns, in one pass over the keys.
-func (s *Store) ForgetAll(list []store.Pattern) {
-	domains, all := map[string]bool{}, false
-	for _, p := range list {
-		switch {
+// ForgetAll carries out several forgets in one pass over the keys. It gives how many
+// records each of them deleted.
+func (s *Store) ForgetAll(list []store.Tombstone) []int {
+	counts := make([]int, len(list))
+	domains, all := map[string][]int{}, []int(nil)
+	for i := range list {
+		switch p := list[i].Pattern; {
 		case p.Address != "":
-			s.forget(p.Address)
+			if s.forgetBy(p.Address, &list[i]) {
+				counts[i]++
+			}
 		case p.Domain != "":
-			domains[p.Domain] = true
+			domains[p.Domain] = append(domains[p.Domain], i)
 		default:
-			all = true
+			all = append(all, i)
 		}
 	}
-	if len(domains) == 0 && !all {
-		return
+	if len(domains) == 0 && len(all) == 0 {
+		return counts
 	}
 	for _, p := range []part{s.keep, s.refuse} {
 		for key := range p.Keys() {
-			if all || domains[store.Domain(key)] {
-				s.forget(key)
+			for _, which := range [][]int{all, domains[store.Domain(key)]} {
+				for _, i := range which {
+					if s.forgetBy(key, &list[i]) {
+						counts[i]++
+						break
+					}
+				}
 			}
 		}
 	}
+	return counts
+}
+
+// forgetBy forgets key unless t spares it.
+func (s *Store) forgetBy(key string, t *store.Tombstone) bool {
+	if t.Spare.IsZero() {
+		return s.forget(key)
+	}
+	mu := s.writer(key)
+	mu.Lock()
+	defer mu.Unlock()
+	for _, part := range []part{s.keep, s.refuse} {
+		e, ok := part.GetEntryQuietly(key)
+		if !ok {
+			continue
+		}
+		if rec := e.Value.unpack(key); t.Spares(&rec) {
+			return false
+		}
+	}
+	return s.drop(key)
 }
 
 // Range calls f for every record that matches. It does not count as use.

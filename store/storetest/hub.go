@@ -19,14 +19,15 @@ import (
 type Hub struct {
 	now func() time.Time
 
-	mu      sync.Mutex
-	records map[string]hubRecord
-	graves  map[store.Pattern]time.Time
-	listed  bool // the list of tombstones is there
-	leases  map[string]*int
-	down    bool
-	gets    int
-	puts    int
+	mu         sync.Mutex
+	records    map[string]hubRecord
+	tombstones map[store.Pattern]time.Time
+	by         map[store.Pattern]string
+	listed     bool // the list of tombstones is there
+	leases     map[string]*int
+	down       bool
+	gets       int
+	puts       int
 }
 
 type hubRecord struct {
@@ -45,7 +46,8 @@ func NewHub(now func() time.Time) *Hub {
 func (h *Hub) Lose() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.records, h.graves, h.leases, h.listed = map[string]hubRecord{}, map[store.Pattern]time.Time{}, map[string]*int{}, false
+	h.records, h.leases, h.listed = map[string]hubRecord{}, map[string]*int{}, false
+	h.tombstones, h.by = map[store.Pattern]time.Time{}, map[store.Pattern]string{}
 }
 
 // Drop evicts one key.
@@ -70,17 +72,19 @@ func (h *Hub) Counts() (gets, puts int) {
 }
 
 // Gateway gives one gateway's way to the hub.
-func (h *Hub) Gateway() *Gateway { return &Gateway{hub: h, graves: map[store.Pattern]time.Time{}} }
+func (h *Hub) Gateway() *Gateway { return &Gateway{hub: h, tombstones: map[store.Pattern]time.Time{}} }
 
 // Gateway is a store.Shared. What it knows of tombstones is its own.
 type Gateway struct {
-	hub       *Hub
-	graves    map[store.Pattern]time.Time // guarded by hub.mu
-	newest    time.Time
-	forgotten func(store.Tombstone)
-	lost      func()
-	closed    bool
+	hub        *Hub
+	tombstones map[store.Pattern]time.Time // guarded by hub.mu
+	newest     time.Time
+	forgotten  func(store.Tombstone)
+	lost       func()
+	closed     bool
 
+	// Name is what the others are given as the one who forgot.
+	Name string
 	// BeforeKnown, if set, is called in an exchange when forgotten has been told of
 	// everything, and before that takes effect.
 	BeforeKnown func()
@@ -100,8 +104,8 @@ func (g *Gateway) Start(known []store.Tombstone, forgotten func(store.Tombstone)
 }
 
 func (g *Gateway) know(p store.Pattern, when time.Time) {
-	if when.After(g.graves[p]) {
-		g.graves[p] = when
+	if when.After(g.tombstones[p]) {
+		g.tombstones[p] = when
 	}
 	if when.After(g.newest) {
 		g.newest = when
@@ -116,20 +120,20 @@ func (g *Gateway) Exchange() error {
 		g.hub.mu.Unlock()
 		return store.ErrUnpublished
 	}
-	listed, theirs := g.hub.listed, maps.Clone(g.hub.graves)
-	for p, when := range g.graves {
-		if when.After(g.hub.graves[p]) {
-			g.hub.graves[p] = when
+	listed, theirs, by := g.hub.listed, maps.Clone(g.hub.tombstones), maps.Clone(g.hub.by)
+	for p, when := range g.tombstones {
+		if when.After(g.hub.tombstones[p]) {
+			g.hub.tombstones[p], g.hub.by[p] = when, g.Name
 		}
 	}
 	g.hub.listed = true
 	g.hub.mu.Unlock()
 	for p, when := range theirs {
 		g.hub.mu.Lock()
-		known := !when.After(g.graves[p])
+		known := !when.After(g.tombstones[p])
 		g.hub.mu.Unlock()
 		if !known && g.forgotten != nil {
-			g.forgotten(store.Tombstone{Pattern: p, When: when})
+			g.forgotten(store.Tombstone{Pattern: p, When: when, By: by[p]})
 		}
 	}
 	if g.BeforeKnown != nil {
@@ -160,7 +164,7 @@ func (g *Gateway) After(now time.Time) time.Time {
 func (g *Gateway) Knows(t store.Tombstone) bool {
 	g.hub.mu.Lock()
 	defer g.hub.mu.Unlock()
-	return !t.When.After(g.graves[t.Pattern])
+	return !t.When.After(g.tombstones[t.Pattern])
 }
 
 // Forget publishes t.
@@ -222,8 +226,8 @@ func (g *Gateway) get(key string) (store.Record, error) {
 // generation is the newest tombstone known that matches key.
 func (g *Gateway) generation(key string) (newest time.Time) {
 	for _, p := range []store.Pattern{{}, {Domain: store.Domain(key)}, {Address: key}} {
-		if g.graves[p].After(newest) {
-			newest = g.graves[p]
+		if g.tombstones[p].After(newest) {
+			newest = g.tombstones[p]
 		}
 	}
 	return newest

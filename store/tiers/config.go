@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"rcptgate/kit/notice"
 	"rcptgate/store"
 	"rcptgate/store/disk"
 	"rcptgate/store/ram"
@@ -21,10 +22,6 @@ type Config struct {
 	// DiskEntries is the most records kept on disk, below the state directory. A
 	// record takes about 300 octets. 0 keeps nothing on disk: a restart forgets.
 	DiskEntries int `toml:"disk_entries" restart:"true" doc:"recipients remembered on disk; 0 keeps nothing on disk, and a restart forgets"`
-
-	// Budget is Timing's; 0 is the default. It is no option: tests on busy machines that
-	// are not about time ask for more.
-	Budget time.Duration `toml:"-"`
 }
 
 // The bounds of both settings; DiskEntries may also be 0.
@@ -48,14 +45,31 @@ func (c Config) Validate() error {
 	return nil
 }
 
-// Open makes the tiers of one daemon: RAM, between in order, and the disk store in
-// directory state. One of those in between may be a store.Shared: it is joined. It owns the places in between, also when it fails. The only
-// failure is another daemon in the same directory (disk.ErrLocked): a disk in
-// trouble is logged, and tried again as long as the process lives.
-func Open(c Config, state string, log *slog.Logger, between ...store.Store) (*Tiers, error) {
+// Options say where the tiers are and what else they need.
+type Options struct {
+	// State is the state directory.
+	State string
+	// Log is told of trouble and of what other gateways have forgotten; nil: nobody.
+	Log *slog.Logger
+	// Notices is the board for trouble that lasts; nil: it is logged only.
+	Notices *notice.Board
+	// Budget is Timing's; 0 is the default.
+	Budget time.Duration
+}
+
+// Open makes the tiers of one daemon: RAM, between in order, and the disk store in the
+// state directory. One of those in between may be a store.Shared: it is joined. It owns
+// the places in between, also when it fails. It fails when the state directory is another
+// daemon's (disk.ErrLocked) or another user's (disk.ErrOwner), or cannot be used at all
+// (disk.ErrUnusable). A disk in any other trouble is logged, and tried again as long as
+// the process lives.
+func Open(c Config, o Options, between ...store.Store) (*Tiers, error) {
 	places, renewed := between, make(chan struct{}, 1)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	if c.DiskEntries > 0 {
-		d, err := disk.Open(disk.Options{Dir: state, Entries: c.DiskEntries, Log: log, Renewed: func() {
+		d, err := disk.Open(disk.Options{Dir: o.State, Entries: c.DiskEntries, Log: o.Log, Notices: o.Notices, Renewed: func() {
 			select {
 			case renewed <- struct{}{}:
 			default: // one is enough
@@ -71,10 +85,14 @@ func Open(c Config, state string, log *slog.Logger, between ...store.Store) (*Ti
 	}
 	t := New(ram.New(ram.Options{Entries: c.Entries}), places...)
 	if c.DiskEntries > 0 {
-		t.refillWhen(renewed, t.places[len(t.places)-1])
+		onDisk := t.local.places[len(t.local.places)-1]
+		t.background.Go(func() { t.local.refillWhen(renewed, onDisk, t.quit) })
 	}
 	timing := DefaultTiming()
-	timing.Budget = cmp.Or(c.Budget, timing.Budget)
+	timing.Budget = cmp.Or(o.Budget, timing.Budget)
+	if t.shared != nil {
+		t.shared.orders.log = o.Log
+	}
 	t.Join(timing)
 	return t, nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate"
 	"rcptgate/store"
 )
 
@@ -27,6 +28,8 @@ type looks struct {
 	known   sync.Map      // keys that wait, or are being compared
 	dropped atomic.Uint64
 }
+
+func newLooks() looks { return looks{queue: make(chan string, maxLooks), pause: lookGather} }
 
 func (l *looks) enqueue(key string) {
 	if _, waits := l.known.Load(key); waits || len(l.queue) == cap(l.queue) {
@@ -62,58 +65,58 @@ func (l *looks) gather(first string, quit <-chan struct{}) []string {
 	return keys
 }
 
-// lookAgain is the goroutine that compares copies with the shared place.
-func (t *Tiers) lookAgain() {
+// compareAll is the goroutine that compares copies with the shared place.
+func (s *sharing) compareAll(quit <-chan struct{}) {
 	for {
 		select {
-		case <-t.quit:
+		case <-quit:
 			return
-		case first := <-t.common.looks.queue:
-			t.compare(t.common.looks.gather(first, t.quit))
+		case first := <-s.looks.queue:
+			s.compare(s.looks.gather(first, quit))
 		}
 	}
 }
 
 // compare asks the shared place for several keys at once.
-func (t *Tiers) compare(keys []string) {
+func (s *sharing) compare(keys []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookWithin)
 	defer cancel()
 	defer func() {
 		for _, key := range keys {
-			t.common.looks.known.Delete(key)
+			s.looks.known.Delete(key)
 		}
 	}()
-	marks := make(map[string]uint64, len(keys))
+	marks := make(map[string]int64, len(keys))
 	asked := make([]string, 0, len(keys))
 	for _, key := range keys {
-		if mark, believed := t.graves.look(key); believed {
+		if mark, believed := s.local.forgets.look(key); believed {
 			marks[key] = mark
 			asked = append(asked, key)
 		}
 	}
-	found, err := t.common.GetMany(ctx, asked)
+	found, err := s.place.GetMany(ctx, asked)
 	for _, key := range asked {
 		there, ok := found[key]
 		if !ok && err != nil {
 			continue // nobody knows: the copy gets its turn again
 		}
-		t.compared(ctx, key, marks[key], there)
+		s.compared(ctx, key, marks[key], there)
 	}
 }
 
 // compared brings a copy and what the shared place has, zero for nothing, together.
-func (t *Tiers) compared(ctx context.Context, key string, mark uint64, there store.Record) {
-	unlock, err := t.lock(ctx, key)
+func (s *sharing) compared(ctx context.Context, key string, mark int64, there store.Record) {
+	unlock, err := s.local.lock(ctx, key)
 	if err != nil {
 		return
 	}
 	defer unlock()
-	here, _, err := t.ram.Peek(key)
+	here, _, err := s.local.peek(key)
 	switch {
 	case err != nil: // evicted: whoever needs it will ask
-	case there.Expire().After(t.ram.Now()):
-		t.settle(ctx, key, mark, here, "ram", there)
-	case t.stands(ctx, key, mark, &here):
-		t.addBack(ctx, key, mark, here)
+	case s.local.believe(&there):
+		s.settle(ctx, key, mark, here, rcptgate.SourceRAM, there)
+	case s.stands(ctx, key, mark, &here):
+		s.addBack(ctx, key, mark, here)
 	}
 }

@@ -17,27 +17,26 @@ const (
 	refillPause = 100 * time.Millisecond
 )
 
-// refillWhen gives p what RAM knows each time p has lost what it knew: else the
-// known-good recipients that RAM answers for would be gone with the next restart.
-func (t *Tiers) refillWhen(renewed <-chan struct{}, p *place) {
-	t.background.Go(func() {
-		for {
-			select {
-			case <-t.quit:
-				return
-			case <-renewed:
-				t.refill(p)
-			}
+// refillWhen is the goroutine that gives p what RAM knows each time p has lost what it
+// knew: else the known-good recipients that RAM answers for would be gone with the next
+// restart.
+func (l *local) refillWhen(renewed <-chan struct{}, p *place, quit <-chan struct{}) {
+	for {
+		select {
+		case <-quit:
+			return
+		case <-renewed:
+			l.refill(p, quit)
 		}
-	})
+	}
 }
 
 // refill copies down what RAM knows of living mailboxes, and findings. Refusals are
 // asked again soon anyway.
-func (t *Tiers) refill(p *place) {
+func (l *local) refill(p *place, quit <-chan struct{}) {
 	ctx := context.Background()
 	var keys []string
-	_ = t.ram.Range(ctx, store.Pattern{}, func(key string, rec store.Record) bool {
+	_ = l.ram.Range(ctx, store.Pattern{}, func(key string, rec store.Record) bool {
 		if !rec.Refuses() {
 			keys = append(keys, key)
 		}
@@ -46,12 +45,12 @@ func (t *Tiers) refill(p *place) {
 	for i, key := range keys {
 		if i%refillBatch == 0 {
 			select {
-			case <-t.quit:
+			case <-quit:
 				return
 			case <-time.After(refillPause):
 			}
 		}
-		if err := t.copyDown(ctx, p, key); errors.Is(err, store.ErrClosed) {
+		if err := l.copyDown(ctx, p, key); errors.Is(err, store.ErrClosed) {
 			return
 		}
 	}
@@ -59,15 +58,15 @@ func (t *Tiers) refill(p *place) {
 
 // copyDown gives p the record under key as it is now. A forget meanwhile has taken it
 // from RAM, or reaches p after it.
-func (t *Tiers) copyDown(ctx context.Context, p *place, key string) error {
-	unlock, err := t.lock(ctx, key)
+func (l *local) copyDown(ctx context.Context, p *place, key string) error {
+	unlock, err := l.lock(ctx, key)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	t.graves.mu.RLock()
-	defer t.graves.mu.RUnlock()
-	rec, _, err := t.ram.Peek(key)
+	l.forgets.mu.RLock()
+	defer l.forgets.mu.RUnlock()
+	rec, _, err := l.ram.Peek(key)
 	if err != nil {
 		return err
 	}

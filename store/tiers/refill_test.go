@@ -22,7 +22,7 @@ func TestLostFileIsRefilled(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	open := func() *Tiers {
 		t.Helper()
-		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, dir, log)
+		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, Options{State: dir, Log: log})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,10 +36,10 @@ func TestLostFileIsRefilled(t *testing.T) {
 	}
 	m.Learn("nobody@example.com", now, func(store.Record) store.Record { return storetest.Unknown("nobody@example.com", now) })
 	onDisk := func() (count int) {
-		_ = m.places[0].Range(context.Background(), store.Pattern{}, func(string, store.Record) bool { count++; return true })
+		_ = m.local.places[0].Range(context.Background(), store.Pattern{}, func(string, store.Record) bool { count++; return true })
 		return count
 	}
-	wait(t, "everything is written", func() bool { return onDisk() == n+1 && m.places[0].Stats().Entries == n+1 })
+	wait(t, "everything is written", func() bool { return onDisk() == n+1 && m.local.places[0].Stats().Entries == n+1 })
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Rename(filepath.Join(dir, disk.FileName+suffix), filepath.Join(dir, "taken"+suffix)); err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)

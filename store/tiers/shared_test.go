@@ -99,8 +99,8 @@ func patientTiming() Timing {
 
 // patientAndQuick makes tiers whose tests are about what is known, not about how soon.
 func patientAndQuick(t *Tiers) {
-	t.common.looks.pause = 0
-	for _, p := range t.places {
+	t.shared.looks.pause = 0
+	for _, p := range t.local.places {
 		p.patience = time.Minute
 	}
 }
@@ -347,7 +347,6 @@ func TestLearnBuildsOnAll(t *testing.T) {
 func TestSharedConcurrent(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	cfg := memcached.DefaultConfig()
-	cfg.Timeout = 10 * time.Second
 	for _, m := range servers {
 		server, err := memcached.ParseServer(m.Socket())
 		if err != nil {
@@ -357,7 +356,7 @@ func TestSharedConcurrent(t *testing.T) {
 	}
 	var list []*Tiers
 	for range 2 {
-		client, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler))
+		client, err := memcached.NewClient(cfg, slog.New(slog.DiscardHandler), memcached.ClientOptions{Timeout: 10 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

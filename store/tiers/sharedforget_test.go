@@ -54,7 +54,7 @@ func TestForgetIsToldOnce(t *testing.T) {
 		}
 		g.expect(t, someone, store.Valid, "memcached")
 		s.hub.Drop(someone)
-		g.Tiers.ram.ForgetAll([]store.Pattern{{}})
+		g.Tiers.local.ram.ForgetAll([]store.Tombstone{{}})
 		g.expect(t, someone, store.Valid, "disk")
 	}
 }
@@ -95,7 +95,7 @@ func TestOrdersLost(t *testing.T) {
 		a.know(fmt.Sprintf("full%d@b.example", i), storetest.Full("x", s.now()))
 		a.know(fmt.Sprintf("u%d@b.example", i), s.valid())
 	}
-	wait(t, "everything is written", func() bool { return a.places[0].Stats().Entries == 150 })
+	wait(t, "everything is written", func() bool { return a.local.places[0].Stats().Entries == 150 })
 	s.turn(2 * time.Second)
 	s.hub.Lose()
 	if err := a.way.Exchange(); err != nil {
@@ -117,7 +117,7 @@ func TestOrdersLost(t *testing.T) {
 		}
 	}
 	check("ram")
-	wait(t, "they are gone from the disk", func() bool { return a.places[0].Stats().Entries == 100 })
+	wait(t, "they are gone from the disk", func() bool { return a.local.places[0].Stats().Entries == 100 })
 	_ = a.Close()
 	a = s.open(s.disk(dir))
 	check("disk")

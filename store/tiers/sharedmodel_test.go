@@ -54,7 +54,7 @@ func TestSharedModel(t *testing.T) {
 				m.hasList = false
 			},
 			"drop":    func(t *rapid.T) { key := m.anyKey(t); m.hub.Drop(key); delete(m.inHub, key) },
-			"evict":   func(t *rapid.T) { _ = m.anyGateway(t).tiers.ram.Delete(context.Background(), modelKeys...) },
+			"evict":   func(t *rapid.T) { _ = m.anyGateway(t).tiers.local.ram.Delete(context.Background(), modelKeys...) },
 			"restart": func(t *rapid.T) { g := m.anyGateway(t); _ = g.tiers.Close(); m.open(t, g) },
 			"":        func(*rapid.T) { m.settle() },
 		})
@@ -144,13 +144,13 @@ func (m *sharedModel) settle() {
 			continue
 		}
 		for busy := true; busy; {
-			g.tiers.graves.mu.RLock()
-			busy = len(g.tiers.graves.open) > 0
-			g.tiers.graves.mu.RUnlock()
-			g.tiers.digs.mu.Lock()
-			busy = busy || g.tiers.digs.lost || g.tiers.digs.busy
-			g.tiers.digs.mu.Unlock()
-			g.tiers.common.looks.known.Range(func(any, any) bool { busy = true; return false })
+			g.tiers.local.forgets.mu.RLock()
+			busy = len(g.tiers.local.forgets.open) > 0
+			g.tiers.local.forgets.mu.RUnlock()
+			g.tiers.shared.orders.mu.Lock()
+			busy = busy || g.tiers.shared.orders.revoke || g.tiers.shared.orders.busy
+			g.tiers.shared.orders.mu.Unlock()
+			g.tiers.shared.looks.known.Range(func(any, any) bool { busy = true; return false })
 			if busy {
 				time.Sleep(100 * time.Microsecond)
 			}

@@ -23,7 +23,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"rcptgate"
@@ -44,101 +43,58 @@ const (
 // Tiers is the gate's memory. Make it with New. All methods may be called at the
 // same time; none may be called from a function that was handed to Learn or Range.
 type Tiers struct {
-	ram     *ram.Store
-	common  *common // nil: nobody else writes what we read
-	places  []*place
-	graves  graves
-	digs    digs
-	hooksMu sync.Mutex
-	hooks   []func(store.Pattern)
-	seed    maphash.Seed
-	locks   [stripes]chan struct{} // by key: look-ups below RAM and read-modify-write
+	local  *local
+	shared *sharing // nil: nobody else writes what we read
+	hooks  hooks
 
 	quit       chan struct{} // ends what runs in the background
 	background sync.WaitGroup
 	closing    sync.Once
 }
 
-// place is a store below RAM and how it has been doing.
-type place struct {
-	store.Store
-	name     string
-	patience time.Duration // PlaceTimeout, but for tests of what is known and not of how soon
-	errors   atomic.Uint64
-	failures atomic.Int32 // in a row
-	restTill atomic.Int64 // UNIX nanoseconds
-}
-
 // New puts places below r. It owns them all from here on: Close closes them. One of
 // them may be a store.Shared: it is asked before the others, and Join has to be called
 // before the first question.
 func New(r *ram.Store, places ...store.Store) *Tiers {
-	t := &Tiers{ram: r, graves: newGraves(), seed: maphash.MakeSeed(), quit: make(chan struct{}), digs: newDigs()}
+	t := &Tiers{local: newLocal(r), quit: make(chan struct{})}
 	for _, p := range places {
-		if shared, ok := p.(store.Shared); ok && t.common == nil {
-			t.common = &common{Shared: shared, Timing: DefaultTiming(), start: r.Now(), looks: looks{queue: make(chan string, maxLooks), pause: lookGather}}
+		if shared, ok := p.(store.Shared); ok && t.shared == nil {
+			t.shared = newSharing(shared, t.local)
 			continue
 		}
-		t.places = append(t.places, &place{Store: p, name: p.Stats().Name, patience: PlaceTimeout})
+		t.local.places = append(t.local.places, &place{Store: p, name: p.Stats().Name, patience: PlaceTimeout})
 	}
-	for i := range t.locks {
-		t.locks[i] = make(chan struct{}, 1)
-	}
+	t.background.Go(func() { t.local.tend(t.quit) })
 	return t
+}
+
+// Limit sets the longest lives of answers, whatever an answer itself says: those that the
+// configuration names. Without it there are none. It may be called again.
+func (t *Tiers) Limit(l store.Limits) {
+	if *t.local.limits.Swap(&l) != l {
+		t.local.checkSoon()
+	}
 }
 
 // Recall gives what is known under key and the name of the place that knew it. A
 // record that has ended is not known, but one of its answers may have: test them.
 func (t *Tiers) Recall(ctx context.Context, key string) (rec store.Record, source string, ok bool) {
-	if t.common != nil {
-		return t.recallShared(ctx, key)
+	if t.shared != nil {
+		return t.shared.recall(ctx, key)
 	}
-	err := t.ram.Load(key, &rec)
+	_, err := t.local.load(key, &rec)
 	if err == nil {
-		return rec, "ram", true
+		return rec, rcptgate.SourceRAM, true
 	}
-	if len(t.places) == 0 || errors.Is(err, store.ErrClosed) {
+	if len(t.local.places) == 0 || errors.Is(err, store.ErrClosed) {
 		return store.Record{}, "", false
 	}
-	unlock, err := t.lock(ctx, key)
+	unlock, err := t.local.lock(ctx, key)
 	if err != nil {
 		return store.Record{}, "", false
 	}
 	defer unlock()
-	return t.recall(ctx, key)
-}
-
-// recall is called with the key's lock held, so that equal questions at the same
-// time are one look-up below RAM.
-func (t *Tiers) recall(ctx context.Context, key string) (rec store.Record, source string, ok bool) {
-	mark, believed := t.graves.look(key)
-	if !believed {
-		return store.Record{}, "", false
-	}
-	if rec, _, err := t.ram.Peek(key); err == nil {
-		return rec, "ram", true
-	}
-	for _, p := range t.places {
-		rec, err := p.get(ctx, key, t.ram.Now())
-		if t.sift(&rec); err != nil || rec.IsZero() || !rec.Expire().After(t.ram.Now()) {
-			continue
-		}
-		if !t.copyUp(key, rec, mark, 0) {
-			break // forgotten meanwhile
-		}
-		return rec, p.name, true
-	}
-	return store.Record{}, "", false
-}
-
-func (t *Tiers) copyUp(key string, rec store.Record, mark uint64, seen uint32) bool {
-	t.graves.mu.RLock()
-	defer t.graves.mu.RUnlock()
-	if t.graves.since(key, mark) {
-		return false
-	}
-	_ = t.ram.PutSeen(strings.Clone(key), rec, seen) // fails only when closed; the key may lie in somebody's buffer
-	return true
+	return t.local.recall(ctx, key)
 }
 
 // Learn changes what is known under key: change is given the newest record, zero if
@@ -146,76 +102,99 @@ func (t *Tiers) copyUp(key string, rec store.Record, mark uint64, seen uint32) b
 // No other Learn of the key comes between on this gateway. If the key was forgotten
 // after began, when the probe that found this out was started, nothing is changed.
 func (t *Tiers) Learn(key string, began time.Time, change func(old store.Record) store.Record) {
-	ctx := context.Background()
-	unlock, err := t.lock(ctx, key)
+	ctx, l := context.Background(), t.local
+	unlock, err := l.lock(ctx, key)
 	if err != nil {
 		return
 	}
 	defer unlock()
-	mark, _ := t.graves.look(key)
+	mark, _ := l.forgets.look(key)
 	old := t.before(ctx, key)
-	rec := change(old)
-	t.graves.mu.RLock()
-	defer t.graves.mu.RUnlock()
-	if t.graves.after(key, began) || t.graves.since(key, mark) {
+	rec := l.corrected(change(old), old)
+	l.forgets.mu.RLock()
+	defer l.forgets.mu.RUnlock()
+	if l.forgets.after(key, began) || l.forgets.since(key, mark) {
 		return
 	}
 	key, seen := strings.Clone(key), uint32(0)
-	if t.common != nil && t.common.Put(ctx, key, rec) == nil {
-		seen = t.common.stamp(t.ram.Now())
-		t.noteReplaced(ctx, key, &old.Standing, &rec)
+	if t.shared != nil {
+		seen = t.shared.learnt(ctx, key, &old, rec)
 	}
-	if t.ram.PutSeen(key, rec, seen) != nil {
+	if l.ram.PutSeen(key, rec, seen) != nil {
 		return // closed
 	}
-	for _, p := range t.places {
-		p.count(p.Put(ctx, key, rec))
-	}
+	l.putBelow(ctx, key, rec)
 }
 
-// lock takes the key's stripe. Holders keep it for at most a look-up in each place.
-func (t *Tiers) lock(ctx context.Context, key string) (unlock func(), err error) {
-	stripe := t.locks[maphash.String(t.seed, key)%stripes]
-	select {
-	case stripe <- struct{}{}:
-	default:
-		select {
-		case stripe <- struct{}{}:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+// Sharing reports whether there is a place that other gateways write to as well.
+func (t *Tiers) Sharing() bool { return t.shared != nil }
+
+// Patience is how long one answer waits for the shared place before it is asked for:
+// learning what was answered may take the rest of the budget.
+func (t *Tiers) Patience() time.Duration {
+	if t.shared == nil {
+		return 0
 	}
-	return func() { <-stripe }, nil
+	return t.shared.timing.Budget - t.shared.timing.Budget/learnShare
 }
 
-// get looks key up unless the place is resting.
-func (p *place) get(ctx context.Context, key string, now time.Time) (store.Record, error) {
-	if now.UnixNano() < p.restTill.Load() {
-		p.errors.Add(1)
-		return store.Record{}, errResting
+// Server names the server of the shared place that is responsible for key, for people;
+// "" when there is none.
+func (t *Tiers) Server(key string) string {
+	if t.shared == nil {
+		return ""
 	}
-	timed, stop := rcptgate.LazyDeadline(ctx, time.Now().Add(p.patience)) // the places' clock may be a test's
-	defer stop()
-	rec, err := p.Get(timed, key)
-	switch {
-	case err == nil || errors.Is(err, store.ErrNotFound):
-		p.failures.Store(0)
-	case ctx.Err() != nil: // the asker has gone: that is not the place's fault
-	default:
-		p.errors.Add(1)
-		if p.failures.Add(1) >= failuresToRest {
-			p.restTill.Store(now.Add(rest).UnixNano())
-		}
-	}
-	return rec, err
+	return t.shared.place.Server(key)
 }
 
-var errResting = errors.New("place has failed and is left alone for a moment")
+// Fresh gives what RAM knows under key if that may be served without asking anybody. It
+// does no I/O.
+func (t *Tiers) Fresh(key string) (store.Record, bool) {
+	rec, seen, err := t.local.ram.Peek(key)
+	if err != nil || t.shared != nil && !t.shared.serves(key, seen&^usedBit) {
+		return store.Record{}, false
+	}
+	return rec, true
+}
 
-func (p *place) count(err error) {
+// Look gives what is known under key, having asked the shared place, whatever RAM has.
+func (t *Tiers) Look(ctx context.Context, key string) (rec store.Record, source string, ok bool) {
+	if t.shared == nil {
+		return t.Recall(ctx, key)
+	}
+	unlock, err := t.shared.lockWithin(ctx, key, false)
 	if err != nil {
-		p.errors.Add(1)
+		return store.Record{}, "", false
 	}
+	defer unlock()
+	return t.shared.look(ctx, key, 0)
+}
+
+// Lease asks to be the one among all gateways who finds out what is under key by route;
+// see store.Shared.
+func (t *Tiers) Lease(ctx context.Context, key, route string) (release func(), err error) {
+	if t.shared == nil {
+		return nil, store.ErrDown
+	}
+	return t.shared.place.Lease(ctx, key, route)
+}
+
+// Await is one look at what a lease is waited for. What has appeared is kept here too.
+func (t *Tiers) Await(ctx context.Context, key, route string) (rec store.Record, leased bool, err error) {
+	if t.shared == nil {
+		return store.Record{}, false, store.ErrDown
+	}
+	return t.shared.await(ctx, key, route)
+}
+
+// before is what Learn builds upon: what all gateways know, so that what several of
+// them found out adds up. It is called with the key's lock held.
+func (t *Tiers) before(ctx context.Context, key string) store.Record {
+	if t.shared == nil || t.shared.place.Down() {
+		rec, _, _ := t.local.recall(ctx, key)
+		return rec
+	}
+	return t.shared.before(ctx, key)
 }
 
 // Range calls f once for every key that matches, with what the uppermost place
@@ -225,15 +204,15 @@ func (t *Tiers) Range(ctx context.Context, match store.Pattern, f func(string, s
 	var seen [][]uint64 // by place: sorted hashes of the keys given out
 	var failed []error
 	stopped := false
-	now := t.ram.Now()
+	now, limits := t.local.ram.Now(), t.local.limits.Load()
 	all := t.all()
 	for i, s := range all {
 		var mine []uint64
 		err := s.Range(ctx, match, func(key string, rec store.Record) bool {
-			if !rec.Expire().After(now) {
+			if !limits.Clamp(&rec, now) || !rec.Expire().After(now) {
 				return true
 			}
-			hash := maphash.String(t.seed, key)
+			hash := maphash.String(t.local.seed, key)
 			for _, hashes := range seen {
 				if _, found := slices.BinarySearch(hashes, hash); found {
 					return true
@@ -258,11 +237,11 @@ func (t *Tiers) Range(ctx context.Context, match store.Pattern, f func(string, s
 }
 
 func (t *Tiers) all() []store.Store {
-	stores := []store.Store{t.ram}
-	if t.common != nil {
-		stores = append(stores, t.common.Shared)
+	stores := []store.Store{t.local.ram}
+	if t.shared != nil {
+		stores = append(stores, t.shared.place)
 	}
-	for _, p := range t.places {
+	for _, p := range t.local.places {
 		stores = append(stores, p.Store)
 	}
 	return stores
@@ -270,11 +249,11 @@ func (t *Tiers) all() []store.Store {
 
 // Stats describes the tiers from the top.
 func (t *Tiers) Stats() []store.Stats {
-	list := []store.Stats{t.ram.Stats()}
-	if t.common != nil {
-		list = append(list, t.common.Stats())
+	list := []store.Stats{t.local.ram.Stats()}
+	if t.shared != nil {
+		list = append(list, t.shared.place.Stats())
 	}
-	for _, p := range t.places {
+	for _, p := range t.local.places {
 		s := p.Store.Stats()
 		s.Errors += p.errors.Load()
 		list = append(list, s)
@@ -286,13 +265,13 @@ func (t *Tiers) Stats() []store.Stats {
 func (t *Tiers) Close() error {
 	t.closing.Do(func() { close(t.quit) })
 	t.background.Wait()
-	failed := []error{t.ram.Close()}
-	if t.common != nil {
-		if err := t.common.Close(); err != nil {
+	failed := []error{t.local.ram.Close()}
+	if t.shared != nil {
+		if err := t.shared.place.Close(); err != nil {
 			failed = append(failed, fmt.Errorf("closing the shared memory: %w", err))
 		}
 	}
-	for _, p := range t.places {
+	for _, p := range t.local.places {
 		if err := p.Store.Close(); err != nil {
 			failed = append(failed, fmt.Errorf("closing %s: %w", p.name, err))
 		}

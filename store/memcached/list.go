@@ -20,20 +20,22 @@ import (
 //	forget  generation address user@example.org
 //	forget  generation domain example.org
 //	forget  generation all
+//	by      generation gateway
 //
 // Fields are separated by TAB; the patterns are escaped as in a record. The epoch is when
 // the list was begun because no server had one, UNIX nanoseconds: a gateway that knew
-// another one may have missed something. Lines with other names are for later versions.
+// another one may have missed something. A line "by" names, for people, the gateway that
+// gave the order of that generation. Lines with other names are for later versions.
 const listVersion = "rgf1"
 
 // encodeList writes a set in the order of time.
-func encodeList(s set, epoch int64) []byte {
+func encodeList(s store.Tombstones, by map[int64]string, epoch int64) []byte {
 	b := append(make([]byte, 0, 64*(len(s)+1)), listVersion+"\nepoch\t"...)
 	b = append(strconv.AppendInt(b, epoch, 10), '\n')
 	patterns := slices.SortedFunc(maps.Keys(s), func(a, b store.Pattern) int {
 		return cmp.Or(cmp.Compare(s[a], s[b]), cmp.Compare(a.String(), b.String()))
 	})
-	for _, p := range patterns {
+	for i, p := range patterns {
 		b = append(b, "forget\t"...)
 		b = strconv.AppendInt(b, s[p], 10)
 		switch {
@@ -45,45 +47,69 @@ func encodeList(s set, epoch int64) []byte {
 			b = append(b, "\tall"...)
 		}
 		b = append(b, '\n')
+		if name := by[s[p]]; name != "" && i >= len(patterns)-maxNamed {
+			b = append(b, "by\t"...)
+			b = strconv.AppendInt(b, s[p], 10)
+			b = append(escaped(b, name), '\n')
+		}
 	}
 	return b
 }
 
 // decodeList reads what encodeList writes; everything else is errForm. Tombstones after
 // latest are left out and counted.
-func decodeList(value []byte, latest int64) (s set, epoch int64, late int, err error) {
+func decodeList(value []byte, latest int64) (s store.Tombstones, by map[int64]string, epoch int64, late int, err error) {
 	head, rest, ok := strings.Cut(string(value), "\n")
 	if !ok || head != listVersion {
-		return nil, 0, 0, formf("the first line is not %q", listVersion)
+		return nil, nil, 0, 0, formf("the first line is not %q", listVersion)
 	}
-	s = set{}
-	for rest != "" {
+	s, by = store.Tombstones{}, map[int64]string{}
+	for rest != "" && err == nil {
 		var line string
 		if line, rest, ok = strings.Cut(rest, "\n"); !ok {
-			return nil, 0, 0, formf("the last line does not end")
+			return nil, nil, 0, 0, formf("the last line does not end")
 		}
 		f := fields{strings.Split(line, "\t")}
 		switch f.text() {
 		case "epoch":
 			if len(f.list) != 1 {
-				return nil, 0, 0, formf("a line \"epoch\" has %d fields", len(f.list))
+				return nil, nil, 0, 0, formf("a line \"epoch\" has %d fields", len(f.list))
 			}
-			if epoch, err = f.number(nil, math.MaxInt64); err != nil {
-				return nil, 0, 0, err
-			}
+			epoch, err = f.number(nil, math.MaxInt64)
 		case "forget":
-			p, when, err := tombstone(f)
-			if err != nil {
-				return nil, 0, 0, err
-			}
-			if when > latest {
+			var p store.Pattern
+			var when int64
+			if p, when, err = tombstone(f); when > latest {
 				late++
-				continue
+			} else {
+				s[p] = max(s[p], when)
 			}
-			s[p] = max(s[p], when)
+		case "by":
+			if when, name, ok := gatewayOf(f); ok && len(by) < store.MaxTombstones {
+				by[when] = name
+			}
 		}
 	}
-	return s, epoch, late, nil
+	if err != nil {
+		return nil, nil, 0, 0, err
+	}
+	return s, by, epoch, late, nil
+}
+
+const (
+	maxGateway = 255 // octets of a gateway's name
+	maxNamed   = 500 // of the newest forgets it is written who ordered them
+)
+
+// gatewayOf reads the rest of a line "by". What cannot be read is left out: it is for
+// people.
+func gatewayOf(f fields) (when int64, name string, ok bool) {
+	if len(f.list) != 2 {
+		return 0, "", false
+	}
+	when, err := f.number(nil, math.MaxInt64)
+	name, err = f.unescape(err)
+	return when, name, err == nil && len(name) <= maxGateway && printable(name)
 }
 
 func tombstone(f fields) (p store.Pattern, when int64, err error) {
