@@ -31,7 +31,7 @@ type Clock struct {
 	now     atomic.Pointer[base]
 	mu      sync.Mutex
 	since   atomic.Int64 // when the jump that is not followed yet was seen, nanoseconds of mono; 0: there is none
-	settled atomic.Int64  // from when on the clock is settled, nanoseconds of mono
+	settled atomic.Int64 // from when on the clock is settled, nanoseconds of mono
 }
 
 // base is a moment on both clocks.
