@@ -16,7 +16,7 @@
 //	cut|join SERVER                                       stop the server behind, start it again
 //	stage STAGE|ADDRESS REPLY                             what the scripted server says from now on; see lab.Scripted
 //	usual                                                 the scripted server is an ordinary one again
-//	asked SERVER ADDRESS N                                how often the server was asked for the address since "count"; N or N-M
+//	asked SERVER ADDRESS N                                how often the server was asked for the address since "count"; N or N-M, because a control question may be among them
 //	connections SERVER N                                  how many connections at most it has had
 //	count                                                 counting begins anew
 //	run CODE ARGUMENTS... [/REGEXP/]                      the command of that name: its exit code and output

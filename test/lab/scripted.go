@@ -3,63 +3,44 @@
 package lab
 
 import (
-	"bufio"
-	"io"
-	"net"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"rcptgate/backend/sim"
 )
 
-// A Scripted is a server behind the gate that misbehaves as told, for the faults no real server shows on request. Each
-// stage ("banner", "ehlo", "helo", "mail", "rcpt", "rset", "data") has a reply, and a single address may have its own, as a
-// recipient or as the reverse-path ("<>" is the null one); special replies are
+// A Scripted is a server behind the gate that misbehaves in the words of a case file: backend/sim with a Tap before it.
+// Each stage ("banner", "ehlo", "helo", "mail", "rcpt", "rset") has a reply, and a single address may have its own, as a
+// recipient or as the reverse-path ("<>" is the null one). In a reply "|" separates lines; special replies are
 //
-//	drop         close the connection without a word
-//	silent       read on and never answer
-//	garbage      octets that are no reply
+//	drop         close the connection without a word (stages only)
+//	silent       never answer (stages only)
+//	garbage      octets that are not a reply (stages only)
 //	slow D TEXT  wait for the duration, then the reply TEXT
 //
-// Its changes take effect with the next command, on open connections too. It is safe for concurrent use.
+// Changes take effect with the next command, on open connections too. It is safe for concurrent use.
 type Scripted struct {
 	*Tap
-	listener net.Listener
+	server *sim.Server
 
 	mu      sync.Mutex
 	replies map[string]string
-	wait    sync.WaitGroup
-	conns   map[net.Conn]bool
-	closed  bool
 }
 
-// usual are the replies of a server that takes everything.
-var usual = map[string]string{
-	"banner": "220 mail.behind.test ESMTP",
-	"ehlo":   "250-mail.behind.test|250-PIPELINING|250-SIZE|250-8BITMIME|250 ENHANCEDSTATUSCODES",
-	"helo":   "250 mail.behind.test",
-	"lhlo":   "250-mail.behind.test|250-PIPELINING|250 ENHANCEDSTATUSCODES",
-	"mail":   "250 2.1.0 Ok",
-	"rcpt":   "250 2.1.5 Ok",
-	"rset":   "250 2.0.0 Ok",
-	"noop":   "250 2.0.0 Ok",
-	"quit":   "221 2.0.0 Bye",
-}
-
-// StartScripted starts a server that takes everything but unguessable names: its recipients named "nobody..." and those
+// StartScripted starts a server that takes everything except unguessable names: recipients named "nobody..." and those
 // with more than 12 letters in the local part are refused, so that it is not taken for one that accepts all.
 func StartScripted(t testing.TB) *Scripted {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	s := &Scripted{server: sim.New(sim.Config{Name: "mail.behind.test"})}
+	s.Reset()
+	if err := s.server.Start(); err != nil {
 		t.Fatalf("starting a scripted server: %v", err)
 	}
-	s := &Scripted{listener: l, conns: map[net.Conn]bool{}}
-	s.Reset()
-	s.wait.Add(1)
-	go s.accept()
-	s.Tap = NewTap(t, "tcp", l.Addr().String())
-	t.Cleanup(s.close)
+	t.Cleanup(s.server.Stop)
+	s.Tap = NewTap(t, "tcp", s.server.Addr())
 	return s
 }
 
@@ -68,116 +49,79 @@ func (s *Scripted) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.replies = map[string]string{}
+	s.server.SetBehaviour(behaviour(s.replies))
 }
 
-// Set gives a stage, or a recipient address, its reply; "|" separates lines.
+// Set gives a stage, or an address, its reply.
 func (s *Scripted) Set(stage, reply string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.replies = maps.Clone(s.replies) // the behaviour in use has the old one
 	s.replies[strings.ToLower(stage)] = reply
+	s.server.SetBehaviour(behaviour(s.replies))
 }
 
-// reply returns the reply to a stage; an address decides first.
-func (s *Scripted) reply(stage, address string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if r, ok := s.replies[strings.ToLower(address)]; ok && address != "" {
-		return r
+// behaviour is what the simulated server does for a script, which must not change any more.
+func behaviour(replies map[string]string) sim.Behaviour {
+	b := sim.Behaviour{Senders: map[string]string{}, Faults: map[sim.Stage]sim.Fault{}, Delays: map[sim.Stage]time.Duration{}}
+	for key, reply := range replies {
+		d, reply := slow(reply)
+		switch {
+		case strings.Contains(key, "@") || key == "<>":
+			b.Senders[strings.Trim(key, "<>")] = text(reply)
+		case fault(reply) != sim.Say:
+			b.Faults[sim.Stage(key)] = sim.Fault{Kind: fault(reply)}
+		case key != "rcpt": // an address may have its own reply to RCPT
+			b.Delays[sim.Stage(key)] = d
+			b.Faults[sim.Stage(key)] = sim.Fault{Kind: sim.Say, Reply: text(reply)}
+		}
 	}
-	if r, ok := s.replies[stage]; ok {
-		return r
+	b.Decide = func(recipient string) string {
+		reply, ok := replies[strings.ToLower(recipient)]
+		if !ok {
+			reply, ok = replies["rcpt"]
+		}
+		local, _, _ := strings.Cut(recipient, "@")
+		switch d, reply := slow(reply); {
+		case ok && fault(reply) == sim.Say:
+			time.Sleep(d)
+			return text(reply)
+		case strings.HasPrefix(strings.ToLower(local), "nobody") || len(local) > 12:
+			return "550 5.1.1 no mailbox of that name"
+		}
+		return "250 2.1.5 Ok"
 	}
-	local, _, _ := strings.Cut(address, "@")
-	if stage == "rcpt" && (strings.HasPrefix(strings.ToLower(local), "nobody") || len(local) > 12) {
-		return "550 5.1.1 no mailbox of that name"
-	}
-	if r, ok := usual[stage]; ok {
-		return r
-	}
-	return "500 5.5.1 what?"
+	return b
 }
 
-func (s *Scripted) close() {
-	s.mu.Lock()
-	s.closed = true
-	_ = s.listener.Close()
-	for c := range s.conns {
-		_ = c.Close()
+// fault is the kind of a special reply, and Say for all others.
+func fault(reply string) sim.FaultKind {
+	if kind, ok := map[string]sim.FaultKind{"drop": sim.Drop, "silent": sim.Hang, "garbage": sim.Garbage}[reply]; ok {
+		return kind
 	}
-	s.mu.Unlock()
-	s.wait.Wait()
+	return sim.Say
 }
 
-func (s *Scripted) accept() {
-	defer s.wait.Done()
-	for {
-		c, err := s.listener.Accept()
-		if err != nil {
-			return
-		}
-		s.mu.Lock()
-		if s.closed {
-			_ = c.Close()
-		} else {
-			s.conns[c] = true
-			s.wait.Add(1)
-			go s.serve(c)
-		}
-		s.mu.Unlock()
-	}
-}
-
-func (s *Scripted) serve(c net.Conn) {
-	defer s.wait.Done()
-	defer func() {
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
-		_ = c.Close()
-	}()
-	if !s.say(c, s.reply("banner", "")) {
-		return
-	}
-	r := bufio.NewReaderSize(c, 64<<10)
-	for {
-		line, err := r.ReadString('\n')
-		if err != nil {
-			return
-		}
-		line = strings.TrimSpace(line)
-		verb, rest, _ := strings.Cut(line, " ")
-		address := ""
-		if _, inner, ok := strings.Cut(rest, "<"); ok {
-			address, _, _ = strings.Cut(inner, ">")
-		}
-		stage := strings.ToLower(verb)
-		if stage == "mail" && address == "" {
-			address = "<>"
-		}
-		if !s.say(c, s.reply(stage, address)) || stage == "quit" {
-			return
-		}
-	}
-}
-
-// say sends one reply; it reports false when the connection is to be closed.
-func (s *Scripted) say(c net.Conn, reply string) bool {
-	word, rest, _ := strings.Cut(reply, " ")
-	switch word {
-	case "drop":
-		return false
-	case "silent":
-		return true
-	case "garbage":
-		_, err := io.WriteString(c, "\x00\x16\x03\x01 SSH-2.0-nonsense\r\n\xff\xfe\r\n")
-		return err == nil
-	case "slow":
+// slow separates "slow D TEXT".
+func slow(reply string) (time.Duration, string) {
+	if rest, ok := strings.CutPrefix(reply, "slow "); ok {
 		length, text, _ := strings.Cut(rest, " ")
 		if d, err := time.ParseDuration(length); err == nil {
-			time.Sleep(d)
+			return d, text
 		}
-		reply = text
 	}
-	_, err := io.WriteString(c, strings.ReplaceAll(reply, "|", "\r\n")+"\r\n")
-	return err == nil
+	return 0, reply
+}
+
+// text writes "550-a|550 b" as the simulated server wants it: "550 a\nb".
+func text(reply string) string {
+	lines := strings.Split(reply, "|")
+	for i, line := range lines[1:] {
+		lines[i+1] = line[min(4, len(line)):]
+	}
+	first := lines[0]
+	if len(lines) > 1 && len(first) > 3 {
+		lines[0] = first[:3] + " " + first[4:]
+	}
+	return strings.Join(lines, "\n")
 }
