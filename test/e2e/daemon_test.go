@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/test/cases"
 	"rcptgate/test/lab"
 )
@@ -31,7 +32,7 @@ func TestReload(t *testing.T) {
 	}
 	g.Configure("enforce = false\n" + domain)
 	g.Reload()
-	eventually(t, time.Minute, "the rehearsal is in force", func() bool { return ask("nobody@sim.test") == 250 })
+	testkit.Eventually(t, "the rehearsal is in force", func() bool { return ask("nobody@sim.test") == 250 })
 	g.Configure("enforced = true\n" + domain)
 	g.MustCommand(78, "config", "check")
 	g.Reload()
@@ -43,7 +44,7 @@ func TestReload(t *testing.T) {
 	}
 	g.Configure(domain)
 	g.Reload()
-	eventually(t, time.Minute, "the gate refuses again", func() bool { return ask("nobody@sim.test") == 550 })
+	testkit.Eventually(t, "the gate refuses again", func() bool { return ask("nobody@sim.test") == 550 })
 }
 
 // Exit codes where there is no daemon, and of a daemon that cannot start.

@@ -39,8 +39,8 @@ func open(t testing.TB, front cases.Front) cases.Session {
 	return s
 }
 
-// eventually repeats a look until it holds or the time is over.
-func eventually(t testing.TB, limit time.Duration, what string, holds func() bool) {
+// within is testkit.Eventually with a limit of its own.
+func within(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(limit); !holds(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {

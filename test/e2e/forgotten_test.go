@@ -53,7 +53,7 @@ func TestGatewaysForget(t *testing.T) {
 func (s *site) follows(g *lab.Gate) {
 	s.Helper()
 	began := time.Now()
-	eventually(s, told, "the gateway asks again", func() bool { return s.code(g, "comer") == 250 && s.code(g, "leaver") == 550 })
+	within(s, told, "the gateway asks again", func() bool { return s.code(g, "comer") == 250 && s.code(g, "leaver") == 550 })
 	s.Logf("the gateway followed after %v", time.Since(began).Round(100*time.Millisecond))
 }
 

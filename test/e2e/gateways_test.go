@@ -19,6 +19,7 @@ import (
 	"rcptgate/backend/sim"
 	"rcptgate/bench/load"
 	"rcptgate/front/admin"
+	"rcptgate/kit/testkit"
 	"rcptgate/test/cases"
 	"rcptgate/test/lab"
 )
@@ -389,7 +390,7 @@ func (s *site) allGone() {
 	for _, m := range s.servers {
 		m.Restart()
 	}
-	eventually(s, time.Minute, "one probe for all again", func() bool {
+	testkit.Eventually(s, "one probe for all again", func() bool {
 		local := fmt.Sprintf("hal%d", 1+10*rand.IntN(1_000_000))
 		for _, g := range s.gates {
 			s.want(g, local, 250)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/test/cases"
 	"rcptgate/test/lab"
 )
@@ -60,7 +61,7 @@ func TestManyMisses(t *testing.T) {
 		t.Errorf("%d connections to the server behind, want at most 300", n)
 	}
 	g.Stop(time.Minute) // Postfix writes its counts when a connection ends
-	eventually(t, time.Minute, "every connection has ended", func() bool {
+	testkit.Eventually(t, "every connection has ended", func() bool {
 		return backend.Count(`: disconnect from`) >= backend.Connections()
 	})
 	for _, line := range strings.Split(backend.Log(), "\n") {

@@ -5,8 +5,8 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/test/lab"
 )
 
@@ -76,16 +76,16 @@ func TestMainJob(t *testing.T) {
 
 			g.Restart()
 			// What the disk does not give within a quarter of a second on a busy machine is asked for again, as clients do.
-			eventually(t, time.Minute, "the gate knows the recipient from its disk", func() bool {
+			testkit.Eventually(t, "the gate knows the recipient from its disk", func() bool {
 				return transaction(t, addr).Rcpt(t, "good@pf.test").Code == 250
 			})
-			eventually(t, time.Minute, "the gate knows who is unknown from its disk", func() bool {
+			testkit.Eventually(t, "the gate knows who is unknown from its disk", func() bool {
 				r := transaction(t, addr).Rcpt(t, "nobody@pf.test")
 				return r.Code == 550 && strings.Contains(r.Text(), "User unknown in virtual mailbox table")
 			})
 
 			backend.Restart()
-			eventually(t, time.Minute, "the server behind is asked again", func() bool {
+			testkit.Eventually(t, "the server behind is asked again", func() bool {
 				return transaction(t, addr).Rcpt(t, "other@pf.test").Code == 250
 			})
 			asked := tap.Asked("nobody@pf.test")

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/test/cases"
 	"rcptgate/test/lab"
 )
@@ -54,7 +55,7 @@ const absent = "absent"
 func (p *published) until(name, value string) {
 	p.Helper()
 	// What could not be written within 40 ms, three times, is written again two and a half minutes later.
-	eventually(p, 4*time.Minute, fmt.Sprintf("%q is published as %q", name, value), func() bool { return p.get(name) == value })
+	within(p, 4*time.Minute, fmt.Sprintf("%q is published as %q", name, value), func() bool { return p.get(name) == value })
 }
 
 // TestPublishedNames has one gateway publish what newaliases or postalias wrote, and another follow it.
@@ -100,11 +101,11 @@ func (p *published) follow() {
 	expect(p, s, "indirect@loc.test", 250, "")
 	expect(p, s, "list@loc.test", 250, "")
 	expect(p, s, "absent@loc.test", 250, "") // proves nothing
-	eventually(p, time.Minute, "a name whose target is refused is found", func() bool { return s.Rcpt("refused@loc.test").Code == 550 })
+	testkit.Eventually(p, "a name whose target is refused is found", func() bool { return s.Rcpt("refused@loc.test").Code == 550 })
 	has := open(p, cases.Bare(p.have, nil))
 	defer has.Close()
 	expect(p, has, "absent@loc.test", 550, "5.1.1")
-	eventually(p, time.Minute, "check says where the name is from", func() bool {
+	testkit.Eventually(p, "check says where the name is from", func() bool {
 		return strings.Contains(p.lack.MustCommand(0, "check", "one@loc.test"), `one is in memcached:, key "one": good@pf.test`)
 	})
 }
@@ -122,7 +123,7 @@ func (p *published) change() {
 	for _, gone := range []string{"refused", "list", "indirect"} {
 		p.until(gone, absent)
 	}
-	eventually(p, time.Minute, "cache stats counts what was taken out", func() bool {
+	testkit.Eventually(p, "cache stats counts what was taken out", func() bool {
 		stats := p.have.MustCommand(0, "cache", "stats")
 		return strings.Contains(stats, "alias names for other gateways") && strings.Contains(stats, "3 taken out")
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bradfitz/gomemcache/memcache"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/test/lab"
 )
 
@@ -37,7 +38,7 @@ func (s stranger) put(key, value string) {
 // take is what lies under a key, which a gateway may be writing this moment.
 func (s stranger) take(key string) (value string) {
 	s.Helper()
-	eventually(s, time.Minute, key+" is in memcached", func() bool {
+	testkit.Eventually(s, key+" is in memcached", func() bool {
 		item, err := s.Get(key)
 		if err == nil {
 			value = string(item.Value)
