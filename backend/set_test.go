@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rcptgate/backend/sim"
+	"rcptgate/config/setting"
 )
 
 func TestBackendsAreBoundedAndGoneOnesWorkOn(t *testing.T) {
@@ -122,29 +123,24 @@ func TestDNSHasADeadline(t *testing.T) {
 }
 
 func TestValidate(t *testing.T) {
-	if err := DefaultConfig().Validate(); err != nil {
-		t.Error(err)
-	}
-	if err := (Config{}).Validate(); err != nil {
-		t.Error(err)
-	}
-	for _, tc := range []struct {
-		cfg  Config
-		word string
-	}{
-		{Config{Connections: -1}, "connections"},
-		{Config{Connections: 10_001}, "10000"},
-		{Config{ProbesPerSecond: -5}, "probes_per_second"},
-		{Config{TLS: "yes"}, `"opportunistic"`},
-		{Config{CAFile: "/nonexistent"}, "ca_file"},
-		{Config{CAFile: "set_test.go"}, "PEM"},
-		{Config{Timeout: seconds(7200)}, "timeout"},
-		{Config{Idle: -1}, "idle"},
-		{Config{Queue: -1}, "queue"},
-	} {
-		if err := tc.cfg.Validate(); err == nil || !strings.Contains(err.Error(), tc.word) {
-			t.Errorf("%+v: %v", tc.cfg, err)
+	for _, good := range []Config{{}, DefaultConfig()} {
+		if err := good.Validate(); err != nil {
+			t.Error(err)
 		}
+	}
+	for file, word := range map[string]string{"/nonexistent": "no such file", "set_test.go": "PEM"} {
+		err := Config{CAFile: file}.Validate()
+		var bad *setting.KeyError
+		if !errors.As(err, &bad) || bad.Key != "ca_file" || !strings.Contains(err.Error(), word) {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+}
+
+// What is not set is as in DefaultConfig: no limit of zero connections.
+func TestZeroSettingsAreDefaults(t *testing.T) {
+	if got, want := (Config{}).withDefaults(), DefaultConfig(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 
