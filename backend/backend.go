@@ -215,9 +215,6 @@ func (b *Backend) once(ctx context.Context, c *conn, q *question, due time.Time,
 		until = d
 	}
 	c.clock(b.tune.judgedAt(due, now), until)
-	if err := c.quiet(); err != nil {
-		return outcome{fail: c.failure(StageMail, err), notQuiet: true}
-	}
 	know := b.habits.at(now)
 	stop := context.AfterFunc(ctx, c.aborter)
 	out := c.ask(q, c.pipelining && !know.noPipelining && !step, know.proven)

@@ -49,6 +49,7 @@ type conn struct {
 	due          time.Time // see clock
 	until        time.Time
 	stall        time.Time // zero: none
+	armed        time.Time // the deadline of the socket; it may have passed
 
 	aborted atomic.Bool
 	aborter func() // abort, made once
@@ -107,6 +108,17 @@ func (c *conn) wait() {
 	if !c.stall.IsZero() && c.stall.Before(at) {
 		at = c.stall
 	}
+	// One that is set already and passes before that does as well: Read looks at the
+	// clock and waits on. Under TLS writes would fail, so there it is exact.
+	if !c.secure && !c.armed.IsZero() && !at.Before(c.armed) && c.armed.After(time.Now().Add(time.Second)) {
+		return
+	}
+	c.arm(at)
+}
+
+// arm sets the deadline of the socket.
+func (c *conn) arm(at time.Time) {
+	c.armed = at
 	_ = c.sock.SetDeadline(at) // fails only on a closed socket, and then so does what follows
 	if c.aborted.Load() {
 		_ = c.sock.SetDeadline(past)
@@ -124,6 +136,9 @@ func (c *conn) abort() {
 func (c *conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.nc.Read(p)
+		if c.sock.unquiet {
+			return 0, c.unasked(p[:n], err)
+		}
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.aborted.Load() {
 			return n, err
 		}
@@ -131,9 +146,9 @@ func (c *conn) Read(p []byte) (int, error) {
 		switch {
 		case !c.stall.IsZero() && !now.Before(c.stall):
 			return 0, errStalled
-		case !now.Before(c.until) || c.late:
+		case !now.Before(c.until):
 			return 0, err
-		case !now.Before(c.due):
+		case !c.late && !now.Before(c.due):
 			if n, err := c.arrived(p); n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 				return n, err
 			}
@@ -147,7 +162,7 @@ func (c *conn) Read(p []byte) (int, error) {
 // arrived reads what has come meanwhile. Past a deadline a read fails whatever lies
 // ready, and when this machine stood still, the backend is not to blame.
 func (c *conn) arrived(p []byte) (int, error) {
-	_ = c.sock.SetReadDeadline(c.until)
+	c.arm(c.until)
 	c.sock.now = true
 	n, err := c.nc.Read(p)
 	c.sock.now = false
@@ -164,16 +179,36 @@ func (c *conn) quiet() error {
 	c.sock.now = true
 	n, err := c.nc.Read(c.in.buf[:])
 	c.sock.now = false
-	switch {
-	case n > 0:
-		if !bytes.HasPrefix(c.in.buf[:n], []byte("421")) {
-			c.doubt()
-		}
-		return errUnasked
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
-	return err
+	return c.unasked(c.in.buf[:n], err)
+}
+
+// unasked is the error for what has arrived without being asked for, or for the end of
+// the connection.
+func (c *conn) unasked(arrived []byte, err error) error {
+	if len(arrived) == 0 {
+		return err
+	}
+	if !bytes.HasPrefix(arrived, []byte("421")) {
+		c.doubt()
+	}
+	return errUnasked
+}
+
+// send is write for the first command of a probe, and looks before it whether something
+// has arrived: an error of unasked, now or by the next read.
+func (c *conn) send() error {
+	if c.secure {
+		if err := c.quiet(); err != nil {
+			c.sock.unquiet = true
+			return err
+		}
+		return c.write()
+	}
+	c.sock.out = c.out
+	return nil
 }
 
 // write sends what is in c.out.

@@ -288,10 +288,7 @@ func (c *conn) handshake() error {
 	if soon := time.Now().Add(c.b.tune.tlsWait); soon.Before(until) {
 		until = soon
 	}
-	_ = c.sock.SetDeadline(until)
-	if c.aborted.Load() {
-		_ = c.sock.SetDeadline(past)
-	}
+	c.arm(until)
 	t := tls.Client(c.sock, c.set.tlsConfig(c.b.addr))
 	if err := t.HandshakeContext(context.Background()); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)

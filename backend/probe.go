@@ -215,6 +215,9 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 		rep, err := c.exchange(q, cmd, first, pipeline)
 		if err != nil {
 			out.fail = c.failure(stageOf(cmd), err)
+			if c.sock.unquiet {
+				out.notQuiet, out.pipelined = true, false
+			}
 			return out
 		}
 		if rep.Code >= 400 {
@@ -269,7 +272,11 @@ func (c *conn) exchange(q *question, cmd, first int, pipeline bool) (Reply, erro
 		for next := cmd + 1; pipeline && next <= cmdRcpt; next++ {
 			c.append(next, q)
 		}
-		if err := c.write(); err != nil {
+		send := c.write
+		if cmd == first {
+			send = c.send
+		}
+		if err := send(); err != nil {
 			return Reply{}, err
 		}
 	}
