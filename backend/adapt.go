@@ -39,7 +39,7 @@ type knownNow struct {
 // habits is what is known about a backend's peculiarities, and the evidence for more. It
 // is safe for concurrent use.
 type habits struct {
-	say       func(msg string, args ...any) // for the log
+	say       func(what string, last time.Duration) // tells the postmaster what was learnt
 	knowledge atomic.Pointer[knowledge]
 
 	mu      sync.Mutex // guards what follows
@@ -80,7 +80,7 @@ func (h *habits) learn(what string, last time.Duration, change func(k *knowledge
 	h.knowledge.Store(&k)
 	h.mu.Unlock()
 	if what != "" {
-		h.say("adapted to a backend", "what", what, "for", last)
+		h.say(what, last)
 	}
 }
 
@@ -143,7 +143,7 @@ type cut struct {
 	at             time.Time // of the last reply before
 }
 
-// wasCut hears that the backend ended a connection that had carried as much as c
+// wasCut books that the backend ended a connection that had carried as much as c
 // says. When several ends agree, later connections are ended before the backend does.
 func (h *habits) wasCut(c cut) {
 	now := time.Now()

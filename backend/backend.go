@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +32,6 @@ type Backend struct {
 	breaker  *breaker
 	habits   habits
 	stats    stats
-	log      logger
 
 	lastUse    atomic.Int64 // UNIX nanoseconds of the last Get or Ask
 	lastSender atomic.Pointer[string]
@@ -44,8 +42,9 @@ type Backend struct {
 func newBackend(s *Set, a Address, set *settings) *Backend {
 	b := &Backend{addr: a, name: a.String(), set: s, tune: &s.tune}
 	b.life, b.cancel = context.WithCancel(context.Background())
-	b.log.init(s.log, b.name)
-	b.habits.say = func(msg string, args ...any) { b.log.say(slog.LevelWarn, msg, args...) }
+	b.habits.say = func(what string, last time.Duration) {
+		b.set.notices.Warn("backend-habit "+b.name+" "+what, "adapted to a mail server", "backend", b.name, "what", what, "for", last)
+	}
 	b.pool = newPool(b.life, &b.wg, b, b.tune)
 	b.breaker = newBreaker(b.life, &b.wg, b, b.tune)
 	b.configure(set)
@@ -74,9 +73,9 @@ func (b *Backend) failure(stage Stage, kind Kind, err error) *Failure {
 	return &Failure{Backend: b.name, Stage: stage, Kind: kind, Err: err}
 }
 
-// Ask puts one question and waits for the reply to RCPT, until ctx ends. Whatever
-// else happens is a *Failure. When p.Due passes it waits on: an asker that does not
-// want to runs Ask in a goroutine of its own.
+// Ask puts one question and waits for the reply to RCPT, until ctx ends. Anything else
+// that happens is returned as a *Failure. Ask goes on waiting when p.Due has passed; to
+// leave earlier, run it in a goroutine.
 func (b *Backend) Ask(ctx context.Context, p Probe) (Reply, error) {
 	for try := 0; ; try++ {
 		rep, fail := b.tryAsk(ctx, &p)
@@ -198,7 +197,7 @@ func (b *Backend) carry(ctx context.Context, c *conn, q *question, due time.Time
 			return out.reply, out.fail
 		}
 		if out.fail == nil && out.reply.Code != 421 {
-			c.quit() // postscreen(8) lets nobody through before the session has ended
+			c.quit() // postscreen(8) lets a client through only once this session has ended
 		}
 		fresh, fail := b.pool.renew(ctx, c, due, b.throttle(ctx))
 		if fail != nil {
@@ -339,5 +338,6 @@ func (b *Backend) notOpened(fail *Failure, others bool) {
 }
 
 func (b *Backend) limited(limit int, why *Failure) {
-	b.log.say(slog.LevelWarn, "backend takes no more connections: limit halved", "limit", limit, "error", why)
+	b.set.notices.Warn("backend-limit "+b.name, "mail server accepts no more connections, limit halved",
+		"backend", b.name, "limit", limit, "error", why)
 }

@@ -45,8 +45,8 @@ type breakerView interface {
 	// trial connects and goes as far as MAIL, within budget. Nil means that MAIL was
 	// answered. The breaker is not locked.
 	trial(budget time.Duration) *Failure
-	// turned hears that the breaker has opened, and why, or closed (nil). The breaker is
-	// locked.
+	// turned is called when the breaker has opened, with the cause, or closed (nil). The
+	// breaker is locked.
 	turned(cause *Failure)
 	// wasTurned is the same afterwards, for the log; after is how long the breaker was
 	// in its former state.
@@ -71,8 +71,8 @@ const (
 	trialUsual         = 8 * time.Second
 )
 
-// open reports whether nothing may be asked, and why. It lets the trials know that
-// somebody wants to.
+// open reports whether nothing may be asked, and why. It brings the first pace of the
+// trials back.
 func (b *breaker) open() (cause *Failure, open bool) {
 	if !b.isOpen.Load() {
 		return nil, false
@@ -86,7 +86,7 @@ func (b *breaker) open() (cause *Failure, open bool) {
 	return b.cause, true
 }
 
-// answered hears that the backend has answered MAIL.
+// answered books an answer to MAIL, and closes the breaker.
 func (b *breaker) answered() {
 	b.lastMail.Store(time.Now().UnixNano())
 	if !b.isOpen.Load() && b.failures.Load() == 0 {
@@ -111,8 +111,7 @@ func (b *breaker) answered() {
 // answeredSince reports whether MAIL was answered after t.
 func (b *breaker) answeredSince(t time.Time) bool { return b.lastMail.Load() > t.UnixNano() }
 
-// failed hears of a failure of the backend. Several before MAIL in a row open the
-// breaker.
+// failed books a failure of the backend. Several before MAIL in a row open the breaker.
 func (b *breaker) failed(fail *Failure) {
 	switch {
 	case !fail.beforeMail() || fail.harmless():
@@ -123,8 +122,8 @@ func (b *breaker) failed(fail *Failure) {
 	}
 }
 
-// silent hears that the backend has not answered MAIL within the time given, while the
-// probe goes on.
+// silent books that the backend has not answered MAIL within the time given. The probe
+// goes on.
 func (b *breaker) silent(fail *Failure, within time.Duration) {
 	if fail.unclear {
 		b.suspect(within)

@@ -116,7 +116,7 @@ func newSettings(c Config, hostname string) *settings {
 }
 
 // tlsConfig is for one connection to a. An opportunistic connection is not verified
-// (RFC 7435): whoever could forge the certificate could as well take the offer away.
+// (RFC 7435): an attacker who can forge the certificate can as well remove the offer.
 func (s *settings) tlsConfig(a Address) *tls.Config {
 	name := a.Host
 	if s.TLSName != "" {

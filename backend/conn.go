@@ -16,7 +16,7 @@ import (
 // one that opens it, then each prober in turn; only abort may be called by others.
 type conn struct {
 	b    *Backend
-	set  *settings // in force when it was opened
+	set  *settings // those active when it was opened
 	sock *socket
 	nc   net.Conn // sock, or TLS over it
 	in   replyReader
@@ -77,8 +77,8 @@ var past = time.Unix(1, 0)
 // errStalled: some but not all replies to a pipelined write came.
 var errStalled = errors.New("no further reply to pipelined commands")
 
-// clock bounds what follows: at due the backend counts as late and the breaker hears
-// of it, at until reading and writing fail.
+// clock bounds what follows: at due the backend counts as late, which may open the
+// breaker; at until reading and writing fail.
 func (c *conn) clock(due, until time.Time) {
 	c.due, c.until, c.late, c.stall = due, until, false, time.Time{}
 	c.mailAnswered, c.together = false, false
@@ -277,8 +277,8 @@ func (c *conn) trust(doubted func()) {
 	c.doubts = append(c.doubts, doubted)
 }
 
-// doubt tells everyone who was answered on c that the replies may have been shifted
-// against the questions: a reply came that was not asked for.
+// doubt calls Doubted for all questions answered on c: a reply came that was not asked
+// for, so the replies may have been shifted against the questions.
 func (c *conn) doubt() {
 	for _, doubted := range c.doubts {
 		doubted()

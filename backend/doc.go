@@ -12,10 +12,13 @@
 // codes are RFC 2034 and RFC 3463.
 //
 // A [Set] holds every [Backend] there is, made on demand from its [Address]. A
-// Backend keeps connections (a bounded pool, the most recently used first, so that
-// few connections carry many probes), limits them and the probes a second, adapts to
-// what the server cannot do, and has a breaker: while a server does not answer,
-// questions fail at once and trials run in the background.
+// Backend has three parts with methods, locks and tests of their own:
+//
+//   - pool keeps a bounded number of connections, the most recently used first, so that
+//     few connections carry many probes, and the queue of probes that wait for one;
+//   - breaker makes questions fail at once while a server does not answer, and runs
+//     trials in the background;
+//   - habits is what the server has been found unable to do.
 //
 // [Backend.Ask] returns a [Reply] only for an answer to RCPT after an accepted MAIL.
 // Everything else is a [*Failure], which says nothing about the recipient.

@@ -34,7 +34,7 @@ const (
 	KindTimeout      Kind = "timeout"
 	KindDropped      Kind = "dropped"     // the backend closed the connection
 	KindReply        Kind = "reply"       // it said no; see Failure.Reply
-	KindGarbage      Kind = "garbage"     // it said something that is no SMTP reply, or not one for this place
+	KindGarbage      Kind = "garbage"     // it sent something that is not an SMTP reply, or not a possible one here
 	KindTLS          Kind = "tls"         // TLS is required and cannot be had
 	KindLoop         Kind = "loop"        // it is ourselves
 	KindBusy         Kind = "busy"        // too many probes wait already, or the limit a second leaves no time

@@ -3,13 +3,9 @@
 package backend
 
 import (
-	"context"
-	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // Health is what is known of one backend at one moment. Counters count from the
@@ -27,7 +23,7 @@ type Health struct {
 
 	// Connections at this moment.
 	Idle, Busy, Opening, Closing int
-	Overdue                      int // of the busy ones, those for which nobody waits any more
+	Overdue                      int // busy ones whose asker no longer waits
 	Limit                        int // lower than configured after a 421 at the banner
 	Waiting                      int // probes that wait for a connection
 
@@ -113,35 +109,4 @@ func (b *Backend) Health() Health {
 	b.pool.health(&h)
 	b.stats.health(&h)
 	return h
-}
-
-// logger writes a backend's log lines: a few at once, then one in ten seconds, so that a
-// backend that comes and goes does not fill the disk.
-type logger struct {
-	log     *slog.Logger
-	backend string
-	limit   *rate.Limiter
-	leftOut atomic.Int64 // lines since the last
-}
-
-const (
-	sayEvery = 10 * time.Second
-	sayBurst = 6
-)
-
-func (l *logger) init(log *slog.Logger, backend string) {
-	l.log, l.backend, l.limit = log, backend, rate.NewLimiter(rate.Every(sayEvery), sayBurst)
-}
-
-// say logs something that the postmaster should know of the backend.
-func (l *logger) say(level slog.Level, msg string, args ...any) {
-	if !l.limit.Allow() {
-		l.leftOut.Add(1)
-		return
-	}
-	args = append([]any{"backend", l.backend}, args...)
-	if n := l.leftOut.Swap(0); n > 0 {
-		args = append(args, "left_out", n)
-	}
-	l.log.Log(context.Background(), level, msg, args...)
 }

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// OnBreaker has f told whenever a backend's breaker opens or closes, in the order in
-// which that happens to one backend. The backend is locked meanwhile: f returns at
-// once and calls nothing of the Set.
+// OnBreaker has f called whenever a backend's breaker opens or closes, in the order in
+// which that happens to one backend. The backend is locked meanwhile: f must return at
+// once and must not call the Set.
 func OnBreaker(f func(a Address, open bool)) Option {
 	return func(s *Set) { s.tune.onBreaker = f }
 }
@@ -51,7 +51,7 @@ func (s *Set) Used(within time.Duration) []Used {
 	return list
 }
 
-// Suspect hears that another gateway has found the backend at a down. That alone
+// Suspect reports that another gateway has found the backend at a down. That alone
 // changes nothing: the backend is tried once in the background, up to MAIL and
 // without naming a recipient, and only if that fails the breaker opens, before a
 // question has paid for it. Nothing is tried while the breaker is open, when the

@@ -3,11 +3,14 @@
 package backend
 
 import (
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"rcptgate/backend/sim"
+	"rcptgate/kit/notice"
 )
 
 // changes gathers what a breaker hook is told.
@@ -39,7 +42,8 @@ func (c *changes) are(want ...bool) bool {
 func TestBreakerHook(t *testing.T) {
 	server := startSim(t, nil)
 	var told changes
-	s := newTestSet(t, Config{}, WithTrials(trialsEvery, time.Hour), OnBreaker(told.hook))
+	board := notice.New(slog.New(slog.DiscardHandler))
+	s := newTestSet(t, Config{}, WithTrials(trialsEvery, time.Hour), OnBreaker(told.hook), WithNotices(board))
 	b := backendFor(t, s, server)
 	mustSay(t, b, "user@example.com", 250)
 	if list := s.Used(time.Hour); len(list) != 1 || list[0] != (Used{b.Address(), false}) {
@@ -55,10 +59,14 @@ func TestBreakerHook(t *testing.T) {
 	if list := s.Used(time.Hour); len(list) != 1 || !list[0].Open {
 		t.Errorf("in use: %+v", list)
 	}
+	if list := board.List(); len(list) != 1 || !strings.Contains(list[0].Text, server.Backend()) {
+		t.Errorf("notices: %+v", list)
+	}
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the hook hears that the breaker closed", func() bool { return told.are(true, false) })
+	eventually(t, "the notice is taken back", func() bool { return len(board.List()) == 0 })
 }
 
 // A hint is tried, once, without a recipient; what the trial meets decides.

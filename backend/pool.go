@@ -34,7 +34,7 @@ type pool struct {
 	busy    int                // carrying a probe, or being renewed for one
 	opening int                // being opened in the background
 	quits   int                // saying QUIT
-	barred  *Failure           // why nobody gets a connection; nil: everybody may
+	barred  *Failure           // why no connections are given out; nil: they are
 	closed  bool
 
 	most     int       // Config.Connections
@@ -54,16 +54,17 @@ type pool struct {
 	reaper  *time.Timer
 }
 
-// poolView is what a pool needs of its backend. The pool is not locked when it calls.
+// poolView is what a pool needs of its backend. The pool may be locked when it calls end
+// without quit, or failure; it is not when it calls the others.
 type poolView interface {
 	// open makes a connection ready for MAIL. At due the backend counts as late.
 	open(ctx context.Context, due time.Time) (*conn, *Failure)
 	// end ends a connection: with QUIT, which may take a second, or at once.
 	end(c *conn, quit bool)
-	// notOpened hears why a connection could not be opened; others: the backend has
-	// other connections, so it is not down.
+	// notOpened is called when a connection could not be opened. With others, the backend
+	// has other connections, so it is not down.
 	notOpened(fail *Failure, others bool)
-	// limited hears that the limit of connections was halved.
+	// limited is called when the limit of connections was halved.
 	limited(limit int, why *Failure)
 	failure(stage Stage, kind Kind, err error) *Failure
 }
@@ -165,7 +166,7 @@ func (p *pool) renew(ctx context.Context, c *conn, due time.Time, not *Failure) 
 	return p.openBusy(ctx, due, not)
 }
 
-// openBusy opens a connection for the caller, who holds a place in busy.
+// openBusy opens a connection for the caller, which has a place in busy.
 func (p *pool) openBusy(ctx context.Context, due time.Time, fail *Failure) (*conn, *Failure) {
 	var fresh *conn
 	switch {
@@ -422,7 +423,7 @@ func (p *pool) reap() {
 	}
 }
 
-// bar gives fail to everyone who waits for a connection, or asks for one before unbar.
+// bar fails all requests for a connection: those that wait, and new ones until unbar.
 func (p *pool) bar(fail *Failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -32,9 +32,9 @@ type Probe struct {
 	// Config.ConnectionAge), by another goroutine, and possibly before the caller has
 	// dealt with the reply. It must not block.
 	Doubted func()
-	// Due is when the asker stops waiting for the answer. A backend that has not
-	// answered MAIL by then opens its breaker; the probe itself goes on until its
-	// context ends. Zero: ten seconds after the probe got its connection.
+	// Due is when the asker stops waiting for the answer. If the backend has not answered
+	// MAIL by then, its breaker opens, or a trial decides whether it does; the probe itself
+	// goes on until its context ends. Zero: ten seconds after the probe got its connection.
 	Due time.Time
 }
 
@@ -88,8 +88,8 @@ func wireSender(s string) (wire string, utf8 bool, err error) {
 // local part beyond ASCII can, where the server offers SMTPUTF8.
 func CheckSender(s string) error { return writable(s) }
 
-// writable reports whether s may stand between "<" and ">" and be one path to whoever
-// reads it. Control characters may stand nowhere; brackets and spaces only inside
+// writable reports whether s may stand between "<" and ">" and be one path to every
+// reader. Control characters may stand nowhere; brackets and spaces only inside
 // quotes, which are a matter of the local part (RFC 5321 section 4.1.2). A backslash
 // takes its meaning from the character behind it, inside quotes and outside: it must
 // neither open a quotation for us that it does not open for the backend, nor escape the

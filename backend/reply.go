@@ -57,8 +57,8 @@ type replyReader struct {
 // pending reports whether octets have been read that belong to no reply yet.
 func (r *replyReader) pending() bool { return r.r < r.w }
 
-// next reads one reply. With text unset, that of a 2xx is not kept: nobody needs
-// what is said to RSET and MAIL.
+// next reads one reply. With text unset, that of a 2xx is not kept: what is
+// said to RSET and MAIL is not needed.
 func (r *replyReader) next(text bool) (Reply, error) {
 	var rep Reply
 	var all []byte

@@ -11,12 +11,14 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"rcptgate/kit/notice"
 )
 
 // Set is every backend there is. It is safe for concurrent use and outlives reloads.
 type Set struct {
-	log  *slog.Logger
-	tune tuning
+	notices *notice.Board
+	tune    tuning
 
 	mu       sync.RWMutex // guards what follows
 	settings *settings
@@ -34,11 +36,11 @@ type tuning struct {
 	// mayLoop reports that a server at ip may bear our name.
 	mayLoop func(ip net.IP) bool
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
-	// onBreaker is told of breakers that open and close; nil: nobody is.
+	// onBreaker is called when a breaker opens or closes; it may be nil.
 	onBreaker func(a Address, open bool)
 }
 
-// Option changes how a Set works; for tests and for those with their own resolver.
+// Option changes how a Set works.
 type Option func(*Set)
 
 // WithLookup makes the set ask lookup for the addresses of a backend's name instead
@@ -47,19 +49,23 @@ func WithLookup(lookup func(ctx context.Context, host string) ([]netip.Addr, err
 	return func(s *Set) { s.tune.lookup = lookup }
 }
 
+// WithNotices has the set report servers that are down, adaptations and limits to a board
+// shared with others. Without it the set has a board of its own, and only logs.
+func WithNotices(b *notice.Board) Option { return func(s *Set) { s.notices = b } }
+
 // WithTrials sets the time between two trials of a backend that does not answer,
 // while it is asked about (5 s) and later (1 min).
 func WithTrials(every, slow time.Duration) Option {
 	return func(s *Set) { s.tune.trialEvery, s.tune.trialSlow = every, slow }
 }
 
-// NewSet makes an empty set. A nil log means silence. A CAFile that cannot be read
-// makes every backend fail that needs it; Config.Validate tells beforehand.
+// NewSet makes an empty set. A nil log means silence. If CAFile cannot be read, every
+// backend that needs it fails; Config.Validate finds that out beforehand.
 func NewSet(cfg Config, hostname string, log *slog.Logger, options ...Option) *Set {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	s := &Set{log: log, settings: newSettings(cfg, hostname), backends: make(map[Address]*Backend)}
+	s := &Set{notices: notice.New(log), settings: newSettings(cfg, hostname), backends: make(map[Address]*Backend)}
 	s.tune = tuning{
 		trialEvery: 5 * time.Second,
 		trialSlow:  time.Minute,
@@ -78,8 +84,8 @@ func NewSet(cfg Config, hostname string, log *slog.Logger, options ...Option) *S
 	return s
 }
 
-// Configure puts cfg in force for all backends. What is known of them stays, and so
-// do their connections, up to the new limits.
+// Configure makes cfg the active configuration of all backends. What is known of them
+// stays, and so do their connections, up to the new limits.
 func (s *Set) Configure(cfg Config, hostname string) {
 	set := newSettings(cfg, hostname)
 	s.mu.Lock()
@@ -174,5 +180,6 @@ func (b *Backend) shut(force bool) bool {
 	}
 	b.breaker.close()
 	b.cancel()
+	b.set.notices.Clear(b.downKey(), "")
 	return true
 }

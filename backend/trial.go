@@ -73,15 +73,25 @@ func (b *Backend) turned(cause *Failure) {
 
 func (b *Backend) wasTurned(cause *Failure, after time.Duration) {
 	if cause != nil {
-		b.log.say(slog.LevelWarn, "backend does not answer: breaker opened", "error", cause)
+		b.set.notices.Raise(slog.LevelWarn, b.downKey(), "mail server does not answer, it is not asked until it does",
+			"backend", b.name, "error", cause)
+		if !b.breaker.isOpen.Load() { // it has closed again meanwhile, and that was reported first
+			b.set.notices.Clear(b.downKey(), "")
+		}
 		return
 	}
-	b.log.say(slog.LevelInfo, "backend answers again: breaker closed", "after", after.Round(time.Millisecond))
+	if b.breaker.isOpen.Load() {
+		return // opened again meanwhile
+	}
+	b.set.notices.Clear(b.downKey(), "mail server answers again", "backend", b.name, "after", after.Round(time.Millisecond))
 }
+
+// downKey names the matter of this backend's breaker on the board of notices.
+func (b *Backend) downKey() string { return "backend-down " + b.name }
 
 func (b *Backend) lastAsked() time.Time { return time.Unix(0, b.lastUse.Load()) }
 
-// becameLate hears that c's time is up while its probe, or its opening, goes on.
+// becameLate is called when c's time is up while its probe, or its opening, goes on.
 func (b *Backend) becameLate(c *conn) {
 	b.pool.markLate(c)
 	if c.mailAnswered {

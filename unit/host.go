@@ -134,7 +134,7 @@ func (h *Host) openServices(c *Config) (err error) {
 	if err := h.openMemory(c); err != nil {
 		return err
 	}
-	h.Backends = backend.NewSet(backend.DefaultConfig(), core.Hostname, h.Log, h.options.Set...)
+	h.Backends = backend.NewSet(backend.DefaultConfig(), core.Hostname, h.Log, append([]backend.Option{backend.WithNotices(h.Notices)}, h.options.Set...)...)
 	h.Tables = pool.New(h.Log, !h.options.Dry)
 	return nil
 }

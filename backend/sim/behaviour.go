@@ -38,7 +38,7 @@ const (
 	Garbage      FaultKind = "garbage"       // octets that are no reply
 	MixedCodes   FaultKind = "mixed-codes"   // a reply whose lines disagree
 	Swap         FaultKind = "swap"          // the reply comes after the one to the next command
-	Stray        FaultKind = "stray"         // the right reply, then another that nobody asked for
+	Stray        FaultKind = "stray"         // the right reply, then another that was not asked for
 	Before       FaultKind = "before"        // Fault.Reply, as if it had been late, then the right reply
 	LateStray    FaultKind = "late-stray"    // the same, but the other comes after Fault.Every
 )

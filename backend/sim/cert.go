@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// selfSigned makes a certificate that nobody trusts unless told to; see CertificatePEM.
+// selfSigned makes a self-signed certificate, which clients can trust with CertificatePEM.
 func selfSigned(name string) (*tls.Config, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
