@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rcptgate/backend/sim"
+	"rcptgate/kit/exit"
+)
+
+// withGreylist builds the program with one more unit: a folder in testdata, and one line of
+// builtin.go (with its import). Nothing else is changed.
+func withGreylist(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	list, err := os.ReadFile("builtin.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(list)
+	for old, line := range map[string]string{
+		"\t\ttrusted.Unit(),\n":          "\t\tgreylist.Unit(),\n\t\ttrusted.Unit(),\n",
+		"\t\"rcptgate/check/trusted\"\n": "\t\"rcptgate/check/trusted\"\n\t\"rcptgate/cmd/rcptgate/testdata/unit/greylist\"\n",
+	} {
+		if strings.Count(text, old) != 1 {
+			t.Fatalf("builtin.go does not have %q once", old)
+		}
+		text = strings.Replace(text, old, line, 1)
+	}
+	changed := filepath.Join(dir, "builtin.go")
+	here, err := filepath.Abs("builtin.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, _ := json.Marshal(map[string]any{"Replace": map[string]string{here: changed}})
+	for name, data := range map[string][]byte{changed: []byte(text), filepath.Join(dir, "overlay.json"): overlay} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program := filepath.Join(dir, "rcptgate")
+	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return program
+}
+
+// TestAUnitIsOneFolderAndOneLine adds a unit from the outside, and finds everything that it
+// brings: its section and its key in [[domain]], with their lines in errors; its step in the
+// chain; its metric, status rows and notice; its command and manual pages.
+func TestAUnitIsOneFolderAndOneLine(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the program")
+	}
+	program := withGreylist(t)
+	dir := t.TempDir()
+	server := sim.New(sim.Config{Behaviour: testUsers()})
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	file := filepath.Join(dir, "rcptgate.toml")
+	configure := func(section, domain string) {
+		text := smallText(dir, "", fmt.Sprintf("[greylist]\n%s\n[[domain]]\nname = %q\nbackend = [%q]\n[[domain]]\nname = \"open.example\"\nbackend = [%[3]q]\n%s\n", section, testDomain, server.Backend(), domain))
+		text = strings.Replace(text, `http = ""`, `http = "unix:`+filepath.Join(dir, "h.sock")+`"`, 1)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rcptgate := func(code int, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(program, append(args, "-c", file)...)
+		out, _ := cmd.CombinedOutput()
+		if got := cmd.ProcessState.ExitCode(); got != code {
+			t.Errorf("%v: exit code %d, want %d: %s", args, got, code, out)
+		}
+		return string(out)
+	}
+	want := func(text string, words ...string) {
+		t.Helper()
+		for _, w := range words {
+			if !strings.Contains(text, w) {
+				t.Errorf("no %q in:\n%s", w, text)
+			}
+		}
+	}
+	configure("active = true\ntext = \"\"", "greylist = 3")
+	want(rcptgate(exit.Config, "config", "check"), "rcptgate.toml:9:1: greylist.text: an active greylist needs a text", "rcptgate.toml:16:1: domain[2].greylist: a whole number is not allowed here")
+	configure("active = true\ntext = \"Come again\"", "greylist = false")
+	want(rcptgate(exit.OK, "config", "example"), "[greylist]", "#text = \"Please try again later\"", "# put the first mail of every sender off", "#greylist = ")
+	daemon := exec.Command(program, "serve", "-c", file)
+	log := new(locked)
+	daemon.Stdout, daemon.Stderr = log, log
+	if err := daemon.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
+	until(t, "the daemon", func() bool { c, err := openMTA(filepath.Join(dir, "m.sock")); return err == nil && c.Close() == nil })
+	want(rcptgate(exit.Tempfail, "check", "--sender", "a@b.example", "ann@"+testDomain), "450 4.7.1 Come again", "step     greylist: tempfail, greylist", "<a@b.example> has not been here before")
+	want(rcptgate(exit.OK, "check", "--sender", "a@b.example", "ann@"+testDomain), "reason   valid")
+	rcptgate(exit.OK, "greylist", "forgive", "c@d.example")
+	rcptgate(exit.OK, "check", "--sender", "c@d.example", "ann@"+testDomain)
+	want(rcptgate(exit.UnknownUser, "check", "--sender", "e@f.example", "nobody@open.example"), "550 5.1.1")
+	want(rcptgate(exit.Attention, "status"), "Greylist\n  Senders seen\n             2", "attention      greylisting is active (text Come again)")
+	want(log.String(), "greylisting is active")
+	want(get(t, filepath.Join(dir, "h.sock"), "/metrics"), "rcptgate_greylist_senders 2\n")
+	want(get(t, filepath.Join(dir, "h.sock"), "/"), "<h2>Greylist</h2>", "greylisting is active")
+	rcptgate(exit.OK, "man", dir)
+	for page, word := range map[string]string{"rcptgate-greylist-forgive.1": "take the next mail of senders at once", "rcptgate.toml.5": ".SH [greylist]"} {
+		text, err := os.ReadFile(filepath.Join(dir, page))
+		if err != nil {
+			t.Error(err)
+		}
+		want(string(text), word)
+	}
+}
+
+// get reads a page over a unix socket.
+func get(t *testing.T, socket, path string) string {
+	t.Helper()
+	client := http.Client{Transport: &http.Transport{DialContext: dialUnix(socket), DisableKeepAlives: true}}
+	resp, err := client.Get("http://localhost" + path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
