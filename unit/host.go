@@ -46,13 +46,13 @@ type Options struct {
 	Offline bool
 	// Dry does not even read tables: it is for looking at a configuration.
 	Dry    bool
-	Stderr io.Writer                // the log's standard error; nil is the process's
-	Reread func() (*Config, error)  // for Reload; nil: there is nothing to read
-	Every  time.Duration            // how often gateways exchange what was forgotten; 0: the default
-	Wait   time.Duration            // for one question to memcached and for all of an answer's; 0: the defaults
-	Look   time.Duration            // how often sockets are looked at; 0: the default
-	Set    []backend.Option         // how backends are asked
-	Hook   func(*Env, []Live) error // sees what was opened, before the first setup
+	Stderr io.Writer               // the log's standard error; nil is the process's
+	Reread func() (*Config, error) // for Reload; nil: there is nothing to read
+	Every  time.Duration           // how often gateways exchange what was forgotten; 0: the default
+	Wait   time.Duration           // for one question to memcached and for all of an answer's; 0: the defaults
+	Look   time.Duration           // how often sockets are looked at; 0: the default
+	Set    []backend.Option        // how backends are asked
+	Hook   func(*Setup)            // sees each setup before it becomes active; for tests
 }
 
 // Host is the gate with its units: what lives as long as the process, and which
@@ -101,11 +101,6 @@ func Open(ctx context.Context, units []Unit, c *Config, o Options) (_ *Host, err
 	}
 	if err := h.openUnits(); err != nil {
 		return nil, err
-	}
-	if o.Hook != nil {
-		if err := o.Hook(&h.Env, h.live); err != nil {
-			return nil, err
-		}
 	}
 	setup, err := h.build(c)
 	if err != nil {
@@ -166,6 +161,9 @@ func (h *Host) openUnits() error {
 
 // adopt makes a setup the active one.
 func (h *Host) adopt(s *Setup) {
+	if h.options.Hook != nil {
+		h.options.Hook(s)
+	}
 	if h.Telemetry != nil {
 		h.Telemetry.Configure(*Part[telemetry.Config](s.Config))
 	}

@@ -104,6 +104,9 @@ func (s *Setup) openMaps() (maps []route.Map, err error) {
 	return maps, nil
 }
 
+// Steps gives the steps of a stage, for tests.
+func (s *Setup) Steps(at rcptgate.Stage) []rcptgate.Step { return s.steps[at] }
+
 // gateSetup is the setup as the gate has it.
 func (s *Setup) gateSetup(h *Host) rcptgate.Setup {
 	out := rcptgate.Setup{Wants: s.wants, Rehearse: s.Router.Rehearse, Observers: h.observers, Close: s.close}
