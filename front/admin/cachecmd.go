@@ -3,12 +3,15 @@
 package admin
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,34 +39,53 @@ func (k commands) cacheList() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "list [@DOMAIN]",
-		Short: "list what is remembered, a recipient a line",
-		Args:  cobra.MaximumNArgs(1),
+		Short: "list what is remembered",
+		Long: `list prints a table of what is remembered, sorted by recipient; of more than 100,000 records
+the first ones that the daemon gives. With --json it prints every record, an object a line, in
+no particular order.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				out := cmd.OutOrStdout()
-				return c.List(ctx, strings.Join(args, ""), func(r Record) error {
-					if asJSON {
-						return term.JSON(out, r)
-					}
-					_, err := fmt.Fprintln(out, recordLine(&r))
+				if asJSON {
+					return c.List(ctx, strings.Join(args, ""), func(r Record) error { return term.JSON(out, r) })
+				}
+				t, err := listTable(ctx, c, strings.Join(args, ""))
+				if err != nil {
 					return err
-				})
+				}
+				return t.Print(out, time.Now())
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a recipient")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a record")
 	return cmd
 }
 
-// recordLine is one record in one line: the key, then its answers.
-func recordLine(r *Record) string {
-	parts := []string{view.Clean(r.Name())}
-	for _, a := range []*Answer{r.Standing, r.Transient} {
-		if a != nil {
-			parts = append(parts, fmt.Sprintf("%s %d %s %s, learnt %s, ends %s", a.Class, a.Code, a.Enhanced, view.Clean(a.Backend), term.Time(a.Learnt), term.Time(a.Expire)))
-		}
+// maxListed bounds the table of cache list.
+const maxListed = 100_000
+
+// listTable gathers a table of records, sorted by their keys.
+func listTable(ctx context.Context, c *Client, pattern string) (*view.Table, error) {
+	t := &view.Table{
+		Name: "records", Title: "Remembered", Empty: "nothing is remembered",
+		Columns: view.Columns("key", "Recipient", "class", "Answer", "reply", "Reply", "backend", "Server", "learnt", "Learnt", "ends_in", "Ends in"),
 	}
-	return strings.Join(parts, "\t")
+	now := time.Now()
+	err := c.List(ctx, pattern, func(r Record) error {
+		for _, a := range []*Answer{r.Standing, r.Transient} {
+			switch {
+			case a == nil:
+			case len(t.Rows) >= maxListed:
+				t.More++
+			default:
+				t.Add("", r.Name(), a.Class, strings.TrimSpace(fmt.Sprintf("%d %s", a.Code, a.Enhanced)), a.Backend, a.Learnt, max(a.Expire.Sub(now), 0))
+			}
+		}
+		return nil
+	})
+	slices.SortStableFunc(t.Rows, func(a, b view.Row) int { return cmp.Compare(fmt.Sprint(a.Cells[0]), fmt.Sprint(b.Cells[0])) })
+	return t, err
 }
 
 func (k commands) cacheShow() *cobra.Command {
@@ -121,8 +143,8 @@ func printRecord(w io.Writer, r *Record) error {
 		if a == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s (%s ago)\n", a.Class, a.Code, a.Enhanced,
-			strings.ReplaceAll(a.Text, "\n", "\n             "), view.Clean(a.Backend), term.Time(a.Learnt), time.Since(a.Learnt).Round(time.Second))
+		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s (%s)\n", view.Clean(a.Class), a.Code, view.Clean(a.Enhanced),
+			indented(a.Text, 13), view.Clean(a.Backend), term.Time(a.Learnt), view.Ago(time.Now(), a.Learnt))
 		if a.Refresh != nil {
 			fmt.Fprintf(&b, "    refresh  %s\n", term.Time(*a.Refresh))
 		}
@@ -136,39 +158,81 @@ func printRecord(w io.Writer, r *Record) error {
 }
 
 func (k commands) cacheForget() *cobra.Command {
-	return &cobra.Command{
-		Use:   "forget RECIPIENT|@DOMAIN...",
-		Short: "forget recipients or whole domains, so that they are asked about again",
+	var all, yes bool
+	cmd := &cobra.Command{
+		Use:   "forget RECIPIENT|@DOMAIN... | --all",
+		Short: "forget recipients, whole domains or everything, so that they are asked about again",
 		Long: `forget removes what is remembered of recipients ("someone@example.com") or of whole
 domains ("@example.com"), findings about them included. The next question asks the mail
 server again. Where gateways share a memory (memcached) the others forget within a minute.
+
+--all forgets everything, on all gateways that share a memory: every recipient is asked about
+again. On a terminal it asks whether that is meant, unless --yes is given.
+
 Exit code 75: a place could not be reached and may still remember, or no memcached server
-could be told: then only this gateway has forgotten so far, and the others will when one
+could be told. Then only this gateway has forgotten so far, and the others will when a server
 is back.`,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return exit.With(exit.Usage, errors.New("forget takes recipients and domains, or --all"))
+			}
+			if all {
+				return k.forgetAll(cmd, yes)
+			}
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				done, err := c.Forget(ctx, args...)
 				return forgotten(cmd, done, err)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "forget everything")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --all: do not ask")
+	return cmd
 }
 
 func (k commands) cacheFlush() *cobra.Command {
-	return &cobra.Command{
+	var yes bool
+	cmd := &cobra.Command{
 		Use:   "flush",
-		Short: "forget everything",
-		Long: `flush forgets everything that is remembered, on all gateways that share a memory
-(memcached). Exit code 75: as of cache forget.`,
+		Short: "forget everything: the same as forget --all",
+		Long: `flush is "cache forget --all". It has nothing to do with a mail queue: every recipient is
+asked about again, on all gateways that share a memory. On a terminal it asks whether that is
+meant, unless --yes is given. Exit code 75: as of cache forget.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
-				done, err := c.Flush(ctx)
-				return forgotten(cmd, done, err)
-			})
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return k.forgetAll(cmd, yes) },
 	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func (k commands) forgetAll(cmd *cobra.Command, yes bool) error {
+	if !yes && !confirmed(cmd.InOrStdin(), cmd.ErrOrStderr(), isTerminal(cmd.InOrStdin())) {
+		return exit.With(exit.Usage, errors.New("nothing was forgotten"))
+	}
+	return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
+		done, err := c.Flush(ctx)
+		return forgotten(cmd, done, err)
+	})
+}
+
+// confirmed asks a person. A script, which has no terminal, means what it says.
+func confirmed(in io.Reader, out io.Writer, terminal bool) bool {
+	if !terminal {
+		return true
+	}
+	fmt.Fprint(out, "Forget every remembered recipient, on all gateways that share this memory? [y/N] ")
+	line, _ := bufio.NewReader(io.LimitReader(in, 100)).ReadString('\n')
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return answer == "y" || answer == "yes"
+}
+
+func isTerminal(in io.Reader) bool {
+	file, ok := in.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0 && file.Name() != os.DevNull
 }
 
 func forgotten(cmd *cobra.Command, done Forgotten, err error) error {
@@ -278,21 +342,20 @@ reads (docs/cache-export.md). An export that fails leaves a FILE that was there 
 
 // replaceFile has write make a file of mode 0600, which takes its name when it is
 // whole. An error of write's leaves a file that was there as it was; where there was
-// none, what was written is kept. What is no regular file is written to as it is.
+// none, what was written is kept. A device or a pipe is written to as it is; a symbolic link is
+// refused.
 func replaceFile(path string, write func(io.Writer) error) error {
-	info, err := os.Stat(path)
+	info, err := os.Lstat(path) // a link is not followed: it may lead to a file of somebody else's
 	there := err == nil
+	if there && info.Mode()&os.ModeSymlink != 0 {
+		return exit.With(exit.Data, fmt.Errorf("export: %s is a symbolic link; name the file itself", path))
+	}
 	if there && !info.Mode().IsRegular() {
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return exit.With(exit.Data, fmt.Errorf("export: %w", err))
 		}
 		return errors.Join(write(file), file.Close())
-	}
-	if there {
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return exit.With(exit.Data, fmt.Errorf("export: %w", err))
-		}
 	}
 	file, err := os.CreateTemp(filepath.Dir(path), ".rcptgate-export-")
 	if err != nil {

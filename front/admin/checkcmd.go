@@ -184,7 +184,7 @@ func printResult(w io.Writer, r *Result, asJSON bool) error {
 	b.WriteByte('\n')
 	if r.Code != 0 {
 		reply := strings.Join(strings.Fields(fmt.Sprintf("%d %s", r.Code, r.Enhanced)), " ")
-		fmt.Fprintf(&b, "  reply    %s %s\n", reply, strings.ReplaceAll(r.Text, "\n", "\n           "))
+		fmt.Fprintf(&b, "  reply    %s %s\n", view.Clean(reply), indented(r.Text, 11))
 	}
 	fmt.Fprintf(&b, "  reason   %s\n", orDash(r.Reason))
 	fmt.Fprintf(&b, "  from     %s\n", origin(r))
@@ -198,7 +198,7 @@ func printResult(w io.Writer, r *Result, asJSON bool) error {
 			fmt.Fprintf(&b, "             error: %s\n", view.Clean(step.Error))
 		}
 	}
-	_, err := io.WriteString(w, b.String())
+	_, err := io.WriteString(w, indented(b.String(), 0))
 	return err
 }
 
@@ -239,4 +239,14 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// indented writes a text of several lines so that its further lines stand below the first,
+// and nothing in it commands the terminal.
+func indented(text string, columns int) string {
+	lines := strings.Split(text, "\n")
+	for i := range lines {
+		lines[i] = view.Clean(lines[i])
+	}
+	return strings.Join(lines, "\n"+strings.Repeat(" ", columns))
 }
