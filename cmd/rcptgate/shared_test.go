@@ -121,7 +121,7 @@ func TestReloadOfSharedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	next = sharing(open, servers...)
-	if _, err := h.Reload(); err == nil || !strings.Contains(err.Error(), "next.toml:7:1: cache.memcached_key_file") || len(h.Shared.Stats()) != 1 {
+	if _, err := h.Reload(); err == nil || !strings.Contains(err.Error(), "next.toml:9:1: cache.memcached_key_file") || len(h.Shared.Stats()) != 1 {
 		t.Errorf("a key file that everybody can read: %v", err)
 	}
 	next = sharing("", servers...)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"rcptgate/kit/exit"
@@ -228,11 +229,7 @@ func confirmed(in io.Reader, out io.Writer, terminal bool) bool {
 
 func isTerminal(in io.Reader) bool {
 	file, ok := in.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0 && file.Name() != os.DevNull
+	return ok && isatty.IsTerminal(file.Fd())
 }
 
 func forgotten(cmd *cobra.Command, done Forgotten, err error) error {
