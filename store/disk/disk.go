@@ -53,11 +53,15 @@ const (
 	queueLimit  = 20_000
 	retryEvery  = time.Second
 	closeWithin = 5 * time.Second
+	forgetStall = 5 * time.Second
 	// troubleKey names trouble on the board of notices.
 	troubleKey = "disk store"
 )
 
-var errUnavailable = errors.New("disk store is not available")
+var (
+	errUnavailable = errors.New("disk store is not available")
+	errHangs       = errors.New("the disk does not answer; it is tried again until it does")
+)
 
 // Options say where a Store is and how much it keeps.
 type Options struct {
@@ -98,11 +102,12 @@ type Store struct {
 	wake    chan struct{} // something was queued
 	urgent  chan struct{} // something must not wait for more to come
 	suspect chan verdict  // a reader found damage
+	moved   atomic.Int64  // when the writer last wrote something, UNIX nanoseconds
 	quit    chan struct{}
 	done    chan struct{}
 	closing sync.Once
 
-	hits, misses, failures, evicted atomic.Uint64
+	hits, misses, failures, evicted, commits atomic.Uint64
 
 	// The writer's own.
 	cursor  int64     // of the search for ended records
@@ -123,9 +128,9 @@ type counts struct {
 	floor int64 // tombstones before this time (nanoseconds) were dropped
 }
 
-// Open opens the store in a directory, making what is missing. The only error is
-// one with ErrLocked: with any other trouble the store is there, without a file,
-// and goes on trying.
+// Open opens the store in a directory, making what is missing. It fails where nothing
+// would mend itself: with ErrLocked, ErrOwner and ErrReadOnly. With any other trouble the
+// store is there, without a file, and goes on trying.
 func Open(o Options) (*Store, error) {
 	o.Entries = max(o.Entries, MinEntries)
 	if o.Now == nil {
@@ -156,7 +161,10 @@ func Open(o Options) (*Store, error) {
 	}
 	s.public.Store(&counts{})
 	switch err := s.attempt(); {
-	case errors.Is(err, ErrLocked):
+	case errors.Is(err, ErrLocked), errors.Is(err, ErrOwner), errors.Is(err, ErrReadOnly):
+		if s.lock != nil {
+			_ = s.lock.Close()
+		}
 		return nil, err // and no word in the log: the caller ends with it
 	case err != nil:
 		s.troubled(err)
@@ -200,9 +208,7 @@ func (s *Store) get(ctx context.Context, key string) (store.Record, error) {
 		return store.Record{}, store.ErrNotFound
 	}
 	r, err := f.key(ctx, key)
-	if damaged(err) {
-		s.report(f, err)
-	}
+	s.judge(f, err)
 	if err == nil && r.id < hides {
 		return store.Record{}, store.ErrNotFound
 	}
@@ -212,8 +218,12 @@ func (s *Store) get(ctx context.Context, key string) (store.Record, error) {
 	return r.rec, err
 }
 
-// report hands a file found damaged to the writer.
-func (s *Store) report(f *file, err error) {
+// judge hands a file to the writer that a reader could not read for a reason that does not
+// pass by itself.
+func (s *Store) judge(f *file, err error) {
+	if !damaged(err) && !reopens(err) {
+		return
+	}
 	select {
 	case s.suspect <- verdict{f, err}:
 	default: // one is enough
@@ -289,27 +299,38 @@ func signal(c chan struct{}) {
 }
 
 // Forget deletes what matches and writes a tombstone, both synced to the disk
-// before it returns. If that fails or takes longer than ctx, nothing that matches
-// is given out any more, and the store keeps trying as long as the process lives. A
-// large domain is deleted a page at a time, other writes in between; records that
-// these overwrite are not in the count.
+// before it returns. If that fails, takes longer than ctx, or nothing at all is written for
+// some seconds, nothing that matches is given out any more, and the store keeps trying as
+// long as the process lives. A large domain is deleted a page at a time, other writes in
+// between; records that these overwrite are not in the count.
 func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	if s.closed() {
 		return 0, store.ErrClosed
 	}
 	f := s.queue.forget(t)
 	signal(s.urgent)
-	select {
-	case err := <-f.done:
-		if err != nil {
-			s.failures.Add(1)
-			return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, err)
+	began := time.Now()
+	tick := time.NewTicker(forgetStall / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-f.done:
+			if err != nil {
+				s.failures.Add(1)
+				return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, err)
+			}
+			return f.n, nil
+		case <-ctx.Done():
+			return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, ctx.Err())
+		case <-s.done:
+			return 0, store.ErrClosed
+		case <-tick.C:
+			last := time.Unix(0, max(s.moved.Load(), began.UnixNano()))
+			if stalled := time.Since(last); stalled > forgetStall {
+				s.failures.Add(1)
+				return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, errHangs)
+			}
 		}
-		return f.n, nil
-	case <-ctx.Done():
-		return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, ctx.Err())
-	case <-s.done:
-		return 0, store.ErrClosed
 	}
 }
 

@@ -3,6 +3,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -43,6 +44,20 @@ func damaged(err error) bool {
 	return false
 }
 
+// reopens reports whether err, which does not condemn the file, calls for opening it anew:
+// the connections may hold on to something that is wrong outside of it, such as an index of
+// the log (answers.db-shm) that somebody cut.
+func reopens(err error) bool {
+	if errors.Is(err, errStuck) {
+		return true
+	}
+	switch code(err) & 0xff {
+	case sqlitelib.SQLITE_IOERR, sqlitelib.SQLITE_PROTOCOL, sqlitelib.SQLITE_CANTOPEN, sqlitelib.SQLITE_READONLY:
+		return true
+	}
+	return false
+}
+
 // code is the result code that SQLite gave, 0 if err is not from there.
 func code(err error) int {
 	var e *sqlite.Error
@@ -71,9 +86,21 @@ const openTimeout = 10 * time.Second
 
 func openFile(path string, readers int) (*file, error) {
 	// SQLite would create it with the umask's mode; -wal and -shm follow this one.
-	made, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	made, err := openOurs(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening disk store: %w", err)
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		info, look := os.Lstat(path + suffix)
+		if look == nil && !info.Mode().IsRegular() {
+			err = fmt.Errorf("opening disk store: %s is not a regular file (mode %v): remove it", path+suffix, info.Mode())
+		} else if look == nil {
+			err = cmp.Or(err, ours(path+suffix, info))
+		}
+	}
+	if err != nil {
+		_ = made.Close()
+		return nil, err
 	}
 	info, err := made.Stat()
 	err = errors.Join(err, made.Chmod(0o600), made.Close())

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -142,5 +143,36 @@ func TestRefusals(t *testing.T) {
 		return true
 	}); err != nil || len(want) > 0 {
 		t.Errorf("%d refusals were not listed: %v", len(want), err)
+	}
+}
+
+// TestForgetManyDomains: thousands of domains, as other gateways may have forgotten them,
+// take a few transactions and not one each: each is synced to the disk.
+func TestForgetManyDomains(t *testing.T) {
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 1000)
+	for i := range 20 {
+		_ = s.Put(ctx, fmt.Sprintf("u@d%d.example", i), storetest.Valid(now))
+	}
+	written(t, s)
+	const n = 800
+	before := s.commits.Load()
+	var all sync.WaitGroup
+	total := atomic.Int64{}
+	for i := range n {
+		all.Go(func() {
+			deleted, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Domain: fmt.Sprintf("d%d.example", i)}, When: now})
+			if err != nil {
+				t.Error(err)
+			}
+			total.Add(int64(deleted))
+		})
+	}
+	all.Wait()
+	if total.Load() != 20 || s.Stats().Entries != 0 {
+		t.Errorf("%d records were forgotten, %d are left", total.Load(), s.Stats().Entries)
+	}
+	if commits := s.commits.Load() - before; commits > n/4 {
+		t.Errorf("%d domains took %d transactions", n, commits)
 	}
 }

@@ -3,18 +3,28 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked says that another daemon has the state directory.
-var ErrLocked = errors.New("state directory is in use")
+var (
+	// ErrLocked says that another daemon has the state directory.
+	ErrLocked = errors.New("state directory is in use")
+	// ErrOwner says that the state directory, or a file in it, belongs to another user.
+	ErrOwner = errors.New("state directory belongs to another user")
+	// ErrReadOnly says that nothing can be written to the state directory.
+	ErrReadOnly = errors.New("state directory cannot be written to")
+)
 
 // lockName is the lock's name in the state directory.
 const lockName = "lock"
@@ -23,9 +33,9 @@ const lockName = "lock"
 // that ends.
 func lockDir(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, readOnly(dir, fmt.Errorf("making state directory: %w", err))
+		return nil, unwritable(dir, fmt.Errorf("making state directory: %w", err))
 	}
-	info, err := os.Stat(dir)
+	info, err := os.Stat(dir) // a symbolic link is what DynamicUser= of systemd makes
 	if err != nil {
 		return nil, fmt.Errorf("looking at state directory: %w", err)
 	}
@@ -33,10 +43,13 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("state directory %s can be written by everybody (mode %04o): make it 0700",
 			dir, info.Mode().Perm())
 	}
+	if err := ours(dir, info); err != nil {
+		return nil, err
+	}
 	name := filepath.Join(dir, lockName)
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := openOurs(name)
 	if err != nil {
-		return nil, readOnly(dir, fmt.Errorf("locking state directory: %w", err))
+		return nil, unwritable(dir, fmt.Errorf("locking state directory: %w", err))
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		holder, _ := io.ReadAll(io.LimitReader(f, 32))
@@ -52,11 +65,78 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// readOnly adds to an error of a read-only file system what to do about it: to a service, all that its unit does not
-// name is read-only (ProtectSystem= in systemd.exec(5)).
-func readOnly(dir string, err error) error {
-	if !errors.Is(err, unix.EROFS) {
-		return err
+// openOurs opens or makes a file in the state directory: a regular file of this process's
+// user, and not what a symbolic link leads to.
+func openOurs(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600) //nolint:gosec // in the state directory
+	if errors.Is(err, unix.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link: remove it", name)
 	}
-	return fmt.Errorf("%w: under systemd, make it writable with \"systemctl edit rcptgate\" and the lines [Service] and ReadWritePaths=%s", err, dir)
+	if err != nil {
+		if info, look := os.Lstat(name); look == nil {
+			err = cmp.Or(ours(name, info), err)
+		}
+		return nil, err
+	}
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+	case !info.Mode().IsRegular():
+		err = fmt.Errorf("%s is not a regular file (mode %v): remove it", name, info.Mode())
+	default:
+		err = ours(name, info)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// ours reports as an error with ErrOwner that a file belongs to another user.
+func ours(name string, info os.FileInfo) error {
+	owner, known := ownerOf(info)
+	me := os.Geteuid()
+	if !known || owner == me {
+		return nil
+	}
+	if me == 0 {
+		return fmt.Errorf("%w: %s belongs to %s, and this process runs as root, whose files that user could not read: "+
+			"run it as that user, for example with \"systemctl start rcptgate\", or name another directory as state",
+			ErrOwner, name, userName(owner))
+	}
+	return fmt.Errorf("%w: %s belongs to %s, and this process runs as %s: give it to the right one with \"chown -R %s %s\"",
+		ErrOwner, name, userName(owner), userName(me), userName(me), name)
+}
+
+// ownerOf gives the user that a file belongs to.
+func ownerOf(info os.FileInfo) (uid int, known bool) {
+	st, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return 0, false
+	}
+	return int(st.Uid), true
+}
+
+// userName is how people know a user.
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return strconv.Itoa(uid)
+}
+
+// unwritable adds to an error that nobody can write there, and what to do about it: to a
+// service, everything that its unit does not name is read-only (ProtectSystem= in
+// systemd.exec(5)).
+func unwritable(dir string, err error) error {
+	switch {
+	case errors.Is(err, ErrOwner):
+		return err
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("%w: %w: under systemd, make it writable with \"systemctl edit rcptgate\" and the lines [Service] and ReadWritePaths=%s", ErrReadOnly, err, dir)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("%w: %w: give the directory to the user that the daemon runs as", ErrReadOnly, err)
+	}
+	return err
 }

@@ -13,8 +13,10 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
 
@@ -109,12 +111,95 @@ func TestDirectoryTakenByAnother(t *testing.T) {
 
 // TestReadOnlySaysWhatToWrite is a state directory that the unit does not name.
 func TestReadOnlySaysWhatToWrite(t *testing.T) {
-	err := readOnly("/srv/rcptgate", &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: syscall.EROFS})
-	if !strings.Contains(err.Error(), "ReadWritePaths=/srv/rcptgate") || !errors.Is(err, syscall.EROFS) {
+	for no, want := range map[syscall.Errno]string{syscall.EROFS: "ReadWritePaths=/srv/rcptgate", syscall.EACCES: "the user that the daemon runs as"} {
+		err := unwritable("/srv/rcptgate", &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: no})
+		if !strings.Contains(err.Error(), want) || !errors.Is(err, no) || !errors.Is(err, ErrReadOnly) {
+			t.Error(err)
+		}
+	}
+	full := &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: syscall.ENOSPC}
+	if err := unwritable("/srv/rcptgate", full); err != error(full) {
 		t.Error(err)
 	}
-	other := &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: syscall.EACCES}
-	if err := readOnly("/srv/rcptgate", other); err != error(other) {
-		t.Error(err)
+}
+
+// TestPlantedFiles: links and other things that somebody put where the files of the store
+// belong are not followed, and what they lead to is left alone.
+func TestPlantedFiles(t *testing.T) {
+	for _, name := range []string{lockName, FileName, FileName + "-wal", FileName + "-shm"} {
+		for kind, plant := range map[string]func(victim, at string) error{
+			"link":          os.Symlink,
+			"dangling link": func(victim, at string) error { return os.Symlink(victim+".new", at) },
+			"named pipe":    func(_, at string) error { return syscall.Mkfifo(at, 0o600) },
+			"directory":     func(_, at string) error { return os.Mkdir(at, 0o700) },
+		} {
+			t.Run(name+" "+kind, func(t *testing.T) {
+				dir := filepath.Join(t.TempDir(), "state")
+				victim := filepath.Join(filepath.Dir(dir), "victim")
+				if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(victim, []byte("precious"), 0o644), plant(victim, filepath.Join(dir, name))); err != nil {
+					t.Fatal(err)
+				}
+				s, err := Open(Options{Dir: dir, Entries: 1000})
+				if err == nil {
+					if detail := s.Stats().Detail; !strings.Contains(detail, name) {
+						t.Errorf("detail: %q", detail)
+					}
+					_ = s.Close()
+				}
+				text, _ := os.ReadFile(victim)
+				info, _ := os.Stat(victim)
+				if string(text) != "precious" || info.Mode().Perm() != 0o644 {
+					t.Errorf("the file behind it became %q, mode %v", text, info.Mode())
+				}
+				if _, err := os.Lstat(victim + ".new"); err == nil {
+					t.Error("a file was made where a link leads to")
+				}
+			})
+		}
 	}
+}
+
+// TestAnotherUsersState: the daemon does not start on files of another user, and says what
+// to do.
+func TestAnotherUsersState(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	for _, name := range []string{"", lockName, FileName} {
+		dir := t.TempDir()
+		first := open(t, dir, 1000)
+		_ = first.Close()
+		if err := os.Chown(filepath.Join(dir, name), 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(Options{Dir: dir, Entries: 1000})
+		if !errors.Is(err, ErrOwner) || !strings.Contains(err.Error(), "belongs to 12345") || !strings.Contains(err.Error(), "run it as that user") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+// TestForgetOnADiskThatHangs ends in bounded time, and says so.
+func TestForgetOnADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &Store{queue: newQueue(10), quit: make(chan struct{}), done: make(chan struct{}), urgent: make(chan struct{}, 1)} // no writer
+		began := time.Now()
+		_, err := s.Forget(t.Context(), store.Tombstone{Pattern: store.Pattern{Address: numbered(1)}, When: began})
+		if !errors.Is(err, errHangs) || time.Since(began) > 2*forgetStall {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		if _, _, hides := s.queue.get(numbered(1)); hides == 0 {
+			t.Error("the record is not hidden")
+		}
+		go func() { // one that is slow makes progress
+			for range 60 {
+				time.Sleep(time.Second)
+				s.moved.Store(time.Now().UnixNano())
+			}
+			s.queue.forgotten(s.queue.nextForgets())
+		}()
+		if _, err := s.Forget(t.Context(), store.Tombstone{Pattern: store.Pattern{Domain: "example.org"}, When: began}); err != nil {
+			t.Errorf("a slow disk: %v", err)
+		}
+	})
 }

@@ -47,9 +47,7 @@ func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, s
 	p := pages{file: db, match: match, last: last}
 	for {
 		rows, err := p.next(ctx)
-		if damaged(err) {
-			s.report(db, err)
-		}
+		s.judge(db, err)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -75,9 +73,7 @@ func (s *Store) Refusals(ctx context.Context, f func(key string) bool) error {
 	}
 	for id, n := int64(0), pageSize; n == pageSize; {
 		keys, last, err := db.refusals(ctx, id)
-		if damaged(err) {
-			s.report(db, err)
-		}
+		s.judge(db, err)
 		if err != nil {
 			return fmt.Errorf("listing refusals: %w", err)
 		}

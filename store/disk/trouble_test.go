@@ -119,6 +119,27 @@ func TestRemovedWhileOpen(t *testing.T) {
 	})
 }
 
+// TestTruncatedIndexOfTheLog: somebody cut answers.db-shm. The file is opened again.
+func TestTruncatedIndexOfTheLog(t *testing.T) {
+	t.Parallel()
+	ctx, now := context.Background(), time.Now()
+	s := open(t, t.TempDir(), 1000)
+	_ = s.Put(ctx, numbered(0), storetest.Valid(now))
+	written(t, s)
+	if err := os.Truncate(s.path+"-shm", 0); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		_ = s.Put(ctx, numbered(i), storetest.Valid(now))
+	}
+	eventually(t, "it takes records again", func() bool { return s.Stats().Entries == 100 && s.Stats().Detail == "" })
+	for i := range 100 {
+		if _, err := s.Get(ctx, numbered(i)); err != nil {
+			t.Fatalf("record %d: %v", i, err)
+		}
+	}
+}
+
 // TestEndedAreRemoved turns the clock.
 func TestEndedAreRemoved(t *testing.T) {
 	ctx, now := context.Background(), time.Now()

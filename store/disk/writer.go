@@ -234,7 +234,7 @@ func (s *Store) fail(f *file, err error) {
 	if !damaged(err) {
 		s.failures.Add(1)
 		s.troubled(err)
-		if errors.Is(err, errStuck) {
+		if reopens(err) {
 			s.file.Store(nil)
 			f.close()
 		}
@@ -361,6 +361,8 @@ func (s *Store) transact(f *file, change func(context.Context, *counts) error) e
 	}
 	s.table = c
 	s.public.Store(&c)
+	s.moved.Store(time.Now().UnixNano())
+	s.commits.Add(1)
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"rcptgate/config/setting"
 )
@@ -97,13 +98,13 @@ func (s *Server) UnmarshalText(text []byte) error {
 }
 
 // ReadKeys reads a key file: one key a line, empty lines and those that begin with "#"
-// are skipped. No name gives no keys. Whoever can read the file can open and close the
-// gate, so that a file which everybody can read is refused.
+// are skipped. No name gives no keys. A user who can read the file can open and close the
+// gate, so it must not be readable by others, nor be another user's.
 func ReadKeys(name string) ([][]byte, error) {
 	if name == "" {
 		return nil, nil
 	}
-	f, err := os.Open(name) //nolint:gosec // the configuration names it
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold up the start
 	if err != nil {
 		return nil, fmt.Errorf("reading the key file: %w", err)
 	}
@@ -112,8 +113,11 @@ func ReadKeys(name string) ([][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the key file: %w", err)
 	}
-	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o007 != 0 {
-		return nil, fmt.Errorf("the key file %s has mode %v: a regular file that others may not use is allowed, as after chmod 640", name, mode)
+	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o027 != 0 {
+		return nil, fmt.Errorf("the key file %s has mode %v: it must be a regular file that only its owner can write and only its group can read, as after chmod 640", name, mode)
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("the key file %s belongs to user %d: it must belong to root or to the user that the daemon runs as", name, st.Uid)
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
 	if err != nil {

@@ -239,13 +239,23 @@ func TestKeyFiles(t *testing.T) {
 		}
 		return path
 	}
+	if os.Geteuid() == 0 {
+		path := file("another's", "0123456789abcdef\n", 0o600)
+		if err := os.Chown(path, 12345, 12345); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ReadKeys(path); err == nil || !strings.Contains(err.Error(), "belongs to user 12345") {
+			t.Errorf("another user's key file: %v", err)
+		}
+	}
 	for _, c := range []struct{ path, want string }{
 		{"", ""},
 		{file("good", "# comment\n\n  0123456789abcdef  \nfedcba9876543210\n", 0o640), ""},
 		{filepath.Join(dir, "missing"), "no such file"},
 		{dir, "a regular file"},
-		{file("open", "0123456789abcdef\n", 0o644), "others may not use"},
-		{file("writable", "0123456789abcdef\n", 0o602), "others may not use"},
+		{file("open", "0123456789abcdef\n", 0o644), "only its group can read"},
+		{file("writable", "0123456789abcdef\n", 0o602), "only its group can read"},
+		{file("of a group", "0123456789abcdef\n", 0o660), "only its group can read"},
 		{file("short", "# comment\n0123456789abcde\n", 0o600), "short:2: the key has 15 octets: at least 16"},
 		{file("empty", "# nothing\n\n", 0o600), "holds no key"},
 		{file("many", strings.Repeat("0123456789abcdef\n", 17), 0o600), "at most 16"},
