@@ -142,8 +142,8 @@ func expire(b *Backend) {
 // A backend that is slow without pipelining too does not lie about it.
 func TestSlownessIsNoLie(t *testing.T) {
 	t.Parallel()
-	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 2400 * time.Millisecond })
-	b := newTestBackend(t, server, Config{})
+	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 600 * time.Millisecond })
+	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.stall = 200 * time.Millisecond })
 	mustSay(t, b, "nobody@example.com", 550)
 	if k := b.habits.known(); k.noPipelining || !k.proven {
 		t.Errorf("known: %+v", k)

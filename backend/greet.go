@@ -285,8 +285,8 @@ func (c *conn) startTLS(how manner) (*Failure, manner) {
 
 func (c *conn) handshake() error {
 	until := c.until
-	if soon := time.Now().Add(c.b.tune.tlsWait); soon.Before(until) {
-		until = soon
+	if soon := time.Now().Add(2 * c.b.tune.tlsWait); soon.Before(until) {
+		until = soon // without a choice it may take longer
 	}
 	c.arm(until)
 	t := tls.Client(c.sock, c.set.tlsConfig(c.b.addr))
