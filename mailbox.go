@@ -53,6 +53,13 @@ func (m Mailbox) Canonical() string {
 	return local + "@" + m.Domain
 }
 
+// Reserved reports whether a local part is one that every domain must have, in any case:
+// postmaster (RFC 5321 section 4.5.1) and abuse (RFC 2142). Such a recipient is never refused
+// by guess.
+func Reserved(local string) bool {
+	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
+}
+
 // FoldCase makes lower case of what lower case can be turned back into. It is how
 // local parts are compared where case does not matter: "K" (the Kelvin sign) and "k" are
 // different mailboxes, and octets that are not UTF-8 stay as they are. It allocates only

@@ -39,6 +39,18 @@ func (h *Host) Reload() (Reloaded, error) {
 	return done, nil
 }
 
+// Rebuild makes the active configuration active again: for a unit whose settings stand in
+// other files too, which have changed. On an error nothing changes.
+func (h *Host) Rebuild() error {
+	h.reloading.Lock()
+	defer h.reloading.Unlock()
+	setup, err := h.build(h.Config())
+	if err == nil {
+		h.adopt(setup)
+	}
+	return err
+}
+
 func (h *Host) reload() (done Reloaded, err error) {
 	if h.options.Reread == nil {
 		return done, errNoConfiguration
@@ -82,6 +94,13 @@ func (h *Host) Hostname() string { return h.Config().Core().Hostname }
 // Show prints the active configuration, and what is known of the tables it names.
 func (h *Host) Show() string {
 	text := h.Config().Show()
+	for i := range h.live {
+		if origins := h.live[i].Origins; origins != nil {
+			for _, o := range origins() {
+				text += "# " + view.Clean(o) + "\n"
+			}
+		}
+	}
 	for _, s := range h.Tables.States() {
 		text += "# table " + view.Clean(s.String()) + "\n"
 	}

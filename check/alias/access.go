@@ -93,12 +93,14 @@ func above(domain string) string {
 	return ""
 }
 
-// readAccess makes a verdict of a value of an access map. What only speaks of relaying (OK, RELAY, SKIP), or holds
-// the message without refusing it (QUARANTINE:), lets the recipient pass.
+// readAccess makes a verdict of a value of an access map. What only speaks of relaying (OK, RELAY, SKIP) lets the
+// recipient pass.
 func readAccess(value string) rcptgate.Verdict {
 	word, rest, tagged := strings.Cut(value, ":")
 	switch is := func(s string) bool { return strings.EqualFold(word, s) }; {
-	case value == "", tagged && is("QUARANTINE"), !tagged && (is("OK") || is("RELAY") || is("SKIP")):
+	case tagged && is("QUARANTINE"): // the MTA accepts the message and holds it
+		return accepted()
+	case value == "", !tagged && (is("OK") || is("RELAY") || is("SKIP")):
 		return rcptgate.Verdict{}
 	case !tagged && is("DISCARD"):
 		return rcptgate.Verdict{Action: rcptgate.Discard, Reason: rcptgate.ReasonRefused, Source: rcptgate.SourceAlias}
@@ -119,7 +121,7 @@ func readAccessError(text string) rcptgate.Verdict {
 	text = strings.TrimSpace(strings.ReplaceAll(text, `"`, ""))
 	v := rcptgate.Verdict{Action: rcptgate.Reject, Reason: rcptgate.ReasonRefused, Source: rcptgate.SourceAlias}
 	said, rest, ok := strings.Cut(text, ":")
-	if ok = ok && isEnhanced(said); ok {
+	if ok = ok && isFailure(said); ok {
 		text = strings.TrimSpace(rest)
 	}
 	if code, rest, _ := strings.Cut(text, " "); code == "421" || code == "521" { // would end the session

@@ -67,7 +67,7 @@ func TestReadAccess(t *testing.T) {
 		{value: "RELAY"},
 		{value: "ok"},
 		{value: "Skip"},
-		{value: "QUARANTINE:why"},
+		{value: "QUARANTINE:why", want: "0 ", reason: rcptgate.ReasonLocal}, // accepted, and held
 		{"REJECT", "550 5.2.1", "Mailbox disabled for this recipient", rcptgate.ReasonRefused},
 		{`ERROR:5.1.1:"550 Gone, as ""they"" say"`, "550 5.1.1", "Gone, as they say", rcptgate.ReasonUnknownUser},
 		{"ERROR:4.7.1:Later", "553 5.3.0", "Later", rcptgate.ReasonRefused},

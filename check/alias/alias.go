@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"rcptgate"
+	"rcptgate/address"
 	"rcptgate/route"
 	"rcptgate/table"
 )
@@ -21,15 +22,26 @@ type Router interface {
 	Route(q *rcptgate.Query) *route.Route
 }
 
-// Options are what a Check is made of. All are needed.
+// Options are what a Check is made of. All but Effective and Published are needed.
 type Options struct {
 	Config Config
-	Router Router
+	// Effective is what Config means; nil: the MTA's configuration is read now.
+	Effective *Effective
+	Router    Router
 	// Open gives the table of a file, kept fresh. What is not a map file (class files,
 	// passwd) has the type table.Text and its name as it is; see NamesFormat.
 	Open func(use Use, spec table.Spec) (table.Table, error)
 	// Published is the table of "memcached:"; nil when no memcached is configured.
-	Published *Published
+	Published Published
+}
+
+// Published is the table of the names that other gateways publish (package names).
+type Published interface {
+	table.Table
+	// Find looks for a key in lower case, then as it was written. Further keys are likely to
+	// be looked up next. Key is the one that was found. An error says that the names could
+	// not be asked for.
+	Find(ctx context.Context, folded, written string, further []string) (value, key string, found bool, err error)
 }
 
 // Check follows local names. It does not change once made, owns none of its tables,
@@ -37,16 +49,30 @@ type Options struct {
 type Check struct {
 	router     Router
 	files      []source
-	virtual    []source // Postfix
-	virtusers  []source // Sendmail
 	users      []source
 	local      domainList
-	relay      []source // relay_recipient_maps
 	accessMaps []source // Sendmail
-	relayTo    domainList
-	delimiter  string
-	includes   *includes
-	reads      bool // files has names that other gateways publish: absence from them proves nothing
+
+	virtual            []source // Postfix
+	virtualTo          domainList
+	recipientCanonical []source
+	canonical          []source
+	relay              []source // relay_recipient_maps
+	relayTo            domainList
+	myOrigin           string
+	propagate          []string
+
+	virtusers  []source // Sendmail
+	virtuserTo domainList
+	ownOnly    bool // it holds in local domains and those of virtuserTo alone
+	maxAliases int
+
+	postfix, sendmail bool // whose settings there are
+	delimiter         string
+	hub, sticky       bool
+	writes            bool // domains are written out
+	partial           bool // names may be missing: absence proves nothing
+	includes          *includes
 }
 
 // New makes a Check.
@@ -54,50 +80,82 @@ func New(opt Options) (*Check, error) {
 	if opt.Router == nil || opt.Open == nil {
 		return nil, errors.New("aliases: router and tables are needed")
 	}
-	cfg := &opt.Config
-	if err := cfg.Validate(); err != nil {
+	if err := opt.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("[aliases]: %w", err)
 	}
-	c := &Check{router: opt.Router, delimiter: cfg.Delimiter, includes: newIncludes()}
-	local, relayTo := readDomains(cfg.Domains), readDomains(cfg.RelayDomains)
-	c.local, c.relayTo = local.domainList, relayTo.domainList
-	c.relayTo.below, c.relayTo.dotted = true, !cfg.RelaySubdomains
-	if err := c.openFiles(&opt); err != nil {
+	eff := opt.Effective
+	if eff == nil {
+		var err error
+		if eff, err = opt.Config.Effective(); err != nil {
+			return nil, fmt.Errorf("[aliases]: %w", err)
+		}
+	}
+	c := &Check{
+		router: opt.Router, includes: newIncludes(), delimiter: eff.delimiter, hub: eff.hub, sticky: eff.sticky, partial: eff.partial,
+		myOrigin: address.Domain(eff.MyOrigin), propagate: eff.Propagate, maxAliases: eff.MaxAliasRecursion,
+		postfix: eff.Postfix != "" || eff.MyOrigin != "" || len(eff.VirtualAliasMaps)+len(eff.VirtualAliasDomains)+
+			len(eff.RelayRecipientMaps)+len(eff.CanonicalMaps)+len(eff.RecipientCanonicalMaps) > 0,
+		sendmail: eff.Sendmail != "" || eff.MaxAliasRecursion > 0 || len(eff.VirtUserTable)+len(eff.Access) > 0,
+	}
+	if err := c.open(&opt, eff); err != nil {
 		return nil, fmt.Errorf("[aliases]: %w", err)
 	}
+	return c, nil
+}
+
+// open opens every table.
+func (c *Check) open(opt *Options, eff *Effective) error {
+	if err := c.openFiles(opt, eff); err != nil {
+		return err
+	}
+	local := readDomains(eff.Domains, writtenOut)
+	local.add(eff.loose, listed)
+	relayTo := readDomains(eff.RelayDomains, writtenOut)
+	virtualTo := readDomains(eff.VirtualAliasDomains, writtenOut)
+	virtuserTo := readDomains(eff.VirtuserDomains, writtenOut)
+	c.local, c.relayTo, c.virtualTo, c.virtuserTo = local.domainList, relayTo.domainList, virtualTo.domainList, virtuserTo.domainList
+	c.relayTo.below, c.relayTo.dotted = true, !eff.subdomains
+	c.virtualTo.below, c.virtualTo.dotted, c.virtuserTo.below, c.virtuserTo.dotted = true, true, true, true
+	c.writes, c.ownOnly = len(eff.Domains) > 0, eff.VirtuserDomains != nil
 	var users []table.Spec
-	if cfg.Passwd != "" {
-		users = append(users, table.Spec{Type: table.Text, Name: cfg.Passwd})
+	if eff.Passwd != "" {
+		users = append(users, table.Spec{Type: table.Text, Name: eff.Passwd})
 	}
 	for _, group := range []struct {
 		use   Use
 		specs []table.Spec
 		to    *[]source
 	}{
-		{UseMap, cfg.VirtualAliasMaps, &c.virtual},
-		{UseMap, cfg.VirtUserTable, &c.virtusers},
-		{UseMap, cfg.RelayRecipientMaps, &c.relay},
-		{UseMap, cfg.Access, &c.accessMaps},
+		{UseMap, eff.VirtualAliasMaps, &c.virtual},
+		{UseMap, eff.RecipientCanonicalMaps, &c.recipientCanonical},
+		{UseMap, eff.CanonicalMaps, &c.canonical},
+		{UseMap, eff.VirtUserTable, &c.virtusers},
+		{UseMap, eff.RelayRecipientMaps, &c.relay},
+		{UseMap, eff.Access, &c.accessMaps},
 		{UseClass, local.files, &c.local.tables},
 		{UseMap, local.maps, &c.local.tables},
 		{UseClass, relayTo.files, &c.relayTo.tables},
 		{UseMap, relayTo.maps, &c.relayTo.tables},
+		{UseClass, virtualTo.files, &c.virtualTo.tables},
+		{UseMap, virtualTo.maps, &c.virtualTo.tables},
+		{UseClass, virtuserTo.files, &c.virtuserTo.tables},
+		{UseMap, virtuserTo.maps, &c.virtuserTo.tables},
 		{UseUsers, users, &c.users},
 	} {
 		for _, spec := range group.specs {
 			t, err := opt.Open(group.use, spec)
 			if err != nil {
-				return nil, fmt.Errorf("[aliases]: %w", err)
+				return err
 			}
 			*group.to = append(*group.to, source{Table: t, text: spec.String()})
 		}
 	}
-	return c, nil
+	return nil
 }
 
 // openFiles opens the alias databases.
-func (c *Check) openFiles(opt *Options) error {
-	for _, f := range opt.Config.Files {
+func (c *Check) openFiles(opt *Options, eff *Effective) error {
+	for _, f := range eff.Files {
 		s := source{text: f.String()}
 		switch {
 		case !f.Published():
@@ -109,7 +167,7 @@ func (c *Check) openFiles(opt *Options) error {
 		case opt.Published == nil:
 			return fmt.Errorf("files: %q needs [cache] memcached", f)
 		default:
-			s.Table, s.published, c.reads = opt.Published, opt.Published, true
+			s.Table, s.published, c.partial = opt.Published, opt.Published, true
 		}
 		c.files = append(c.files, s)
 	}
@@ -122,6 +180,36 @@ func (c *Check) isLocal(ctx context.Context, domain string) (locality, error) {
 		return listed, nil
 	}
 	return c.local.find(ctx, domain)
+}
+
+// isVirtual reports whether a domain's names stand in virtual_alias_maps or virtusertable
+// alone.
+func (c *Check) isVirtual(ctx context.Context, domain string, local bool) (bool, error) {
+	if local {
+		return false, nil
+	}
+	in, err := c.virtualTo.find(ctx, domain)
+	if in.any() || err != nil {
+		return in.any(), err
+	}
+	in, err = c.virtuserTo.find(ctx, domain)
+	return in.any(), err
+}
+
+// onlyPostfix reports whether the tables are Postfix's, and none is Sendmail's.
+func (c *Check) onlyPostfix() bool { return c.postfix && !c.sendmail }
+
+// knowsUsers reports whether passwd(5) and the tables are all that knows local names.
+func (c *Check) knowsUsers() bool { return len(c.users) > 0 && c.writes && !c.partial && !c.hub }
+
+// discards reports whether Postfix throws away mail for a local name that has no alias.
+func (c *Check) discards(local string) bool {
+	return strings.EqualFold(local, "mailer-daemon") && (c.postfix || !c.sendmail)
+}
+
+// rewrites reports whether a table may hold names of domains that are not local.
+func (c *Check) rewrites() bool {
+	return len(c.virtual)+len(c.virtusers)+len(c.relay)+len(c.canonical)+len(c.recipientCanonical) > 0 || !c.virtualTo.empty()
 }
 
 // Check follows the query's target if a table holds it (see the package comment). An
@@ -140,7 +228,7 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 	if local == foreign && q.NextHop.Mailer == "local" {
 		local = listed
 	}
-	if local == foreign && len(c.virtual)+len(c.virtusers)+len(c.relay) == 0 {
+	if local == foreign && !c.rewrites() {
 		return rcptgate.Verdict{}, nil
 	}
 	return c.follow(ctx, q, local)
@@ -149,35 +237,64 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
 	w := walk{Check: c, ctx: ctx, q: q}
 	m := q.Target
-	if name := q.NextHop.Addr; q.NextHop.Mailer == "local" && name != "" && !strings.Contains(name, "@") && len(c.virtusers) == 0 && !strings.EqualFold(name, m.Local) {
-		// Sendmail's virtusertable made a local name of the address.
-		m = mailbox(name)
-		w.note("the MTA delivers to the local name " + name)
+	own := c.sendmailName(q)
+	if own != "" {
+		m = mailbox(own)
 	}
-	held := w.lookup(&m, local.any(), 0)
+	renamed := own != "" && !strings.EqualFold(own, q.Target.Local)
+	if renamed {
+		w.note("the MTA delivers to the local name " + own)
+	}
+	held := false
 	switch {
-	case !held && m.Domain != q.Target.Domain && w.err == nil:
-		v, _ := c.ownUser(ctx, q, &m) // the MTA knows its own users, also if passwd cannot be read
-		return v, nil
-	case w.taken || (held && len(w.homes) == 0 && never(q.Target.Local)):
-		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+	case renamed && own[0] == '\\': // past the aliases
+		held, m = true, bare(own[1:])
+		w.user(&m)
+	case own != "":
+		held = w.viaAlias(&m, 0)
+	default:
+		held = w.lookup(&m, local.any(), "", 0)
+	}
+	switch {
+	case !held && renamed && w.err == nil: // the MTA knows its own users
+		if v, _ := c.ownUser(ctx, q, &m); q.Known {
+			return v, nil
+		}
+		w.note(own + " is left to the MTA")
+		return accepted(), nil
+	case w.taken || (held && len(w.homes) == 0 && reserved(q.Target.Local)):
+		return accepted(), nil
 	case len(w.homes) > 0:
 		return known().FollowTo(w.homes, w.targets), nil
 	case w.err != nil:
 		return rcptgate.Verdict{}, w.err
 	case !held:
 		return c.absent(ctx, q, local)
-	case len(w.targets) == 1 && same(&w.targets[0], &q.Target):
+	case len(w.targets) == 1 && address.Same(w.targets[0], q.Target):
 		return rcptgate.Verdict{}, nil // it stands for itself, and the MTA's next hop is its own
 	case len(w.targets) > 0 && w.refusal.Action != rcptgate.Tempfail:
 		return known().FollowTo(nil, w.targets), nil
 	case len(w.targets) == 0 && w.refusal.Action.Refuses():
 		return w.refusal, nil
 	}
-	// Nobody to ask, and nobody who refuses for good: an empty list, or one whose
-	// members are put off only in part.
-	w.note("nobody to ask: counts as taken")
-	return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}, nil
+	// There is no one to ask, and not every target is refused for good: an empty list, or one
+	// whose members are put off only in part.
+	w.note("no server to ask: counts as accepted")
+	return accepted(), nil
+}
+
+// sendmailName is the local name to which Sendmail says that it delivers: its rules and its
+// virtusertable have made it of the address. "" if it does not say so; Postfix always tells
+// an address with a domain.
+func (c *Check) sendmailName(q *rcptgate.Query) string {
+	name := q.NextHop.Addr
+	if q.NextHop.Mailer != "local" || strings.Contains(name, "@") || c.onlyPostfix() {
+		return ""
+	}
+	if strings.Contains(name, `"`) && (name[0] != '"' || name[len(name)-1] != '"') {
+		return strings.ReplaceAll(name, `"`, "") // "a"nn is ann to its local mailer
+	}
+	return name
 }
 
 // absent says what becomes of a recipient that no table holds.
@@ -195,30 +312,39 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 		note(q.Target.Path + " is in relay_recipient_maps")
 		q.Known = true
 		return known(), nil
-	case listing == relayUnknown && !never(q.Target.Local):
+	case listing == relayUnknown && !reserved(q.Target.Local):
 		note(q.Target.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
 		return unknownUser(), nil
 	case q.NextHop.Mailer == "local":
-		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == writtenOut && !c.reads) {
+		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == writtenOut && !c.partial) {
 			return v, err
 		}
 	}
+	virtual, err := c.isVirtual(ctx, q.Target.Domain, local.any())
 	switch {
-	case local != writtenOut:
+	case err != nil:
+		return rcptgate.Verdict{}, err
+	case local.any() && c.discards(q.Target.Local):
+		note("Postfix throws away mail for " + q.Target.Local)
+		return accepted(), nil
+	case local != writtenOut && !virtual:
 		if local == listed {
 			note("no table holds " + q.Target.Path + "; its domain is not written out in [aliases] domains")
 		}
 		return rcptgate.Verdict{}, nil
-	case never(q.Target.Local):
+	case reserved(q.Target.Local):
 		return rcptgate.Verdict{}, nil
-	case c.reads:
-		note("no table holds " + q.Target.Path + "; names that other gateways publish may be missing")
+	case c.partial:
+		note("no table holds " + q.Target.Path + "; names may be missing here that the MTA knows")
+		return rcptgate.Verdict{}, nil
+	case local.any() && c.hub:
+		note("no table holds " + q.Target.Path + "; another server may know the user (mail_hub)")
 		return rcptgate.Verdict{}, nil
 	case c.router.Route(q) != nil:
 		note("no table holds " + q.Target.Path + "; its domain has a route")
 		return rcptgate.Verdict{}, nil
 	}
-	if q.NextHop.Mailer == "" {
+	if q.NextHop.Mailer == "" && local.any() {
 		user, err := c.isUser(ctx, q.Target.Local)
 		if err != nil {
 			return rcptgate.Verdict{}, err
@@ -232,7 +358,8 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 	return unknownUser(), nil
 }
 
-// ownUser says of a name that the MTA delivers locally whether it is a local user, who needs no server to know him.
+// ownUser says of a name that the MTA delivers locally whether it is a local user, who exists
+// whatever a server says.
 func (c *Check) ownUser(ctx context.Context, q *rcptgate.Query, m *rcptgate.Mailbox) (rcptgate.Verdict, error) {
 	user, err := c.isUser(ctx, m.Local)
 	if err != nil || !user {
@@ -258,8 +385,11 @@ func unknownUser() rcptgate.Verdict {
 	}
 }
 
-// never reports whether a local part is one that every domain must have (RFC 5321
-// section 4.5.1, RFC 2142): what the tables lead to is then a mistake in them.
-func never(local string) bool {
-	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
+// accepted takes a recipient about whom no server need be asked.
+func accepted() rcptgate.Verdict {
+	return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonLocal, Source: rcptgate.SourceAlias}
 }
+
+// reserved reports whether a local part is one that every domain must have: what the tables
+// lead to is then a mistake in them.
+func reserved(local string) bool { return rcptgate.Reserved(local) }

@@ -54,7 +54,7 @@ func newCheck(t testing.TB, cfg Config, ts tables) *Check {
 	return newCheckWith(t, cfg, ts, nil)
 }
 
-func newCheckWith(t testing.TB, cfg Config, ts tables, published *Published) *Check {
+func newCheckWith(t testing.TB, cfg Config, ts tables, published Published) *Check {
 	t.Helper()
 	set := backend.NewSet(backend.DefaultConfig(), "mx.gate.test", nil)
 	t.Cleanup(set.Close)
@@ -243,7 +243,7 @@ func TestAliases(t *testing.T) {
 		{rcpt: "Abuse@example.org", want: "continue"},
 		{rcpt: "nobody", want: "continue"},
 		// Details.
-		{rcpt: "plus+vip@example.org", want: "carl@in.test"},
+		{rcpt: "plus+vip@example.org", want: "=carl@in.test"},
 		{rcpt: "plus+news@example.org", want: "ann@in.test"},
 		{rcpt: "plus@example.org", want: "bob@in.test"},
 		{rcpt: "sales+news@example.org", want: "ann@in.test"},
@@ -309,7 +309,7 @@ func TestNotes(t *testing.T) {
 	cfg.Files, cfg.Domains = files(t, "hash:/etc/mail/aliases"), []string{"example.org"}
 	c := newCheck(t, cfg, tables{"hash:/etc/mail/aliases": "sales ann@in.test, gone@example.org", "text:/etc/passwd": ""})
 	_, q := ask(t, c, "sales@example.org", rcptgate.NextHop{})
-	want := `tables: sales is in hash:/etc/mail/aliases, key "sales": ann@in.test, gone@example.org|tables: target ann@in.test: asked about in the following steps|tables: gone@example.org: no table holds it`
+	want := `tables: sales is in hash:/etc/mail/aliases, key "sales": ann@in.test, gone@example.org|tables: target ann@in.test: the following steps decide|tables: gone@example.org: no table holds it`
 	if got := strings.Join(q.Trace.Steps[0].Notes[:3], "|"); got != want {
 		t.Errorf("notes %s\nwant  %s", got, want)
 	}
@@ -360,7 +360,7 @@ func TestLocalNameOfTheMTA(t *testing.T) {
 	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "ann"}); got != "right@in.test" {
 		t.Error(got)
 	}
-	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "eve"}); got != "continue" {
+	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "eve"}); got != "taken" {
 		t.Error(got)
 	}
 	if got, _ := ask(t, c, "info@virt.test", rcptgate.NextHop{Mailer: "local", Addr: "carl"}); got != "exists" {

@@ -16,17 +16,31 @@ import (
 
 // Config is the section [aliases].
 type Config struct {
-	Files              []File       `toml:"files" doc:"the MTA's alias databases, the first that holds a name counts; read as they are on disk, while the MTA rewrites them; \"memcached:\" is the names that other gateways publish, and refuses nobody" example:"[\"hash:/etc/mail/aliases\"]"`
-	Publish            bool         `toml:"publish" doc:"puts the names of these files into memcached, for gateways that do not have them"`
-	Domains            []string     `toml:"domains" doc:"the local domains, whose local parts the alias databases hold; a name that begins with \"/\" is a file with a domain a line (Sendmail's local-host-names), TYPE:FILE a table whose keys are domains (as mydestination may name); only in domains written out here are names refused that no table holds" example:"[\"example.org\", \"/etc/mail/local-host-names\"]"`
-	VirtUserTable      []table.Spec `toml:"virtusertable" doc:"Sendmail's virtusertable: whole addresses and @domain, in every domain" example:"[\"hash:/etc/mail/virtusertable\"]"`
-	VirtualAliasMaps   []table.Spec `toml:"virtual_alias_maps" doc:"Postfix's virtual_alias_maps: whole addresses and @domain, in every domain" example:"[\"hash:/etc/postfix/virtual\"]"`
-	RelayRecipientMaps []table.Spec `toml:"relay_recipient_maps" doc:"Postfix's relay_recipient_maps: who is listed exists and no server is asked; @domain is a domain without a list" example:"[\"hash:/etc/postfix/relay_recipients\"]"`
-	RelayDomains       []string     `toml:"relay_domains" doc:"the domains whose every recipient relay_recipient_maps lists: who is not listed is refused; a name that begins with \"/\" is a file with a domain a line (Sendmail's relay-domains), TYPE:FILE a table whose keys are domains; \".example.com\" is everything below it" example:"[\"example.com\", \"hash:/etc/postfix/relay_domains\"]"`
-	RelaySubdomains    bool         `toml:"relay_subdomains" doc:"a domain in relay_domains stands for those below it too, as in both MTAs by default; false: for itself, and a key \".example.com\" of a table for those below (Postfix without relay_domains in parent_domain_matches_subdomains)"`
-	Access             []table.Spec `toml:"access" doc:"Sendmail's access map: what it says of recipients (To:user@domain, To:user@, To:domain and the same untagged, as with FEATURE blocklist_recipients) is the verdict, before anything else" example:"[\"hash:/etc/mail/access\"]"`
-	Delimiter          string       `toml:"recipient_delimiter" doc:"the characters that part a user's name from a detail, as in Postfix, whose own default is none; Sendmail's is always \"+\"; \"\": none"`
-	Passwd             string       `toml:"passwd" doc:"the file of local users: they exist where the MTA delivers with its mailer \"local\", and are not refused where it does not say with what it delivers; users that only LDAP or NIS knows are not there; \"\": none"`
+	Postfix                string       `toml:"postfix" doc:"Postfix's configuration directory, or its main.cf: every setting below that is not set here is taken from it, and a change of it takes effect at once" example:"\"/etc/postfix\""`
+	Sendmail               string       `toml:"sendmail" doc:"Sendmail's configuration file: every setting below that is not set here is taken from it, and a change of it takes effect at once" example:"\"/etc/mail/sendmail.cf\""`
+	Files                  []File       `toml:"files" doc:"the MTA's alias databases, the first that holds a name counts; read as they are on disk, while the MTA rewrites them; \"memcached:\" is the names that other gateways publish, and refuses no one" example:"[\"hash:/etc/mail/aliases\"]"`
+	Publish                bool         `toml:"publish" doc:"publish the names of these files in memcached, for gateways that do not have them"`
+	Domains                []string     `toml:"domains" doc:"the local domains, whose local parts the alias databases hold (mydestination, class w); a name that begins with \"/\" is a file with a domain a line (Sendmail's local-host-names), TYPE:FILE a table whose keys are domains; names that no table holds are refused only in domains written out here" example:"[\"example.org\", \"/etc/mail/local-host-names\"]"`
+	VirtUserTable          []table.Spec `toml:"virtusertable" doc:"Sendmail's virtusertable: whole addresses and @domain" example:"[\"hash:/etc/mail/virtusertable\"]"`
+	VirtuserDomains        []string     `toml:"virtuser_domains" doc:"the domains of virtusertable besides the local ones (VIRTUSER_DOMAIN), written as those of relay_domains: the table holds in these alone, and names absent from it are refused; not set: it holds in every domain, and no name is refused" example:"[\"example.net\"]"`
+	VirtualAliasMaps       []table.Spec `toml:"virtual_alias_maps" doc:"Postfix's virtual_alias_maps: whole addresses and @domain, in every domain" example:"[\"hash:/etc/postfix/virtual\"]"`
+	VirtualAliasDomains    []string     `toml:"virtual_alias_domains" doc:"Postfix's virtual_alias_domains, written as relay_domains are: names absent from virtual_alias_maps are refused there" example:"[\"example.net\"]"`
+	RecipientCanonicalMaps []table.Spec `toml:"recipient_canonical_maps" doc:"Postfix's recipient_canonical_maps: what they say replaces an address before virtual_alias_maps are asked" example:"[\"hash:/etc/postfix/recipient_canonical\"]"`
+	CanonicalMaps          []table.Spec `toml:"canonical_maps" doc:"Postfix's canonical_maps, after recipient_canonical_maps" example:"[\"hash:/etc/postfix/canonical\"]"`
+	MyOrigin               string       `toml:"myorigin" doc:"Postfix's myorigin: the domain of names that stand without one in virtual_alias_maps, canonical maps and aliases; \"\": such names are local" example:"\"example.org\""`
+	Propagate              []string     `toml:"propagate_unmatched_extensions" doc:"Postfix's setting of that name: the tables whose targets get the detail of a recipient that was found without it; not set: canonical and virtual" oneof:"canonical,virtual,alias,forward,include,generic"`
+	RelayRecipientMaps     []table.Spec `toml:"relay_recipient_maps" doc:"Postfix's relay_recipient_maps: a listed recipient exists and no server is asked; @domain is a domain without a list" example:"[\"hash:/etc/postfix/relay_recipients\"]"`
+	RelayDomains           []string     `toml:"relay_domains" doc:"the domains whose every recipient is in relay_recipient_maps: others are refused; a name that begins with \"/\" is a file with a domain a line (Sendmail's relay-domains), TYPE:FILE a table whose keys are domains; \".example.com\" is everything below it" example:"[\"example.com\", \"hash:/etc/postfix/relay_domains\"]"`
+	RelaySubdomains        *bool        `toml:"relay_subdomains" doc:"whether a domain in relay_domains stands for those below it too, as in both MTAs by default (true if not set); false: for itself, and a key \".example.com\" of a table for those below (Postfix without relay_domains in parent_domain_matches_subdomains)"`
+	Access                 []table.Spec `toml:"access" doc:"Sendmail's access map: what it says of recipients (To:user@domain, To:user@, To:domain and the same untagged, as with FEATURE blocklist_recipients) is the verdict, before anything else" example:"[\"hash:/etc/mail/access\"]"`
+	Delimiter              *string      `toml:"recipient_delimiter" doc:"the characters that separate a user's name from a detail, as in Postfix, whose own default is none; Sendmail's is always \"+\", which is the default here; \"\": none" example:"\"+\""`
+	MaxAliasRecursion      int          `toml:"max_alias_recursion" doc:"Sendmail's MaxAliasRecursion: aliases of aliases deeper than this are refused; 0: no limit of Sendmail's, and more than 16 levels count as accepted" min:"0" max:"1000"`
+	MailHub                *bool        `toml:"mail_hub" doc:"whether users may be known to another server than this machine's passwd and aliases (Sendmail's MAIL_HUB, LOCAL_RELAY, LUSER_RELAY; Postfix's mailbox_transport, fallback_transport, luser_relay): local names that no table holds are then never refused; not set: no"`
+	Passwd                 string       `toml:"passwd" doc:"the file of local users: they exist where the MTA delivers with its mailer \"local\", and are not refused where it does not say with what it delivers; users that only LDAP or NIS knows are not there; \"\": none"`
+
+	// effective is what the Config means in the setup that was built of it; nil: nothing is
+	// looked up.
+	effective *Effective
 }
 
 // File is one of the alias databases: a table, or the names that other gateways
@@ -43,7 +57,7 @@ func (f *File) UnmarshalText(text []byte) error {
 		return f.Spec.UnmarshalText(text)
 	}
 	if rest != "" {
-		return fmt.Errorf("table %q: \"memcached:\" alone is allowed: the servers stand in [cache] memcached", text)
+		return fmt.Errorf("table %q: expected \"memcached:\" alone; the servers are set in [cache] memcached", text)
 	}
 	f.Spec = table.Spec{Type: table.Memcached}
 	return nil
@@ -67,45 +81,76 @@ func (c *Config) Reads() bool { return slices.ContainsFunc(c.Files, File.Publish
 
 // DefaultConfig is what an empty [aliases] section means.
 func DefaultConfig() Config {
-	return Config{Delimiter: "+", Passwd: "/etc/passwd", RelaySubdomains: true}
+	return Config{Passwd: "/etc/passwd"}
 }
 
 // Active reports whether there is anything to look up.
 func (c *Config) Active() bool {
-	return len(c.Files)+len(c.Domains)+len(c.VirtUserTable)+len(c.VirtualAliasMaps)+len(c.RelayRecipientMaps)+len(c.Access) > 0
+	return c.Postfix != "" || c.Sendmail != "" || len(c.Files)+len(c.Domains)+len(c.VirtUserTable)+len(c.VirtualAliasMaps)+
+		len(c.VirtualAliasDomains)+len(c.RecipientCanonicalMaps)+len(c.CanonicalMaps)+len(c.RelayRecipientMaps)+len(c.Access) > 0
 }
 
 // Validate reports settings that cannot be meant.
 func (c Config) Validate() error {
 	var errs []error
-	if !address.IsDelimiters(c.Delimiter) {
-		errs = append(errs, setting.Keyf("recipient_delimiter", "%q: up to 8 characters such as \"+\" or \"+-\" are allowed", c.Delimiter))
+	if c.Delimiter != nil && !address.IsDelimiters(*c.Delimiter) {
+		errs = append(errs, setting.Keyf("recipient_delimiter", "%q: expected up to 8 characters such as \"+\" or \"+-\"", *c.Delimiter))
 	}
-	if c.Passwd != "" && !filepath.IsAbs(c.Passwd) {
-		errs = append(errs, setting.Keyf("passwd", "%q is no absolute path", c.Passwd))
+	for _, p := range [][2]string{{"passwd", c.Passwd}, {"postfix", c.Postfix}, {"sendmail", c.Sendmail}} {
+		if p[1] != "" && !filepath.IsAbs(p[1]) {
+			errs = append(errs, setting.Keyf(p[0], "%q is not an absolute path", p[1]))
+		}
 	}
-	if c.Publish && len(c.Real()) == 0 {
+	if c.MyOrigin != "" && checkDomain(c.MyOrigin, false) != nil {
+		errs = append(errs, setting.Keyf("myorigin", "%q is not a domain such as \"example.org\"", c.MyOrigin))
+	}
+	fromMTA := c.Postfix != "" || c.Sendmail != ""
+	if c.Publish && len(c.Real()) == 0 && !fromMTA {
 		errs = append(errs, setting.Keyf("publish", "there is nothing to publish: files names no alias database of this machine"))
 	}
-	for key, domains := range map[string][]string{"domains": c.Domains, "relay_domains": c.RelayDomains} {
-		for _, d := range domains {
-			if err := checkDomain(d, key == "relay_domains"); err != nil {
-				errs = append(errs, &setting.KeyError{Key: key, Err: err})
-			}
-		}
-	}
-	if len(c.RelayDomains) > 0 && len(c.RelayRecipientMaps) == 0 {
+	if len(c.RelayDomains) > 0 && len(c.RelayRecipientMaps) == 0 && c.Postfix == "" {
 		errs = append(errs, setting.Keyf("relay_domains", "nothing lists the recipients of these domains: relay_recipient_maps is empty"))
 	}
-	for key, specs := range map[string][]table.Spec{
-		"virtusertable": c.VirtUserTable, "virtual_alias_maps": c.VirtualAliasMaps, "relay_recipient_maps": c.RelayRecipientMaps,
-		"access": c.Access,
+	if len(c.VirtualAliasDomains) > 0 && len(c.VirtualAliasMaps) == 0 && c.Postfix == "" {
+		errs = append(errs, setting.Keyf("virtual_alias_domains", "nothing lists the names of these domains: virtual_alias_maps is empty"))
+	}
+	if len(c.VirtuserDomains) > 0 && len(c.VirtUserTable) == 0 && c.Sendmail == "" {
+		errs = append(errs, setting.Keyf("virtuser_domains", "nothing lists the names of these domains: virtusertable is empty"))
+	}
+	return errors.Join(append(append(errs, c.validateDomains()...), c.validateMaps()...)...)
+}
+
+func (c *Config) validateDomains() (errs []error) {
+	for _, list := range []struct {
+		key     string
+		domains []string
+		below   bool
+	}{
+		{"domains", c.Domains, false}, {"relay_domains", c.RelayDomains, true},
+		{"virtual_alias_domains", c.VirtualAliasDomains, true}, {"virtuser_domains", c.VirtuserDomains, true},
 	} {
-		for _, s := range specs {
-			if s.Type == table.Text {
-				errs = append(errs, setting.Keyf(key, "%q: text: is the form of aliases; files of addresses are written texthash:%s", s, s.Name))
+		for _, d := range list.domains {
+			if err := checkDomain(d, list.below); err != nil {
+				errs = append(errs, &setting.KeyError{Key: list.key, Err: err})
 			}
 		}
 	}
-	return errors.Join(errs...)
+	return errs
+}
+
+func (c *Config) validateMaps() (errs []error) {
+	for _, list := range []struct {
+		key   string
+		specs []table.Spec
+	}{
+		{"virtusertable", c.VirtUserTable}, {"virtual_alias_maps", c.VirtualAliasMaps}, {"relay_recipient_maps", c.RelayRecipientMaps},
+		{"recipient_canonical_maps", c.RecipientCanonicalMaps}, {"canonical_maps", c.CanonicalMaps}, {"access", c.Access},
+	} {
+		for _, s := range list.specs {
+			if s.Type == table.Text {
+				errs = append(errs, setting.Keyf(list.key, "%q: text: is the form of aliases; write files of addresses as texthash:%s", s, s.Name))
+			}
+		}
+	}
+	return errs
 }

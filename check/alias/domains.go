@@ -14,10 +14,10 @@ import (
 
 // domainList is domains written out, and files of them.
 type domainList struct {
-	written map[string]bool // a name with a leading dot is everything below it
+	written map[string]locality // a name with a leading dot is everything below it
 	tables  []source
 	below   bool // domains stand for those below them
-	dotted  bool // but in a table only those with a leading dot do
+	dotted  bool // only those with a leading dot do
 }
 
 // locality says how a domain is local.
@@ -33,8 +33,8 @@ func (l locality) any() bool { return l != foreign }
 
 // find looks a domain up as match_list(3) of Postfix does: the domain, then those above it.
 func (l *domainList) find(ctx context.Context, domain string) (locality, error) {
-	if l.written[domain] {
-		return writtenOut, nil
+	if how := l.written[domain]; how.any() {
+		return how, nil
 	}
 	found, err := l.inTables(ctx, domain)
 	if found || err != nil {
@@ -50,8 +50,8 @@ func (l *domainList) find(ctx context.Context, domain string) (locality, error) 
 		if l.dotted {
 			key = dotted
 		}
-		if l.written[dotted] || l.written[key] {
-			return writtenOut, nil
+		if how := max(l.written[dotted], l.written[key]); how.any() {
+			return how, nil
 		}
 		if found, err = l.inTables(ctx, key); found || err != nil {
 			return listed, err
@@ -76,21 +76,29 @@ type domainNames struct {
 	maps  []table.Spec // keys are domains
 }
 
-// readDomains parts a list of domains from the files in it. It has been validated.
-func readDomains(list []string) (d domainNames) {
-	d.written = make(map[string]bool)
+// readDomains separates a list of domains from the files in it. It has been validated.
+// Domains written out are local as how says.
+func readDomains(list []string, how locality) (d domainNames) {
+	d.written = make(map[string]locality)
+	d.add(list, how)
+	return d
+}
+
+func (d *domainNames) add(list []string, how locality) {
 	for _, text := range list {
 		switch spec, isTable, _ := domainTable(text); {
 		case !isTable:
-			d.written[writtenDomain(text)] = true
+			d.written[writtenDomain(text)] = how
 		case spec.Type == table.Text:
 			d.files = append(d.files, spec)
 		default:
 			d.maps = append(d.maps, spec)
 		}
 	}
-	return d
 }
+
+// empty reports whether there is no domain at all.
+func (l *domainList) empty() bool { return len(l.written)+len(l.tables) == 0 }
 
 // writtenDomain is a domain as it is compared, with its leading dot if it has one.
 func writtenDomain(s string) string {
@@ -128,7 +136,7 @@ func checkDomain(s string, dotted bool) error {
 		return fmt.Errorf("%q: only whole domains can be local", s)
 	}
 	if name == "" || strings.ContainsAny(name, "@*/:!$ \t\r\n\x00") || name[0] == '.' {
-		return fmt.Errorf("%q: a domain such as \"example.org\", an absolute path such as \"/etc/mail/local-host-names\", or a table such as \"hash:/etc/postfix/relay_domains\" is allowed", s)
+		return fmt.Errorf("%q: expected a domain such as \"example.org\", an absolute path such as \"/etc/mail/local-host-names\", or a table such as \"hash:/etc/postfix/relay_domains\"", s)
 	}
 	return nil
 }

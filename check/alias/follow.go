@@ -3,165 +3,146 @@
 package alias
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"rcptgate"
+	"rcptgate/address"
 	"rcptgate/table/aliases"
 )
 
-// Bounds of following one recipient.
-const (
-	maxDepth = 16   // aliases of aliases; Sendmail allows 10
-	maxNames = 256  // different names that stand for others
-	maxSteps = 4096 // targets looked at, the repeated ones too
-	maxNote  = 240  // octets of a table's value in the trace
-	maxAsked = 512  // octets of an address that a server is asked about, as in package backend
-)
-
-// walk follows one recipient through the tables. It ends as soon as one target is
-// taken without anybody to ask about it.
-type walk struct {
-	*Check
-	ctx   context.Context //nolint:containedctx // the walk is one call
-	q     *rcptgate.Query
-	names []visited
-	steps int
-
-	homes   []rcptgate.Mailbox // mailboxes that exist
-	targets []rcptgate.Mailbox // to ask about
-	taken   bool               // one target takes mail, or nobody can say that it does not
-	refusal rcptgate.Verdict   // of the first target that does not; zero: none
-	err     error
-}
-
-// visited is a name that was looked up. Open ones are on the way from the recipient
-// to the name in hand.
-type visited struct {
-	key  string
-	open bool
-}
-
-// enter notes a name. Again says that it was met before, circle that it leads to
-// itself.
-func (w *walk) enter(key string) (at int, again, circle bool) {
-	for i := range w.names {
-		if w.names[i].key == key {
-			return i, true, w.names[i].open
-		}
+// lookup follows a mailbox one step if a table holds it, and reports whether one does. Via is
+// the table whose target the mailbox is; "" for the recipient itself.
+func (w *walk) lookup(m *rcptgate.Mailbox, local bool, via string, depth int) (held bool) {
+	if local && via == inAlias && w.onlyPostfix() { // local(8) delivers it, and asks no other table
+		return w.viaAlias(m, depth)
 	}
-	w.names = append(w.names, visited{key, true})
-	return len(w.names) - 1, false, false
-}
-
-func (w *walk) leave(at int) { w.names[at].open = false }
-
-// over reports whether the walk has ended, or ends here because it went too far.
-func (w *walk) over(depth int) bool {
-	w.steps++
-	switch {
-	case w.taken || w.err != nil:
-		return true
-	case w.steps > maxSteps:
-		w.take("more than 4096 targets")
-	case depth > maxDepth:
-		w.take("more than 16 levels of aliases")
-	case len(w.names) >= maxNames:
-		w.take("more than 256 names")
-	case len(w.homes)+len(w.targets) > rcptgate.MaxTargets:
-		w.take("more than 16 targets")
-	}
-	return w.taken
-}
-
-func (w *walk) take(why string) {
-	w.taken = true
-	w.note(why + ": counts as taken")
-}
-
-func (w *walk) note(text string) {
-	if w.q.Trace.Explain {
-		if len(text) > maxNote {
-			text = strings.ToValidUTF8(text[:maxNote], "") + "..."
-		}
-		w.q.Trace.Note(SourceName + ": " + text)
-	}
-}
-
-func (w *walk) found(h *hit, name string) {
-	if w.q.Trace.Explain {
-		w.note(fmt.Sprintf("%s is in %s, key %q: %s", name, h.file, h.key, h.value))
-	}
-}
-
-// lookup follows a mailbox one step if a table holds it, and reports whether one does.
-func (w *walk) lookup(m *rcptgate.Mailbox, local bool, depth int) (held bool) {
-	if held = w.viaPostfix(m, local, depth); held || w.err != nil {
-		return held
-	}
-	if depth > 0 || !w.rewritten() {
-		if held = w.viaSendmail(m, depth); held || w.err != nil {
+	if via != inCanonical && via != inVirtual {
+		if held = w.viaCanonical(m, depth); held || w.err != nil {
 			return held
 		}
 	}
-	return local && w.viaAlias(m.Local, depth)
+	if held = w.viaPostfix(m, depth); held || w.err != nil {
+		return held
+	}
+	if via != "" || !w.rewritten() {
+		if held = w.viaSendmail(m, local, depth); held || w.err != nil {
+			return held
+		}
+	}
+	return local && !(via == "" && w.throughHub()) && w.viaAlias(m, depth)
 }
 
 // rewritten reports whether the MTA has told the address that its virtusertable leaves, and the mailer that takes it.
-// The table's entries for this address then are not in force there: Sendmail follows it only in the domains of
+// The table's entries for this address do not count then: Sendmail follows it only in the domains of
 // VIRTUSER_DOMAIN and in local ones. Of what it delivers itself it tells a name without its domain.
 func (w *walk) rewritten() bool {
 	hop := &w.q.NextHop
 	return hop.Mailer != "" && hop.Mailer != "local" && hop.Mailer != "error" && strings.Contains(hop.Addr, "@")
 }
 
-func (w *walk) viaPostfix(m *rcptgate.Mailbox, local bool, depth int) (held bool) {
+// throughHub reports whether Sendmail hands the recipient to its MAIL_HUB before it looks at
+// aliases (FEATURE stickyhost).
+func (w *walk) throughHub() bool { return w.sticky && w.rewritten() }
+
+// viaCanonical maps an address as Postfix's cleanup(8) does before virtual_alias_maps: each
+// table again while it gives another address.
+func (w *walk) viaCanonical(m *rcptgate.Mailbox, depth int) (held bool) {
+	to, changed := *m, false
+	for _, maps := range [][]source{w.recipientCanonical, w.canonical} {
+		for range maxCanonical {
+			if len(maps) == 0 {
+				break
+			}
+			h, detail, found, err := w.findPostfix(w.ctx, maps, &to, "canonical")
+			if w.err = err; err != nil {
+				return false
+			}
+			if !found {
+				break
+			}
+			w.found(&h, to.Path)
+			targets, err := w.postfixTargets(&to, h, detail)
+			if err != nil || len(targets) == 0 {
+				w.take("a value that cannot be read")
+				return true
+			}
+			next := w.qualified(mailbox(targets[0].Value))
+			if targets[0].Kind != aliases.Address && targets[0].Kind != aliases.Local || address.Same(next, to) {
+				break
+			}
+			to, changed = next, true
+		}
+	}
+	if !changed {
+		return false
+	}
+	w.address(&to, inCanonical, depth)
+	return true
+}
+
+// maxCanonical is how often Postfix maps one address again (cleanup_map11.c).
+const maxCanonical = 10
+
+// qualified gives a bare name Postfix's $myorigin.
+func (w *walk) qualified(m rcptgate.Mailbox) rcptgate.Mailbox {
+	if m.Domain == "" && w.myOrigin != "" {
+		m.Path, m.Domain = m.Path+"@"+w.myOrigin, address.Domain(w.myOrigin)
+	}
+	return m
+}
+
+func (w *walk) viaPostfix(m *rcptgate.Mailbox, depth int) (held bool) {
 	if len(w.virtual) == 0 {
 		return false
 	}
-	h, detail, found, err := w.findPostfix(w.ctx, m, local)
+	h, detail, found, err := w.findPostfix(w.ctx, w.virtual, m, "virtual")
 	if w.err = err; err != nil || !found {
 		return false
 	}
-	at, again, circle := w.enter("virtual:" + m.Key(true))
+	at, again, circle := w.enter(inVirtual + m.Key(true))
 	if circle { // "ann@x: ann@x, bob@y": the MTA stops there and delivers to ann@x
-		return !w.itself(at, "virtual:", m)
+		return !w.ownName(at, m)
 	}
 	if again {
 		return true
 	}
 	defer w.leave(at)
 	w.found(&h, m.Path)
-	targets, err := postfixTargets(m, h, detail)
-	w.list(targets, err, depth)
+	targets, err := w.postfixTargets(m, h, detail)
+	w.list(targets, err, inVirtual, depth)
 	return true
 }
 
-// itself reports whether the circle that ends at m is m standing for itself; a longer
-// one counts as taken.
-func (w *walk) itself(at int, kind string, m *rcptgate.Mailbox) bool {
-	for i := len(w.names) - 1; i > at; i-- {
-		if w.names[i].open && strings.HasPrefix(w.names[i].key, kind) {
-			w.take("a circle of aliases that ends at " + m.Path)
-			return false
-		}
+// ownName reports whether the circle that ends at m is m standing for itself; a longer one
+// counts as accepted.
+func (w *walk) ownName(at int, m *rcptgate.Mailbox) bool {
+	if !w.itself(at) {
+		w.take("a circle of aliases that ends at " + m.Path)
+		return false
 	}
 	return true
 }
 
-func (w *walk) viaSendmail(m *rcptgate.Mailbox, depth int) (held bool) {
-	if len(w.virtusers) == 0 {
+func (w *walk) viaSendmail(m *rcptgate.Mailbox, local bool, depth int) (held bool) {
+	if len(w.virtusers) == 0 || m.Domain == "" {
 		return false
+	}
+	if !local && w.ownOnly {
+		in, err := w.virtuserTo.find(w.ctx, m.Domain)
+		if w.err = err; err != nil || !in.any() {
+			return false
+		}
 	}
 	h, found, err := w.findSendmail(w.ctx, m)
 	if w.err = err; err != nil || !found {
 		return false
 	}
-	at, again, circle := w.enter("virtuser:" + m.Key(true))
+	at, again, circle := w.enter(inVirtuser + m.Key(true))
 	if circle {
-		return !w.itself(at, "virtuser:", m)
+		return !w.ownName(at, m)
 	}
 	if again {
 		return true
@@ -173,22 +154,22 @@ func (w *walk) viaSendmail(m *rcptgate.Mailbox, depth int) (held bool) {
 		return true
 	}
 	targets, err := aliases.Parse(h.value)
-	w.list(targets, err, depth)
+	w.list(targets, err, inVirtuser, depth)
 	return true
 }
 
-func (w *walk) viaAlias(local string, depth int) (held bool) {
-	h, found, err := w.findAlias(w.ctx, local)
+func (w *walk) viaAlias(m *rcptgate.Mailbox, depth int) (held bool) {
+	h, detail, found, err := w.findAlias(w.ctx, m.Local)
 	if h.unasked != nil && w.q.Trace.Explain {
-		w.note(fmt.Sprintf("%s: %v: they are passed over", local, h.unasked))
+		w.note(fmt.Sprintf("%s: %v: names of other gateways are left out", m.Local, h.unasked))
 	}
 	if w.err = err; err != nil || !found {
 		return false
 	}
-	at, again, circle := w.enter("alias:" + h.key)
-	if circle { // an alias of itself is the mailbox; a longer circle, nobody can say
-		if m := bare(local); w.itself(at, "alias:", &m) {
-			w.home(&m, "is an alias of itself")
+	at, again, circle := w.enter(inAlias + h.key)
+	if circle { // an alias of itself is the mailbox; what becomes of a longer circle cannot be known
+		if b := bare(m.Local); w.ownName(at, &b) {
+			w.home(&b, "is an alias of itself")
 		}
 		return true
 	}
@@ -196,14 +177,19 @@ func (w *walk) viaAlias(local string, depth int) (held bool) {
 		return true
 	}
 	defer w.leave(at)
-	w.found(&h, local)
+	w.found(&h, m.Local)
 	targets, err := aliases.Parse(h.value)
-	w.list(targets, err, depth)
+	if err == nil && detail != "" && slices.Contains(w.propagate, "alias") && w.onlyPostfix() {
+		extend(targets, detail)
+	}
+	w.aliases++
+	w.list(targets, err, inAlias, depth)
+	w.aliases--
 	return true
 }
 
 // list follows every target of a value.
-func (w *walk) list(targets []aliases.Target, err error, depth int) {
+func (w *walk) list(targets []aliases.Target, err error, via string, depth int) {
 	if err != nil {
 		if w.q.Trace.Explain {
 			w.note("the value cannot be read: " + err.Error())
@@ -215,29 +201,69 @@ func (w *walk) list(targets []aliases.Target, err error, depth int) {
 		if w.over(depth + 1) {
 			return
 		}
-		w.target(&targets[i], depth+1)
+		if !w.tooDeep() {
+			w.target(&targets[i], via, depth+1)
+		}
 	}
 }
 
 // target follows one target.
-func (w *walk) target(t *aliases.Target, depth int) {
+func (w *walk) target(t *aliases.Target, via string, depth int) {
 	switch t.Kind {
 	case aliases.Address:
 		m := mailbox(t.Value)
-		w.address(&m, depth)
+		w.address(&m, via, depth)
 	case aliases.Local:
 		m := bare(t.Value)
-		if !w.lookup(&m, true, depth) && w.err == nil && !w.taken {
-			w.home(&m, "is a local mailbox")
+		if w.onlyPostfix() && w.myOrigin != "" {
+			m = w.qualified(m)
+			w.address(&m, via, depth)
+		} else if !w.lookup(&m, true, via, depth) && w.err == nil && !w.taken {
+			w.user(&m)
 		}
 	case aliases.Include:
 		w.include(t.Value, depth)
 	case aliases.Escaped:
 		m := bare(t.Value)
-		w.home(&m, "is a local mailbox")
+		w.user(&m)
 	case aliases.File, aliases.Program, aliases.Other:
 		w.take(t.Kind.String() + " " + t.Value)
 	}
+}
+
+// user says what becomes of a local name that no table holds: it is a user of this machine,
+// or, where passwd(5) and the tables are all that knows users, nobody.
+func (w *walk) user(m *rcptgate.Mailbox) {
+	switch isOne, err := w.isUser(w.ctx, m.Local); {
+	case isOne:
+		w.home(m, "is a local user ("+w.users[0].text+")")
+	case !w.knowsUsers() || reserved(m.Local) || err != nil:
+		w.home(m, "is a local mailbox")
+	case w.discards(m.Local):
+		w.take(m.Local + " is thrown away by Postfix")
+	case w.routed(m):
+		w.home(m, "is a local mailbox of a domain that has a route")
+	default:
+		w.note(m.Local + ": no table holds it, and it is not a local user")
+		w.refuse(unknownUser())
+	}
+}
+
+// routed reports whether the domain of a local name has a route: some of its users may be
+// elsewhere.
+func (w *walk) routed(m *rcptgate.Mailbox) bool {
+	to := rcptgate.Query{Target: rcptgate.Mailbox{Path: m.Path, Local: m.Local, Domain: m.Domain}}
+	if m.Domain == "" {
+		to.Target.Domain = w.myOrigin
+		if w.myOrigin == "" {
+			to.Target.Domain = w.q.Target.Domain
+			if local, err := w.isLocal(w.ctx, to.Target.Domain); err != nil || !local.any() {
+				return false
+			}
+		}
+		to.Target.Path = m.Path + "@" + to.Target.Domain
+	}
+	return w.router.Route(&to) != nil
 }
 
 func (w *walk) include(path string, depth int) {
@@ -245,7 +271,7 @@ func (w *walk) include(path string, depth int) {
 		w.take("include " + path)
 		return
 	}
-	at, again, _ := w.enter("include:" + path)
+	at, again, _ := w.enter(inInclude + path)
 	if again {
 		return
 	}
@@ -261,109 +287,71 @@ func (w *walk) include(path string, depth int) {
 	if w.q.Trace.Explain {
 		w.note(fmt.Sprintf("include %s: %d targets", path, len(targets)))
 	}
-	w.list(targets, nil, depth)
+	w.aliases++
+	w.list(targets, nil, inAlias, depth)
+	w.aliases--
 }
 
 // address follows an address, and where it ends says what becomes of it.
-func (w *walk) address(m *rcptgate.Mailbox, depth int) {
+func (w *walk) address(m *rcptgate.Mailbox, via string, depth int) {
 	local, err := w.isLocal(w.ctx, m.Domain)
-	if w.err = err; err != nil || w.lookup(m, local.any(), depth) || w.err != nil || w.taken {
+	if w.err = err; err != nil || w.lookup(m, local.any(), via, depth) || w.err != nil || w.taken {
 		return
 	}
 	listing, err := w.relayed(w.ctx, m)
 	if w.err = err; err != nil {
 		return
 	}
-	if listing != relaySilent && (listing != relayUnknown || !never(m.Local)) {
-		w.listed(m, listing)
+	if listing == relayKnown { // that it is not listed says nothing: smtpd(8) asks the list about recipients alone
+		w.home(m, "is in relay_recipient_maps")
 		return
 	}
+	var unread error
+	if local.any() { // some users may be here although the domain has a route
+		user, err := w.isUser(w.ctx, m.Local)
+		if user {
+			w.home(m, "is a local user ("+w.users[0].text+")")
+			return
+		}
+		unread = err
+	}
+	w.elsewhere(m, local, unread)
+}
+
+// elsewhere says what becomes of an address that no table holds, and that is not a user of this
+// machine. Unread is why passwd(5) could not be asked.
+func (w *walk) elsewhere(m *rcptgate.Mailbox, local locality, unread error) {
 	to := rcptgate.Query{Target: *m}
-	if same(m, &w.q.Target) {
+	if address.Same(*m, w.q.Target) {
 		to.NextHop = w.q.NextHop // it belongs to this very address
+	}
+	virtual, err := w.isVirtual(w.ctx, m.Domain, local.any())
+	if w.err = err; err != nil {
+		return
 	}
 	rt := w.router.Route(&to)
 	switch {
 	case rt != nil && rt.Unchecked:
-		w.take(m.Path + ": " + rt.Why)
+		w.take(m.Path + ": its domain has check = false")
 	case rt != nil:
 		w.ask(m)
-	case local != writtenOut || never(m.Local):
+	case local.any() && w.discards(m.Local):
+		w.take(m.Local + " is thrown away by Postfix")
+	case local != writtenOut && !virtual, reserved(m.Local):
 		w.take(m.Path + " is elsewhere")
-	case w.reads:
-		w.take(m.Path + " may be a name of another gateway")
+	case w.partial:
+		w.take(m.Path + " may be in a table that is not read here")
+	case local.any() && w.hub:
+		w.take(m.Path + " may be a user of the mail hub")
 	case strings.ContainsAny(m.Local, "%!"): // user%elsewhere, elsewhere!user: both MTAs rewrite these by default
 		w.take(m.Path + " may be a route to elsewhere")
+	case unread != nil:
+		w.err = unread
 	default:
-		user, err := w.isUser(w.ctx, m.Local)
-		if w.err = err; user {
-			w.home(m, "is a local user ("+w.users[0].text+")")
-		} else if err == nil {
-			w.note(m.Path + ": no table holds it")
-			w.refuse(unknownUser())
-		}
+		w.note(m.Path + ": no table holds it")
+		w.refuse(unknownUser())
 	}
-}
-
-// listed says what relay_recipient_maps mean for a target.
-func (w *walk) listed(m *rcptgate.Mailbox, listing relayListing) {
-	if listing == relayKnown {
-		w.home(m, "is in relay_recipient_maps")
-		return
-	}
-	w.note(m.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
-	w.refuse(unknownUser())
-}
-
-// home adds a mailbox that exists, once. The walk goes on: a later step may have something against this one.
-func (w *walk) home(m *rcptgate.Mailbox, why string) {
-	for i := range w.homes {
-		if same(&w.homes[i], m) {
-			return
-		}
-	}
-	if w.q.Trace.Explain {
-		w.note(m.Path + " " + why + ": exists")
-	}
-	w.homes = append(w.homes, *m)
 }
 
 // bare is the mailbox of a name without a domain.
 func bare(name string) rcptgate.Mailbox { return rcptgate.Mailbox{Path: name, Local: name} }
-
-// ask adds a target that the following steps are asked about, once.
-func (w *walk) ask(m *rcptgate.Mailbox) {
-	for i := range w.targets {
-		if same(&w.targets[i], m) {
-			return
-		}
-	}
-	if !askable(m.Path) { // a mistake in the table: the recipient itself is none
-		w.take("target " + strings.ToValidUTF8(m.Path[:min(len(m.Path), maxNote/2)], "?") + " cannot be written into an SMTP command")
-		return
-	}
-	if w.q.Trace.Explain {
-		w.note("target " + m.Path + ": asked about in the following steps")
-	}
-	w.targets = append(w.targets, *m)
-}
-
-// askable reports whether a server can be asked about an address of a table.
-func askable(path string) bool {
-	for i := range len(path) {
-		if path[i] < ' ' || path[i] == 0x7f {
-			return false
-		}
-	}
-	return len(path) <= maxAsked
-}
-
-func same(a, b *rcptgate.Mailbox) bool {
-	return a.Domain == b.Domain && strings.EqualFold(a.Local, b.Local)
-}
-
-func (w *walk) refuse(v rcptgate.Verdict) {
-	if w.refusal.Action == rcptgate.Continue || (w.refusal.Action == rcptgate.Reject && v.Action == rcptgate.Tempfail) {
-		w.refusal = v
-	}
-}

@@ -16,7 +16,7 @@ import (
 type source struct {
 	table.Table
 	text      string
-	published *Published // it is not nil if the table is one
+	published Published // it is not nil if the table is one
 }
 
 // hit is what a look-up found.
@@ -37,7 +37,7 @@ func lookup(ctx context.Context, tables []source, key string, further ...string)
 		t := &tables[i]
 		h := hit{key: folded, file: t.text}
 		if t.published != nil {
-			h.value, h.key, found, err = t.published.find(ctx, folded, key, further)
+			h.value, h.key, found, err = t.published.Find(ctx, folded, key, further)
 			if err != nil && !found {
 				unasked = err
 			}
@@ -97,29 +97,32 @@ func (c *Check) split(local string) (user, sep, detail string) {
 }
 
 // findAlias looks a local part up in the alias databases: as it is, then "user+*"
-// (Sendmail, ruleset 5 of cf/m4/proto.m4), then without its detail.
-func (c *Check) findAlias(ctx context.Context, local string) (h hit, found bool, err error) {
+// (Sendmail, ruleset 5 of cf/m4/proto.m4), then without its detail, which is returned.
+func (c *Check) findAlias(ctx context.Context, local string) (h hit, detail string, found bool, err error) {
 	if len(c.files) == 0 || local == "" {
-		return hit{}, false, nil
+		return hit{}, "", false, nil
 	}
-	user, sep, _ := c.split(local)
+	user, sep, rest := c.split(local)
 	if sep == "" {
-		return lookupUser(ctx, c.files, local, "")
+		h, found, err = lookupUser(ctx, c.files, local, "")
+		return h, "", found, err
 	}
 	if sep != "+" {
 		if h, found, err = lookupUser(ctx, c.files, local, "", user); found || err != nil {
-			return h, found, err
+			return h, "", found, err
 		}
-		return lookupUser(ctx, c.files, user, "")
+		h, found, err = lookupUser(ctx, c.files, user, "")
+		return h, sep + rest, found, err
 	}
 	star := user + "+*"
 	if h, found, err = lookupUser(ctx, c.files, local, "", star, user); found || err != nil {
-		return h, found, err
+		return h, "", found, err
 	}
 	if h, found, err = lookup(ctx, c.files, star, user); found || err != nil {
-		return h, found, err
+		return h, "", found, err
 	}
-	return lookupUser(ctx, c.files, user, "")
+	h, found, err = lookupUser(ctx, c.files, user, "")
+	return h, sep + rest, found, err
 }
 
 // relayListing is what relay_recipient_maps say of an address.

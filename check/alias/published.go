@@ -33,11 +33,11 @@ const (
 // that any MTA could hold, and counts as taken wherever it is met.
 const takenValue = ":taken:"
 
-// Published is the table of the names that other gateways publish. What memcached said
+// Names is the table of the names that other gateways publish. What memcached said
 // is kept for a minute, of absent names for half a minute, within bounds, so that names
 // in use cost no I/O; a name that was found is served until its own end while memcached
 // cannot be asked. It is safe for concurrent use, and outlives configurations.
-type Published struct {
+type Names struct {
 	names  store.Names
 	now    func() time.Time
 	seed   maphash.Seed
@@ -66,11 +66,11 @@ type copied struct {
 	expire time.Time // until then it is used when nobody can be asked; zero for absent names
 }
 
-var _ table.Table = (*Published)(nil)
+var _ table.Table = (*Names)(nil)
 
 // NewPublished makes a table of names.
-func NewPublished(names store.Names) *Published {
-	p := &Published{names: names, now: time.Now, seed: maphash.MakeSeed()}
+func NewPublished(names store.Names) *Names {
+	p := &Names{names: names, now: time.Now, seed: maphash.MakeSeed()}
 	for i := range p.shards {
 		p.shards[i].found.entries = make(map[string]copied)
 		p.shards[i].absent.entries = make(map[string]copied)
@@ -81,14 +81,14 @@ func NewPublished(names store.Names) *Published {
 // Lookup implements table.Table. Value is an alias's right-hand side with addresses and
 // local names only, or counts as taken. An error says that memcached could not be asked;
 // who decides about mail takes it as absence, which proves nothing either.
-func (p *Published) Lookup(ctx context.Context, key string) (value string, found bool, err error) {
-	value, _, found, err = p.find(ctx, key, key, nil)
+func (p *Names) Lookup(ctx context.Context, key string) (value string, found bool, err error) {
+	value, _, found, err = p.Find(ctx, key, key, nil)
 	return value, found, err
 }
 
-// find looks for a key in lower case, then as it was written. If memcached must be asked,
+// Find looks for a key in lower case, then as it was written. If memcached must be asked,
 // it is asked for further keys too, since they are likely to be looked up next.
-func (p *Published) find(ctx context.Context, folded, written string, further []string) (value, key string, found bool, err error) {
+func (p *Names) Find(ctx context.Context, folded, written string, further []string) (value, key string, found bool, err error) {
 	value, key, found, known := p.recall(folded, written, false)
 	if !known {
 		if err = p.ask(ctx, folded, written, further); err != nil {
@@ -111,7 +111,7 @@ func (p *Published) find(ctx context.Context, folded, written string, further []
 }
 
 // recall looks for copies of both spellings. Known says that neither need be asked for.
-func (p *Published) recall(folded, written string, stale bool) (value, key string, found, known bool) {
+func (p *Names) recall(folded, written string, stale bool) (value, key string, found, known bool) {
 	value, found, known = p.copyOf(folded, stale)
 	if found || written == folded || (!known && !stale) {
 		return value, folded, found, known
@@ -122,7 +122,7 @@ func (p *Published) recall(folded, written string, stale bool) (value, key strin
 
 // copyOf looks for a copy. Known says that it need not be asked for; old copies of
 // names that were found are known when stale is set.
-func (p *Published) copyOf(key string, stale bool) (value string, found, known bool) {
+func (p *Names) copyOf(key string, stale bool) (value string, found, known bool) {
 	s, now := p.shard(key), p.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -137,7 +137,7 @@ func (p *Published) copyOf(key string, stale bool) (value string, found, known b
 
 // ask asks memcached for a key in both spellings, and for further ones, but for those
 // that are known.
-func (p *Published) ask(ctx context.Context, folded, written string, further []string) error {
+func (p *Names) ask(ctx context.Context, folded, written string, further []string) error {
 	keys := make([]string, 0, 8)
 	add := func(key string) {
 		if _, _, known := p.copyOf(key, false); !known && !slices.Contains(keys, key) {
@@ -161,7 +161,7 @@ func (p *Published) ask(ctx context.Context, folded, written string, further []s
 	return err
 }
 
-func (p *Published) keep(key string, n store.Name) {
+func (p *Names) keep(key string, n store.Name) {
 	value := n.Value
 	if !Shareable(value) { // a stranger may have written it
 		value = takenValue
@@ -173,7 +173,7 @@ func (p *Published) keep(key string, n store.Name) {
 	p.evicted.Add(s.found.add(key, copied{value, now.Add(foundLife), n.Expire}, maxFound))
 }
 
-func (p *Published) keepAbsent(key string) {
+func (p *Names) keepAbsent(key string) {
 	s, now := p.shard(key), p.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +181,7 @@ func (p *Published) keepAbsent(key string) {
 	p.evicted.Add(s.absent.add(key, copied{fresh: now.Add(absentLife)}, maxAbsent))
 }
 
-func (p *Published) shard(key string) *shard {
+func (p *Names) shard(key string) *shard {
 	return &p.shards[maphash.String(p.seed, key)%shards]
 }
 
@@ -209,7 +209,7 @@ func (c *copies) remove(key string) {
 }
 
 // Stats describes the copies in RAM: entries are names found.
-func (p *Published) Stats() store.Stats {
+func (p *Names) Stats() store.Stats {
 	st := store.Stats{Name: "names", Hits: p.hits.Load(), Misses: p.misses.Load(), Errors: p.failures.Load(), Evicted: p.evicted.Load()}
 	for i := range p.shards {
 		s := &p.shards[i]

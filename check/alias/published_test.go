@@ -67,7 +67,7 @@ func (*fakeNames) Survey(context.Context, string, time.Duration) (store.Survey, 
 }
 
 // reader makes a check that looks published names up, and a clock to move.
-func reader(t testing.TB, names *fakeNames, ts tables, list ...string) (c *Check, p *Published, clock *time.Time) {
+func reader(t testing.TB, names *fakeNames, ts tables, list ...string) (c *Check, p *Names, clock *time.Time) {
 	t.Helper()
 	now := time.Now()
 	p = NewPublished(names)
@@ -106,8 +106,8 @@ func TestPublishedNames(t *testing.T) {
 		{"program@example.org", "taken", ":taken:"},
 		{"escaped@example.org", "=ann", ""},
 		{"loop@example.org", "=loop", ""},
-		{"gone@example.org", "taken", "may be a name of another gateway"},
-		{"nobody@example.org", "continue", "names that other gateways publish may be missing"},
+		{"gone@example.org", "taken", "may be in a table that is not read here"},
+		{"nobody@example.org", "continue", "names may be missing here that the MTA knows"},
 		{"nobody+x@example.org", "continue", ""},
 		{"sales@elsewhere.test", "continue", ""},
 	} {
@@ -250,7 +250,7 @@ func TestPublishedConfig(t *testing.T) {
 		}
 	}
 	var f File
-	if err := f.UnmarshalText([]byte("memcached:10.0.0.1")); err == nil || !strings.Contains(err.Error(), "alone is allowed") {
+	if err := f.UnmarshalText([]byte("memcached:10.0.0.1")); err == nil || !strings.Contains(err.Error(), "alone") {
 		t.Errorf("with a server: %v", err)
 	}
 	if err := f.UnmarshalText([]byte("nosuch:/x")); err == nil {

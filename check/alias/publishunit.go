@@ -46,7 +46,10 @@ func PublishUnit() unit.Unit {
 
 // contents are the alias databases of a configuration that is active.
 func contents(env *unit.Env, cfg *Config) (list []Content) {
-	for _, spec := range cfg.Real() {
+	if cfg.effective == nil {
+		return nil
+	}
+	for _, spec := range cfg.effective.Real() {
 		if f := env.Tables.Find(UseAliases.String(), spec); f != nil {
 			list = append(list, f)
 		}
@@ -85,7 +88,7 @@ func (p *Publisher) table() shown.Table {
 }
 
 // publishedMetrics are about the names that other gateways publish.
-func (p *Published) metrics() []metric.Family {
+func (p *Names) metrics() []metric.Family {
 	of := func(f func(*store.Stats) float64) func() float64 {
 		return func() float64 { st := p.Stats(); return f(&st) }
 	}

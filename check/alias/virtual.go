@@ -4,22 +4,28 @@ package alias
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 
 	"rcptgate"
 	"rcptgate/address"
+	"rcptgate/kit/smtpcode"
 	"rcptgate/table/aliases"
 )
 
-// findPostfix looks an address up as virtual(5) says: user+detail@domain,
-// user@domain, for local domains user+detail and user, then @domain. Detail is what
-// was left out of the key and goes on to the targets
-// (propagate_unmatched_extensions, whose default has "virtual").
-func (c *Check) findPostfix(ctx context.Context, m *rcptgate.Mailbox, local bool) (h hit, detail string, found bool, err error) {
+// findPostfix looks an address up as virtual(5) and canonical(5) say: user+detail@domain,
+// user@domain, then user+detail and user where the domain is $myorigin or in $mydestination,
+// then @domain. Detail is what was left out of the key and goes on to the targets, if
+// propagate_unmatched_extensions has the kind of table.
+func (c *Check) findPostfix(ctx context.Context, tables []source, m *rcptgate.Mailbox, kind string) (h hit, detail string, found bool, err error) {
 	user, sep, rest := c.split(m.Local)
+	left := ""
+	if slices.Contains(c.propagate, kind) {
+		left = sep + rest
+	}
 	try := func(user, at string) bool {
-		h, found, err = lookupUser(ctx, c.virtual, user, at)
+		h, found, err = lookupUser(ctx, tables, user, at)
 		return found || err != nil
 	}
 	if m.Domain != "" {
@@ -27,15 +33,19 @@ func (c *Check) findPostfix(ctx context.Context, m *rcptgate.Mailbox, local bool
 			return h, "", found, err
 		}
 		if sep != "" && try(user, "@"+m.Domain) {
-			return h, sep + rest, found, err
+			return h, left, found, err
 		}
 	}
-	if local {
+	bare, err := c.hasBareNames(ctx, m.Domain)
+	if err != nil {
+		return h, "", false, err
+	}
+	if bare {
 		if try(m.Local, "") {
 			return h, "", found, err
 		}
 		if sep != "" && try(user, "") {
-			return h, sep + rest, found, err
+			return h, left, found, err
 		}
 	}
 	if m.Domain != "" {
@@ -44,18 +54,39 @@ func (c *Check) findPostfix(ctx context.Context, m *rcptgate.Mailbox, local bool
 	return h, "", found, err
 }
 
-// postfixTargets reads what virtual_alias_maps say of an address.
-func postfixTargets(m *rcptgate.Mailbox, h hit, detail string) ([]aliases.Target, error) {
+// hasBareNames reports whether keys without a domain stand for names in a domain: what
+// Postfix says of $myorigin, $mydestination and $inet_interfaces. A domain that a transport
+// map hands to local(8) is not one.
+func (c *Check) hasBareNames(ctx context.Context, domain string) (bool, error) {
+	if domain == "" || domain == c.myOrigin {
+		return true, nil
+	}
+	local, err := c.local.find(ctx, domain)
+	return local.any(), err
+}
+
+// postfixTargets reads what a table says of an address.
+func (c *Check) postfixTargets(m *rcptgate.Mailbox, h hit, detail string) ([]aliases.Target, error) {
 	targets, err := aliases.Parse(h.value)
 	if err != nil {
 		return nil, err
 	}
 	for i := range targets {
-		t := &targets[i]
-		switch {
-		case t.Kind == aliases.Other && len(t.Value) > 1 && t.Value[0] == '@' && h.key[0] == '@':
+		if t := &targets[i]; t.Kind == aliases.Other && len(t.Value) > 1 && t.Value[0] == '@' && h.key[0] == '@' {
 			*t = aliases.Target{Kind: aliases.Address, Value: pathOf(m) + t.Value} // the same user there
-		case detail == "":
+		}
+	}
+	extend(targets, detail)
+	return targets, nil
+}
+
+// extend adds a recipient's detail to the targets.
+func extend(targets []aliases.Target, detail string) {
+	if detail == "" {
+		return
+	}
+	for i := range targets {
+		switch t := &targets[i]; {
 		case t.Kind == aliases.Local:
 			t.Value += detail
 		case t.Kind == aliases.Address && t.Value[0] != '"':
@@ -64,7 +95,6 @@ func postfixTargets(m *rcptgate.Mailbox, h hit, detail string) ([]aliases.Target
 			}
 		}
 	}
-	return targets, nil
 }
 
 // pathOf is the local part as the client wrote it, quotes included.
@@ -92,7 +122,11 @@ func sendmailKeys(m *rcptgate.Mailbox) []sendmailKey {
 		return s
 	}
 	user, detail, plus := strings.Cut(m.Local, "+")
-	if name := quoted(m.Local); name != "" { // one word to Sendmail, quotes included
+	name := quoted(m.Local)
+	if written := pathOf(m); name == "" && written != "" && written[0] == '"' {
+		name = written
+	}
+	if name != "" { // one word to Sendmail, quotes included
 		return []sendmailKey{key(name+at, name, "", false), key(at, name, "", false)}
 	}
 	if !plus || user == "" {
@@ -112,9 +146,6 @@ func sendmailKeys(m *rcptgate.Mailbox) []sendmailKey {
 // findSendmail looks an address up in virtusertable. The hit's value has its
 // arguments (%1, %2, %3) put in.
 func (c *Check) findSendmail(ctx context.Context, m *rcptgate.Mailbox) (h hit, found bool, err error) {
-	if m.Domain == "" {
-		return hit{}, false, nil
-	}
 	for _, k := range sendmailKeys(m) {
 		h, found, err = lookup(ctx, c.virtusers, k.key)
 		if err != nil {
@@ -188,7 +219,7 @@ func readError(value string) rcptgate.Verdict {
 		}
 	}
 	switch {
-	case isEnhanced(word):
+	case isFailure(word):
 		v.Enhanced = word
 		if v.Code = 550; word[0] == '4' {
 			v.Code = 450
@@ -221,7 +252,7 @@ func readReply(text string, v *rcptgate.Verdict) string {
 	if first, rest, _ := strings.Cut(text, " "); len(first) == 3 {
 		if code, err := strconv.Atoi(first); err == nil && code >= 400 && code < 600 && code != 421 && code != 521 {
 			v.Code, text = code, strings.TrimSpace(rest)
-			if first, rest, _ = strings.Cut(text, " "); isEnhanced(first) {
+			if first, rest, _ = strings.Cut(text, " "); isFailure(first) {
 				v.Enhanced, text = first, strings.TrimSpace(rest)
 			}
 		}
@@ -232,19 +263,8 @@ func readReply(text string, v *rcptgate.Verdict) string {
 	return rcptgate.CleanText(text)
 }
 
-// isEnhanced recognises an enhanced status code of a failure (RFC 3463 section 2).
-func isEnhanced(s string) bool {
-	parts := strings.Split(s, ".")
-	if len(parts) != 3 || (parts[0] != "4" && parts[0] != "5") {
-		return false
-	}
-	for _, p := range parts[1:] {
-		if n, err := strconv.ParseUint(p, 10, 10); err != nil || n > 999 {
-			return false
-		}
-	}
-	return true
-}
+// isFailure recognises an enhanced status code of a failure (RFC 3463 section 2).
+func isFailure(s string) bool { return s != "" && s[0] != '2' && smtpcode.Is(s) }
 
 // isErrorValue recognises what virtusertable refuses with.
 func isErrorValue(value string) bool {

@@ -18,9 +18,9 @@ func TestVirtUserTable(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Files, cfg.Domains, cfg.VirtUserTable = files(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtusertable")
 	c := newCheck(t, cfg, tables{
-		"hash:/aliases": "sales ann@in.test\ninfo-list ann@in.test", "text:/etc/passwd": "",
+		"hash:/aliases": "sales ann@in.test\ninfo-list ann@in.test", "text:/etc/passwd": "ann x",
 		"hash:/virtusertable": strings.Join([]string{
-			"info@virt.test ann@in.test", "here@virt.test sales", "who@virt.test carl", "list@virt.test info-%1", "full@virt.test error:nouser 550 5.7.1 gone fishing",
+			"info@virt.test ann@in.test", "here@virt.test sales", "who@virt.test carl", "user@virt.test ann", "list@virt.test info-%1", "full@virt.test error:nouser 550 5.7.1 gone fishing",
 			"@catch.test bob@in.test", "@each.test %1@in.test", "@detail.test %1%3@in.test", "plus++@p.test %2@in.test", "plus+*@p.test %1@in.test", "+*@q.test cat@in.test", "++@q.test dog@in.test",
 			"@no.test error:5.1.1:550 not here", "@try.test error:tempfail 451 later", "@odd.test error:go away", "chain@virt.test info@virt.test",
 			"percent@virt.test 100%%%9@in.test", "same@in.test same@in.test", "gone@virt.test lost@example.org", "a@virt.test b@virt.test", "b@virt.test a@virt.test", "some@virt.test error:tempfail",
@@ -32,7 +32,8 @@ func TestVirtUserTable(t *testing.T) {
 		{"info+x@virt.test", "ann@in.test"},
 		{"nobody@virt.test", "continue"},
 		{"here@virt.test", "ann@in.test"},
-		{"who@virt.test", "=carl"},
+		{"who@virt.test", "550 5.1.1"}, // not a user of this machine
+		{"user@virt.test", "=ann"},
 		{"chain@virt.test", "ann@in.test"},
 		{"full@virt.test", "550 5.7.1"},
 		{"any@catch.test", "bob@in.test"},
@@ -251,7 +252,7 @@ func TestValidate(t *testing.T) {
 		{Config{RelayDomains: []string{".example.org", "hash:/x"}, RelayRecipientMaps: []table.Spec{{Type: table.Hash, Name: "/x"}}}, ""},
 		{Config{RelayDomains: []string{"example.com"}}, "relay_recipient_maps is empty"},
 		{Config{RelayDomains: []string{"*"}, RelayRecipientMaps: []table.Spec{{Type: table.Hash, Name: "/x"}}}, "relay_domains"},
-		{Config{Delimiter: "@"}, "recipient_delimiter"},
+		{Config{Delimiter: ptr("@")}, "recipient_delimiter"},
 		{Config{Passwd: "etc/passwd"}, "passwd"},
 		{Config{VirtUserTable: []table.Spec{text}}, "texthash:/etc/postfix/virtual"},
 		{Config{VirtualAliasMaps: []table.Spec{text}}, "virtual_alias_maps"},
@@ -285,8 +286,8 @@ func TestRelayRecipientMaps(t *testing.T) {
 		{"x@pf.test", "continue"},
 		{"postmaster@in.test", "continue"},
 		{"good@example.org", "=ann@in.test"},
-		{"bad@example.org", "550 5.1.1"},
-		{"mixed@example.org", "x@pf.test"},
+		{"bad@example.org", "bob@in.test"}, // the list is for recipients, not for targets
+		{"mixed@example.org", "bob@in.test x@pf.test"},
 		{"root@example.org", "postmaster@in.test"},
 		{"open@example.org", "taken"},
 	} {
@@ -315,7 +316,7 @@ func TestRelayDomains(t *testing.T) {
 		{false, "pat.test tab.test class.test x.below.test x.y.below.test keyed.test x.dot.test", "below.test sub.pat.test x.tab.test y.class.test dot.test xdot.test"},
 	} {
 		cfg := DefaultConfig()
-		cfg.RelayRecipientMaps, cfg.RelaySubdomains = specs(t, "hash:/relay"), tc.subdomains
+		cfg.RelayRecipientMaps, cfg.RelaySubdomains = specs(t, "hash:/relay"), &tc.subdomains
 		cfg.RelayDomains = []string{"Pat.test", ".below.test", "hash:/domains", "/class"}
 		c := newCheck(t, cfg, tables{"hash:/relay": "ann@pat.test x", "hash:/domains": "tab.test x\nkeyed.test x\n.dot.test x", "text:/class": "class.test", "text:/etc/passwd": ""})
 		for domains, want := range map[string]string{tc.unlisted: "550 5.1.1", tc.silent: "continue"} {
@@ -338,3 +339,5 @@ func TestLocalDomainsOfATable(t *testing.T) {
 		}
 	}
 }
+
+func ptr[T any](v T) *T { return &v }

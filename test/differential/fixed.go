@@ -72,7 +72,7 @@ func sendmailWorlds() []Fixed {
 			Recipients: []string{"staff@loc.test", "ann@loc.test"},
 		}, Delivered, Taken},
 		{World{
-			Name: "virtusertable outside its own domains", MTA: Sendmail, Aliases: tables{"info": "good@rela.test"},
+			Name: "virtusertable outside its own domains", MTA: Sendmail, Gate: ofSendmail, Aliases: tables{"info": "good@rela.test"},
 			Virtual: tables{"good@rela.test": "gone@rela.test"}, Recipients: []string{"info@loc.test"},
 		}, Delivered, Taken},
 		{World{
@@ -87,12 +87,12 @@ func sendmailWorlds() []Fixed {
 		{World{Name: "backslash inside quotes", MTA: Sendmail, Aliases: tables{"ann": "gone@rela.test"}, Virtual: tables{"x@virt.test": "ann"}, Recipients: []string{`"\ann"@loc.test`}}, Delivered, Taken},
 		{World{Name: "access map quarantines", MTA: Sendmail, Access: tables{"To:desk@rela.test": "QUARANTINE:x"}, Recipients: []string{"desk@rela.test"}}, Held, Taken},
 		{World{
-			Name: "deep alias chain", MTA: Sendmail, Aliases: chain(13), Recipients: []string{"deep0@loc.test"},
+			Name: "deep alias chain", MTA: Sendmail, Gate: ofSendmail, Aliases: chain(13), Recipients: []string{"deep0@loc.test"},
 		}, Bounced, Refuse},
-		{World{Name: "virtual domain without the name", MTA: Sendmail, Virtual: tables{"x@virt.test": "ann"}, Recipients: []string{"absent@virt.test"}}, Bounced, Refuse},
-		{World{Name: "mail hub", MTA: Sendmail, MC: "define(`MAIL_HUB', `esmtp:$behind')", Recipients: []string{"good@loc.test"}}, Delivered, Taken},
+		{World{Name: "virtual domain without the name", MTA: Sendmail, Gate: ofSendmail, Virtual: tables{"x@virt.test": "ann"}, Recipients: []string{"absent@virt.test"}}, Bounced, Refuse},
+		{World{Name: "mail hub", MTA: Sendmail, Gate: ofSendmail, MC: "define(`MAIL_HUB', `esmtp:$behind')", Recipients: []string{"good@loc.test"}}, Delivered, Taken},
 		{World{
-			Name: "stickyhost does not follow aliases", MTA: Sendmail, MC: "define(`MAIL_HUB', `esmtp:$behind')\nFEATURE(`stickyhost')",
+			Name: "stickyhost does not follow aliases", MTA: Sendmail, Gate: ofSendmail, MC: "define(`MAIL_HUB', `esmtp:$behind')\nFEATURE(`stickyhost')",
 			Aliases: tables{"good": "gone@rela.test"}, Recipients: []string{"good@loc.test"},
 		}, Delivered, Taken},
 		{World{
@@ -106,6 +106,12 @@ func sendmailWorlds() []Fixed {
 		{World{Name: "target that no table knows", Aliases: tables{"old": "nil"}, Recipients: []string{"old@loc.test"}}, Bounced, Refuse},
 	}
 }
+
+// ofSendmail and ofPostfix have the gate read the MTA's own configuration.
+const (
+	ofSendmail = "sendmail = \"$etc\""
+	ofPostfix  = "postfix = \"$etc\""
+)
 
 // twoBackends is a section with the busy server first.
 const twoBackends = "[[domain]]\nname = \"rela.test\"\nbackend = [\"smtp:$busy\", \"smtp:$behind\"]"
@@ -134,7 +140,7 @@ func postfixWorlds() []Fixed {
 			Recipients: []string{"staff@loc.test"},
 		}, Delivered, Taken},
 		{World{
-			Name: "local aliases do not go back to virtual aliases, which would save it", MTA: Postfix, Aliases: tables{"staff": "ghost"},
+			Name: "local aliases do not go back to virtual aliases, which would save it", MTA: Postfix, Gate: ofPostfix, Aliases: tables{"staff": "ghost"},
 			Virtual: tables{"ghost@" + ownName: "good@rela.test"}, Recipients: []string{"staff@loc.test"},
 		}, Bounced, Refuse},
 		{World{
@@ -152,7 +158,7 @@ func postfixWorlds() []Fixed {
 		}, Bounced, Refuse},
 		{World{Name: "deep alias chain", MTA: Postfix, Aliases: chain(13), Recipients: []string{"deep0@loc.test"}}, Delivered, Taken},
 		{World{
-			Name: "alias to an absent name of a virtual domain", MTA: Postfix, Aliases: tables{"info": "absent@virt.test"}, Virtual: tables{"x@virt.test": "ann"},
+			Name: "alias to an absent name of a virtual domain", MTA: Postfix, Gate: ofPostfix, Aliases: tables{"info": "absent@virt.test"}, Virtual: tables{"x@virt.test": "ann"},
 			Recipients: []string{"info@loc.test"},
 		}, Bounced, Refuse},
 		{World{
@@ -173,15 +179,15 @@ func postfixWorlds() []Fixed {
 func otherSettings() []Fixed {
 	return []Fixed{
 		{World{
-			Name: "recipient_canonical_maps", MTA: Postfix, Maps: map[string]map[string]string{"recipient_canonical_maps": {"old@rela.test": "good@rela.test"}},
+			Name: "recipient_canonical_maps", MTA: Postfix, Gate: ofPostfix, Maps: map[string]map[string]string{"recipient_canonical_maps": {"old@rela.test": "good@rela.test"}},
 			Virtual: tables{"x@virt.test": "ann"}, Recipients: []string{"old@rela.test"},
 		}, Delivered, Taken},
 		{World{
-			Name: "propagate_unmatched_extensions is empty", MTA: Postfix, Main: tables{"propagate_unmatched_extensions": ""},
+			Name: "propagate_unmatched_extensions is empty", MTA: Postfix, Gate: ofPostfix, Main: tables{"propagate_unmatched_extensions": ""},
 			Virtual: tables{"info@virt.test": "good@rela.test"}, Recipients: []string{"info+new@virt.test"},
 		}, Delivered, Taken},
 		{World{
-			Name: "myorigin is elsewhere", MTA: Postfix, Main: tables{"myorigin": "rela.test"}, Virtual: tables{"info@virt.test": "good"},
+			Name: "myorigin is elsewhere", MTA: Postfix, Gate: ofPostfix, Main: tables{"myorigin": "rela.test"}, Virtual: tables{"info@virt.test": "good"},
 			Aliases: tables{"good": "gone@rela.test", "info": "good"}, Recipients: []string{"info@virt.test", "info@loc.test"},
 		}, Delivered, Taken},
 	}
