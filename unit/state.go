@@ -3,6 +3,7 @@
 package unit
 
 import (
+	"errors"
 	"log/slog"
 	"time"
 
@@ -61,6 +62,10 @@ func (h *Host) reload() (done Reloaded, err error) {
 	}
 	setup, err := h.build(c)
 	if err != nil {
+		return done, err
+	}
+	if err := errors.Join(setup.lease.Unread()...); err != nil { // at a start it is served without
+		setup.close()
 		return done, err
 	}
 	if err := h.reconfigureMemory(c); err != nil { // the last thing that can fail

@@ -3,8 +3,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +50,7 @@ func (p *program) reference() *config.Composed {
 
 func (p *program) configCheck() *cobra.Command {
 	var strict bool
+	var as string
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "read the configuration and say what is wrong with it",
@@ -51,16 +58,26 @@ func (p *program) configCheck() *cobra.Command {
 reports every mistake with its line and what is allowed. Exit code 0: the file is good; 78:
 it is not.
 
+Run by root, it looks with the eyes of the daemon's user (--user): what only root can read is
+found that way.
+
 Warnings name what the daemon would accept and a postmaster would not want: a table that
 cannot be read, HTTP on all addresses, memcached without a key. They change the exit code
 only with --strict: then it is 1.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			other, err := asUser(as, cmd.Flags().Changed("user"))
+			if err != nil {
+				return exit.With(exit.Usage, err)
+			}
+			if other != nil {
+				return checkAs(cmd, other)
+			}
 			c, err := p.load(cmd)
 			if err != nil {
 				return err
 			}
-			h, err := unit.Open(cmd.Context(), p.units, c, unit.Options{Version: versionText(), Offline: true})
+			h, err := p.offline(cmd.Context(), c)
 			if err != nil {
 				return err
 			}
@@ -76,8 +93,56 @@ only with --strict: then it is 1.`,
 			return nil
 		},
 	}
+	cmd.Flags().StringVar(&as, "user", "rcptgate", "the daemon's `USER`, whose rights count when root checks; \"\" is the caller's own")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 when there are warnings")
 	return cmd
+}
+
+// asUser gives whose rights count: nil when they are the caller's own, or when there is no
+// such user and none was asked for.
+func asUser(name string, asked bool) (*syscall.Credential, error) {
+	if name == "" || os.Geteuid() != 0 {
+		return nil, nil //nolint:nilnil // the caller's own
+	}
+	u, err := user.Lookup(name)
+	if err != nil && !asked {
+		return nil, nil //nolint:nilnil,nilerr // not made yet
+	}
+	if err != nil {
+		return nil, err
+	}
+	uid, _ := strconv.ParseUint(u.Uid, 10, 32)
+	gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+	cred := &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	groups, _ := u.GroupIds()
+	for _, g := range groups {
+		if id, err := strconv.ParseUint(g, 10, 32); err == nil {
+			cred.Groups = append(cred.Groups, uint32(id))
+		}
+	}
+	if cred.Uid == 0 {
+		return nil, nil //nolint:nilnil // as above
+	}
+	return cred, nil
+}
+
+// checkAs runs the same command with another user's rights.
+func checkAs(cmd *cobra.Command, as *syscall.Credential) error {
+	self, err := os.Executable()
+	if err != nil {
+		return exit.With(exit.Software, err)
+	}
+	again := exec.CommandContext(cmd.Context(), self, os.Args[1:]...) // #nosec G204 -- ourselves
+	again.Args = append(again.Args, "--user", "")
+	again.Args[0] = os.Args[0]
+	again.Stdout, again.Stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+	again.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	err = again.Run()
+	var ended *exec.ExitError
+	if errors.As(err, &ended) {
+		return exit.Quietly(ended.ExitCode())
+	}
+	return exit.With(exit.Software, err)
 }
 
 // summary says in a few words what the configuration amounts to.

@@ -73,6 +73,7 @@ func (p *Pool) Close() {
 type Lease struct {
 	*Pool
 	names []name
+	first []*file // those that nobody had open before
 }
 
 // Lease begins a configuration's use of files.
@@ -98,6 +99,9 @@ func (l *Lease) Open(use Use, spec table.Spec) (table.Table, error) {
 	f.users++
 	l.names = append(l.names, n)
 	l.mu.Unlock()
+	if isNew {
+		l.first = append(l.first, f)
+	}
 	if isNew && l.follow { // unlocked: a writer may hold the file for seconds
 		_ = f.Load(f.ctx)                    // logged, in Status, and tried again
 		l.wg.Go(func() { _ = f.Run(f.ctx) }) // it ends with the context's error only
@@ -112,6 +116,17 @@ func (p *Pool) newFile(use Use, spec table.Spec) (*live.Live, error) {
 		return live.New(cfg), nil
 	}
 	return open.Live(cfg)
+}
+
+// Unread says of each file that this lease was the first to open, and that cannot be read,
+// why not.
+func (l *Lease) Unread() (why []error) {
+	for _, f := range l.first {
+		if st := f.Status(); st.Loaded.IsZero() && l.follow {
+			why = append(why, fmt.Errorf("table %s cannot be read: %w", st.Spec, st.Err))
+		}
+	}
+	return why
 }
 
 // Release gives back what was opened. Files that another lease has open stay.
