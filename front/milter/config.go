@@ -3,7 +3,7 @@
 package milter
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -13,8 +13,8 @@ import (
 	"rcptgate/front/milter/wire"
 )
 
-// Config bounds the milter listeners. It is part of the section [listen]. A value
-// that is left out or 0 is its default.
+// Config bounds the milter listeners. A value that is left out or 0 is its
+// default; the ranges are in the tags, which package config holds.
 type Config struct {
 	// Connections is the number of milter connections at one time, over all
 	// listeners; the open-file limit is raised for them. One more is closed at once.
@@ -50,46 +50,13 @@ func DefaultConfig() Config {
 // withDefaults fills in what was left out.
 func (c Config) withDefaults() Config {
 	d := DefaultConfig()
-	c.Connections = or(c.Connections, d.Connections)
-	c.Idle = or(c.Idle, d.Idle)
-	c.FrameTime = or(c.FrameTime, d.FrameTime)
-	c.FrameSize = or(c.FrameSize, d.FrameSize)
-	c.Drain = or(c.Drain, d.Drain)
-	c.SocketMode = or(c.SocketMode, d.SocketMode)
+	c.Connections = cmp.Or(c.Connections, d.Connections)
+	c.Idle = cmp.Or(c.Idle, d.Idle)
+	c.FrameTime = cmp.Or(c.FrameTime, d.FrameTime)
+	c.FrameSize = cmp.Or(c.FrameSize, d.FrameSize)
+	c.Drain = cmp.Or(c.Drain, d.Drain)
+	c.SocketMode = cmp.Or(c.SocketMode, d.SocketMode)
 	return c
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
-}
-
-// Validate names every value that cannot be used and what is allowed.
-func (c Config) Validate() error {
-	c = c.withDefaults()
-	var errs []error
-	if c.Connections < 1 || c.Connections > 1_000_000 {
-		errs = append(errs, setting.Keyf("connections", "%d is out of range: 1 to 1000000 is allowed", c.Connections))
-	}
-	if c.Idle.Std() < time.Second {
-		errs = append(errs, setting.Keyf("idle", "%q is too little: 1s or more is allowed", c.Idle))
-	}
-	if c.FrameTime.Std() < 100*time.Millisecond {
-		errs = append(errs, setting.Keyf("frame_time", "%q is too little: 100ms or more is allowed", c.FrameTime))
-	}
-	if c.FrameSize < 4096 || c.FrameSize > 1<<20 {
-		errs = append(errs, setting.Keyf("frame_size", "%d is out of range: 4096 to 1048576 octets are allowed", c.FrameSize))
-	}
-	if c.Drain.Std() < 100*time.Millisecond || c.Drain.Std() > 5*time.Minute {
-		errs = append(errs, setting.Keyf("drain", "%q is out of range: 100ms to 5m is allowed", c.Drain))
-	}
-	if os.FileMode(c.SocketMode)&^0o777 != 0 {
-		errs = append(errs, setting.Keyf("socket_mode", "%q are more than permission bits: \"0660\" is allowed", c.SocketMode))
-	}
-	return errors.Join(errs...)
 }
 
 // FileMode is the permissions of a unix socket, written in octal: "0660".

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate"
 	"rcptgate/front/milter/wire"
 )
 
@@ -26,8 +27,9 @@ type conn struct {
 	out     []byte // the reply being formed; nil between refusals of unusual size
 	ack     *quickAck
 
-	silent     silent
 	negotiated bool
+	wants      rcptgate.Wants // of the gate when that was agreed with the MTA
+	silent     silent
 	inMail     bool // between MAIL and the end of the transaction
 	lingering  bool // a drain waits for a MAIL that the MTA may hold back
 	answered   bool // the last frame was answered, which acknowledges it
@@ -152,8 +154,9 @@ func (c *conn) waiting() uint64 {
 	return phaseIdle
 }
 
-// heldBack is how long a drain waits for a MAIL. Postfix, which gets no answer to it, keeps it in its buffer until the
-// first RCPT: a connection that seems to be between transactions may be in one.
+// heldBack is how long a drain waits for a MAIL. Postfix, which gets no answer to it,
+// keeps it in its buffer until the first RCPT: a connection that seems to be between
+// transactions may be in one.
 const heldBack = 500 * time.Millisecond
 
 // readError judges why a read failed. It gives nil for an end in good order; in a

@@ -89,7 +89,7 @@ func echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered bool, err
 		if err != nil {
 			return false, err
 		}
-		agreed, err := negotiate(offer)
+		agreed, err := negotiate(offer, 0)
 		if err != nil {
 			return false, err
 		}

@@ -3,6 +3,7 @@
 package milter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,5 +35,5 @@ func Listen(ctx context.Context, socket setting.Socket, mode FileMode, group str
 
 // ListenUnix is Listen for the path of a unix socket.
 func ListenUnix(ctx context.Context, path string, mode FileMode, group string) (*listen.Socket, error) {
-	return listen.Unix(ctx, path, listen.Options{Mode: os.FileMode(or(mode, DefaultConfig().SocketMode)), Group: group, MakeFolder: true})
+	return listen.Unix(ctx, path, listen.Options{Mode: os.FileMode(cmp.Or(mode, DefaultConfig().SocketMode)), Group: group, MakeFolder: true})
 }

@@ -5,53 +5,65 @@ package milter
 import (
 	"fmt"
 
+	"rcptgate"
 	"rcptgate/front/milter/wire"
 )
 
-// unwanted are the events we have no use for: how the MTA leaves one out, and, if
-// it cannot, how it sends it without waiting for an answer.
-var unwanted = []struct {
+// events are those that somebody may have no use for: how the MTA leaves one out, and, if
+// it cannot or the event is only to be seen, how it sends it without waiting for an
+// answer. One that the gate wants is sent and answered.
+var events = []struct {
 	cmd         byte
+	wanted      rcptgate.Wants
 	no, noReply uint32
 }{
-	{wire.CmdBody, wire.NoBody, wire.NoReplyBody},
-	{wire.CmdHeader, wire.NoHeaders, wire.NoReplyHeader},
-	{wire.CmdEndOfHeader, wire.NoEndOfHeader, wire.NoReplyEOH},
-	{wire.CmdUnknown, wire.NoUnknown, wire.NoReplyUnknown},
-	{wire.CmdData, wire.NoData, wire.NoReplyData},
-	// Wanted, but nothing is decided there:
-	{wire.CmdHelo, 0, wire.NoReplyHelo},
-	{wire.CmdMail, 0, wire.NoReplyMail},
+	// Nobody is handed header or body: the message stage is asked without them.
+	{wire.CmdBody, 0, wire.NoBody, wire.NoReplyBody},
+	{wire.CmdHeader, 0, wire.NoHeaders, wire.NoReplyHeader},
+	{wire.CmdEndOfHeader, 0, wire.NoEndOfHeader, wire.NoReplyEOH},
+	{wire.CmdUnknown, 0, wire.NoUnknown, wire.NoReplyUnknown},
+	{wire.CmdData, 0, wire.NoData, wire.NoReplyData},
+	{wire.CmdHelo, 0, 0, wire.NoReplyHelo},
+	// A client that is refused hears it at MAIL.
+	{wire.CmdMail, rcptgate.WantMail | rcptgate.WantConnect, 0, wire.NoReplyMail},
 }
 
-// wantedMacros are the macros we read. An MTA that cannot be asked for them sends
-// those it is configured for, which by default are more.
-var wantedMacros = []wire.MacroList{
-	{Stage: wire.MacrosConnect, Names: "{client_addr}"},
-	{Stage: wire.MacrosMail, Names: "i {auth_authen}"},
-	{Stage: wire.MacrosRcpt, Names: "i {rcpt_mailer} {rcpt_host} {rcpt_addr}"},
+// macrosFor are the macros we read. An MTA that cannot be asked for them sends those it
+// is configured for, which by default are more.
+func macrosFor(wants rcptgate.Wants) []wire.MacroList {
+	list := []wire.MacroList{
+		{Stage: wire.MacrosConnect, Names: "{client_addr}"},
+		{Stage: wire.MacrosMail, Names: "i {auth_authen}"},
+		{Stage: wire.MacrosRcpt, Names: "i {rcpt_mailer} {rcpt_host} {rcpt_addr}"},
+	}
+	if wants&rcptgate.WantMessage != 0 {
+		list = append(list, wire.MacroList{Stage: wire.MacrosEndOfMsg, Names: "i"})
+	}
+	return list
 }
 
 // errNotNegotiated ends a connection whose first word is no option negotiation.
 var errNotNegotiated = fmt.Errorf("%w: command before the option negotiation", wire.ErrFrame)
 
-// negotiate takes of an MTA's offer what we need and nothing else: Sendmail ends
+// negotiate takes of an MTA's offer what the gate wants and nothing else: Sendmail ends
 // the connection over a flag that it has not offered.
-func negotiate(offer wire.Options) (wire.Options, error) {
+func negotiate(offer wire.Options, wants rcptgate.Wants) (wire.Options, error) {
 	if offer.Version < wire.VersionMin {
 		return wire.Options{}, fmt.Errorf("%w: milter protocol version %d, at least %d is needed", wire.ErrFrame, offer.Version, wire.VersionMin)
 	}
 	agreed := wire.Options{Version: min(offer.Version, wire.Version)}
-	for _, event := range unwanted {
-		if event.no != 0 && offer.Protocol&event.no != 0 {
+	for _, event := range events {
+		switch {
+		case event.wanted&wants != 0:
+		case offer.Protocol&event.no != 0:
 			agreed.Protocol |= event.no
-		} else {
+		default:
 			agreed.Protocol |= offer.Protocol & event.noReply
 		}
 	}
 	if offer.Actions&wire.ActSetMacroList != 0 {
 		agreed.Actions = wire.ActSetMacroList
-		agreed.Macros = wantedMacros
+		agreed.Macros = macrosFor(wants)
 	}
 	return agreed, nil
 }
@@ -62,7 +74,7 @@ type silent uint32
 
 func silentUnder(protocol uint32) silent {
 	var s silent
-	for _, event := range unwanted {
+	for _, event := range events {
 		if protocol&event.noReply != 0 {
 			s |= 1 << (event.cmd - 'A')
 		}

@@ -36,8 +36,7 @@ type Server struct {
 }
 
 // New makes a server that puts its questions to gate. config's missing values are
-// the defaults; what Validate would refuse is the caller's mistake. The server has
-// no goroutine before Serve.
+// the defaults. The server has no goroutine before Serve.
 func New(gate rcptgate.Asker, config Config, log *slog.Logger) *Server {
 	config = config.withDefaults()
 	s := &Server{

@@ -4,7 +4,6 @@ package milter
 
 import (
 	"bytes"
-	"context"
 	"net/netip"
 	"strconv"
 
@@ -22,6 +21,7 @@ type session struct {
 	client     netip.Addr
 	clientName string
 	helo       string
+	atConnect  rcptgate.Verdict // on the client, where the gate is asked about it
 
 	// Of the transaction.
 	sender   string
@@ -103,6 +103,10 @@ func (s *session) macros(data []byte) error {
 		switch cmd {
 		case wire.CmdMail:
 			s.setMailMacro(name, value)
+		case wire.CmdEndOfMsg:
+			if string(name) == "i" {
+				s.mailID = again(s.mailID, value) // Postfix has none before the first recipient
+			}
 		case wire.CmdConnect:
 			if string(name) == "client_addr" {
 				s.connectAddr = wire.ParseAddr(string(value))
@@ -169,7 +173,7 @@ func (s *session) connect(data []byte) error {
 	if err != nil {
 		return err
 	}
-	s.clientName, s.client = cut(from.Name), from.Addr()
+	s.clientName, s.client, s.atConnect = cut(from.Name), from.Addr(), rcptgate.Verdict{}
 	if !s.client.IsValid() && from.Family != wire.FamilyUnix {
 		s.client = s.connectAddr
 	}
@@ -215,120 +219,30 @@ func stripBrackets(path []byte) []byte {
 	return path
 }
 
-// recipient takes CmdRcpt and makes the question of it.
+// recipient takes CmdRcpt. What it says is for the question about it alone, and so are
+// the macros that came with it.
 func (s *session) recipient(data []byte) (*rcptgate.Query, error) {
 	path, _, err := wire.Strings(wire.CmdRcpt, data)
 	if err != nil {
 		return nil, err
 	}
-	q := &s.query
-	q.Reset()
-	q.Stage = rcptgate.StageRcpt
+	q := s.question(rcptgate.StageRcpt)
 	q.Recipient = address.Parse(string(path))
 	q.NextHop = rcptgate.NextHop{Mailer: s.rcpt.mailer, Host: s.rcpt.host, Addr: again(q.Recipient.Path, s.rcpt.addr)}
 	q.Target = address.Target(q.Recipient, q.NextHop.Addr)
-	q.Sender, q.Size = s.sender, s.size
-	q.Client, q.ClientName, q.Helo = s.client, s.clientName, s.helo
-	q.AuthUser = s.authUser
-	q.QueueID = or(s.rcpt.id, s.mailID)
+	if s.rcpt.id != "" {
+		q.QueueID = s.rcpt.id
+	}
 	s.rcpt.clear()
 	return q, nil
 }
 
-// continueFrame is the reply to nearly everything.
-var continueFrame = []byte{0, 0, 0, 1, wire.ReplyContinue}
-
-var discardFrame = []byte{0, 0, 0, 1, wire.ReplyDiscard}
-
-// handle takes one frame; quit is true at the end of the connection.
-func (c *conn) handle(ctx context.Context, cmd byte, data []byte) (quit bool, err error) {
-	s := &c.session
-	switch cmd {
-	case wire.CmdOptions:
-		return false, c.options(data)
-	case wire.CmdQuit:
-		return true, nil
-	}
-	if !c.negotiated {
-		return false, errNotNegotiated
-	}
-	switch cmd {
-	case wire.CmdMacro:
-		return false, s.macros(data)
-	case wire.CmdAbort:
-		c.endMail()
-		return false, nil
-	case wire.CmdQuitNewConn:
-		c.endMail()
-		s.reset()
-		return false, nil
-	case wire.CmdRcpt:
-		return false, c.recipient(ctx, data)
-	case wire.CmdConnect:
-		err = s.connect(data)
-	case wire.CmdHelo:
-		err = s.hello(data)
-	case wire.CmdMail:
-		c.inMail = true
-		c.counts.transactions.Add(1)
-		err = s.mail(data)
-	case wire.CmdEndOfMsg:
-		c.endMail()
-	}
-	if err != nil || c.silent.has(cmd) {
-		return false, err
-	}
-	return false, c.write(continueFrame)
-}
-
-func (c *conn) endMail() {
-	c.inMail = false
-	c.session.endMail()
-}
-
-// options answers the option negotiation. A second one begins anew.
-func (c *conn) options(data []byte) error {
-	offer, err := wire.ParseOptions(data)
-	if err != nil {
-		return err
-	}
-	agreed, err := negotiate(offer)
-	if err != nil {
-		return err
-	}
-	c.endMail()
-	c.session.reset()
-	c.negotiated, c.silent = true, silentUnder(agreed.Protocol)
-	return c.write(wire.AppendOptions(nil, agreed))
-}
-
-// recipient asks the gate and answers.
-func (c *conn) recipient(ctx context.Context, data []byte) error {
-	q, err := c.session.recipient(data)
-	if err != nil {
-		return err
-	}
-	c.counts.recipients.Add(1)
-	c.setMark(phaseBusy)
-	v := c.l.srv.gate.Ask(ctx, q)
-	switch v.Action {
-	case rcptgate.Continue, rcptgate.Accept:
-		return c.write(continueFrame)
-	case rcptgate.Discard:
-		return c.write(discardFrame)
-	}
-	c.out = appendRefusal(c.out[:0], &v, c.session.smtputf8)
-	err = c.write(c.out)
-	if cap(c.out) > keepMax {
-		c.out = nil
-	}
-	return err
-}
-
-// appendRefusal forms the reply for a verdict that refuses. What a check gave that does
-// not fit together would make the MTA take the filter for broken.
-func appendRefusal(dst []byte, v *rcptgate.Verdict, utf8ok bool) []byte {
-	fitted := *v
-	fitted.Fit(0, "", "")
-	return wire.AppendReply(dst, fitted.Code, fitted.Enhanced, fitted.Text, utf8ok)
+// question is what is known so far, as the gate is asked at a stage.
+func (s *session) question(stage rcptgate.Stage) *rcptgate.Query {
+	q := &s.query
+	q.Reset()
+	q.Stage = stage
+	q.Sender, q.Size, q.AuthUser, q.QueueID = s.sender, s.size, s.authUser, s.mailID
+	q.Client, q.ClientName, q.Helo = s.client, s.clientName, s.helo
+	return q
 }

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package milter
+
+import (
+	"rcptgate"
+	"rcptgate/front/milter/wire"
+)
+
+// continueFrame is the reply to nearly everything.
+var continueFrame = []byte{0, 0, 0, 1, wire.ReplyContinue}
+
+var discardFrame = []byte{0, 0, 0, 1, wire.ReplyDiscard}
+
+// passes reports whether the MTA is told to continue. That goes for Accept too: as a
+// reply it would hide the following recipients.
+func passes(v *rcptgate.Verdict) bool {
+	return v.Action == rcptgate.Continue || v.Action == rcptgate.Accept
+}
+
+// appendRefusal forms the reply for a verdict that refuses. What a check gave that does
+// not fit together would make the MTA take the filter for broken.
+func appendRefusal(dst []byte, v *rcptgate.Verdict, utf8ok bool) []byte {
+	fitted := *v
+	fitted.Fit(0, "", "")
+	return wire.AppendReply(dst, fitted.Code, fitted.Enhanced, fitted.Text, utf8ok)
+}
