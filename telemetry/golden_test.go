@@ -92,7 +92,10 @@ func decisions() (list []decision) {
 	add(valid, nil)
 	add(valid, nil) // as the one before: the same line
 	add(valid, func(q *rcptgate.Query) { q.Sender, q.QueueID, q.Client = "", "", netip.Addr{} })
-	add(valid, func(q *rcptgate.Query) { q.Target.Path = "real@d.example"; q.Client = netip.MustParseAddr("2001:db8::1") })
+	add(valid, func(q *rcptgate.Query) {
+		q.Target.Path = "real@d.example"
+		q.Client = netip.MustParseAddr("2001:db8::1")
+	})
 	add(rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, func(q *rcptgate.Query) { q.Sender = "<>" })
 	add(rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonTrusted, Source: rcptgate.SourceConfig}, nil)
 	add(unknown, nil)

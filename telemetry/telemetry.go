@@ -3,28 +3,27 @@
 // Package telemetry is what the postmaster sees of the daemon: one log for decisions
 // and operational messages, and the metrics.
 //
-// A decision is one line of key=value pairs or one JSON object (see [Config]):
+// A decision is one line of key=value pairs or one JSON object; [Manual] describes the
+// keys, testdata/lines.txt has a line of every kind:
 //
 //	time=2026-11-21T01:51:45.123+01:00 level=info msg=decision queue=4F1a client=192.0.2.1
 //	sender=a@b.example recipient=c@d.example action=reject code=550 enhanced=5.1.1
-//	reason=unknown-user source=ram backend="smtp:[10.0.0.5]:25" elapsed=0.021ms text="No such user"
+//	reason=unknown-user source=ram backend=smtp:[10.0.0.5]:25 elapsed=0.021ms text="No such user"
 //
-// Keys that have nothing to say are left out. A value is bare only when it consists
-// of printable ASCII without space, '"', '=' and '\'; all else is quoted with Go's
-// escapes, and cut at 256 octets (512 for texts), so that nothing that a stranger
-// sends can end a line, forge a key or move a terminal's cursor.
+// Values are quoted and cut, so that nothing that a stranger sends can end a line, forge a
+// key or move a terminal's cursor.
 //
 // The log goes to standard error, to journald in its native protocol
 // (systemd.io/JOURNAL_NATIVE_PROTOCOL) with the main words as RCPTGATE_* fields, or
-// to syslog's /dev/log in the form of RFC 3164 section 4.1, facility mail.
+// to syslog's /dev/log in the form of RFC 3164 section 4.1, facility mail. Standard error
+// that is the journal's own stream gets lines with their priority (sd-daemon(3)).
 //
-// Telling costs the answering goroutine well under a microsecond and never blocks:
-// a line is encoded into one of several buffers, of which each processor mostly has
-// its own, and a single goroutine writes them out in order of time, at most 10 ms
-// later, many in one write. The buffers hold 16 MiB; what does not fit is
-// counted, and the log says so once it flows again. When journald or syslog cannot be
-// reached, standard error says so once, and once more when they can; until then lines are
-// dropped and [Telemetry.Trouble] and a metric tell.
+// Logging takes the answering goroutine well under a microsecond and never blocks: a line
+// is encoded into one of several buffers, chosen by the connection, and a single goroutine
+// writes them out in order of time, at most 10 ms later, many in one write. The buffers
+// hold 16 MiB; lines that do not fit are counted, and the log says so once it flows again.
+// When journald or syslog cannot be reached, standard error says so once, and once more
+// when they can; until then lines are dropped, which [Telemetry.Trouble] and a metric show.
 package telemetry
 
 import (
@@ -48,12 +47,12 @@ import (
 // Config is the section [log].
 type Config struct {
 	Target    string `toml:"target" restart:"true" doc:"where the log goes: standard error, journald with fields, or syslog (facility mail)" oneof:"stderr,journald,syslog"`
-	Format    string `toml:"format" doc:"how a line is written; text is key=value pairs" oneof:"text,json"`
-	Level     string `toml:"level" doc:"the least level of operational messages that are written; decisions have a switch of their own" oneof:"debug,info,warn,error"`
-	Decisions bool   `toml:"decisions" doc:"write one line for every decision; metrics count them either way"`
+	Format    string `toml:"format" doc:"form of a line; text is key=value pairs" oneof:"text,json"`
+	Level     string `toml:"level" doc:"lowest level of operational messages; decisions have a switch of their own" oneof:"debug,info,warn,error"`
+	Decisions bool   `toml:"decisions" doc:"log one line for every decision; metrics count them either way"`
 }
 
-// Defaults is the configuration of a daemon that was told nothing.
+// Defaults is the configuration of a daemon that is not configured.
 func Defaults() Config {
 	return Config{Target: "stderr", Format: "text", Level: "info", Decisions: true}
 }
@@ -95,7 +94,7 @@ type Telemetry struct {
 	next     atomic.Uint32 // lane of the next operational message
 	notices  *notice.Board
 	registry *prometheus.Registry
-	stderr   io.Closer // for what the target cannot be told; nil if it is not ours
+	stderr   io.Closer // for messages about the target; nil if it is not ours
 }
 
 var _ rcptgate.Observer = (*Telemetry)(nil)
@@ -157,7 +156,7 @@ func (s *Telemetry) Notices() *notice.Board { return s.notices }
 func (s *Telemetry) Dropped() uint64 { return s.lines.dropped.Load() }
 
 // Close writes what is pending, for at most the given time, and ends the writer.
-// What is told after it is dropped.
+// Lines that come after it are dropped.
 func (s *Telemetry) Close(patience time.Duration) error {
 	err := s.lines.close(patience)
 	if s.stderr != nil && err == nil {
@@ -166,7 +165,7 @@ func (s *Telemetry) Close(patience time.Duration) error {
 	return err
 }
 
-// Flush asks for everything told so far to be written now, and waits for it, for
+// Flush asks for everything logged so far to be written now, and waits for it, for
 // at most the given time.
 func (s *Telemetry) Flush(patience time.Duration) { s.lines.flush(patience) }
 

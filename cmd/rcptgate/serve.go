@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rcptgate/kit/exit"
+	"rcptgate/telemetry"
 	"rcptgate/unit"
 )
 
@@ -28,7 +29,9 @@ waiting.
 Under systemd it tells when it is ready, reloading and ending, and shows the watchdog that
 it lives. Sockets that socket units have opened are used in place of the configuration's:
 those with FileDescriptorName=admin and http for what they are named, all others for
-milters.`,
+milters.
+
+` + telemetry.Manual,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.load(cmd)

@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package telemetry
+
+// Manual describes the log for the manual page of the daemon.
+const Manual = `The log has one line for every decision, and lines about the daemon itself. A line consists
+of key=value pairs (or, with format = "json", is one object). Keys without a value are left
+out. A value with anything but printable ASCII, or with a space, a quote, "=" or a backslash,
+is quoted as in Go; values are cut at 256 octets, texts at 512.
+
+    time, level   on standard error only; syslog and the journal have their own
+    msg           "decision", or what is reported about the daemon
+    stage         connect, mail or message; left out for a recipient
+    queue         the MTA's queue identifier, once it has one
+    client        the client's address
+    sender        the reverse-path; <> (in JSON an empty string) is the null sender
+    recipient     the argument of RCPT TO
+    target        the address that was asked about, if an alias or the MTA changed it
+    action        continue, accept, reject, tempfail or discard
+    would         with enforce = false: the action that was not carried out
+    code          the SMTP reply code of the answer
+    enhanced      its enhanced status code (RFC 3463)
+    reason        why, in one word: valid, unknown-user, mailbox-full, unreachable, ...
+    source        where the answer came from: ram, disk, memcached, probe, alias, ...
+    backend       the server that gave it
+    elapsed       milliseconds until the decision (elapsed_ms, a number, in JSON)
+    text          what the sender hears, when the recipient is refused
+    error         why something could not be found out
+
+With target = "stderr" under systemd, standard error is the journal's: lines begin with their
+priority in angle brackets, which the journal takes off ("journalctl -p warning"), and have
+no time of their own. With target = "journald" each line also has the fields RCPTGATE_QUEUE,
+RCPTGATE_CLIENT, RCPTGATE_SENDER, RCPTGATE_RECIPIENT, RCPTGATE_TARGET, RCPTGATE_STAGE,
+RCPTGATE_ACTION, RCPTGATE_WOULD, RCPTGATE_CODE, RCPTGATE_ENHANCED, RCPTGATE_REASON,
+RCPTGATE_SOURCE and RCPTGATE_BACKEND ("journalctl RCPTGATE_ACTION=reject"). That costs one
+system call a line, where standard error takes many lines in one.`
