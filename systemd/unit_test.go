@@ -28,7 +28,7 @@ func TestWhatTheDaemonNeedsIsLeftToIt(t *testing.T) {
 	text := unit(t)
 	for _, want := range []string{
 		"\nExecStart=/usr/bin/rcptgate serve -c /etc/rcptgate/rcptgate.toml\n", // a missing file that is named is an error
-		"\nExecReload=/usr/bin/rcptgate config check -c /etc/rcptgate/rcptgate.toml\nExecReload=/bin/kill -HUP $MAINPID\n",
+		"\nExecReload=/usr/bin/rcptgate reload -c /etc/rcptgate/rcptgate.toml\n",
 		"\nType=notify\n", "\nWatchdogSec=", "\nUser=rcptgate\n", "\nStateDirectory=rcptgate\n", "\nRuntimeDirectory=rcptgate\n",
 		"\nProtectSystem=strict\n", "\nNoNewPrivileges=yes\n", "\nCapabilityBoundingSet=\n", "\nRestartPreventExitStatus=78\n", "AF_NETLINK", "@chown", "prlimit64",
 	} {
