@@ -21,7 +21,8 @@ func open(t *testing.T, dir string, entries int) *Store {
 }
 
 func TestStore(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T, entries int) store.Store {
-		return open(t, t.TempDir(), entries)
+		return open(t, storetest.Dir(t), entries)
 	})
 }

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"rcptgate/store"
+	"rcptgate/store/storetest"
 )
 
 func TestFilter(t *testing.T) {
+	t.Parallel()
 	b := newFilter(10_000)
 	for i := range 10_000 {
 		b.add(fmt.Sprintf("user%d@example.com", i))
@@ -56,7 +58,8 @@ func filterOf(t *testing.T, s *Store) *filter {
 // TestFilterKnowsTheFile: what was written before the file was opened is found, and
 // what was not is known to be lacking without a look into the file.
 func TestFilterKnowsTheFile(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
+	t.Parallel()
+	dir, now := storetest.Dir(t), time.Now()
 	s, err := Open(Options{Dir: dir, Entries: 10_000})
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +94,8 @@ func TestFilterKnowsTheFile(t *testing.T) {
 // TestFilterIsRenewed: under writes that outgrow the filter it is filled anew, and
 // at no moment is a key missing that was written.
 func TestFilterIsRenewed(t *testing.T) {
-	s, err := Open(Options{Dir: t.TempDir(), Entries: 2000})
+	t.Parallel()
+	s, err := Open(Options{Dir: storetest.Dir(t), Entries: 2000})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,11 +18,12 @@ import (
 // TestForgetLargeDomain takes several transactions: nothing of it is given
 // meanwhile, and what is put after it was ordered stays.
 func TestForgetLargeDomain(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 100_000)
+	s := open(t, storetest.Dir(t), 100_000)
 	const n = 5*forgetBatch + 17
 	for i := range n {
 		_ = s.Put(ctx, numbered(i), storetest.Valid(now))
@@ -55,8 +56,9 @@ func TestForgetLargeDomain(t *testing.T) {
 
 // TestTombstonesAreBounded drops the oldest and remembers until when.
 func TestTombstonesAreBounded(t *testing.T) {
+	t.Parallel()
 	ctx, start := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 1000)
+	s := open(t, storetest.Dir(t), 1000)
 	f := s.file.Load()
 	tomb := func(i int) store.Tombstone {
 		return store.Tombstone{Pattern: store.Pattern{Address: fmt.Sprintf("u%d@example.org", i)}, When: start.Add(time.Duration(i) * time.Second)}
@@ -81,7 +83,8 @@ func TestTombstonesAreBounded(t *testing.T) {
 // TestForgetManyAddresses carries out at once what other gateways have forgotten: each
 // is gone, has its tombstone, and both survive a restart.
 func TestForgetManyAddresses(t *testing.T) {
-	ctx, now, dir := context.Background(), time.Now(), t.TempDir()
+	t.Parallel()
+	ctx, now, dir := context.Background(), time.Now(), storetest.Dir(t)
 	s := open(t, dir, 10_000)
 	const n = 600
 	for i := range n + 50 {
@@ -118,8 +121,9 @@ func TestForgetManyAddresses(t *testing.T) {
 
 // TestRefusals lists what keeps mail out, alone or beside a valid answer.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 10_000)
+	s := open(t, storetest.Dir(t), 10_000)
 	want := map[string]bool{}
 	for i := range 3 * pageSize {
 		key := numbered(i)
@@ -149,8 +153,9 @@ func TestRefusals(t *testing.T) {
 // TestForgetManyDomains: thousands of domains, as other gateways may have forgotten them,
 // take a few transactions and not one each: each is synced to the disk.
 func TestForgetManyDomains(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 1000)
+	s := open(t, storetest.Dir(t), 1000)
 	for i := range 20 {
 		_ = s.Put(ctx, fmt.Sprintf("u@d%d.example", i), storetest.Valid(now))
 	}

@@ -15,7 +15,8 @@ import (
 // A line that is there although the filter knows nothing of it is replaced, and does
 // not condemn the file.
 func TestForeignLineIsReplaced(t *testing.T) {
-	dir, now, ctx := t.TempDir(), time.Now(), context.Background()
+	t.Parallel()
+	dir, now, ctx := storetest.Dir(t), time.Now(), context.Background()
 	s := open(t, dir, 1000)
 	_ = s.Put(ctx, numbered(1), storetest.Valid(now))
 	written(t, s)
@@ -39,8 +40,9 @@ func TestForeignLineIsReplaced(t *testing.T) {
 // A line under a domain that is not its key's, as earlier versions wrote findings and
 // recipients that begin with "@", is as good as absent.
 func TestLineOfAnEarlierVersion(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 1000)
+	s := open(t, storetest.Dir(t), 1000)
 	const key = "@evil.example x@example.org"
 	_ = s.Put(ctx, key, storetest.Unknown(key, now))
 	written(t, s)

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		writeUntilKilled(dir)
 	}
+	storetest.Overlap()
 	os.Exit(m.Run())
 }
 
@@ -68,7 +69,7 @@ func TestKilled(t *testing.T) {
 		t.Skip("the full run without the race detector has it")
 	}
 	t.Parallel()
-	dir := t.TempDir()
+	dir := storetest.Dir(t)
 	for round := range 3 {
 		sure, slowest := killedAfter(t, dir, 300*time.Millisecond+rand.N(600*time.Millisecond))
 		s := open(t, dir, 1_000_000)
@@ -129,7 +130,8 @@ func killedAfter(t *testing.T, dir string, after time.Duration) (sure int, slowe
 
 // TestLocked keeps a second daemon out.
 func TestLocked(t *testing.T) {
-	dir := t.TempDir()
+	// Not in parallel: a child that is about to start holds the locks of all.
+	dir := storetest.Dir(t)
 	s := open(t, dir, 1000)
 	_, err := Open(Options{Dir: dir, Entries: 1000})
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
@@ -143,7 +145,8 @@ func TestLocked(t *testing.T) {
 
 // TestRestart keeps records, counts, tombstones and the precedence of what is used.
 func TestRestart(t *testing.T) {
-	dir, now, ctx := t.TempDir(), time.Now(), context.Background()
+	// Not in parallel: a child that is about to start holds the locks of all.
+	dir, now, ctx := storetest.Dir(t), time.Now(), context.Background()
 	s := open(t, dir, 1000)
 	for i := range 50 {
 		_ = s.Put(ctx, numbered(i), storetest.Full(numbered(i), now))

@@ -40,7 +40,8 @@ func (b *logBuffer) text() string {
 
 // A second daemon is refused, and nothing else is said.
 func TestSecondDaemonIsRefusedQuietly(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
+	dir := storetest.Dir(t)
 	open(t, dir, 1000)
 	var log logBuffer
 	_, err := Open(Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
@@ -55,7 +56,8 @@ func TestSecondDaemonIsRefusedQuietly(t *testing.T) {
 // A directory that is removed and made again under a running daemon is its own again:
 // what it learns is written there, and a second daemon is refused.
 func TestDirectoryMadeAgain(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
+	t.Parallel()
+	dir := filepath.Join(storetest.Dir(t), "state")
 	var log logBuffer
 	s, err := Open(Options{Dir: dir, Entries: 1000, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
@@ -92,7 +94,8 @@ func TestDirectoryMadeAgain(t *testing.T) {
 // Where another daemon was faster the directory is its own, and this one goes on
 // without, aloud, until the other has ended.
 func TestDirectoryTakenByAnother(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
+	t.Parallel()
+	dir := filepath.Join(storetest.Dir(t), "state")
 	s := open(t, dir, 1000)
 	lock, err := lockDir(dir + ".new")
 	if err != nil {
@@ -111,6 +114,7 @@ func TestDirectoryTakenByAnother(t *testing.T) {
 
 // TestReadOnlySaysWhatToWrite is a state directory that the unit does not name.
 func TestReadOnlySaysWhatToWrite(t *testing.T) {
+	t.Parallel()
 	for no, want := range map[syscall.Errno]string{syscall.EROFS: "ReadWritePaths=/srv/rcptgate", syscall.EACCES: "the user that the daemon runs as"} {
 		err := unwritable("/srv/rcptgate", &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: no})
 		if !strings.Contains(err.Error(), want) || !errors.Is(err, no) || !errors.Is(err, ErrReadOnly) {
@@ -126,6 +130,7 @@ func TestReadOnlySaysWhatToWrite(t *testing.T) {
 // TestPlantedFiles: links and other things that somebody put where the files of the store
 // belong are not followed, and what they lead to is left alone.
 func TestPlantedFiles(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{lockName, FileName, FileName + "-wal", FileName + "-shm"} {
 		for kind, plant := range map[string]func(victim, at string) error{
 			"link":          os.Symlink,
@@ -134,7 +139,7 @@ func TestPlantedFiles(t *testing.T) {
 			"directory":     func(_, at string) error { return os.Mkdir(at, 0o700) },
 		} {
 			t.Run(name+" "+kind, func(t *testing.T) {
-				dir := filepath.Join(t.TempDir(), "state")
+				dir := filepath.Join(storetest.Dir(t), "state")
 				victim := filepath.Join(filepath.Dir(dir), "victim")
 				if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(victim, []byte("precious"), 0o644), plant(victim, filepath.Join(dir, name))); err != nil {
 					t.Fatal(err)
@@ -162,11 +167,12 @@ func TestPlantedFiles(t *testing.T) {
 // TestAnotherUsersState: the daemon does not start on files of another user, and says what
 // to do.
 func TestAnotherUsersState(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files away")
 	}
 	for _, name := range []string{"", lockName, FileName} {
-		dir := t.TempDir()
+		dir := storetest.Dir(t)
 		first := open(t, dir, 1000)
 		_ = first.Close()
 		if err := os.Chown(filepath.Join(dir, name), 12345, 12345); err != nil {
@@ -181,6 +187,7 @@ func TestAnotherUsersState(t *testing.T) {
 
 // TestForgetOnADiskThatHangs ends in bounded time, and says so.
 func TestForgetOnADiskThatHangs(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &Store{queue: newQueue(10), quit: make(chan struct{}), done: make(chan struct{}), urgent: make(chan struct{}, 1)} // no writer
 		began := time.Now()

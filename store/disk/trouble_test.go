@@ -28,7 +28,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // TestNoDirectory starts where no state directory can be made, and finds it later.
 func TestNoDirectory(t *testing.T) {
-	base := t.TempDir()
+	t.Parallel()
+	base := storetest.Dir(t)
 	block := filepath.Join(base, "state")
 	if err := os.WriteFile(block, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -63,7 +64,8 @@ func TestNoDirectory(t *testing.T) {
 
 // TestWritableByAll does not trust a directory in which everybody can replace files.
 func TestWritableByAll(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
+	t.Parallel()
+	dir := filepath.Join(storetest.Dir(t), "state")
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
@@ -75,8 +77,9 @@ func TestWritableByAll(t *testing.T) {
 
 // TestDiskFull goes on with what is there, and writes the rest when there is room.
 func TestDiskFull(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 100_000)
+	s := open(t, storetest.Dir(t), 100_000)
 	_ = s.Put(ctx, "before@example.org", storetest.Valid(now))
 	written(t, s)
 	f := s.file.Load()
@@ -101,8 +104,9 @@ func TestDiskFull(t *testing.T) {
 
 // TestRemovedWhileOpen begins a new file when somebody removed the old one.
 func TestRemovedWhileOpen(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 1000)
+	s := open(t, storetest.Dir(t), 1000)
 	_ = s.Put(ctx, "a@example.org", storetest.Valid(now))
 	written(t, s)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -123,7 +127,7 @@ func TestRemovedWhileOpen(t *testing.T) {
 func TestTruncatedIndexOfTheLog(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 1000)
+	s := open(t, storetest.Dir(t), 1000)
 	_ = s.Put(ctx, numbered(0), storetest.Valid(now))
 	written(t, s)
 	if err := os.Truncate(s.path+"-shm", 0); err != nil {
@@ -142,10 +146,11 @@ func TestTruncatedIndexOfTheLog(t *testing.T) {
 
 // TestEndedAreRemoved turns the clock.
 func TestEndedAreRemoved(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
 	clock := make(chan time.Time, 1)
 	clock <- now
-	s, err := Open(Options{Dir: t.TempDir(), Entries: 1000, Now: func() time.Time {
+	s, err := Open(Options{Dir: storetest.Dir(t), Entries: 1000, Now: func() time.Time {
 		at := <-clock
 		clock <- at
 		return at
@@ -171,7 +176,7 @@ func TestNothingIsTidiedAfterAJump(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
 	var jumped atomic.Bool
-	s, err := Open(Options{Dir: t.TempDir(), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
+	s, err := Open(Options{Dir: storetest.Dir(t), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
 		if jumped.Load() {
 			return now.AddDate(1, 0, 0)
 		}
@@ -202,8 +207,9 @@ func TestNothingIsTidiedAfterAJump(t *testing.T) {
 
 // TestTombstonesOfTheFuture of a clock that was wrong are dropped with the next forget.
 func TestTombstonesOfTheFuture(t *testing.T) {
+	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, t.TempDir(), 1000)
+	s := open(t, storetest.Dir(t), 1000)
 	for i, when := range []time.Time{now.AddDate(1, 0, 0), now} {
 		if _, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Address: numbered(i)}, When: when}); err != nil {
 			t.Fatal(err)
@@ -216,7 +222,8 @@ func TestTombstonesOfTheFuture(t *testing.T) {
 
 // TestHangingReaders never lets an asker wait longer than it wants to.
 func TestHangingReaders(t *testing.T) {
-	s := open(t, t.TempDir(), 1000)
+	t.Parallel()
+	s := open(t, storetest.Dir(t), 1000)
 	real := s.file.Load()
 	hung := &file{asks: make(chan ask), quit: make(chan struct{})}
 	s.file.Store(hung)

@@ -51,6 +51,7 @@ func newClient(t testing.TB, cfg testConfig) *Client {
 }
 
 func TestClientKeepsValues(t *testing.T) {
+	t.Parallel()
 	servers := append(lab.StartMemcacheds(t, 2, lab.MemcachedOptions{}), lab.StartMemcached(t, lab.MemcachedOptions{Unix: true}))
 	c := newClient(t, config(t, servers...))
 	in := time.Now().Add(time.Hour)

@@ -41,6 +41,7 @@ func goldenEntries() map[string]entry {
 }
 
 func TestGoldenValues(t *testing.T) {
+	t.Parallel()
 	for name, e := range goldenEntries() {
 		want := golden(t, name)
 		if got := encode(e); string(got) != string(want) {
@@ -54,6 +55,7 @@ func TestGoldenValues(t *testing.T) {
 }
 
 func TestDecodeIsStrict(t *testing.T) {
+	t.Parallel()
 	valid := string(golden(t, "full.txt"))
 	head, rest, _ := strings.Cut(valid, "\n")
 	lines := strings.Split(rest, "\n")
@@ -131,6 +133,7 @@ func goldenBy() map[int64]string {
 }
 
 func TestGoldenList(t *testing.T) {
+	t.Parallel()
 	want := golden(t, "forgotten.txt")
 	if got := encodeList(goldenSet(), goldenBy(), 1_789_000_000_000_000_000); string(got) != string(want) {
 		t.Errorf("written as\n%s\nwant\n%s", got, want)
@@ -165,6 +168,7 @@ func FuzzDecodeList(f *testing.F) {
 }
 
 func TestSeal(t *testing.T) {
+	t.Parallel()
 	one, two, three := []byte("the first key of all of them"), []byte("the second key of all of them"), []byte("a stranger's key, long enough")
 	old, both, swapped, next := sealer{[][]byte{one}}, sealer{[][]byte{one, two}}, sealer{[][]byte{two, one}}, sealer{[][]byte{two}}
 	none, foreign := sealer{}, sealer{[][]byte{three}}
@@ -212,6 +216,7 @@ func TestSeal(t *testing.T) {
 }
 
 func TestExptime(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_790_000_000, 500)
 	for _, c := range []struct {
 		left  time.Duration

@@ -221,6 +221,7 @@ func TestManyQuestionsToAServerThatHangs(t *testing.T) {
 
 // TestFullServer: memory for a fraction. What is found is right, nothing fails.
 func TestFullServer(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{Args: []string{"-m", "2"}})
 	s := gateway(t, config(t, server), Options{})
 	const n = 15_000
@@ -247,6 +248,7 @@ func TestFullServer(t *testing.T) {
 
 // TestServerThatEvictsNothing refuses what it has no memory for, and lives.
 func TestServerThatEvictsNothing(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{Args: []string{"-m", "2", "-M"}})
 	s, log := logging(t, config(t, server), Options{})
 	for i := range 6000 {
@@ -270,6 +272,7 @@ func TestServerThatEvictsNothing(t *testing.T) {
 // TestSlowServer: slower than the time for a question is dead, and comes back when it is
 // faster; slow within it is used.
 func TestSlowServer(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	cfg := p.config()
 	cfg.Timeout = time.Second // a busy machine must not be slower than this

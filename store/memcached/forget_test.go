@@ -71,6 +71,7 @@ var somebody = store.Pattern{Address: "somebody@example.org"}
 // TestForgetReachesAll: the others are told once, what was written before is void for
 // them, and what is written after is not.
 func TestForgetReachesAll(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	cfg := config(t, servers...)
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -105,6 +106,7 @@ func TestForgetReachesAll(t *testing.T) {
 // TestForgetWithoutServers says so, and is published when a server is back, which then
 // has what the others had.
 func TestForgetWithoutServers(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	one, two := gateway(t, config(t, servers...), often), gateway(t, config(t, servers...), often)
 	start(one)
@@ -141,6 +143,7 @@ func serverOf(s *Store, m *lab.Memcached) *server {
 
 // TestForgetWithOneServer is enough; the other gets it later.
 func TestForgetWithOneServer(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	s := gateway(t, config(t, servers...), often)
 	start(s)
@@ -155,6 +158,7 @@ func TestForgetWithOneServer(t *testing.T) {
 // TestLostList: all servers at once have lost it. Everybody is told, once; what is known
 // is published again, from the memory of those who run and the disk of one that starts.
 func TestLostList(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	one := gateway(t, config(t, servers...), often)
 	first := start(one)
@@ -192,6 +196,7 @@ func TestLostList(t *testing.T) {
 
 // TestBadLists: what cannot be believed is replaced.
 func TestBadLists(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -225,6 +230,7 @@ func TestBadLists(t *testing.T) {
 
 // TestLostListIsLogged: the loss costs all refusals, and the log says why, once a minute.
 func TestLostListIsLogged(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		why  string
 		lose func(t *testing.T, server *lab.Memcached)
@@ -256,6 +262,7 @@ func TestLostListIsLogged(t *testing.T) {
 
 // TestManyTombstones: the oldest are forgotten coarsely, and the list stays bounded.
 func TestManyTombstones(t *testing.T) {
+	t.Parallel()
 	s := store.Tombstones{}
 	more := store.Tombstones{}
 	const n = store.MaxTombstones + 500
@@ -296,6 +303,7 @@ func TestManyTombstones(t *testing.T) {
 // TestMergedSetsForgetAsMuch: whatever is merged in whatever order, what one of the sets
 // forgets the union does, and merging is the same from both sides.
 func TestMergedSetsForgetAsMuch(t *testing.T) {
+	t.Parallel()
 	pattern := rapid.Custom(func(t *rapid.T) store.Pattern {
 		domain := rapid.SampledFrom([]string{"a.example", "b.example"}).Draw(t, "domain")
 		switch rapid.IntRange(0, 4).Draw(t, "kind") {
@@ -335,6 +343,7 @@ func TestMergedSetsForgetAsMuch(t *testing.T) {
 // TestForgetWithAWrongClock: what a gateway forgets while its clock is a year ahead, and
 // what it forgets after that, reaches the others.
 func TestForgetWithAWrongClock(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	var off atomic.Int64
 	first := gateway(t, config(t, server), Options{Every: often.Every, Clock: func() time.Time { return time.Now().Add(time.Duration(off.Load())) }})

@@ -14,6 +14,7 @@ import (
 // TestGenerationIsOfTheKey: a gateway that has forgotten something else just now, and
 // does not know yet what another has forgotten, does not pass for one that knows.
 func TestGenerationIsOfTheKey(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	seldom := Options{Every: time.Hour}
 	a, b := gateway(t, config(t, server), seldom), gateway(t, config(t, server), seldom)
@@ -34,6 +35,7 @@ func TestGenerationIsOfTheKey(t *testing.T) {
 // TestForgetIsNewerThanTheLists: an order of a gateway whose clock is behind voids what
 // one ahead of it has written since an order of its own.
 func TestForgetIsNewerThanTheLists(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	ahead := gateway(t, config(t, server), Options{Every: time.Hour, Clock: func() time.Time { return time.Now().Add(time.Minute) }})
 	behind := gateway(t, config(t, server), Options{Every: time.Hour})

@@ -17,6 +17,7 @@ import (
 // TestLeaseHasOneWinner: of many who ask at once, on several gateways, one finds out and
 // the others see what it found.
 func TestLeaseHasOneWinner(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	cfg := config(t, servers...)
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -75,6 +76,7 @@ func TestLeaseHasOneWinner(t *testing.T) {
 
 // TestLeaseIsLetGoBehindPut: whoever gets the lease next sees what was put.
 func TestLeaseIsLetGoBehindPut(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	one, two := gateway(t, config(t, servers...), Options{}), gateway(t, config(t, servers...), Options{})
 	for i := range 200 {
@@ -177,6 +179,7 @@ func TestLeaseOfACrashedHolder(t *testing.T) {
 // TestLateRelease: a holder that was away for longer than its lease does not let go of the
 // next one's.
 func TestLateRelease(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
 	release, err := s.Lease(ctx, user(0), "")
@@ -218,6 +221,7 @@ func TestLateRelease(t *testing.T) {
 
 // TestForgedLease keeps nobody waiting when there are keys.
 func TestForgedLease(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -234,6 +238,7 @@ func TestForgedLease(t *testing.T) {
 // TestForgedLeaseWithoutKeys keeps nobody waiting for longer than the bound, though the
 // server would keep it for ever.
 func TestForgedLeaseWithoutKeys(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
 	s.watch.longest = 300 * time.Millisecond
@@ -264,6 +269,7 @@ func TestForgedLeaseWithoutKeys(t *testing.T) {
 
 // TestReplayedLease: with a key file a stranger can only put back what a gateway wrote.
 func TestReplayedLease(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -287,6 +293,7 @@ func TestReplayedLease(t *testing.T) {
 
 // TestLeaseWatch holds which leases are waited for, and for how long.
 func TestLeaseWatch(t *testing.T) {
+	t.Parallel()
 	const look = 100 * time.Millisecond
 	renewed := func(int) []byte { return leaseValue("token", time.Now().Add(defaultLease)) }
 	var once []byte
@@ -330,6 +337,7 @@ func TestLeaseWatch(t *testing.T) {
 
 // TestLeasesAreBounded, and given back when the gateway ends.
 func TestLeasesAreBounded(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
 	const kept = writers

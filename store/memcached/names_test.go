@@ -15,6 +15,7 @@ import (
 )
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	names := NewNames(newClient(t, config(t, lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})...)))
 	now := time.Now().Truncate(time.Second)
 	values := map[string]string{
@@ -55,6 +56,7 @@ func TestNames(t *testing.T) {
 
 // TestNamesOfOthers puts values there as a script or a stranger might.
 func TestNamesOfOthers(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	c := newClient(t, config(t, server))
 	names := NewNames(c)
@@ -89,6 +91,7 @@ func TestNamesOfOthers(t *testing.T) {
 // TestNamesAreSealed holds that a name written without the key, or under another name,
 // is ignored when there is a key.
 func TestNamesAreSealed(t *testing.T) {
+	t.Parallel()
 	cfg := config(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	stranger := NewNames(newClient(t, cfg))
 	cfg.KeyFile = filepath.Join(t.TempDir(), "key")
@@ -124,6 +127,7 @@ func TestNamesAreSealed(t *testing.T) {
 // TestSurvey sees what is lost: a server restarted empty, one that died, one that came
 // back; and nothing when nothing happened. Publishers do not see each other's marks.
 func TestSurvey(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	cfg := config(t, servers...)
 	cfg.Timeout = time.Second // one of them will hang

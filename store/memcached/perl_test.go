@@ -33,6 +33,7 @@ func documentedPerl(t *testing.T) string {
 // TestPerl reads and writes entries with Debian's Cache::Memcached, as docs/memcached.md
 // says: over three servers, with keys.
 func TestPerl(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "RcptgateCache.pm"), []byte(documentedPerl(t)+"\n1;\n"), 0o600); err != nil {

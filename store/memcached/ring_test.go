@@ -20,6 +20,7 @@ func ringOf(names ...string) *ring {
 // TestRingIsKetama holds the ring to values computed by docs/memcached.md's script: other
 // programs find our keys by them.
 func TestRingIsKetama(t *testing.T) {
+	t.Parallel()
 	r := ringOf("10.0.0.1:11211", "10.0.0.2:11211", "10.0.0.3:11211")
 	if len(r.points) != 480 {
 		t.Errorf("%d points", len(r.points))
@@ -40,6 +41,7 @@ func TestRingIsKetama(t *testing.T) {
 
 // TestRingMovesAShare: a dead server's keys go to both others, nobody else's move.
 func TestRingMovesAShare(t *testing.T) {
+	t.Parallel()
 	r := ringOf("a:1", "b:1", "c:1")
 	before := map[string]string{}
 	count := map[string]int{}

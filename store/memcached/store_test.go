@@ -45,6 +45,7 @@ func written(t testing.TB, s *Store) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	storetest.Run(t, func(t *testing.T, _ int) store.Store {
 		for _, s := range servers {
@@ -83,6 +84,7 @@ func (a across) Stats() store.Stats { return a.reader.Stats() }
 func (a across) Close() error { return errors.Join(a.reader.Close(), a.Store.Close()) }
 
 func TestConformanceAcrossGateways(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	storetest.Run(t, func(t *testing.T, _ int) store.Store {
 		for _, s := range servers {

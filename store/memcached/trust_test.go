@@ -54,6 +54,7 @@ func absent(t testing.TB, s *Store, what, key string) {
 }
 
 func TestForgedEntries(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, "# the site's key", keyOne)
@@ -92,6 +93,7 @@ func TestForgedEntries(t *testing.T) {
 // TestReplay: whoever keeps an entry and puts it back later gains nothing: it ends when it
 // says, and is void once it was forgotten.
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -118,6 +120,7 @@ func TestReplay(t *testing.T) {
 // TestLongLife: memcached takes more than 30 days for a date. Nothing is believed for
 // longer than anything lives.
 func TestLongLife(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	const days = 24 * time.Hour
 	s := gateway(t, config(t, server), Options{Life: 100 * days})
@@ -145,6 +148,7 @@ func TestLongLife(t *testing.T) {
 // TestRotation changes keys on two gateways without losing an answer or the list of
 // what was forgotten.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	var files []string
 	var gates []*Store
@@ -194,6 +198,7 @@ func TestRotation(t *testing.T) {
 
 // TestReload: a mistake leaves everything as it was; other servers take effect at once.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	cfg := config(t, servers[0])
 	cfg.KeyFile = keyFile(t, keyOne)
@@ -228,6 +233,7 @@ func TestReload(t *testing.T) {
 }
 
 func TestKeyFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := func(name, text string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
@@ -273,6 +279,7 @@ func TestKeyFiles(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ server, want, err string }{
 		{"10.0.0.1", "inet:10.0.0.1:11211", ""},
 		{"mc.example.org", "inet:mc.example.org:11211", ""},
@@ -310,6 +317,7 @@ func TestConfigErrors(t *testing.T) {
 
 // TestKeys: no name breaks the protocol or is taken for another one.
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	c := newClient(t, testConfig{Config: DefaultConfig()})
 	seen := map[string]string{}
 	names := append([]string{
@@ -336,6 +344,7 @@ func TestKeys(t *testing.T) {
 
 // TestClocksApart: a minute between two gateways changes nothing but the minute.
 func TestClocksApart(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	clock := func(off time.Duration) Options {
 		return Options{Clock: func() time.Time { return time.Now().Add(off) }}

@@ -19,6 +19,7 @@ import (
 // TestGatewayAheadOfTime: what a gateway says whose clock is twenty days ahead neither
 // refuses here nor takes away what is known.
 func TestGatewayAheadOfTime(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
 	const off = 20 * 24 * time.Hour
 	ahead := New(ram.New(ram.Options{Entries: 1000, Now: func() time.Time { return s.now().Add(off) }}), s.hub.Gateway())
@@ -40,6 +41,7 @@ func TestGatewayAheadOfTime(t *testing.T) {
 // TestLearntInTheFuture: an answer that was dated by a clock that was wrong does not serve,
 // and does not take the place of one that does.
 func TestLearntInTheFuture(t *testing.T) {
+	t.Parallel()
 	place := below()
 	m := New(newRAM(), place)
 	defer m.Close()
@@ -63,8 +65,9 @@ func TestLearntInTheFuture(t *testing.T) {
 
 // TestLimits: no answer lives longer than the configuration says, whatever it says itself.
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	a := s.open(s.disk(t.TempDir()))
+	a := s.open(s.disk(storetest.Dir(t)))
 	a.Limit(store.Limits{store.Valid: 31 * 24 * time.Hour, store.Unknown: time.Hour})
 	long := storetest.Unknown(someone, s.now())
 	long.Standing.Expire = s.now().Add(9 * 365 * 24 * time.Hour)
@@ -80,10 +83,11 @@ func TestLimits(t *testing.T) {
 // TestJoiningAnOlderForget: a gateway that joins hears of forgets from before. What it
 // learnt after them stays; what it learnt before goes. The log says who forgot what.
 func TestJoiningAnOlderForget(t *testing.T) {
+	t.Parallel()
 	for name, match := range map[string]store.Pattern{"everything": {}, "domain": {Domain: "b.example"}, "address": {Address: someone}} {
 		t.Run(name, func(t *testing.T) {
 			s := newSharers(t)
-			dir := t.TempDir()
+			dir := storetest.Dir(t)
 			alone := unhurried(New(ram.New(ram.Options{Entries: 1000, Now: s.now}), s.disk(dir)))
 			know := func(key string) {
 				alone.Learn(key, s.now(), func(store.Record) store.Record { return s.valid() })
@@ -133,8 +137,9 @@ func TestJoiningAnOlderForget(t *testing.T) {
 // TestForgetOfALivingGateway voids what was learnt a moment after it by a clock that is
 // ahead.
 func TestForgetOfALivingGateway(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	a, b := s.open(), s.open(s.disk(t.TempDir()))
+	a, b := s.open(), s.open(s.disk(storetest.Dir(t)))
 	s.turn(time.Minute)
 	ahead := storetest.Valid(s.now().Add(time.Minute))
 	b.know(someone, ahead)
@@ -151,7 +156,8 @@ func TestForgetOfALivingGateway(t *testing.T) {
 // TestUseInRAMCounts: recipients that RAM alone answers for, as it does for those that
 // are asked for most, survive a flood of others and a restart.
 func TestUseInRAMCounts(t *testing.T) {
-	dir := t.TempDir()
+	t.Parallel()
+	dir := storetest.Dir(t)
 	open := func() *Tiers {
 		m, err := Open(Config{Entries: 100_000, DiskEntries: 1000}, Options{State: dir})
 		if err != nil {
@@ -189,6 +195,7 @@ func TestUseInRAMCounts(t *testing.T) {
 
 // TestLimitsOfAReload: what is in RAM ends by the limits of a new configuration.
 func TestLimitsOfAReload(t *testing.T) {
+	t.Parallel()
 	m := New(newRAM())
 	defer m.Close()
 	now := time.Now()

@@ -4,10 +4,10 @@ package tiers
 
 import (
 	"cmp"
-	"fmt"
 	"log/slog"
 	"time"
 
+	"rcptgate/config/setting"
 	"rcptgate/kit/notice"
 	"rcptgate/store"
 	"rcptgate/store/disk"
@@ -18,29 +18,22 @@ import (
 type Config struct {
 	// Entries is the most records kept in RAM, refusals included, which have a tenth
 	// of them. A record takes about 200 octets.
-	Entries int `toml:"entries" restart:"true" doc:"recipients remembered in memory; refusals take a tenth at most"`
+	Entries int `toml:"entries" restart:"true" min:"1000" max:"100000000" doc:"recipients remembered in memory; refusals take a tenth at most"`
 	// DiskEntries is the most records kept on disk, below the state directory. A
 	// record takes about 300 octets. 0 keeps nothing on disk: a restart forgets.
-	DiskEntries int `toml:"disk_entries" restart:"true" doc:"recipients remembered on disk; 0 keeps nothing on disk, and a restart forgets"`
+	DiskEntries int `toml:"disk_entries" restart:"true" min:"0" max:"100000000" doc:"recipients remembered on disk, at least 1000; 0 keeps nothing on disk, and a restart forgets"`
 }
 
-// The bounds of both settings; DiskEntries may also be 0.
-const (
-	MinEntries = 1000
-	MaxEntries = 100_000_000
-)
+// minDiskEntries is the least bound of a disk store that is there.
+const minDiskEntries = 1000
 
 // DefaultConfig is a million records in RAM and twice as many on disk.
 func DefaultConfig() Config { return Config{Entries: 1_000_000, DiskEntries: 2_000_000} }
 
-// Validate tells what is wrong with the settings, if anything.
+// Validate says what is wrong with the settings, if anything, that their ranges do not.
 func (c Config) Validate() error {
-	if c.Entries < MinEntries || c.Entries > MaxEntries {
-		return fmt.Errorf("[cache] entries = %d: want a number from %d to %d", c.Entries, MinEntries, MaxEntries)
-	}
-	if c.DiskEntries != 0 && (c.DiskEntries < MinEntries || c.DiskEntries > MaxEntries) {
-		return fmt.Errorf("[cache] disk_entries = %d: want 0 (nothing on disk) or a number from %d to %d",
-			c.DiskEntries, MinEntries, MaxEntries)
+	if c.DiskEntries > 0 && c.DiskEntries < minDiskEntries {
+		return setting.Keyf("disk_entries", "%d is too few: 0 keeps nothing on disk, otherwise at least %d", c.DiskEntries, minDiskEntries)
 	}
 	return nil
 }

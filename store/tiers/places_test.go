@@ -21,8 +21,9 @@ import (
 
 // TestStore puts the tiers through the suite of all stores, over two places.
 func TestStore(t *testing.T) {
+	t.Parallel()
 	storetest.Run(t, func(t *testing.T, entries int) store.Store {
-		d, err := disk.Open(disk.Options{Dir: t.TempDir(), Entries: entries})
+		d, err := disk.Open(disk.Options{Dir: storetest.Dir(t), Entries: entries})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,6 +137,7 @@ func below() *slow { return &slow{Store: newRAM()} }
 
 // TestCopiesUp asks the places once for equal questions, in order.
 func TestCopiesUp(t *testing.T) {
+	t.Parallel()
 	first, second := below(), below()
 	tiers := unhurried(New(newRAM(), first, second))
 	defer tiers.Close()
@@ -197,6 +199,7 @@ func TestFailingPlace(t *testing.T) {
 
 // TestForgetNamesThePlace that could not.
 func TestForgetNamesThePlace(t *testing.T) {
+	t.Parallel()
 	place := below()
 	tiers := New(newRAM(), place)
 	defer tiers.Close()
@@ -211,6 +214,7 @@ func TestForgetNamesThePlace(t *testing.T) {
 // TestForgetDuringLookUp: what a look-up read before the forget is not brought back
 // into RAM after it.
 func TestForgetDuringLookUp(t *testing.T) {
+	t.Parallel()
 	place := below()
 	place.enter, place.leave = make(chan struct{}), make(chan struct{})
 	tiers := New(newRAM(), place)
@@ -237,6 +241,7 @@ func TestForgetDuringLookUp(t *testing.T) {
 
 // TestLearnIsAtomic counts in one record from many goroutines.
 func TestLearnIsAtomic(t *testing.T) {
+	t.Parallel()
 	tiers := New(newRAM(), below())
 	defer tiers.Close()
 	now := time.Now()
@@ -260,6 +265,7 @@ func TestLearnIsAtomic(t *testing.T) {
 
 // TestForgetsAreBounded forgets more addresses than are remembered one by one.
 func TestForgetsAreBounded(t *testing.T) {
+	t.Parallel()
 	start := time.Now()
 	f := newForgets(start.Add(-time.Hour))
 	const n = 3 * store.MaxTombstones
@@ -284,10 +290,11 @@ func TestForgetsAreBounded(t *testing.T) {
 // TestModel drives the tiers and a map through the same learning, asking,
 // forgetting, passing of time and restarts.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
-	base := t.TempDir()
+	base := storetest.Dir(t)
 	var run atomic.Int64
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{dir: fmt.Sprintf("%s/%d", base, run.Add(1)), now: time.Now(), known: map[string]store.Record{}}

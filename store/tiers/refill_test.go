@@ -19,7 +19,8 @@ import (
 // TestLostFileIsRefilled takes the file away while the store is open: what RAM knows
 // of living mailboxes is written to the new one, and survives a restart.
 func TestLostFileIsRefilled(t *testing.T) {
-	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	t.Parallel()
+	dir, log := storetest.Dir(t), slog.New(slog.DiscardHandler)
 	open := func() *Tiers {
 		t.Helper()
 		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, Options{State: dir, Log: log})

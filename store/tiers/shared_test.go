@@ -22,6 +22,7 @@ import (
 // TestTimingKeepsThePromise: a change made on one gateway is seen by the others within
 // 60 s, and an answer waits for the shared place for at most 50 ms.
 func TestTimingKeepsThePromise(t *testing.T) {
+	t.Parallel()
 	timing := DefaultTiming()
 	if timing.Stale > time.Minute || timing.Fresh >= timing.Stale || timing.Budget > 40*time.Millisecond {
 		t.Errorf("%+v", timing)
@@ -142,6 +143,7 @@ const someone = "a@b.example"
 // TestCopies: a copy is served for 30 s without a question, then looked up beside, and
 // after 60 s the shared place is asked first.
 func TestCopies(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
 	a, b := s.open(), s.open()
 	a.know(someone, s.valid())
@@ -170,8 +172,9 @@ func TestCopies(t *testing.T) {
 // TestSharedPlaceFillsUp: a copy that the shared place has lost is put there again, from
 // RAM and from the disk.
 func TestSharedPlaceFillsUp(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	dir := t.TempDir()
+	dir := storetest.Dir(t)
 	a := s.open(s.disk(dir))
 	for i := range 3 * lookBatch {
 		a.know(fmt.Sprintf("u%d@b.example", i), s.valid())
@@ -200,8 +203,9 @@ func TestSharedPlaceFillsUp(t *testing.T) {
 // TestNewerOnDisk: what was learnt while the shared place was dead is not lost to an
 // older record there.
 func TestNewerOnDisk(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	dir := t.TempDir()
+	dir := storetest.Dir(t)
 	a := s.open(s.disk(dir))
 	a.know(someone, storetest.Unknown(someone, s.now()))
 	s.hub.SetDown(true)
@@ -217,8 +221,9 @@ func TestNewerOnDisk(t *testing.T) {
 // TestReplacedDoesNotComeBack: a demoted mailbox is not brought back by a gateway whose
 // copy nobody has asked about while the refusal lived.
 func TestReplacedDoesNotComeBack(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	dir := t.TempDir()
+	dir := storetest.Dir(t)
 	a, b := s.open(), s.open(s.disk(dir))
 	a.know(someone, s.valid())
 	b.expect(t, someone, store.Valid, "memcached")
@@ -241,6 +246,7 @@ func TestReplacedDoesNotComeBack(t *testing.T) {
 // TestRecipientsAreNoMarks: no recipient, however it is spelt, has the key of a mark or a
 // finding about another one.
 func TestRecipientsAreNoMarks(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
 	a := s.open()
 	a.know(someone, s.valid())
@@ -259,6 +265,7 @@ func TestRecipientsAreNoMarks(t *testing.T) {
 
 // TestMerge holds the rules for two views of one recipient.
 func TestMerge(t *testing.T) {
+	t.Parallel()
 	start := time.Unix(1_800_000_000, 0)
 	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
 	standing := func(class store.Class, minutes int) store.Record {
@@ -304,6 +311,7 @@ func TestMerge(t *testing.T) {
 // TestDownCostsNothing: without a living server nothing is asked, and what is learnt
 // goes there once one is back.
 func TestDownCostsNothing(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
 	a, b := s.open(), s.open()
 	a.know(someone, s.valid())
@@ -323,6 +331,7 @@ func TestDownCostsNothing(t *testing.T) {
 
 // TestLearnBuildsOnAll counts in one record from three gateways.
 func TestLearnBuildsOnAll(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
 	list := []*sharer{s.open(), s.open(), s.open()}
 	list[0].know(someone, s.valid())
@@ -345,6 +354,7 @@ func TestLearnBuildsOnAll(t *testing.T) {
 // TestSharedConcurrent has everything at once happen to two gateways over real servers,
 // for the race detector.
 func TestSharedConcurrent(t *testing.T) {
+	// Not in parallel: a child that is about to start holds the locks of all.
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	cfg := memcached.DefaultConfig()
 	for _, m := range servers {
@@ -360,7 +370,7 @@ func TestSharedConcurrent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := disk.Open(disk.Options{Dir: t.TempDir(), Entries: 1000})
+		d, err := disk.Open(disk.Options{Dir: storetest.Dir(t), Entries: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}

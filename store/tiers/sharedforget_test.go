@@ -16,8 +16,9 @@ import (
 
 // TestForgetIsToldOnce has each gateway carry out an order once, across restarts too.
 func TestForgetIsToldOnce(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	dirs := []string{t.TempDir(), t.TempDir()}
+	dirs := []string{storetest.Dir(t), storetest.Dir(t)}
 	a, b := s.open(s.disk(dirs[0])), s.open(s.disk(dirs[1]))
 	match := store.Pattern{Domain: "b.example"}
 	a.know(someone, s.valid())
@@ -61,8 +62,9 @@ func TestForgetIsToldOnce(t *testing.T) {
 
 // TestForgetUnpublished says that no other gateway knows, and makes up for it.
 func TestForgetUnpublished(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	dir := t.TempDir()
+	dir := storetest.Dir(t)
 	a, b := s.open(s.disk(dir)), s.open()
 	a.know(someone, s.valid())
 	b.expect(t, someone, store.Valid, "memcached")
@@ -87,8 +89,9 @@ func TestForgetUnpublished(t *testing.T) {
 // TestOrdersLost: when nobody knows any more what was forgotten, what keeps mail out is
 // asked again, and who is known to exist stays.
 func TestOrdersLost(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	dir := t.TempDir()
+	dir := storetest.Dir(t)
 	a := s.open(s.disk(dir))
 	for i := range 50 {
 		a.know(fmt.Sprintf("no%d@b.example", i), storetest.Unknown("x", s.now()))
@@ -126,8 +129,9 @@ func TestOrdersLost(t *testing.T) {
 // TestManyForgets tells a gateway of thousands of orders at once: none of what they are
 // about is served or comes back.
 func TestManyForgets(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
-	a, b := s.open(), s.open(s.disk(t.TempDir()))
+	a, b := s.open(), s.open(s.disk(storetest.Dir(t)))
 	const n = 900
 	name := func(i int) string { return fmt.Sprintf("u%d@d%d.example", i, i%3) }
 	for i := range n {
@@ -177,6 +181,7 @@ func (s *stuck) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 // TestNotBelievedWhileForgetting: what a place still has of something that is being
 // forgotten, here or by order of another gateway, is neither served nor built upon.
 func TestNotBelievedWhileForgetting(t *testing.T) {
+	t.Parallel()
 	for _, foreign := range []bool{false, true} {
 		s := newSharers(t)
 		place := &stuck{Store: ram.New(ram.Options{Entries: 1000, Now: s.now}), begun: make(chan struct{}), goOn: make(chan struct{})}
@@ -220,6 +225,7 @@ func TestNotBelievedWhileForgetting(t *testing.T) {
 // out here, and not yet in the shared place, which has the answer still; that this
 // gateway knows of a later order about something else changes nothing.
 func TestForgottenBeforeTheSharedPlaceKnows(t *testing.T) {
+	t.Parallel()
 	s := newSharers(t)
 	a, b := s.open(), s.open()
 	b.know(someone, s.valid())
@@ -248,6 +254,7 @@ func TestForgottenBeforeTheSharedPlaceKnows(t *testing.T) {
 // TestTiersClocksApart: a minute between two gateways loses no answer that a probe which
 // began after the forget was heard of has found, on either.
 func TestTiersClocksApart(t *testing.T) {
+	t.Parallel()
 	for _, off := range []time.Duration{time.Minute, -time.Minute} {
 		s := newSharers(t)
 		way := s.hub.Gateway()

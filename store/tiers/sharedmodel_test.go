@@ -28,10 +28,11 @@ import (
 //     something newer does, or did; only refusals may go when the hub has lost its list.
 //   - What the other has learnt is served at the latest 60 s later, if the hub has it.
 func TestSharedModel(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
-	base := t.TempDir()
+	base := storetest.Dir(t)
 	var run atomic.Int64
 	rapid.Check(t, func(t *rapid.T) {
 		m := newSharedModel(t, fmt.Sprintf("%s/%d", base, run.Add(1)))

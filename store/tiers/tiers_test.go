@@ -25,6 +25,7 @@ func learnValid(t *Tiers, key string, began time.Time) {
 
 // A question is one hit or one miss, however often the tiers look after what lies in RAM.
 func TestStatsCountQuestions(t *testing.T) {
+	t.Parallel()
 	tiers := New(ram.New(ram.Options{Entries: 1000}), ram.New(ram.Options{Entries: 1000}))
 	defer tiers.Close()
 	ctx := context.Background()
@@ -46,6 +47,7 @@ func TestStatsCountQuestions(t *testing.T) {
 }
 
 func TestLearnRecallForget(t *testing.T) {
+	t.Parallel()
 	tiers := New(ram.New(ram.Options{Entries: 1000}))
 	defer tiers.Close()
 	ctx := context.Background()
