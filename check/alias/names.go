@@ -35,16 +35,16 @@ func (u Use) String() string {
 func NamesFormat(u Use) (f table.Format, ok bool) {
 	switch u {
 	case UseClass:
-		return names{"class file", className}, true
+		return nameLines{"class file", className}, true
 	case UseUsers:
-		return names{"passwd(5)", userName}, true
+		return nameLines{"passwd(5)", userName}, true
 	case UseAliases, UseMap:
 	}
 	return nil, false
 }
 
-// names reads a name a line.
-type names struct {
+// nameLines reads a file with a name on each line.
+type nameLines struct {
 	kind string
 	name func(line []byte) []byte // nil: none in this line
 }
@@ -53,7 +53,7 @@ type names struct {
 const maxNameLine = 64 << 10
 
 // Scan implements table.Format.
-func (n names) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(key, value []byte) error) error {
+func (n nameLines) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(key, value []byte) error) error {
 	in := bufio.NewScanner(io.NewSectionReader(file, 0, size))
 	in.Buffer(nil, maxNameLine)
 	for line := 1; in.Scan(); line++ {
@@ -76,7 +76,7 @@ func (n names) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(ke
 }
 
 // Stat implements table.Format.
-func (n names) Stat(context.Context, io.ReaderAt, int64) (table.Info, error) {
+func (n nameLines) Stat(context.Context, io.ReaderAt, int64) (table.Info, error) {
 	return table.Info{Type: n.kind, Entries: -1}, nil
 }
 

@@ -14,6 +14,7 @@ import (
 	"rcptgate/config"
 	"rcptgate/config/setting"
 	"rcptgate/metric"
+	"rcptgate/names"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/table"
@@ -31,12 +32,21 @@ func Unit() unit.Unit {
 // KnowsLocalNames reports whether names without a domain are looked up.
 func (c *Config) KnowsLocalNames() bool { return c.Active() }
 
+// Published gives the alias databases of this machine whose names are published (package
+// names), in the setup that was built of the Config.
+func (c *Config) Published() (use string, specs []table.Spec) {
+	if c.Publish && c.effective != nil {
+		specs = c.effective.Real()
+	}
+	return UseAliases.String(), specs
+}
+
 func openUnit(env *unit.Env) (unit.Live, error) {
-	published := NewPublished(noNames{})
+	published := names.NewReader(noNames{})
 	var families []metric.Family
 	if env.Shared != nil {
-		published = NewPublished(memcached.NewNames(env.Shared))
-		families = published.metrics()
+		published = names.NewReader(memcached.NewNames(env.Shared))
+		families = published.Metrics()
 	}
 	var active atomic.Pointer[Effective]
 	return unit.Live{

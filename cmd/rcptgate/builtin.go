@@ -11,6 +11,7 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/front/web"
 	"rcptgate/gossip"
+	"rcptgate/names"
 	"rcptgate/unit"
 )
 
@@ -27,7 +28,7 @@ func units() []unit.Unit {
 		admin.Unit(),
 		web.Unit(),
 
-		alias.PublishUnit(),
+		names.Unit(),
 		gossip.Unit(),
 	}
 }

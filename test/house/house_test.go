@@ -94,7 +94,7 @@ var allowed = []struct {
 	{"gossip", []string{"", "unit", "backend", "store", "config/setting", "config", "kit", "view", "metric"}},
 	{"unit", []string{"", "address", "route", "backend", "table", "store", "config", "kit", "view", "metric", "telemetry"}},
 	{"front", []string{"", "unit", "front/listen", "address", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric", "telemetry"}},
-	{"check", []string{"", "unit", "address", "mta", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
+	{"check", []string{"", "unit", "address", "mta", "names", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
 	{"names", []string{"", "unit", "address", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
 	{"agent", []string{"", "unit", "address", "config/setting", "config", "kit", "view", "metric", "front/listen"}},
 	{"route", []string{"", "address", "mta", "table", "backend", "config/setting", "kit", "metric", "view"}},

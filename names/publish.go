@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package alias
+package names
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"rcptgate/store"
 	"rcptgate/table/index"
@@ -79,10 +82,10 @@ type Publisher struct {
 	underWay sync.WaitGroup // jobs
 	total    counts
 	tables   []Content // whose contents are in force
-	inForce  view      // what memcached was told of, or is being told of
+	inForce  view      // what is published, or is being published
 	renewal  *pass     // all names, because they are due or lost
 	update   *pass     // what differs between two contents
-	pace     pace
+	pace     *rate.Limiter
 	glanced  time.Time
 	surveyed time.Time
 	surveys  int       // that showed a change
@@ -110,31 +113,15 @@ func NewPublisher(opt PublisherOptions) *Publisher {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	if opt.Life <= 0 {
-		opt.Life = defaultLife
-	}
-	if opt.Rate <= 0 {
-		opt.Rate = defaultRate
-	}
-	if opt.Burst <= 0 {
-		opt.Burst = defaultBurst
-	}
-	if opt.Look <= 0 {
-		opt.Look = defaultLook
-	}
-	if opt.LossGap <= 0 {
-		opt.LossGap = defaultGap
-	}
-	if opt.Glance <= 0 {
-		opt.Glance = defaultGlance
-	}
-	p := &Publisher{opt: opt, log: opt.Log, id: rand.Text(), jobs: make(chan job), lossGap: opt.LossGap}
+	opt.Life, opt.Rate, opt.Burst = cmp.Or(opt.Life, defaultLife), cmp.Or(opt.Rate, defaultRate), cmp.Or(opt.Burst, defaultBurst)
+	opt.Look, opt.Glance, opt.LossGap = cmp.Or(opt.Look, defaultLook), cmp.Or(opt.Glance, defaultGlance), cmp.Or(opt.LossGap, defaultGap)
+	p := &Publisher{opt: opt, log: opt.Log, id: rand.Text(), jobs: make(chan job), lossGap: opt.LossGap, pace: rate.NewLimiter(0, 1)}
 	p.status.State = "not publishing"
 	return p
 }
 
 // Publish says whose names are to be published from now on, the first that has a name
-// counts; nobody's names end by themselves.
+// counts; other names end by themselves.
 func (p *Publisher) Publish(tables []Content) {
 	p.wanted.Store(&tables)
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package alias
+package names
 
 import (
 	"slices"

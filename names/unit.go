@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package alias
+package names
 
 import (
 	"context"
@@ -9,13 +9,21 @@ import (
 	"rcptgate/metric"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
+	"rcptgate/table"
 	"rcptgate/unit"
 	shown "rcptgate/view"
 )
 
-// PublishUnit is the background job that publishes the names of alias databases for
-// gateways that do not have the files. It does nothing when nothing is shared.
-func PublishUnit() unit.Unit {
+// Publishing is a part of the configuration that has tables whose names are published.
+type Publishing interface {
+	// Published gives them, and what they are read for (see [pool.Use]); none: nothing is
+	// published.
+	Published() (use string, specs []table.Spec)
+}
+
+// Unit is the background job that publishes the names of alias databases for gateways that
+// do not have the files. It does nothing when nothing is shared.
+func Unit() unit.Unit {
 	return unit.Unit{Name: "names", Open: func(env *unit.Env) (unit.Live, error) {
 		if env.Shared == nil {
 			return unit.Live{}, nil
@@ -24,12 +32,8 @@ func PublishUnit() unit.Unit {
 		var active atomic.Bool
 		return unit.Live{
 			Adopt: func(c *unit.Config) {
-				cfg := unit.Part[Config](c)
-				active.Store(cfg.Publish)
-				var tables []Content
-				if cfg.Publish {
-					tables = contents(env, cfg)
-				}
+				tables := contents(env, c)
+				active.Store(len(tables) > 0)
 				p.Publish(tables)
 			},
 			Run:     func(ctx context.Context) { _ = p.Run(ctx) }, // it ends with the context's error only
@@ -44,19 +48,22 @@ func PublishUnit() unit.Unit {
 	}}
 }
 
-// contents are the alias databases of a configuration that is active.
-func contents(env *unit.Env, cfg *Config) (list []Content) {
-	if cfg.effective == nil {
-		return nil
-	}
-	for _, spec := range cfg.effective.Real() {
-		if f := env.Tables.Find(UseAliases.String(), spec); f != nil {
-			list = append(list, f)
+// contents are the tables of a configuration that is active.
+func contents(env *unit.Env, c *unit.Config) (list []Content) {
+	for _, part := range c.Parts() {
+		p, ok := part.(Publishing)
+		if !ok {
+			continue
+		}
+		use, specs := p.Published()
+		for _, spec := range specs {
+			if f := env.Tables.Find(use, spec); f != nil {
+				list = append(list, f)
+			}
 		}
 	}
 	return list
 }
-
 func (p *Publisher) metrics() []metric.Family {
 	of := func(f func(*PublishStatus) float64) func() float64 {
 		return func() float64 { st := p.Status(); return f(&st) }
@@ -87,10 +94,10 @@ func (p *Publisher) table() shown.Table {
 	return t
 }
 
-// publishedMetrics are about the names that other gateways publish.
-func (p *Names) metrics() []metric.Family {
-	of := func(f func(*store.Stats) float64) func() float64 {
-		return func() float64 { st := p.Stats(); return f(&st) }
+// Metrics are about the names that other gateways publish.
+func (r *Reader) Metrics() []metric.Family {
+	of := func(f func(s *store.Stats) float64) func() float64 {
+		return func() float64 { st := r.Stats(); return f(&st) }
 	}
 	return []metric.Family{
 		metric.Count("names_hits_total", "Look-ups that found a name that another gateway publishes.", of(func(s *store.Stats) float64 { return float64(s.Hits) })),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package alias
+package names
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"rcptgate"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/table/index"
@@ -288,49 +287,4 @@ func TestPublisherYields(t *testing.T) {
 	if least, took := n/workers*9*names.delay, time.Since(began); took < least {
 		t.Errorf("%d names took %v, want at least %v", n, took, least)
 	}
-}
-
-// TestPublishBesideAnswers follows aliases while they are published: all answers are
-// right, and the rate is held.
-func TestPublishBesideAnswers(t *testing.T) {
-	t.Parallel()
-	const n = 1000
-	names := realNames(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
-	pairs := many(n)
-	for k := range pairs {
-		pairs[k] = k + "@in.test"
-	}
-	d := newDatabase(t, pairs)
-	cfg := DefaultConfig()
-	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"example.org"}
-	c := newCheckWith(t, cfg, tables{"text:/etc/passwd": ""}, nil)
-	c.files[0].Table = indexTable{d}
-	opt := quick
-	opt.Names, opt.Burst = names, n
-	began := time.Now()
-	p, _ := publish(t, opt, d)
-	asked := 0
-	for ; p.Status().Round.IsZero(); asked++ {
-		name := fmt.Sprintf("name%06d", asked*7919%n)
-		if got, _ := ask(t, c, name+"@example.org", rcptgate.NextHop{}); got != name+"@in.test" {
-			t.Fatalf("%s: %s", name, got)
-		}
-		if time.Since(began) > time.Minute {
-			t.Fatalf("still publishing: %+v", p.Status())
-		}
-		time.Sleep(20 * time.Microsecond) // one processor is shared with the publisher
-	}
-	if took := time.Since(began); took < 900*time.Millisecond {
-		t.Errorf("%d names took %v at %d a second", n, took, opt.Burst)
-	}
-	t.Logf("%d answers meanwhile", asked)
-	untilPublished(t, names, pairs)
-}
-
-// indexTable is a database as a table.
-type indexTable struct{ d *database }
-
-func (x indexTable) Lookup(_ context.Context, key string) (string, bool, error) {
-	value, found := x.d.Index().Get(key)
-	return value, found, nil
 }

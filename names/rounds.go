@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package alias
+package names
 
 import (
 	"context"
@@ -9,14 +9,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"rcptgate/store"
 )
 
 const (
-	tell    = 10_000                // names of a round from which on its progress is logged
+	large   = 10_000                // names of a round from which on its progress is logged
 	stretch = time.Millisecond      // of going through names that need nothing, without a pause
 	batch   = 64                    // names looked at between two looks at the clock
-	behind  = 50 * time.Millisecond // what a pace that was held up may catch up with
+	behind  = 50 * time.Millisecond // of the rate that a round which was held up may catch up with
 )
 
 // pass is one way through the names: a renewal of all, or an update of what differs.
@@ -27,7 +29,7 @@ type pass struct {
 	gone     walker // over from; an update takes names out first
 	names    walker // over to
 	began    time.Time
-	tenths   int                   // of its names, told
+	tenths   int                   // of its names, logged
 	counts                         // of its jobs
 	why      atomic.Pointer[error] // of a failure
 	removing bool
@@ -188,7 +190,13 @@ func (p *Publisher) step(ctx context.Context) {
 
 // hand gives a job to a worker, at the pace of its pass.
 func (p *Publisher) hand(ctx context.Context, j job) {
-	p.pace.wait(ctx, p.rate(j.pass))
+	if most := rate.Limit(p.rate(j.pass)); p.pace.Limit() != most {
+		p.pace.SetLimit(most)
+		p.pace.SetBurst(max(1, int(float64(most)*behind.Seconds())))
+	}
+	if p.pace.Wait(ctx) != nil {
+		return
+	}
 	p.underWay.Add(1)
 	select {
 	case p.jobs <- j:
@@ -235,7 +243,7 @@ func (p *Publisher) report() {
 		state = "publishing changes"
 	case r != nil && r.burst:
 		published, state = done(r, of), fmt.Sprintf("publishing, %d %%", done(r, 100))
-		if tenths := done(r, 10); of >= tell && tenths > r.tenths && tenths < 10 {
+		if tenths := done(r, 10); of >= large && tenths > r.tenths && tenths < 10 {
 			r.tenths = tenths
 			p.log.Info("publishing the names of the alias tables", "done", fmt.Sprintf("%d %%", 10*tenths), "written", r.written.Load())
 		}
@@ -248,19 +256,4 @@ func (p *Publisher) report() {
 		state = "servers have changed: waiting to publish again"
 	}
 	p.set(func(st *PublishStatus) { st.Of, st.Published, st.State = of, published, state })
-}
-
-// pace holds a rate. Its zero value lets the first through at once.
-type pace struct{ next time.Time }
-
-// wait waits for the next turn at a rate a second.
-func (p *pace) wait(ctx context.Context, rate int) {
-	now := time.Now()
-	if p.next.Before(now.Add(-behind)) {
-		p.next = now.Add(-behind)
-	}
-	p.next = p.next.Add(time.Second / time.Duration(rate))
-	if ahead := p.next.Sub(now); ahead > 2*time.Millisecond {
-		sleep(ctx, ahead)
-	}
 }
