@@ -186,7 +186,8 @@ func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair, seen *shape
 		class = found.Standing.Class // another gateway has tested
 		return
 	}
-	out, s := c.askMadeUp(ctx, qn, b, p)
+	var doubts taught
+	out, s := c.askMadeUp(ctx, qn, b, p, &doubts)
 	answer := out.answer
 	switch {
 	case out.answer.Class == store.Valid:
@@ -213,20 +214,34 @@ func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair, seen *shape
 	answer.Code, answer.Enhanced = out.rep.Code, out.rep.Enhanced
 	answer.Expire = answer.Learnt.Add(qn.set.acceptAll)
 	answer.Refresh = answer.Expire
-	c.memory.Learn(store.FindingKey(p.backend, p.domain), began, func(store.Record) store.Record {
-		return store.Record{Standing: answer, Tried: began}
+	doubts.keep(func() (undo func()) {
+		c.learnFinding(p, began, func(store.Record) store.Record { return store.Record{Standing: answer, Tried: began} })
+		return func() {
+			_ = c.state.run(func() {
+				c.learnFinding(p, began, func(old store.Record) store.Record {
+					if same(&old.Standing, &answer) {
+						return store.Record{}
+					}
+					return old
+				})
+			})
+		}
 	})
+}
+
+func (c *Check) learnFinding(p pair, began time.Time, change func(old store.Record) store.Record) {
+	c.memory.Learn(store.FindingKey(p.backend, p.domain), began, change)
 }
 
 // askMadeUp asks about a made-up recipient: once more on a fresh connection if the one
 // that it got had carried anything and the reply is new.
-func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p pair) (out outcome, s shape) {
+func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p pair, doubts *taught) (out outcome, s shape) {
 	c.state.count.acceptAllTests.Add(1)
 	for _, fresh := range []bool{false, true} {
 		local := madeUp()
 		m := rcptgate.Mailbox{Path: local + "@" + p.domain, Local: local, Domain: p.domain}
 		sender, _, _ := c.senders(p.backend)
-		out = qn.put(ctx, b, backend.Probe{Sender: sender, Recipient: m, Due: time.Now().Add(defaultDue), Fresh: fresh})
+		out = qn.put(ctx, b, backend.Probe{Sender: sender, Recipient: m, Due: time.Now().Add(defaultDue), Fresh: fresh, Doubted: doubts.doubt})
 		s = shapeOf(&out.rep, m, sender, c.hostname)
 		if !out.refusedForGood() || out.rep.ConnAsked == 0 || c.state.look(p, &s, "", time.Now()).means == saysUnknown {
 			break

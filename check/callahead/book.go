@@ -147,7 +147,9 @@ func (s *State) look(p pair, sh *shape, key string, now time.Time) (k knownShape
 func (s *State) found(p pair, sh *shape, means meaning, now time.Time) {
 	s.inBook(p, func(b *book) {
 		n := b.write(sh)
-		n.means, n.at = means, now
+		if n.means != saysUnknown || means == aboutUs || means == saysUnknown { // else it is known better
+			n.means, n.at = means, now
+		}
 	})
 }
 
@@ -171,6 +173,13 @@ func (s *State) mayControl(p pair, sh *shape, now time.Time) (may, spent bool) {
 		}
 	})
 	return may, spent
+}
+
+// spent reports whether there have been so many control questions lately that no other
+// may be asked.
+func (s *State) spent(p pair) (yes bool) {
+	s.inBook(p, func(b *book) { yes = b.credit < 1 })
+	return yes
 }
 
 // earn adds to what may be spent on control questions: another question was answered.

@@ -59,22 +59,21 @@ func (c Config) Fallback(hostname string) string {
 }
 
 // readSender reads a sender setting: "<>" or "" is the null sender, anything else an
-// address with a domain, with or without brackets.
+// address with a domain, with or without brackets. What it gives can be written into MAIL
+// as it is: nothing that is wrong with the sender may look like a fault of recipients.
 func readSender(s string) (string, error) {
 	bare := strings.TrimSuffix(strings.TrimPrefix(s, "<"), ">")
 	if bare == "" {
 		return "", nil
 	}
-	local, domain, ok := strings.Cut(bare, "@")
-	if !ok || local == "" || domain == "" || len(bare) > maxPath || strings.ContainsAny(bare, "<> ") || hasControl(bare) || strings.Contains(domain, "@") {
-		return "", fmt.Errorf("%q is no sender: \"<>\" or an address such as \"postmaster@mx1.example.org\" is allowed", s)
+	m := address.Parse(bare)
+	sender := m.Local + "@" + m.Domain
+	plain := func(r rune) bool { return r > ' ' && r < 0x7f && !strings.ContainsRune(`<>@"\`, r) }
+	unfit := func(s string) bool { return s == "" || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) }
+	if unfit(m.Local) || unfit(m.Domain) || len(sender) > maxPath {
+		return "", fmt.Errorf("%q cannot be a sender: \"<>\" or an address in ASCII such as \"postmaster@mx1.example.org\" is allowed", s)
 	}
-	return bare, nil
-}
-
-// hasControl reports ASCII control characters, which no command may hold.
-func hasControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+	return sender, nil
 }
 
 // Life is how long answers of one class are remembered.

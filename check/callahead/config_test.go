@@ -43,7 +43,11 @@ func TestSenderSettings(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
+	if got, err := readSender("postmaster@bücher.example"); err != nil || got != "postmaster@xn--bcher-kva.example" {
+		t.Errorf("a domain in Unicode gives %q, %v", got, err)
+	}
 	for _, bad := range []string{
+		`a\"b@x.example`, `"a b"@x.example`, "pöst@x.example", "a@b\u0378.example", `a\@x.example`,
 		"postmaster", "@example.org", "a@b@example.org", "a b@example.org", "a@exa\x01mple.org",
 		"a\x7f@example.org", "a\x1b[2J@example.org", "a@example.org\r\nRSET", "a\x00@example.org", strings.Repeat("a", 600) + "@example.org",
 	} {

@@ -46,7 +46,7 @@ func (a *asking) hintUnproven(out *outcome) {
 		text = "the backend refuses recipients that are known to be good: this is about the gateway, mail to recipients that are not remembered is deferred"
 	}
 	state.count.unproven.Add(1)
-	state.board.Error("unproven "+answer.Backend+" "+a.q.Target.Domain, text,
+	state.board.Error(fmt.Sprintf("unproven %s %s %d %s", answer.Backend, a.q.Target.Domain, answer.Code, answer.Enhanced), text,
 		"domain", a.q.Target.Domain, "backend", answer.Backend, "code", answer.Code, "enhanced", answer.Enhanced, "text", answer.Text)
 }
 

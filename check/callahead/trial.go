@@ -197,7 +197,7 @@ func (t *trial) settled(out *outcome, k *knownShape) bool {
 	case aboutMailbox:
 		return out.words.clean() || time.Since(k.at) < controlApart
 	case unproven:
-		return !k.anyGood
+		return !k.anyGood || time.Since(k.control) < controlApart
 	}
 	return out.words.clean() && !k.anyGood && !k.others
 }
@@ -238,6 +238,10 @@ func (t *trial) investigate(ctx context.Context, out *outcome, s *shape, k *know
 // to be good.
 func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *knownShape) (means meaning, next outcome, asked bool) {
 	state := t.check.state
+	if state.spent(t.pair) && !out.words.clean() {
+		t.tell("too many kinds of refusal that cannot be told apart: nothing more is asked")
+		return unproven, next, false
+	}
 	if out.rep.ConnAsked > 0 && !t.renewed {
 		next = t.askFresh(ctx)
 		if !next.refusedForGood() {
