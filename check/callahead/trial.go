@@ -144,6 +144,11 @@ func (t *trial) byWords(ctx context.Context, out *outcome, s *shape) (next outco
 // byExperiment finds out what a shape means, and judges by that.
 func (t *trial) byExperiment(ctx context.Context, out *outcome, s *shape) (next outcome, again bool) {
 	k := t.known(ctx, s)
+	if k.means == aboutSender && t.both {
+		other := t.askOther(ctx)
+		t.swap()
+		return other, true
+	}
 	if !t.settled(out, &k) {
 		means, other, asked := t.investigate(ctx, out, s, &k)
 		if asked {
@@ -253,16 +258,21 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 		}
 		*out = next
 	}
+	var other outcome
+	otherwise := false // the other sender is refused in another shape
 	if t.both && !out.words.clean() {
 		t.both = false
-		if next = t.askOther(ctx); t.aboutSender(&next, s) {
-			t.tell("refused with the sender <%s>, and not with <%s>", t.first, t.second)
-			t.swap()
-			state.found(t.pair, s, aboutSender, time.Now())
-			return aboutSender, next, true
+		other = t.askOther(ctx)
+		about, different := t.aboutSender(&other, s)
+		if about {
+			return t.goOn(s), other, true
 		}
+		otherwise = different
 	}
 	means = t.control(ctx, s, out)
+	if means == aboutUs && otherwise {
+		return t.goOn(s), other, true // perhaps about our sender: the other one has its own story
+	}
 	if means == aboutMailbox && k.unknownAs.id == 0 {
 		t.check.learnUnknown(ctx, t.question, t.b, t.pair, s)
 		if now := t.known(ctx, s); s.is(now.unknownAs.id) {
@@ -273,21 +283,30 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 	return means, next, false
 }
 
-// aboutSender reports whether the reply with the other sender shows that the one before
-// was about the sender.
-func (t *trial) aboutSender(other *outcome, s *shape) bool {
+// goOn goes on with the other sender.
+func (t *trial) goOn(s *shape) meaning {
+	t.tell("refused with the sender <%s>, and not, or otherwise, with <%s>", t.first, t.second)
+	t.swap()
+	t.check.state.found(t.pair, s, aboutSender, time.Now())
+	return aboutSender
+}
+
+// aboutSender reports whether the reply with the other sender shows that the one before,
+// in the shape s, was about the sender. Different: it is a refusal in another shape.
+func (t *trial) aboutSender(other *outcome, s *shape) (about, different bool) {
 	switch {
 	case !other.replied:
-		return false
+		return false, false
 	case other.rep.Code < 500:
-		return other.answer.Class != store.None
+		return other.answer.Class != store.None, false
 	}
-	o, same := *other, t.shape(other)
+	o, real := *other, t.shape(other)
 	o.sender = t.first
-	if bare := t.shape(&o); bare.is(s.id) {
-		return false // whatever the sender
+	if here := t.shape(&o); here.is(s.id) {
+		return false, false // whatever the sender
 	}
-	return other.words.class == store.Full || other.words.clean() || t.check.state.look(t.pair, &same, t.key, time.Now()).means == saysUnknown
+	about = other.words.class == store.Full || other.words.clean() || t.check.state.look(t.pair, &real, t.key, time.Now()).means == saysUnknown
+	return about, true
 }
 
 // control finds out whether a refusal in the shape s is about us, by a question about a
