@@ -220,6 +220,22 @@ func TestSharedConfirmationsAddUp(t *testing.T) {
 	})
 }
 
+// TestSharedClasses has one gateway find out how a server says unknown, for all.
+func TestSharedClasses(t *testing.T) {
+	inGateways(t, 2, nil, func(t *testing.T, g *gateways) {
+		b := g.worlds[0].backend(at1)
+		b.all(said{code: 553, enhanced: "5.7.1", text: "κανείς %s"})
+		b.say(user, good)
+		b.takesMadeUp(said{code: 553, enhanced: "5.7.1", text: "κανείς %s"})
+		g.worlds[0].ask(user)
+		settle()
+		g.worlds[1].expect(g.worlds[1].ask("absent@example.com"), "reject 553 5.7.1 unknown-user probe")
+		if _, tests := b.counts(); tests != 1 || b.controls != 1 {
+			t.Errorf("%d made-up recipients, %d control questions", tests, b.controls)
+		}
+	})
+}
+
 // TestSharedAcceptAll: one gateway's finding serves the others.
 func TestSharedAcceptAll(t *testing.T) {
 	inGateways(t, 3, nil, func(t *testing.T, g *gateways) {

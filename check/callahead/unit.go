@@ -97,6 +97,9 @@ func metrics(state *State) []metric.Family {
 		metric.Count("accept_all_tests_total", "Made-up recipients asked about.", of(func(s *Stats) float64 { return float64(s.AcceptAllTests) })),
 		metric.Count("accept_all_found_total", "Made-up recipients accepted.", of(func(s *Stats) float64 { return float64(s.AcceptAllFound) })),
 		metric.Count("refusals_unproven_total", "Refusals that may be about this gateway, made temporary.", of(func(s *Stats) float64 { return float64(s.Unproven) })),
+		metric.Count("refusals_about_us_total", "Refusals of a kind that known-good recipients get as well: they are about this gateway.", of(func(s *Stats) float64 { return float64(s.RefusesUs) })),
+		metric.Count("control_questions_total", "Known-good recipients asked about to find out what a refusal means.", of(func(s *Stats) float64 { return float64(s.Controls) })),
+		metric.Count("answers_doubted_total", "Answers withdrawn because they may have belonged to another question.", of(func(s *Stats) float64 { return float64(s.Doubted) })),
 		metric.Count("refusals_cautious_total", "Refusals passed over because only the MTA named the route.", of(func(s *Stats) float64 { return float64(s.Cautious) })),
 	}
 }
