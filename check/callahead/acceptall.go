@@ -128,15 +128,15 @@ func (c *Check) afterValid(qn *question, b route.Backend, found *store.Answer, t
 	case testTakeBack:
 		c.takeBack(at, t)
 	case testStart:
-		if !c.state.run(func() { c.testAcceptAll(qn, b, p, nil) }) {
+		if !c.state.run(func() { c.testAcceptAll(qn, b, p) }) {
 			c.state.tested(p, store.None, time.Now())
 		}
 	}
 }
 
-// learnUnknown finds out how a backend says unknown, if that may be done now. In the
-// shape seen a recipient was refused a moment ago, and a known-good one taken after it.
-func (c *Check) learnUnknown(ctx context.Context, qn *question, b route.Backend, p pair, seen *shape) {
+// learnUnknown finds out how a backend says unknown, or waits while somebody does, if that
+// may be done now.
+func (c *Check) learnUnknown(ctx context.Context, qn *question, b route.Backend, p pair) {
 	if !qn.set.testAcceptAll {
 		return
 	}
@@ -151,14 +151,13 @@ func (c *Check) learnUnknown(ctx context.Context, qn *question, b route.Backend,
 		}
 		return
 	}
-	c.testAcceptAll(qn, b, p, seen)
+	c.testAcceptAll(qn, b, p)
 }
 
 // testAcceptAll asks about a name that nobody can have or guess. If it is taken, every
 // name is. If it is refused, that is how the backend says unknown, provided that it takes
-// a known-good recipient afterwards; it did so already after a refusal in the shape seen,
-// if that is not nil.
-func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair, seen *shape) {
+// a known-good recipient afterwards.
+func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair) {
 	class := store.None
 	call, isNew := c.state.testing.Join(p)
 	defer func() {
@@ -198,7 +197,7 @@ func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair, seen *shape
 			"backend", p.backend, "domain", p.domain, "until", began.Add(qn.set.acceptAll).UTC().Format(time.RFC3339))
 	case out.refusedForGood() && out.words.class != store.Full:
 		class = store.Selective
-		if c.isUnknown(ctx, qn, b, p, &out, &s, seen) {
+		if c.isUnknown(ctx, qn, b, p, &out, &s) {
 			answer.Text = writeShape(&s, out.sender)
 		} else {
 			answer.Text = ""
@@ -234,7 +233,7 @@ func (c *Check) learnFinding(p pair, began time.Time, change func(old store.Reco
 }
 
 // askMadeUp asks about a made-up recipient: once more on a fresh connection if the one
-// that it got had carried anything and the reply is new.
+// that it got had carried anything and there is doubt about the reply.
 func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p pair, doubts *taught) (out outcome, s shape) {
 	c.state.count.acceptAllTests.Add(1)
 	for _, fresh := range []bool{false, true} {
@@ -243,25 +242,31 @@ func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p 
 		sender, _, _ := c.senders(p.backend)
 		out = qn.put(ctx, b, backend.Probe{Sender: sender, Recipient: m, Due: time.Now().Add(defaultDue), Fresh: fresh, Doubted: doubts.doubt})
 		s = shapeOf(&out.rep, m, sender, c.hostname)
-		if !out.refusedForGood() || out.rep.ConnAsked == 0 || c.state.look(p, &s, "", time.Now()).means == saysUnknown {
+		if !out.refusedForGood() || out.rep.ConnAsked == 0 || c.beyondDoubt(p, &out, &s) {
 			break
 		}
 	}
 	return out, s
 }
 
+// beyondDoubt reports whether the refusal of a made-up recipient is for want of it: in a
+// shape that is known to mean that, or with the code that means nothing else and as the
+// first refusal of all.
+func (c *Check) beyondDoubt(p pair, out *outcome, s *shape) bool {
+	k := c.state.look(p, s, "", time.Now())
+	return k.means == saysUnknown || (out.words.clean() && !k.others && k.means < aboutMailbox)
+}
+
 // isUnknown makes sure that the refusal of a made-up recipient is not about us, and notes
 // its shape.
-func (c *Check) isUnknown(ctx context.Context, qn *question, b route.Backend, p pair, out *outcome, s, seen *shape) bool {
-	if c.state.look(p, s, "", time.Now()).means == saysUnknown {
+func (c *Check) isUnknown(ctx context.Context, qn *question, b route.Backend, p pair, out *outcome, s *shape) bool {
+	if c.beyondDoubt(p, out, s) {
+		c.state.found(p, s, saysUnknown, time.Now())
 		return true
 	}
-	means := aboutMailbox
-	if seen == nil || !seen.is(s.id) {
-		nobody := question{check: c, set: qn.set, rt: qn.rt}
-		t := trial{question: &nobody, pair: p, b: b, at: p.backend, due: time.Now().Add(defaultDue), first: out.sender}
-		means = t.control(ctx, s, out)
-	}
+	nobody := question{check: c, set: qn.set, rt: qn.rt}
+	t := trial{question: &nobody, pair: p, b: b, at: p.backend, due: time.Now().Add(defaultDue), first: out.sender}
+	means := t.control(ctx, s, out)
 	if means == aboutMailbox {
 		means = saysUnknown
 	}

@@ -247,6 +247,14 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 		t.tell("too many kinds of refusal that cannot be told apart: nothing more is asked")
 		return unproven, next, false
 	}
+	tested := false // how the server says unknown is looked for
+	if k.unknownAs.id == 0 && (out.words.clean() || !t.both) {
+		tested = true
+		t.check.learnUnknown(ctx, t.question, t.b, t.pair)
+		if now := t.known(ctx, s); t.settled(out, &now) {
+			return now.means, next, false
+		}
+	}
 	if out.rep.ConnAsked > 0 && !t.renewed {
 		next = t.askFresh(ctx)
 		if !next.refusedForGood() {
@@ -273,8 +281,8 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 	if means == aboutUs && otherwise {
 		return t.goOn(s), other, true // perhaps about our sender: the other one has its own story
 	}
-	if means == aboutMailbox && k.unknownAs.id == 0 {
-		t.check.learnUnknown(ctx, t.question, t.b, t.pair, s)
+	if means == aboutMailbox && !tested && k.unknownAs.id == 0 {
+		t.check.learnUnknown(ctx, t.question, t.b, t.pair)
 		if now := t.known(ctx, s); s.is(now.unknownAs.id) {
 			return saysUnknown, next, false
 		}
