@@ -128,21 +128,36 @@ func (c *Check) afterValid(qn *question, b route.Backend, found *store.Answer, t
 	case testTakeBack:
 		c.takeBack(at, t)
 	case testStart:
-		if !c.state.run(func() { c.testAcceptAll(qn, b, p) }) {
+		sender, _, _ := c.senders(at)
+		test := madeUpTest{check: c, set: qn.set, rt: qn.rt, pair: p, b: b, sender: sender, hasTaken: true}
+		if !c.state.run(test.run) {
 			c.state.tested(p, store.None, time.Now())
 		}
 	}
 }
 
+// madeUpTest asks a backend about a name that nobody can have or guess.
+type madeUpTest struct {
+	check    *Check
+	set      *settings
+	rt       *route.Route
+	pair     pair
+	b        route.Backend
+	sender   string
+	hasTaken bool // the backend has just taken somebody
+	doubts   taught
+}
+
 // learnUnknown finds out how a backend says unknown, or waits while somebody does, if that
 // may be done now.
-func (c *Check) learnUnknown(ctx context.Context, qn *question, b route.Backend, p pair) {
-	if !qn.set.testAcceptAll {
+func (t *trial) learnUnknown(ctx context.Context) {
+	state := t.check.state
+	if !t.set.testAcceptAll {
 		return
 	}
-	if !c.state.mayTest(p, time.Now()) {
-		if call, isNew := c.state.testing.Join(p); isNew {
-			c.state.testing.End(call)
+	if !state.mayTest(t.pair, time.Now()) {
+		if call, isNew := state.testing.Join(t.pair); isNew {
+			state.testing.End(call)
 		} else if call != nil {
 			select { // one is running
 			case <-call.Done():
@@ -151,33 +166,33 @@ func (c *Check) learnUnknown(ctx context.Context, qn *question, b route.Backend,
 		}
 		return
 	}
-	c.testAcceptAll(qn, b, p)
+	test := madeUpTest{check: t.check, set: t.set, rt: t.rt, pair: t.pair, b: t.b, sender: t.first}
+	test.run()
 }
 
-// testAcceptAll asks about a name that nobody can have or guess. If it is taken, every
-// name is. If it is refused, that is how the backend says unknown, provided that it takes
-// a known-good recipient afterwards.
-func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair) {
-	class := store.None
-	call, isNew := c.state.testing.Join(p)
+// run asks. If the made-up name is taken, every name is. If it is refused, that is how the
+// backend says unknown, provided that it takes a known-good recipient afterwards; or that
+// it has just taken one, if there is no doubt.
+func (t *madeUpTest) run() {
+	c, class := t.check, store.None
+	call, isNew := c.state.testing.Join(t.pair)
 	defer func() {
 		if v := recover(); v != nil { // no input ends the process
 			class = store.None
-			c.panicked("test with a made-up recipient", p.domain, v)
+			c.panicked("test with a made-up recipient", t.pair.domain, v)
 		}
-		for _, t := range c.state.tested(p, class, time.Now()) {
+		for _, tentative := range c.state.tested(t.pair, class, time.Now()) {
 			if class == store.AcceptAll {
-				c.takeBack(p.backend, t)
+				c.takeBack(t.pair.backend, tentative)
 			}
 		}
 		if isNew {
 			c.state.testing.End(call)
 		}
 	}()
-	began := time.Now()
 	ctx, cancel := context.WithTimeout(c.state.ctx, c.timeout)
 	defer cancel()
-	found, source, release := c.forAll(ctx, store.FindingKey(p.backend, p.domain), testRoute, func(rec *store.Record) bool {
+	found, source, release := c.forAll(ctx, t.key(), testRoute, func(rec *store.Record) bool {
 		return rec.Standing.Alive(time.Now())
 	})
 	defer release()
@@ -185,64 +200,64 @@ func (c *Check) testAcceptAll(qn *question, b route.Backend, p pair) {
 		class = found.Standing.Class // another gateway has tested
 		return
 	}
-	var doubts taught
-	out, s := c.askMadeUp(ctx, qn, b, p, &doubts)
-	answer := out.answer
+	class = t.find(ctx)
+}
+
+func (t *madeUpTest) key() string { return store.FindingKey(t.pair.backend, t.pair.domain) }
+
+// find asks and keeps what it finds; store.None when that is nothing.
+func (t *madeUpTest) find(ctx context.Context) store.Class {
+	c, began := t.check, time.Now()
+	out, s := t.ask(ctx)
+	answer := store.Answer{Backend: t.pair.backend, Code: out.rep.Code, Enhanced: out.rep.Enhanced, Learnt: time.Now()}
+	answer.Expire = answer.Learnt.Add(t.set.acceptAll)
+	answer.Refresh = answer.Expire
 	switch {
 	case out.answer.Class == store.Valid:
-		class = store.AcceptAll
+		answer.Class, answer.Text = store.AcceptAll, out.answer.Text
 		c.state.count.acceptAllFound.Add(1)
-		c.state.board.Warn("accept-all "+p.backend+" "+p.domain,
+		c.state.board.Warn("accept-all "+t.pair.backend+" "+t.pair.domain,
 			"this backend accepts every recipient of the domain: its answers prove nothing, so it is not asked, and nobody is refused",
-			"backend", p.backend, "domain", p.domain, "until", began.Add(qn.set.acceptAll).UTC().Format(time.RFC3339))
+			"backend", t.pair.backend, "domain", t.pair.domain, "until", answer.Expire.UTC().Format(time.RFC3339))
 	case out.refusedForGood() && out.words.class != store.Full:
-		class = store.Selective
-		if c.isUnknown(ctx, qn, b, p, &out, &s) {
+		answer.Class = store.Selective
+		switch t.meaning(ctx, &out, &s) {
+		case saysUnknown:
 			answer.Text = writeShape(&s, out.sender)
-		} else {
-			answer.Text = ""
-		}
-		if c.state.look(p, &s, "", time.Now()).means == aboutUs {
-			class = store.None
-			return
+		case aboutUs:
+			return store.None
 		}
 	default:
-		return // 4xx or a drop proves nothing
+		return store.None // 4xx or a drop proves nothing
 	}
-	answer.Class, answer.Backend, answer.Learnt = class, p.backend, time.Now()
-	answer.Code, answer.Enhanced = out.rep.Code, out.rep.Enhanced
-	answer.Expire = answer.Learnt.Add(qn.set.acceptAll)
-	answer.Refresh = answer.Expire
-	doubts.keep(func() (undo func()) {
-		c.learnFinding(p, began, func(store.Record) store.Record { return store.Record{Standing: answer, Tried: began} })
-		return func() {
-			_ = c.state.run(func() {
-				c.learnFinding(p, began, func(old store.Record) store.Record {
-					if same(&old.Standing, &answer) {
-						return store.Record{}
-					}
-					return old
-				})
-			})
+	t.doubts.keep(func() (undo func()) {
+		c.memory.Learn(t.key(), began, func(store.Record) store.Record { return store.Record{Standing: answer, Tried: began} })
+		return func() { _ = c.state.run(func() { t.forget(&answer, began) }) }
+	})
+	return answer.Class
+}
+
+// forget takes a finding back, unless there is a newer one.
+func (t *madeUpTest) forget(finding *store.Answer, began time.Time) {
+	t.check.memory.Learn(t.key(), began, func(old store.Record) store.Record {
+		if same(&old.Standing, finding) {
+			return store.Record{}
 		}
+		return old
 	})
 }
 
-func (c *Check) learnFinding(p pair, began time.Time, change func(old store.Record) store.Record) {
-	c.memory.Learn(store.FindingKey(p.backend, p.domain), began, change)
-}
-
-// askMadeUp asks about a made-up recipient: once more on a fresh connection if the one
-// that it got had carried anything and there is doubt about the reply.
-func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p pair, doubts *taught) (out outcome, s shape) {
+// ask asks about a made-up recipient: once more on a fresh connection if the one that it
+// got had carried anything and there is doubt about the reply.
+func (t *madeUpTest) ask(ctx context.Context) (out outcome, s shape) {
+	c := t.check
 	c.state.count.acceptAllTests.Add(1)
 	for _, fresh := range []bool{false, true} {
 		local := madeUp()
-		m := rcptgate.Mailbox{Path: local + "@" + p.domain, Local: local, Domain: p.domain}
-		sender, _, _ := c.senders(p.backend)
-		out = qn.put(ctx, b, backend.Probe{Sender: sender, Recipient: m, Due: time.Now().Add(defaultDue), Fresh: fresh, Doubted: doubts.doubt})
-		s = shapeOf(&out.rep, m, sender, c.hostname)
-		if !out.refusedForGood() || out.rep.ConnAsked == 0 || c.beyondDoubt(p, &out, &s) {
+		m := rcptgate.Mailbox{Path: local + "@" + t.pair.domain, Local: local, Domain: t.pair.domain}
+		out = c.put(ctx, t.b, backend.Probe{Sender: t.sender, Recipient: m, Due: time.Now().Add(defaultDue), Fresh: fresh, Doubted: t.doubts.doubt})
+		s = shapeOf(&out.rep, m, t.sender, c.hostname)
+		if !out.refusedForGood() || out.rep.ConnAsked == 0 || t.beyondDoubt(&out, &s) {
 			break
 		}
 	}
@@ -250,28 +265,26 @@ func (c *Check) askMadeUp(ctx context.Context, qn *question, b route.Backend, p 
 }
 
 // beyondDoubt reports whether the refusal of a made-up recipient is for want of it: in a
-// shape that is known to mean that, or with the code that means nothing else and as the
-// first refusal of all.
-func (c *Check) beyondDoubt(p pair, out *outcome, s *shape) bool {
-	k := c.state.look(p, s, "", time.Now())
-	return k.means == saysUnknown || (out.words.clean() && !k.others && k.means < aboutMailbox)
+// shape that is known to mean that; or with the code that means nothing else, as the first
+// refusal of all, by a server that has just taken somebody.
+func (t *madeUpTest) beyondDoubt(out *outcome, s *shape) bool {
+	k := t.check.state.look(t.pair, s, "", time.Now())
+	return k.means == saysUnknown || (t.hasTaken && out.words.clean() && !k.others && k.means < aboutMailbox)
 }
 
-// isUnknown makes sure that the refusal of a made-up recipient is not about us, and notes
+// meaning makes sure that the refusal of a made-up recipient is not about us, and notes
 // its shape.
-func (c *Check) isUnknown(ctx context.Context, qn *question, b route.Backend, p pair, out *outcome, s *shape) bool {
-	if c.beyondDoubt(p, out, s) {
-		c.state.found(p, s, saysUnknown, time.Now())
-		return true
+func (t *madeUpTest) meaning(ctx context.Context, out *outcome, s *shape) meaning {
+	means := saysUnknown
+	if !t.beyondDoubt(out, s) {
+		nobody := question{check: t.check, set: t.set, rt: t.rt}
+		control := trial{question: &nobody, pair: t.pair, b: t.b, at: t.pair.backend, due: time.Now().Add(defaultDue), first: t.sender}
+		if means = control.control(ctx, s, out); means == aboutMailbox {
+			means = saysUnknown
+		}
 	}
-	nobody := question{check: c, set: qn.set, rt: qn.rt}
-	t := trial{question: &nobody, pair: p, b: b, at: p.backend, due: time.Now().Add(defaultDue), first: out.sender}
-	means := t.control(ctx, s, out)
-	if means == aboutMailbox {
-		means = saysUnknown
-	}
-	c.state.found(p, s, means, time.Now())
-	return means == saysUnknown
+	t.check.state.found(t.pair, s, means, time.Now())
+	return means
 }
 
 // takeBack removes a valid answer that meant nothing, and puts back the one before.

@@ -196,8 +196,7 @@ func TestNoProbeAfterTheEnd(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, w *world) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		qn := &question{check: w.check}
-		out := qn.put(ctx, w.backend(at1), backend.Probe{Recipient: address.Parse(user)})
+		out := w.check.put(ctx, w.backend(at1), backend.Probe{Recipient: address.Parse(user)})
 		if n, _ := w.backend(at1).counts(); n != 0 || out.err == nil {
 			t.Errorf("asked %d times: %v", n, out.err)
 		}

@@ -195,7 +195,7 @@ func (c *Check) prefer(at, sender string) {
 }
 
 // put asks b about a mailbox once. It does not begin after ctx has ended.
-func (qn *question) put(ctx context.Context, b route.Backend, p backend.Probe) (out outcome) {
+func (c *Check) put(ctx context.Context, b route.Backend, p backend.Probe) (out outcome) {
 	at := b.Address().String()
 	out.sender = p.Sender
 	if out.err = ctx.Err(); out.err != nil {
@@ -204,7 +204,7 @@ func (qn *question) put(ctx context.Context, b route.Backend, p backend.Probe) (
 	rep, err := b.Ask(ctx, p)
 	if err == nil {
 		out.rep, out.replied, out.elapsed = rep, true, rep.Elapsed
-		out.words = read(rep.Code, rep.Enhanced, rep.Text, qn.check.unknownCodes)
+		out.words = read(rep.Code, rep.Enhanced, rep.Text, c.unknownCodes)
 		out.means(out.words.class, at)
 		return out
 	}
@@ -219,7 +219,7 @@ func (qn *question) put(ctx context.Context, b route.Backend, p backend.Probe) (
 	out.badPath = failed.Kind == backend.KindBadAddress
 	out.noUTF8 = failed.Kind == backend.KindUnsupported
 	if failed.Kind == backend.KindLoop {
-		qn.check.sawLoop(at, p.Recipient.Domain)
+		c.sawLoop(at, p.Recipient.Domain)
 	}
 	return out
 }

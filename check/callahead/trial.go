@@ -98,7 +98,7 @@ func (t *trial) end(out outcome) outcome {
 
 // ask puts the question with the sender in use.
 func (t *trial) ask(ctx context.Context, fresh bool) outcome {
-	return t.put(ctx, t.b, backend.Probe{Sender: t.first, Recipient: t.mailbox, Due: t.due, Fresh: fresh, Doubted: t.taught.doubt})
+	return t.check.put(ctx, t.b, backend.Probe{Sender: t.first, Recipient: t.mailbox, Due: t.due, Fresh: fresh, Doubted: t.taught.doubt})
 }
 
 // askFresh puts it again on a connection of its own.
@@ -110,7 +110,7 @@ func (t *trial) askFresh(ctx context.Context) outcome {
 // askOther puts it with the other sender.
 func (t *trial) askOther(ctx context.Context) outcome {
 	t.check.state.count.fallback.Add(1)
-	return t.put(ctx, t.b, backend.Probe{Sender: t.second, Recipient: t.mailbox, Due: t.due, Fresh: t.question.fresh, Doubted: t.taught.doubt})
+	return t.check.put(ctx, t.b, backend.Probe{Sender: t.second, Recipient: t.mailbox, Due: t.due, Fresh: t.question.fresh, Doubted: t.taught.doubt})
 }
 
 // swap goes on with the other sender.
@@ -250,7 +250,7 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 	tested := false // how the server says unknown is looked for
 	if k.unknownAs.id == 0 && (out.words.clean() || !t.both) {
 		tested = true
-		t.check.learnUnknown(ctx, t.question, t.b, t.pair)
+		t.learnUnknown(ctx)
 		if now := t.known(ctx, s); t.settled(out, &now) {
 			return now.means, next, false
 		}
@@ -282,7 +282,7 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 		return t.goOn(s), other, true // perhaps about our sender: the other one has its own story
 	}
 	if means == aboutMailbox && !tested && k.unknownAs.id == 0 {
-		t.check.learnUnknown(ctx, t.question, t.b, t.pair)
+		t.learnUnknown(ctx)
 		if now := t.known(ctx, s); s.is(now.unknownAs.id) {
 			return saysUnknown, next, false
 		}
@@ -367,7 +367,7 @@ func (t *trial) controlNow(ctx context.Context, s *shape, out *outcome) meaning 
 func (t *trial) askControl(ctx context.Context, s *shape, g *knownGood) meaning {
 	state := t.check.state
 	state.count.controls.Add(1)
-	reply := t.put(ctx, t.b, backend.Probe{Sender: t.first, Recipient: g.mailbox, Due: t.due, Fresh: true})
+	reply := t.check.put(ctx, t.b, backend.Probe{Sender: t.first, Recipient: g.mailbox, Due: t.due, Fresh: true})
 	switch {
 	case !reply.replied:
 		t.tell("control question about %s: %v", g.key, reply.err)
