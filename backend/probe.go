@@ -207,6 +207,10 @@ func (c *conn) ask(q *question, pipeline, proven bool) outcome {
 	}
 	out := outcome{pipelined: pipeline}
 	if (q.utf8 || q.senderUTF8) && !c.utf8 {
+		if err := c.quiet(); c.kept && err != nil { // it has ended: what the server offers may have changed
+			out.fail, out.notQuiet, out.pipelined = c.failure(StageMail, err), true, false
+			return out
+		}
 		out.fail, out.keep = c.withoutUTF8(q), true
 		return out
 	}
