@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -45,10 +46,10 @@ func (o *Options) defaults() error {
 		}
 		o.Binary = name
 	}
-	o.Connections = or(o.Connections, 8)
-	o.Each = or(o.Each, 3*time.Second)
-	o.Rounds = or(o.Rounds, 5)
-	o.Entries = or(o.Entries, 1_000_000)
+	o.Connections = cmp.Or(o.Connections, 8)
+	o.Each = cmp.Or(o.Each, 3*time.Second)
+	o.Rounds = cmp.Or(o.Rounds, 5)
+	o.Entries = cmp.Or(o.Entries, 1_000_000)
 	if o.Progress == nil {
 		o.Progress = io.Discard
 	}
@@ -58,14 +59,6 @@ func (o *Options) defaults() error {
 		}
 	}
 	return nil
-}
-
-func or[T comparable](v, otherwise T) T {
-	var zero T
-	if v == zero {
-		return otherwise
-	}
-	return v
 }
 
 // measurement is one part of the run: it appends its rows.
@@ -129,6 +122,7 @@ func Run(ctx context.Context, o Options) (*Table, error) {
 			return t, err
 		}
 	}
+	t.Figure("the machine", machine(), map[string]float64{"processors": float64(runtime.NumCPU())})
 	t.Note("%s; %d turns of %v a side, in turns; milter over unix sockets, %d recipients a transaction.",
 		machine(), o.Rounds, o.Each, perTransaction)
 	t.Note("The load generator shares the machine: one thread, at most %.0f %% of one processor.", 100*b.share)

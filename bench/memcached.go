@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,7 +45,7 @@ func memcachedCommand() ([]string, error) {
 	if name, err := exec.LookPath("memcached"); err == nil {
 		return []string{name}, nil
 	}
-	kit := filepath.Join(or(os.Getenv("RCPTGATE_LAB"), "/var/cache/rcptgate-lab"), "memcached")
+	kit := filepath.Join(cmp.Or(os.Getenv("RCPTGATE_LAB"), "/var/cache/rcptgate-lab"), "memcached")
 	name := filepath.Join(kit, "usr/bin/memcached")
 	if _, err := os.Stat(name); err != nil {
 		return nil, errNoMemcached
@@ -152,7 +153,7 @@ func (b *bench) fromMemcached(ctx context.Context, t *Table) error {
 	if err := b.turns(ctx, echo, gate, b.Rounds, b.Each, 0); err != nil {
 		return err
 	}
-	if err := b.turns(ctx, echo, gate, b.Rounds*pieces, b.Each/pieces, or(b.Rate, sharedPace)); err != nil {
+	if err := b.turns(ctx, echo, gate, b.Rounds*pieces, b.Each/pieces, cmp.Or(b.Rate, sharedPace)); err != nil {
 		return err
 	}
 	text, err := fetch(ctx, metrics)
@@ -178,7 +179,7 @@ func (b *bench) fromMemcachedRows(t *Table, echo, gate *side, count, probes int)
 		fmt.Sprintf("%.0f RCPT/s, echo milter %.0f: %.2f; p99 %.0f µs; %d probes", Median(gate.rates), Median(echo.rates), ratio, Median(micros(gate.p99)), probes),
 		map[string]float64{"gate": Median(gate.rates), "echo": Median(echo.rates), "ratio": ratio, "p99_us": Median(micros(gate.p99)), "probes": float64(probes)})
 	g, e := Median(micros(gate.paced)), Median(micros(echo.paced))
-	t.Figure(fmt.Sprintf("p99 of an answer from memcached at %.0f RCPT/s", or(b.Rate, sharedPace)), fmt.Sprintf("%.0f µs, echo milter %.0f µs", g, e),
+	t.Figure(fmt.Sprintf("p99 of an answer from memcached at %.0f RCPT/s", cmp.Or(b.Rate, sharedPace)), fmt.Sprintf("%.0f µs, echo milter %.0f µs", g, e),
 		map[string]float64{"gate_us": g, "echo_us": e})
 	t.Figure("processor time an answer from memcached takes the gate", fmt.Sprintf("%.1f µs, echo %.1f µs", gate.perAnswer(), echo.perAnswer()),
 		map[string]float64{"gate_us": gate.perAnswer(), "echo_us": echo.perAnswer()})

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ func RunSocket(ctx context.Context, o Options, target Target) (*Table, error) {
 	b := &bench{Options: o}
 	m := load.Milter{
 		Network: target.Socket.Network, Address: target.Socket.Address, Sender: "sender@example.net",
-		NextHop: or(target.NextHop, "[127.0.0.1]"), PerTransaction: perTransaction, Recipients: target.Recipients,
+		NextHop: cmp.Or(target.NextHop, "[127.0.0.1]"), PerTransaction: perTransaction, Recipients: target.Recipients,
 	}
 	conns, err := load.DialAll(ctx, o.Connections, m.Dial)
 	if err != nil {

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"bufio"
 	"context"
 	"errors"
@@ -140,7 +141,7 @@ func (b *bench) reloadAliases(ctx context.Context, t *Table, spec table.Spec) er
 }
 
 // paced is the rate at which latencies are compared.
-func (b *bench) paced() float64 { return or(b.Rate, pacedRate) }
+func (b *bench) paced() float64 { return cmp.Or(b.Rate, pacedRate) }
 
 // tableRun is a gate that is asked in turns, with and without a reload.
 type tableRun struct {
