@@ -30,8 +30,8 @@ func (h *Host) Reload() (Reloaded, error) {
 	h.failed = err
 	h.mu.Unlock()
 	if err != nil {
-		h.Notices.Clear("reload", "") // each one is logged: somebody has just asked for it
-		h.Notices.Raise(slog.LevelError, "reload", "reload failed, keeping the old configuration", "error", err)
+		h.Log.Error("reload failed, keeping the old configuration", "error", err) // each one: somebody has just asked for it
+		h.Notices.Note(slog.LevelError, "reload", "reload failed, keeping the old configuration", "error", err)
 		return done, err
 	}
 	h.Notices.Clear("reload", "")

@@ -40,7 +40,9 @@ type Notice struct {
 type matter struct {
 	Notice
 	lasting bool
-	logged  time.Time
+	cleared bool      // not listed; kept for a while so that what comes and goes is not logged each time
+	said    bool      // logged since it was last cleared
+	logged  time.Time // last
 }
 
 // Board collects notices. A nil Board does nothing. It is safe for concurrent use; a
@@ -69,23 +71,33 @@ func (b *Board) Error(key, text string, args ...any) {
 	b.report(slog.LevelError, false, key, text, args)
 }
 
-// Raise reports a condition that lasts until Clear. Reporting it again while it lasts is
-// logged at most once an hour.
+// Raise reports a condition that lasts until Clear. It is logged at most once an hour, also
+// if it comes and goes meanwhile.
 func (b *Board) Raise(level slog.Level, key, text string, args ...any) {
 	b.report(level, true, key, text, args)
 }
 
-// Clear ends a matter. If it was on the board, text is logged as information; an empty
-// text logs nothing.
+// Note is Raise without the log line, for what the caller has logged.
+func (b *Board) Note(level slog.Level, key, text string, args ...any) {
+	if b != nil {
+		b.put(level, true, key, text, args)
+	}
+}
+
+// Clear ends a matter. If its beginning was logged, so is its end, with text, as information;
+// an empty text logs nothing.
 func (b *Board) Clear(key, text string, args ...any) {
 	if b == nil {
 		return
 	}
 	b.mu.Lock()
-	_, was := b.matters[key]
-	delete(b.matters, key)
+	m := b.matters[key]
+	said := m != nil && m.said
+	if m != nil {
+		m.cleared, m.said = true, false
+	}
 	b.mu.Unlock()
-	if was && text != "" {
+	if said && text != "" {
 		b.log.Log(context.Background(), slog.LevelInfo, text, args...)
 	}
 }
@@ -94,27 +106,42 @@ func (b *Board) report(level slog.Level, lasting bool, key, text string, args []
 	if b == nil {
 		return
 	}
-	now := time.Now()
+	m := b.put(level, lasting, key, text, args)
 	b.mu.Lock()
-	m := b.matters[key]
-	if m != nil && !m.lasting && !lasting && now.Sub(m.Last) >= Every {
-		m = nil // the old event has left the list: this is a new one
-	}
-	if m == nil {
-		b.makeRoom()
-		m = &matter{Notice: Notice{Key: key, Since: now}}
-		b.matters[strings.Clone(key)] = m
-	}
-	m.Level, m.Text, m.Last, m.lasting = level, sentence(text, args), now, lasting
-	m.Count++
+	now := time.Now()
 	due := now.Sub(m.logged) >= Every
 	if due {
-		m.logged = now
+		m.logged, m.said = now, true
 	}
 	b.mu.Unlock()
 	if due {
 		b.log.Log(context.Background(), level, text, args...)
 	}
+}
+
+// put has a matter on the list.
+func (b *Board) put(level slog.Level, lasting bool, key, text string, args []any) *matter {
+	now := time.Now()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.matters[key]
+	if m == nil {
+		b.makeRoom()
+		m = &matter{Notice: Notice{Key: strings.Clone(key)}}
+		b.matters[m.Key] = m
+	}
+	if !m.listed(now) {
+		m.Since, m.Count, m.cleared = now, 0, false
+	}
+	m.Level, m.Text, m.Last, m.lasting = level, sentence(text, args), now, lasting
+	m.Count++
+	return m
+}
+
+// listed reports whether the matter is on the list: an event for an hour, a condition until
+// it is cleared.
+func (m *matter) listed(now time.Time) bool {
+	return !m.cleared && !m.Last.IsZero() && (m.lasting || now.Sub(m.Last) < Every)
 }
 
 // makeRoom drops the matter reported longest ago when the board is full.
@@ -141,11 +168,12 @@ func (b *Board) List() []Notice {
 	now := time.Now()
 	var list []Notice
 	for key, m := range b.matters {
-		if !m.lasting && now.Sub(m.Last) >= Every {
+		switch {
+		case m.listed(now):
+			list = append(list, m.Notice)
+		case now.Sub(m.Last) >= Every:
 			delete(b.matters, key)
-			continue
 		}
-		list = append(list, m.Notice)
 	}
 	slices.SortFunc(list, func(x, y Notice) int {
 		if x.Level != y.Level {

@@ -61,6 +61,40 @@ func TestCondition(t *testing.T) {
 	})
 }
 
+// TestFlapping: what comes and goes is listed while it is there, and logged once an hour.
+func TestFlapping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, out := board()
+		for range 60 {
+			b.Raise(slog.LevelWarn, "backend", "backend is down")
+			if len(b.List()) != 1 {
+				t.Fatal("it is down and not listed")
+			}
+			time.Sleep(time.Minute)
+			b.Clear("backend", "backend answers again")
+			if len(b.List()) != 0 {
+				t.Fatal("it answers and is listed")
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := lines(out); n != 4 { // twice down, twice up, in two hours
+			t.Errorf("%d lines:\n%s", n, out)
+		}
+	})
+}
+
+func TestNote(t *testing.T) {
+	b, out := board()
+	b.Note(slog.LevelError, "reload", "reload failed")
+	if lines(out) != 0 || len(b.List()) != 1 {
+		t.Errorf("logged %q, listed %v", out, b.List())
+	}
+	b.Clear("reload", "reloaded")
+	if lines(out) != 0 || len(b.List()) != 0 {
+		t.Errorf("logged %q, listed %v", out, b.List())
+	}
+}
+
 func TestOrder(t *testing.T) {
 	b, _ := board()
 	b.Warn("a", "small")
