@@ -13,7 +13,7 @@
 //
 // A recipient is answered with "continue", never with "accept", which would hide
 // the following recipients; with a reply code and the verdict's text; or with
-// "discard". A client that is refused hears it at MAIL (docs/decisions/0501-milter.md).
+// "discard". A client that is refused hears it at MAIL (docs/decisions/0503-milter.md).
 // Nothing that goes wrong in a look-up ends the connection: the MTA would take the filter
 // for broken and fall back on its default action.
 //

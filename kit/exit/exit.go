@@ -52,15 +52,3 @@ func Quietly(code int) error {
 	}
 	return &Error{Code: code, Err: fmt.Errorf("exit code %d", code), Quiet: true}
 }
-
-// Code gives the exit code of an error: 0 for nil, otherwise for one without a code.
-func Code(err error, otherwise int) int {
-	var has *Error
-	switch {
-	case err == nil:
-		return OK
-	case errors.As(err, &has):
-		return has.Code
-	}
-	return otherwise
-}

@@ -204,16 +204,6 @@ func (c *Config) path() string {
 	return c.Path
 }
 
-// List gives a parameter's value as a list (postconf(5)): words separated by commas and
-// white space. A word in braces is one, without the braces.
-func (c *Config) List(name string) ([]string, error) {
-	value, err := c.Get(name)
-	if err != nil {
-		return nil, err
-	}
-	return Split(value), nil
-}
-
 // Split parts a list at commas and white space, but not inside braces.
 func Split(value string) (words []string) {
 	const separators = ", \t\r\n"

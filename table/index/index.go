@@ -84,9 +84,6 @@ func (b *Builder) Add(key, value []byte) error {
 	return nil
 }
 
-// Len is the number of pairs added so far.
-func (b *Builder) Len() int { return b.pairs }
-
 func (b *Builder) flush() {
 	if b.current == nil {
 		return

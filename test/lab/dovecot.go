@@ -100,15 +100,6 @@ func (d *Dovecot) start(name, dir string) {
 	d.WaitFor(d.t, func() error { return Greets("tcp", d.Addr()) })
 }
 
-// Stop ends the Dovecot with all its children.
-func (d *Dovecot) Stop() { d.Kill() }
-
-// Restart starts a stopped Dovecot again on the same port.
-func (d *Dovecot) Restart() {
-	d.t.Helper()
-	_ = os.Remove(filepath.Join(d.Dir, "run", "master.pid"))
-	d.start(d.Name, d.Dir)
-}
 
 // dovecotConf returns dovecot.conf for Dovecot 2.3.
 func dovecotConf(dir string, port int, tempfail bool) string {
