@@ -100,7 +100,6 @@ func (d *Dovecot) start(name, dir string) {
 	d.WaitFor(d.t, func() error { return Greets("tcp", d.Addr()) })
 }
 
-
 // dovecotConf returns dovecot.conf for Dovecot 2.3.
 func dovecotConf(dir string, port int, tempfail bool) string {
 	full := "no"
