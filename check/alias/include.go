@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync"
 	"syscall"
 	"time"
 
+	"rcptgate/kit/flight"
+	"rcptgate/kit/recent"
 	"rcptgate/table/aliases"
 )
 
@@ -27,104 +28,56 @@ const (
 var (
 	errIncludeBusy = errors.New("too many files are being read")
 	errIncludeSlow = errors.New("the file could not be read in time")
-	errNotRegular  = errors.New("no regular file")
+	errNotRegular  = errors.New("not a regular file")
 	errTooLong     = fmt.Errorf("more than %d octets", includeMax)
 )
 
-// includes reads the files that :include: names, beside the questions: a file on a
-// server that does not answer must not hold up mail. It is safe for concurrent use.
-// A reading that hangs keeps its place among the readers until it ends.
+// includes reads the files that :include: names, in the background: a file on a server that
+// does not answer must not hold up mail. It is safe for concurrent use. A reading that hangs
+// keeps its place among the readers until it ends.
 type includes struct {
-	mu      sync.Mutex
-	files   map[string]*include
-	reading int
-	now     func() time.Time
+	reading *flight.Group[string, include]
+	read    *recent.Map[string, include]
 }
 
-// include is one file. The fields after done do not change once done is closed.
+// include is one file as it was read.
 type include struct {
-	done    chan struct{}
 	began   time.Time
 	targets []aliases.Target
 	err     error
 }
 
-func newIncludes() *includes { return &includes{files: make(map[string]*include), now: time.Now} }
+func newIncludes() *includes {
+	return &includes{reading: flight.New[string, include](includeReaders), read: recent.New[string, include](includeKept)}
+}
 
 // get gives the targets that a file lists. An error is a file that cannot be read, or
 // not as a whole.
 func (x *includes) get(ctx context.Context, path string) ([]aliases.Target, error) {
-	f, err := x.start(path)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-f.done:
+	if f := x.read.Get(path); !f.began.IsZero() && time.Since(f.began) < includeFresh {
 		return f.targets, f.err
-	default:
+	}
+	call, isNew := x.reading.Join(path)
+	if call == nil {
+		return nil, errIncludeBusy
+	}
+	if isNew {
+		go func() {
+			defer x.reading.End(call)
+			call.Value.began = time.Now()
+			call.Value.targets, call.Value.err = readInclude(path)
+			x.read.Update(path, func(include) include { return call.Value })
+		}()
 	}
 	timer := time.NewTimer(includeWait)
 	defer timer.Stop()
 	select {
-	case <-f.done:
-		return f.targets, f.err
+	case <-call.Done():
+		return call.Value.targets, call.Value.err
 	case <-timer.C:
 		return nil, errIncludeSlow
 	case <-ctx.Done():
 		return nil, errIncludeSlow
-	}
-}
-
-// start gives the reading in progress or just done, or begins one.
-func (x *includes) start(path string) (*include, error) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	now := x.now()
-	if f := x.files[path]; f != nil && (!f.ended() || now.Sub(f.began) < includeFresh) {
-		return f, nil
-	}
-	if x.reading >= includeReaders {
-		return nil, errIncludeBusy
-	}
-	if len(x.files) >= includeKept {
-		x.makeRoom(now)
-	}
-	f := &include{done: make(chan struct{}), began: now}
-	x.files[path] = f
-	x.reading++
-	go func() {
-		f.targets, f.err = readInclude(path)
-		close(f.done)
-		x.mu.Lock()
-		defer x.mu.Unlock()
-		x.reading--
-	}()
-	return f, nil
-}
-
-// makeRoom drops what is no longer fresh, or else any one that is read.
-func (x *includes) makeRoom(now time.Time) {
-	victim := ""
-	for path, f := range x.files {
-		switch {
-		case !f.ended():
-		case now.Sub(f.began) >= includeFresh:
-			delete(x.files, path)
-		default:
-			victim = path
-		}
-	}
-	if len(x.files) >= includeKept {
-		delete(x.files, victim)
-	}
-}
-
-func (f *include) ended() bool {
-	select {
-	case <-f.done:
-		return true
-	default:
-		return false
 	}
 }
 

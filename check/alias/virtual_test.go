@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate"
@@ -146,7 +147,9 @@ func TestVirtualAliasMaps(t *testing.T) {
 	}
 }
 
-func TestIncludes(t *testing.T) {
+func TestIncludes(t *testing.T) { synctest.Test(t, testIncludes) }
+
+func testIncludes(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list")
 	write := func(text string) {
 		t.Helper()
@@ -155,8 +158,6 @@ func TestIncludes(t *testing.T) {
 		}
 	}
 	x := newIncludes()
-	now := time.Now()
-	x.now = func() time.Time { return now }
 	get := func() string {
 		targets, err := x.get(context.Background(), path)
 		if err != nil {
@@ -176,12 +177,12 @@ func TestIncludes(t *testing.T) {
 	if got := get(); got != "ann@in.test bob carl" {
 		t.Errorf("not kept for a second: %s", got)
 	}
-	now = now.Add(includeFresh)
+	time.Sleep(includeFresh)
 	if got := get(); got != "eve" {
 		t.Errorf("not read again: %s", got)
 	}
 	for _, bad := range []string{strings.Repeat("x", includeMax+1), "\"no end"} {
-		now = now.Add(includeFresh)
+		time.Sleep(includeFresh)
 		write(bad)
 		if got := get(); got != "error" {
 			t.Errorf("%.10q: %s", bad, got)
@@ -190,7 +191,7 @@ func TestIncludes(t *testing.T) {
 	for i := range 3 * includeKept {
 		_, _ = x.get(context.Background(), path+string(rune('0'+i%10))+strings.Repeat("x", i/10))
 	}
-	if n := len(x.files); n > includeKept+includeReaders {
+	if n := x.read.Len(); n > includeKept {
 		t.Errorf("%d files kept", n)
 	}
 }
