@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/kit/testkit"
+	"rcptgate/unit"
+)
+
+// TestFollowsMainCF: what main.cf says is active, config show says where it stands, a change
+// takes effect without a reload, and one that is broken changes nothing.
+func TestFollowsMainCF(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	table := "texthash:" + write("virtual", "x@virt.test ann@elsewhere.test\n")
+	main := func(domains string) string {
+		return fmt.Sprintf("mydestination = loc.test\nalias_maps =\nvirtual_alias_maps = %s\nvirtual_alias_domains = %s\n", table, domains)
+	}
+	cf := write("main.cf", main("other.test"))
+	h, err := smallHost(t, unit.Options{}, smallText(dir, "", fmt.Sprintf("[aliases]\npostfix = %q\n", cf)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	action := func() rcptgate.Action {
+		q := &rcptgate.Query{Stage: rcptgate.StageRcpt, Recipient: address.Parse("absent@virt.test")}
+		q.Target = q.Recipient
+		return h.Gate.Ask(t.Context(), q).Action
+	}
+	if a := action(); a != rcptgate.Continue {
+		t.Errorf("a name of no virtual domain: %v", a)
+	}
+	if text := h.Show(); !strings.Contains(text, "# aliases.virtual_alias_domains = other.test ("+cf+":4)") {
+		t.Errorf("config show does not say where a setting stands:\n%s", text)
+	}
+	write("main.cf", main("other.test, virt.test"))
+	testkit.Eventually(t, "the virtual domain is known", func() bool { return action() == rcptgate.Reject })
+	write("main.cf", "broken\n")
+	testkit.Eventually(t, "the fault is reported", func() bool { return len(h.Notices.List()) > 0 })
+	if a := action(); a != rcptgate.Reject {
+		t.Errorf("beside a broken main.cf: %v", a)
+	}
+	write("main.cf", main("other.test"))
+	testkit.Eventually(t, "it is active again", func() bool { return action() == rcptgate.Continue && len(h.Notices.List()) == 0 })
+}
