@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate"
 	"rcptgate/backend"
 	"rcptgate/store"
 )
@@ -396,6 +397,35 @@ func TestForgottenIsAskedOnAFreshConnection(t *testing.T) {
 		w.ask("fourth@example.com")
 		if p := b.probes(); p[len(p)-1].Fresh {
 			t.Errorf("asked %+v", p[len(p)-1])
+		}
+	})
+}
+
+// check tells how the class was found.
+func TestClassesAreExplained(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		b := w.backend(at1)
+		b.say("known@example.com", good)
+		b.say("off@example.com", said{code: 550, text: "off@example.com is disabled"})
+		b.rest = said{code: 553, enhanced: "5.7.1", text: "no such user %s"}
+		b.madeUp = b.rest
+		w.ask("known@example.com")
+		settle()
+		time.Sleep(3 * time.Hour)
+		chain := &rcptgate.Chain{Steps: []rcptgate.Step{{Name: "existence", Check: w.check}}}
+		notes := func(recipient string) string {
+			q := query(recipient)
+			q.Trace.Explain = true
+			_, _ = chain.Check(t.Context(), q)
+			return strings.Join(q.Trace.Steps[0].Notes, "\n")
+		}
+		same, other := notes("absent@example.com"), notes("off@example.com")
+		const learnt = `classes: this server says unknown as "553 5.7.1 no such user *", learnt 3h0m0s ago; `
+		if !strings.Contains(same, learnt+"this reply is the same") {
+			t.Errorf("%s", same)
+		}
+		if !strings.Contains(other, learnt+"this reply is another") || !strings.Contains(other, "classes: control question: known@example.com is taken") {
+			t.Errorf("%s", other)
 		}
 	})
 }

@@ -90,12 +90,12 @@ type RefreshedLife struct {
 // Lives is what the [cache] section says about how long answers are remembered.
 type Lives struct {
 	Valid        RefreshedLife `toml:"valid" doc:"the backend takes the mailbox"`
-	Unknown      Life          `toml:"unknown" doc:"it has no such mailbox; keep this short, or new mailboxes stay shut"`
+	Unknown      Life          `toml:"unknown" doc:"it has no such mailbox; keep this short, or mail to new mailboxes is refused"`
 	Full         Life          `toml:"full" doc:"the mailbox has no room"`
-	Refused      Life          `toml:"refused" doc:"refused for another reason than a missing mailbox"`
-	Deferred     Life          `toml:"deferred" doc:"the backend said 4xx; only against stampedes"`
+	Refused      Life          `toml:"refused" doc:"it refuses for another reason than a missing mailbox"`
+	Deferred     Life          `toml:"deferred" doc:"the backend said 4xx; only to absorb bursts"`
 	AcceptAll    Life          `toml:"accept_all" doc:"the backend takes, or does not take, every name of a domain"`
-	PositiveOnly bool          `toml:"positive_only" doc:"keep no refusals at all, ask again each time"`
+	PositiveOnly bool          `toml:"positive_only" doc:"keep no refusals: ask again each time"`
 }
 
 // DefaultLives is what an empty [cache] section means.

@@ -10,9 +10,10 @@
 // any more: an Exchange that tarpits refusals has still answered, and the sender
 // will try again.
 //
-// What a reply means is decided in [Classify]; what becomes of what was known, in
-// change; what the sender is told, in verdict. The rules that are easiest to get
-// wrong, and stand in the code where they are enforced:
+// What a refusal means is found out by experiment (trial; docs/decisions/0306-classes.md),
+// and read from code and words ([Classify]) where none is possible. What becomes of what
+// was known is decided in change, what the sender hears in verdict. The rules that are
+// easiest to get wrong, and stand in the code where they are enforced:
 //
 //   - Only a reply to RCPT after an accepted MAIL is about the recipient.
 //   - A valid answer outlives a backend that is down, a full mailbox, greylisting,
@@ -20,10 +21,11 @@
 //     expiry, however much it is used, nor confirmed "no such user" answers.
 //   - A route that only the MTA named may be a smart host: there only "no such user"
 //     and "mailbox full" keep mail out.
-//   - 5xx answers that may be about us (relaying, our address, our name) are passed
-//     on only when the backend has just taken somebody else in the same domain.
+//   - A 5xx that may be about us (relaying, our address, our sender, a limit) is passed on
+//     only when the backend takes other recipients of the same domain.
+//   - What comes of a path that is not the canonical one is for its asker alone.
 //
 // Limits: at most 20,000 probes run at the same time, 8,192 refreshes wait for 32
-// workers, of which one domain gets 8; evidence, windows and accept-all tests are kept
-// for at most 10,000 domains.
+// workers, of which one domain gets 8; what replies have turned out to mean,
+// windows and accept-all tests are kept for at most 10,000 servers and domains.
 package callahead
