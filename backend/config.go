@@ -35,7 +35,7 @@ type Config struct {
 	// Idle is how long an unused connection is kept.
 	Idle setting.Duration `toml:"idle" doc:"how long an unused connection is kept" min:"1s" max:"1h"`
 	// ConnectionAge is how long a connection is used at most, from its opening.
-	ConnectionAge setting.Duration `toml:"connection_age" doc:"how long a connection is used at most; Postfix looks for changed hash: maps only between two sessions" min:"1s" max:"1d"`
+	ConnectionAge setting.Duration `toml:"connection_age" doc:"maximum time that a connection is used; Postfix looks for changed hash: maps only between two sessions" min:"1s" max:"1d"`
 	// ProbesPerConnection and RefusalsPerConnection end a connection before the
 	// backend loses patience: Postfix counts RSET as junk after 100
 	// (smtpd_junk_command_limit) and delays after 10 errors (smtpd_soft_error_limit).

@@ -20,17 +20,17 @@ import (
 type DomainConfig struct {
 	// Name is "example.com", ".example.com" for everything below it, or "*" for any
 	// domain whose next hop the MTA has in brackets.
-	Name string `toml:"name" doc:"the domain: \"example.com\", \".example.com\" for everything below it, or \"*\" for any domain whose next hop the MTA has in brackets" example:"\"example.com\""`
+	Name string `toml:"name" doc:"the domain: \"example.com\", \".example.com\" for everything below it, or \"*\" for any domain for which the MTA has a next hop in brackets" example:"\"example.com\""`
 	// Backend lists the servers to ask, in order; none: the MTA's own next hop.
 	Backend []string `toml:"backend" doc:"servers to ask, in order, as in a transport table; without it, the MTA's own next hop" example:"[\"smtp:[10.0.0.5]:25\", \"smtp:[10.0.0.6]:25\"]"`
 	// Check = false leaves the domain alone.
-	Check *bool `toml:"check" doc:"false: leave this domain alone"`
+	Check *bool `toml:"check" doc:"false: do not check recipients of this domain"`
 	// Mailers are the MTA's transports or mailers that deliver by themselves and whose
 	// recipients these servers know all the same; "*" is every one.
-	Mailers []string `toml:"mailers" doc:"ask these servers also about recipients that the MTA delivers with one of these transports or mailers, for instance a local mailer that hands over to the same server; \"*\" is every one; without it, what the MTA delivers by itself (local, virtual, discard, a pipe) is not checked" example:"[\"local\"]"`
+	Mailers []string `toml:"mailers" doc:"ask these servers also about recipients that the MTA delivers with one of these transports or mailers, for instance a local mailer that hands over to the same server; \"*\" means all of them; without it, recipients that the MTA delivers itself (local, virtual, discard, a pipe) are not checked" example:"[\"local\"]"`
 	// Enforce is unset where the gate's own setting applies. False rehearses the domain:
 	// everything is done and logged, nothing refused.
-	Enforce *bool `toml:"enforce" doc:"true: refuse recipients of this domain, false: rehearse it (do and log everything, refuse nothing), whatever the global setting; the default is the global setting"`
+	Enforce *bool `toml:"enforce" doc:"overrides the global setting for this domain; true: refuse recipients, false: rehearse (do and log everything, refuse nothing); the default is the global setting"`
 }
 
 // Backend is a server that can be asked: a *backend.Backend.

@@ -17,9 +17,9 @@ import (
 
 // TablesConfig is the section [routes]: the MTA's own maps of next hops.
 type TablesConfig struct {
-	Mailertable   []table.Spec `toml:"mailertable" doc:"Sendmail's mailertable, for domains whose section names no servers and for those without a section; as with the MTA's own next hop, only hosts in brackets are asked" example:"[\"hash:/etc/mail/mailertable\"]"`
-	TransportMaps []table.Spec `toml:"transport_maps" doc:"Postfix's transport_maps, in the same way; list all of them, since Postfix looks for each form of the address in every map before it tries the next form" example:"[\"hash:/etc/postfix/transport\"]"`
-	Delimiter     string       `toml:"recipient_delimiter" doc:"Postfix's recipient_delimiter, for entries of transport_maps that are whole addresses: the characters that separate a user's name from a detail; \"\": none"`
+	Mailertable   []table.Spec `toml:"mailertable" doc:"Sendmail's mailertable, for domains without a section and for sections without servers; as with the MTA's own next hop, only hosts in brackets are asked" example:"[\"hash:/etc/mail/mailertable\"]"`
+	TransportMaps []table.Spec `toml:"transport_maps" doc:"Postfix's transport_maps, used in the same way; list all of them, since Postfix looks for each form of the address in every map before it tries the next form" example:"[\"hash:/etc/postfix/transport\"]"`
+	Delimiter     string       `toml:"recipient_delimiter" doc:"Postfix's recipient_delimiter, for entries of transport_maps that are whole addresses: the characters that separate a user's name from a detail; \"\" means none"`
 }
 
 // DefaultTablesConfig is what an empty [routes] section means.

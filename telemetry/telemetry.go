@@ -47,8 +47,8 @@ import (
 // Config is the section [log].
 type Config struct {
 	Target    string `toml:"target" restart:"true" doc:"where the log goes: standard error, journald with fields, or syslog (facility mail)" oneof:"stderr,journald,syslog"`
-	Format    string `toml:"format" doc:"form of a line; text is key=value pairs" oneof:"text,json"`
-	Level     string `toml:"level" doc:"lowest level of operational messages; decisions have a switch of their own" oneof:"debug,info,warn,error"`
+	Format    string `toml:"format" doc:"form of a log line; text is key=value pairs" oneof:"text,json"`
+	Level     string `toml:"level" doc:"lowest level of operational messages; decisions have their own switch" oneof:"debug,info,warn,error"`
 	Decisions bool   `toml:"decisions" doc:"log one line for every decision; metrics count them either way"`
 }
 

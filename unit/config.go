@@ -20,11 +20,11 @@ import (
 
 // Core are the settings of no unit in particular.
 type Core struct {
-	Hostname  string           `toml:"hostname" doc:"the gateway's own name: the EHLO name of probes, and how a call-ahead that comes back is recognised; the default is the machine's name" example:"\"mx1.example.org\""`
+	Hostname  string           `toml:"hostname" doc:"the gateway's own name, used as the EHLO name of probes and to recognise a call-ahead that comes back; the default is the machine's name" example:"\"mx1.example.org\""`
 	State     string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket" restart:"true"`
-	Enforce   bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, and refuses nothing. A [[domain]] section may say otherwise for its domain"`
+	Enforce   bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, but refuses nothing. A [[domain]] section can override this for its domain"`
 	Deadline  setting.Duration `toml:"deadline" doc:"time limit for one answer; keep it below the MTA's timeout, which is 10s for Sendmail and 30s for Postfix" min:"100ms" max:"5m"`
-	FollowMTA bool             `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section of their own"`
+	FollowMTA bool             `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section"`
 }
 
 // Validate holds what one field alone cannot say.

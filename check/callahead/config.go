@@ -18,11 +18,11 @@ type Config struct {
 	// Sender is the reverse-path of probes.
 	Sender string `toml:"sender" doc:"reverse-path of probes; \"<>\" is the null sender, which no backend should refuse" example:"\"<>\""`
 	// FallbackSender is tried when Sender is refused.
-	FallbackSender string `toml:"fallback_sender" doc:"sender to ask with once more when the first is refused; the default is postmaster at hostname" example:"\"postmaster@mx1.example.org\""`
+	FallbackSender string `toml:"fallback_sender" doc:"sender to retry with when the first is refused; the default is postmaster at hostname" example:"\"postmaster@mx1.example.org\""`
 	// UnknownCodes are the enhanced codes that mean "no such mailbox" in a 5xx reply.
 	UnknownCodes UnknownCodes `toml:"unknown_codes" doc:"enhanced status codes that mean \"no such mailbox\" in a 5xx reply; x stands for any class" example:"[\"x.1.1\", \"5.4.1\"]"`
 	// Classify says how the meaning of a refusal is found out.
-	Classify string `toml:"classify" doc:"how the meaning of a refusal (5xx) is found out: \"experiment\" compares it with what the server says to a made-up recipient, and asks about a recipient that is known to be good before a new kind of refusal is believed; \"words\" goes by its code and text alone" oneof:"experiment,words"`
+	Classify string `toml:"classify" doc:"how to find out what a refusal (5xx) means. \"experiment\" compares it with the server's reply to a made-up recipient, and asks about a recipient that is known to be good before it believes a new kind of refusal. \"words\" goes by code and text alone" oneof:"experiment,words"`
 	// AcceptAllTest has a made-up recipient asked about after a valid answer.
 	AcceptAllTest bool `toml:"accept_all_test" doc:"find out, with a made-up recipient, which backends take every name"`
 
@@ -78,23 +78,23 @@ func readSender(s string) (string, error) {
 
 // Life is how long answers of one class are remembered.
 type Life struct {
-	Expire setting.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
+	Expire setting.Duration `toml:"expire" doc:"how long the answer is used" max:"366d"`
 }
 
 // RefreshedLife is the life of an answer that is asked again before it ends.
 type RefreshedLife struct {
-	Refresh setting.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background when it is used; 10m or more" max:"366d"`
-	Expire  setting.Duration `toml:"expire" doc:"how long the answer serves at most; use never prolongs it" max:"366d"`
+	Refresh setting.Duration `toml:"refresh" doc:"age from which using the answer asks the server again in the background; 10m or more" max:"366d"`
+	Expire  setting.Duration `toml:"expire" doc:"maximum time that the answer is used; using it never prolongs it" max:"366d"`
 }
 
 // Lives is what the [cache] section says about how long answers are remembered.
 type Lives struct {
-	Valid        RefreshedLife `toml:"valid" doc:"the backend takes the mailbox"`
-	Unknown      Life          `toml:"unknown" doc:"it has no such mailbox; keep this short, or mail to new mailboxes is refused"`
-	Full         Life          `toml:"full" doc:"the mailbox has no room"`
-	Refused      Life          `toml:"refused" doc:"it refuses for another reason than a missing mailbox"`
-	Deferred     Life          `toml:"deferred" doc:"the backend said 4xx; only to absorb bursts"`
-	AcceptAll    Life          `toml:"accept_all" doc:"the backend takes, or does not take, every name of a domain"`
+	Valid        RefreshedLife `toml:"valid" doc:"the backend accepts the mailbox"`
+	Unknown      Life          `toml:"unknown" doc:"the backend has no such mailbox; keep this short, or mail to new mailboxes is refused"`
+	Full         Life          `toml:"full" doc:"the mailbox is full"`
+	Refused      Life          `toml:"refused" doc:"the backend refuses for a reason other than a missing mailbox"`
+	Deferred     Life          `toml:"deferred" doc:"the backend said 4xx; keep this short, it only absorbs bursts"`
+	AcceptAll    Life          `toml:"accept_all" doc:"whether the backend accepts every name of a domain"`
 	PositiveOnly bool          `toml:"positive_only" doc:"keep no refusals: ask again each time"`
 }
 
@@ -132,22 +132,22 @@ func checkValid(refresh, expire time.Duration) *setting.KeyError {
 
 // LifeChange changes a Life for one domain.
 type LifeChange struct {
-	Expire *setting.Duration `toml:"expire" doc:"how long the answer serves" max:"366d"`
+	Expire *setting.Duration `toml:"expire" doc:"how long the answer is used" max:"366d"`
 }
 
 // RefreshedLifeChange changes a RefreshedLife for one domain.
 type RefreshedLifeChange struct {
-	Refresh *setting.Duration `toml:"refresh" doc:"age from which the answer is asked again in the background; 10m or more" max:"366d"`
-	Expire  *setting.Duration `toml:"expire" doc:"how long the answer serves at most" max:"366d"`
+	Refresh *setting.Duration `toml:"refresh" doc:"age from which the server is asked again in the background; 10m or more" max:"366d"`
+	Expire  *setting.Duration `toml:"expire" doc:"maximum time that the answer is used" max:"366d"`
 }
 
 // DomainConfig is what a [[domain]] section says about call-ahead. What is unset is
 // as in [cache] and [callahead].
 type DomainConfig struct {
-	Unreachable   *string `toml:"unreachable" doc:"what to do when nobody can be asked and nothing is remembered: \"tempfail\" (451 4.4.1, the default) or \"accept\"" oneof:"tempfail,accept"`
-	MailboxFull   *string `toml:"mailbox_full" doc:"what a full mailbox means for the sender: \"tempfail\" (452 4.2.2, the default: it tries again) or \"reject\" (552 5.2.2)" oneof:"tempfail,reject"`
+	Unreachable   *string `toml:"unreachable" doc:"what to do when no server can be asked and nothing is remembered: \"tempfail\" (451 4.4.1, the default) or \"accept\"" oneof:"tempfail,accept"`
+	MailboxFull   *string `toml:"mailbox_full" doc:"reply for a full mailbox: \"tempfail\" (452 4.2.2, the default: the sender tries again) or \"reject\" (552 5.2.2)" oneof:"tempfail,reject"`
 	LocalCase     *string `toml:"local_case" doc:"whether case matters in local parts: \"ignore\" (the default) or \"keep\"" oneof:"ignore,keep"`
-	Classify      *string `toml:"classify" doc:"how the meaning of a refusal is found out: \"experiment\" or \"words\"; the default is as in [callahead]" oneof:"experiment,words"`
+	Classify      *string `toml:"classify" doc:"how to find out what a refusal means: \"experiment\" or \"words\"; the default is as in [callahead]" oneof:"experiment,words"`
 	AcceptAllTest *bool   `toml:"accept_all_test" doc:"find out, with a made-up recipient, whether the backend takes every name; the default is as in [callahead]"`
 
 	Valid        *RefreshedLifeChange `toml:"valid" doc:"as in [cache]" example:"{ refresh = \"1d\", expire = \"31d\" }"`

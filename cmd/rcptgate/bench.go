@@ -34,13 +34,13 @@ func newBenchCommand() *cobra.Command {
 		Short: "load a milter socket and print a table",
 		Long: `bench measures how fast and how large the gate is. Without --socket it starts
 gates, echo milters and simulated mail servers of its own, on this machine and in a
-temporary directory, and prints what it measured beside what the design asks for.
-Figures are ratios measured in turns in one run; it takes a few minutes, and the
+temporary directory, and prints what it measured next to what the design asks for.
+Figures are ratios measured in turns in one run. It takes a few minutes, and the
 machine should have nothing else to do.
 
-With --socket it loads a milter that runs already and prints what it answers and how
-fast. Its recipients should exist only in your imagination, or the servers behind it
-will be asked about them.
+With --socket it loads a milter that is already running and prints what it answers and
+how fast. Use made-up recipients only, because the servers behind the milter may be
+asked about them.
 
 The exit code is 0 whatever was measured, unless --strict is given: then it is 1 when
 a bar was not met.`,
@@ -52,7 +52,7 @@ a bar was not met.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.socket, "socket", "", "load the milter at this `SOCKET` instead (unix:/path, inet:PORT@HOST)")
-	flags.StringVar(&f.echo, "echo", "", "be an echo milter on this `SOCKET` until interrupted, and measure nothing")
+	flags.StringVar(&f.echo, "echo", "", "run an echo milter on this `SOCKET` until interrupted, and measure nothing")
 	flags.StringVar(&f.dialogue, "dialogue", "", "with --echo: hold one SMTP dialogue a recipient with the server at `ADDRESS:PORT`, and pass its reply on")
 	flags.StringVar(&f.recipients, "recipients", "user%07d@example.com", "with --socket: a `PATTERN` with one number, or a file with one recipient a line")
 	flags.IntVar(&f.people, "people", 10_000, "with --socket: `NUMBER` of different recipients in the pattern")
@@ -64,7 +64,7 @@ a bar was not met.`,
 	flags.IntVar(&f.options.Entries, "entries", 1_000_000, "`NUMBER` of remembered recipients in the measurement of memory, and of names in the alias file")
 	flags.StringSliceVar(&f.options.Only, "only", nil, "make only these `MEASUREMENTS`: "+strings.Join(bench.Names(), ", "))
 	flags.BoolVar(&f.json, "json", false, "print JSON")
-	flags.BoolVar(&f.strict, "strict", false, "exit with 1 when a bar was not met")
+	flags.BoolVar(&f.strict, "strict", false, "exit with code 1 if a bar was not met")
 	cmd.MarkFlagsMutuallyExclusive("socket", "echo")
 	return cmd
 }

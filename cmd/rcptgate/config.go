@@ -53,17 +53,17 @@ func (p *program) configCheck() *cobra.Command {
 	var as string
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "read the configuration and say what is wrong with it",
+		Short: "check the configuration and report mistakes",
 		Long: `check reads the configuration file as the daemon would, builds what it describes, and
-reports every mistake with its line and what is allowed. Exit code 0: the file is good; 78:
-it is not.
+reports every mistake with its line and what is allowed. The exit code is 0 if the file
+is good, else 78.
 
-Run by root, it looks with the eyes of the daemon's user (--user): what only root can read is
-found that way.
+If root runs it, it checks with the rights of the daemon's user (--user), and so finds files
+that only root can read.
 
-Warnings name what the daemon would accept and a postmaster would not want: a table that
-cannot be read, HTTP on all addresses, memcached without a key. They change the exit code
-only with --strict: then it is 1.`,
+Warnings name what the daemon accepts but is probably a mistake: a table that cannot be read,
+HTTP on all addresses, memcached without a key. They change the exit code (to 1) only with
+--strict.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			other, err := asUser(as, cmd.Flags().Changed("user"))
@@ -93,8 +93,8 @@ only with --strict: then it is 1.`,
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&as, "user", "rcptgate", "the daemon's `USER`, whose rights count when root checks; \"\" is the caller's own")
-	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 when there are warnings")
+	cmd.Flags().StringVar(&as, "user", "rcptgate", "the daemon's `USER`, whose rights count when root runs the check; \"\" means the caller")
+	cmd.Flags().BoolVar(&strict, "strict", false, "exit with code 1 if there are warnings")
 	return cmd
 }
 

@@ -17,17 +17,17 @@ func (p *program) demo() *cobra.Command {
 	var once bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "show the whole path on one machine, no MTA needed",
+		Short: "demonstrate the gate on one machine, without an MTA",
 		Long: `demo starts a small mail server with a few users, the gate in front of it, and a client
-that talks to the gate over the milter protocol as an MTA would. Everything is on this
-machine and in a temporary directory that is removed at the end. It then stays up, with its
-status page, until it is interrupted.`,
+that talks to the gate over the milter protocol as an MTA would. Everything runs on
+this machine and in a temporary directory that is removed at the end. Afterwards the demo
+stays up, with its status page, until it is interrupted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return demo.Run(cmd.Context(), demo.Options{Out: cmd.OutOrStdout(), Once: once, Program: os.Args[0], Start: p.startFile})
 		},
 	}
-	cmd.Flags().BoolVar(&once, "once", false, "end after the show")
+	cmd.Flags().BoolVar(&once, "once", false, "exit after the demonstration")
 	return cmd
 }
 

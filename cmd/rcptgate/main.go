@@ -84,15 +84,15 @@ func (p *program) offline(ctx context.Context, c *unit.Config) (*unit.Host, erro
 func (p *program) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rcptgate",
-		Short: "decide at RCPT time whether a mailbox will take a message",
+		Short: "decide at RCPT time whether a mailbox will accept a message",
 		Long: `rcptgate is a milter that asks the mail server behind a gateway, while the sending
-server is still connected, whether a recipient's mailbox will take the message. It
-remembers the answers and keeps taking mail for known recipients while that server
+server is still connected, whether a recipient's mailbox will accept the message. It
+remembers the answers and keeps accepting mail for known recipients while that server
 is down.
 
-Exit codes are those of sysexits.h: 0 good, 1 something needs a person (status), 64 usage, 65 bad data, 67 unknown recipient,
-69 the daemon is not reachable or could not listen, 70 internal error, 75 temporary
-failure, 77 refused by policy, 78 configuration.`,
+Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status), 64 usage,
+65 bad data, 67 unknown recipient, 69 the daemon is not reachable or could not listen,
+70 internal error, 75 temporary failure, 77 refused by policy, 78 configuration.`,
 		Version:           versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,

@@ -22,14 +22,14 @@ func (p *program) serve() *cobra.Command {
 		Use:   "serve",
 		Short: "run the daemon",
 		Long: `serve runs the daemon in the foreground. SIGHUP reads the configuration again (a file
-with an error changes nothing), SIGTERM and SIGINT end it after the transactions in
-progress, for which it waits as long as [listen] drain says; a second one ends it without
-waiting.
+with an error changes nothing). SIGTERM and SIGINT end the daemon after the transactions
+in progress, for which it waits as long as [listen] drain says. A second signal ends it
+without waiting.
 
-Under systemd it tells when it is ready, reloading and ending, and shows the watchdog that
-it lives. Sockets that socket units have opened are used in place of the configuration's:
-those with FileDescriptorName=admin and http for what they are named, all others for
-milters.
+Under systemd it notifies the service manager when it is ready, reloading and ending, and
+serves the watchdog. Sockets that socket units have opened replace those of the
+configuration: those with FileDescriptorName=admin and http for what they are named, all
+others for milters.
 
 ` + telemetry.Manual,
 		Args: cobra.NoArgs,

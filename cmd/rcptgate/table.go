@@ -28,19 +28,19 @@ import (
 func (p *program) table() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
-		Short: "look into the map files of the MTAs",
+		Short: "read the map files of the MTAs",
 		Long: `table reads map files as they are on disk, while the MTA may be rewriting them, and
-changes nothing. A table is spelled TYPE:FILE as in the MTAs, with or without the ending
+changes nothing. A table is written TYPE:FILE as in the MTAs, with or without the ending
 that they append:
 
   hash:/etc/mail/aliases       Berkeley DB (.db), also btree:
   cdb:/etc/postfix/virtual     constant database (.cdb)
   lmdb:/etc/aliases            LMDB as Postfix writes it (.lmdb)
   text:/etc/aliases            aliases(5): name: target, target
-  texthash:/etc/mail/access    what makemap and postmap read: key value
+  texthash:/etc/mail/access    input of makemap and postmap: key value
 
-"table get" also knows "memcached:", the alias names that other gateways publish; it asks the
-servers that the configuration names.
+"table get" also accepts "memcached:", the alias names that other gateways publish. It asks
+the servers that the configuration names.
 
 Exit code 65: the file cannot be read. Exit code 75: it is being written.`,
 		Args: cobra.NoArgs,
@@ -80,8 +80,8 @@ func (p *program) tableGet() *cobra.Command {
 	return &cobra.Command{
 		Use:   "get TYPE:FILE KEY",
 		Short: "print the value of a key",
-		Long: `get prints the value of a key, as "postmap -q" does: first of the key as it is written,
-then of the key in lower case. A NUL at the end of keys and values is left out. Exit code
+		Long: `get prints the value of a key, as "postmap -q" does: first for the key as it is written,
+then for the key in lower case. A NUL at the end of keys and values is left out. Exit code
 67: the table does not hold the key.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -186,11 +186,11 @@ func newTableDump() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use:   "dump TYPE:FILE",
-		Short: "print every entry, a line each",
+		Short: "print every entry, one on each line",
 		Long: `dump prints every entry in the file's order, as "makemap -u" and "postmap -s" do: key, a
-tab, value, octet for octet but for a NUL at the end. Other formats: praliases prints
-key:value, json an object with key and value a line (octets that are no UTF-8 become
-U+FFFD there).`,
+tab, value, octet for octet except for a NUL at the end. Other formats: praliases prints
+key:value; json prints one object with key and value on each line (octets that are not
+UTF-8 become U+FFFD there).`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			write, err := dumpFormat(format)
@@ -210,7 +210,7 @@ U+FFFD there).`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "tab", "how to print: `tab`, praliases or json")
+	cmd.Flags().StringVar(&format, "format", "tab", "output format: `tab`, praliases or json")
 	return cmd
 }
 
@@ -277,7 +277,7 @@ func newTableStat() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stat TYPE:FILE",
 		Short: "print type, version, entries and age of a table",
-		Long: `stat reads the whole table and says what it is, how many entries it holds, and when it was
+		Long: `stat reads the whole table and prints its type, how many entries it holds, and when it was
 written. "complete mark" says whether it holds the entry "@", with which newaliases and
 postalias end a database.`,
 		Args: cobra.ExactArgs(1),

@@ -27,8 +27,8 @@ func (k commands) cache() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cache",
 		Short: "inspect and edit the answer cache",
-		Long: `cache shows and changes what the running daemon remembers. Exit code 69: the daemon cannot
-be reached.`,
+		Long: `cache shows and changes what the running daemon remembers. Exit code 69 means that the
+daemon cannot be reached.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -41,9 +41,9 @@ func (k commands) cacheList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [@DOMAIN]",
 		Short: "list what is remembered",
-		Long: `list prints a table of what is remembered, sorted by recipient; of more than 100,000 records
-the first ones that the daemon gives. With --json it prints every record, an object a line, in
-no particular order.`,
+		Long: `list prints a table of what is remembered, sorted by recipient. Of more than 100,000 records
+it prints the first ones that the daemon gives. With --json it prints every record, one
+object on each line, in no particular order.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
@@ -59,7 +59,7 @@ no particular order.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a record")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object for each record")
 	return cmd
 }
 
@@ -93,10 +93,10 @@ func (k commands) cacheShow() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show RECIPIENT|@DOMAIN",
-		Short: "show everything that is remembered of one recipient or about a domain",
-		Long: `show prints what is remembered of one recipient; of a domain ("@example.com") how many
-recipients are remembered and, for each server, whether it was found to take every name
-there. Exit code 67: nothing is remembered.`,
+		Short: "show everything that is remembered about a recipient or a domain",
+		Long: `show prints what is remembered about one recipient. For a domain ("@example.com") it prints
+how many recipients are remembered and, for each server, whether it was found to accept
+every name there. Exit code 67 means that nothing is remembered.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
@@ -163,16 +163,16 @@ func (k commands) cacheForget() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "forget RECIPIENT|@DOMAIN... | --all",
 		Short: "forget recipients, whole domains or everything, so that they are asked about again",
-		Long: `forget removes what is remembered of recipients ("someone@example.com") or of whole
+		Long: `forget removes what is remembered about recipients ("someone@example.com") or of whole
 domains ("@example.com"), findings about them included. The next question asks the mail
-server again. Where gateways share a memory (memcached) the others forget within a minute.
+server again. Gateways that share a memory (memcached) forget within a minute too.
 
 --all forgets everything, on all gateways that share a memory: every recipient is asked about
-again. On a terminal it asks whether that is meant, unless --yes is given.
+again. On a terminal it asks for confirmation, unless --yes is given.
 
-Exit code 75: a place could not be reached and may still remember, or no memcached server
-could be told. Then only this gateway has forgotten so far, and the others will when a server
-is back.`,
+Exit code 75: a store could not be reached and may still remember, or no memcached server
+could be reached. In the second case only this gateway has forgotten so far; the others
+follow when a server is back.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
 				return exit.With(exit.Usage, errors.New("forget takes recipients and domains, or --all"))
@@ -187,7 +187,7 @@ is back.`,
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "forget everything")
-	cmd.Flags().BoolVar(&yes, "yes", false, "with --all: do not ask")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --all: do not ask for confirmation")
 	return cmd
 }
 
@@ -197,12 +197,12 @@ func (k commands) cacheFlush() *cobra.Command {
 		Use:   "flush",
 		Short: "forget everything: the same as forget --all",
 		Long: `flush is "cache forget --all". It has nothing to do with a mail queue: every recipient is
-asked about again, on all gateways that share a memory. On a terminal it asks whether that is
-meant, unless --yes is given. Exit code 75: as of cache forget.`,
+asked about again, on all gateways that share a memory. On a terminal it asks for
+confirmation, unless --yes is given. Exit code 75 means the same as for cache forget.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return k.forgetAll(cmd, yes) },
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	return cmd
 }
 
@@ -250,10 +250,11 @@ func (k commands) cacheStats() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stats",
 		Short: "show how much is remembered, and how often it helped",
-		Long: `stats shows each place from the top. Hits and misses are look-ups since the start of the
-daemon: a question that finds nothing in memory looks in the places below, then for what
-is known of its domain at the server, and below once more before the answer is written.
-Records are recipients and such findings; places hold the same ones, they do not add up.`,
+		Long: `stats shows each store from the top. Hits and misses are look-ups since the start of the
+daemon. A question that finds nothing in memory looks in the stores below, then for what
+is known about its domain at the server, and once more below before the answer is written.
+Records are recipients and such findings. The stores hold the same ones, so their numbers
+do not add up.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
@@ -310,9 +311,9 @@ func serverLine(s *PlaceServer) string {
 func (k commands) cacheExport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "export [FILE]",
-		Short: "write everything that is remembered, a JSON object a line",
+		Short: "write everything that is remembered, one JSON object a line",
 		Long: `export writes all records to FILE, or to standard output, in the format that import
-reads (docs/cache-export.md). An export that fails leaves a FILE that was there as it was.`,
+reads (docs/cache-export.md). If an export fails, an existing FILE is left unchanged.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
@@ -379,9 +380,9 @@ func (k commands) cacheImport() *cobra.Command {
 	return &cobra.Command{
 		Use:   "import [FILE]",
 		Short: "remember what export wrote, unless something newer is known",
-		Long: `import reads what export wrote from FILE, or from standard input. A bad line is named,
-left out, and does not stop the others. Exit code 65: there were bad lines, or the end
-is missing.`,
+		Long: `import reads what export wrote from FILE, or from standard input. A bad line is reported
+and left out; the others are imported. Exit code 65 means that there were bad lines, or that
+the end is missing.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {

@@ -32,19 +32,19 @@ func (k commands) check() *cobra.Command {
 	var f checkFlags
 	cmd := &cobra.Command{
 		Use:   "check RECIPIENT...",
-		Short: "ask for the verdict on recipients, and how it came about",
-		Long: `check puts the question that an MTA would put to the running daemon, over its admin
-socket, and prints the verdict and its trace. What is learnt is remembered, as for any
+		Short: "show the verdict on recipients, and how it came about",
+		Long: `check asks the running daemon, over its admin socket, the question that an MTA would
+ask, and prints the verdict and its trace. What is learnt is remembered, as for any
 other question.
 
-With --offline the question is put to this program itself, with the same configuration:
-without what the daemon remembers, and nothing is kept.
+With --offline this program answers the question itself, with the same configuration. It
+does not use what the daemon remembers, and keeps nothing.
 
-Exit codes: 0 all recipients would be taken, 67 one is unknown, 77 one is refused for
+Exit codes: 0 all recipients would be accepted, 67 one is unknown, 77 one is refused for
 another reason, 75 one cannot be decided at the moment, 69 the daemon is not reachable,
-64 the command line is wrong, 65 a recipient is no address: then nobody is asked about
-any. With several recipients the code is that of the first one that would not be taken.
-In rehearsal the code is that of the verdict that is held back.`,
+64 the command line is wrong, 65 a recipient is not an address (then no question is asked
+about any). With several recipients the code is that of the first one that would not be
+accepted. In rehearsal the code is that of the verdict that is held back.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return k.runCheck(cmd, &f, args) },
 	}
@@ -55,8 +55,8 @@ In rehearsal the code is that of the verdict that is held back.`,
 	flags.StringVar(&f.request.Host, "host", "", "the MTA's `NEXTHOP` for the recipient, as in {rcpt_host}")
 	flags.StringVar(&f.request.Mailer, "mailer", "", "the MTA's `MAILER` for the recipient, as in {rcpt_mailer} (default esmtp when --host is given)")
 	flags.StringVar(&f.request.Addr, "addr", "", "the `ADDRESS` after the MTA's rewriting, as in {rcpt_addr}")
-	flags.StringVar(&f.request.Auth, "auth", "", "`USER` that the client authenticated as")
-	flags.BoolVar(&f.json, "json", false, "print one JSON object a recipient")
+	flags.StringVar(&f.request.Auth, "auth", "", "`USER` as whom the client authenticated")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object for each recipient")
 	flags.BoolVar(&f.offline, "offline", false, "ask this program itself, not the running daemon")
 	return cmd
 }

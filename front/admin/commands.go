@@ -105,13 +105,13 @@ func (k commands) status() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status [UNIT]",
-		Short: "show what the running daemon does, and what needs a person",
-		Long: `status asks the running daemon what it does: whether it refuses or rehearses, which
-configuration is active and how old it is, the servers behind, the MTA's tables, what is
-remembered. What needs a person stands first. With a UNIT (backends, memory, tables,
+		Short: "show what the running daemon does, and what needs attention",
+		Long: `status shows what the running daemon does: whether it refuses or rehearses, which
+configuration is active and how old it is, the servers behind, the MTA's tables, and what is
+remembered. What needs attention comes first. With a UNIT (backends, memory, tables,
 milter, ...) only that table is shown.
 
-Exit codes, for a monitor: 0 all is well, 1 something needs a person, 69 the daemon cannot
+Exit codes, for monitoring: 0 all is well, 1 something needs attention, 69 the daemon cannot
 be reached.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -176,8 +176,8 @@ func printStatus(w io.Writer, s *StatusAnswer, one bool) error {
 func (k commands) reload() *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
-		Short: "have the daemon read its configuration again, and say what came of it",
-		Long: `reload does what SIGHUP does, and says what came of it. A configuration with a mistake
+		Short: "make the daemon read its configuration again, and print the result",
+		Long: `reload does what SIGHUP does, and prints the result. A configuration with a mistake
 changes nothing: each mistake is printed with its line, and the exit code is 78. Settings
 that changed but need a restart are named. Exit code 69: the daemon cannot be reached.`,
 		Args: cobra.NoArgs,
@@ -227,8 +227,7 @@ func (k commands) show() *cobra.Command {
 		Use:   "show",
 		Short: "print every effective value",
 		Long: `show prints the active configuration of the running daemon, defaults included, as a file
-that rcptgate reads again. What came of each table that it names stands in comments at the
-end. With --file, or when no daemon can be reached, it reads the file instead.`,
+that rcptgate can read. Comments at the end show the state of each table that it names. With --file, or when no daemon can be reached, it reads the file instead.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := k.Load(cmd)
@@ -253,7 +252,7 @@ end. With --file, or when no daemon can be reached, it reads the file instead.`,
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&file, "file", false, "show the file, not what the daemon has active")
+	cmd.Flags().BoolVar(&file, "file", false, "show the file instead of the daemon's active configuration")
 	return cmd
 }
 

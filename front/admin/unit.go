@@ -20,7 +20,7 @@ import (
 
 // ListenConfig is this front's part of [listen].
 type ListenConfig struct {
-	Admin      setting.Socket `toml:"admin" doc:"the command line's way into the daemon; the default is admin.sock in state" example:"\"unix:/run/rcptgate/admin.sock\"" restart:"true"`
+	Admin      setting.Socket `toml:"admin" doc:"socket over which commands reach the daemon; the default is admin.sock in state" example:"\"unix:/run/rcptgate/admin.sock\"" restart:"true"`
 	AdminGroup string         `toml:"admin_group" doc:"group of the admin socket, whose mode is 0660" example:"\"adm\"" restart:"true"`
 }
 

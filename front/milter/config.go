@@ -18,17 +18,17 @@ import (
 type Config struct {
 	// Connections is the number of milter connections at one time, over all
 	// listeners; the open-file limit is raised for them. One more is closed at once.
-	Connections int `toml:"connections" doc:"milter connections at one time, over all sockets; one more is closed at once" min:"1" max:"1_000_000"`
+	Connections int `toml:"connections" doc:"maximum number of milter connections at one time, over all sockets; further ones are closed at once" min:"1" max:"1_000_000"`
 	// Idle is how long a connection may be silent. A client may take an hour for
 	// DATA, during which the MTA has nothing to say to us.
 	Idle setting.Duration `toml:"idle" doc:"how long a milter connection may be silent; a client may take an hour for its message, during which the MTA says nothing" min:"1s"`
 	// FrameTime is how long a frame that has begun may take to be complete, and how
 	// long an answer may take to be sent.
-	FrameTime setting.Duration `toml:"frame_time" doc:"how long a frame that has begun may take to be complete, and an answer to be sent" min:"100ms"`
+	FrameTime setting.Duration `toml:"frame_time" doc:"time limit for receiving a frame that has begun, and for sending an answer" min:"100ms"`
 	// FrameSize is the longest frame of an event we want, in octets.
-	FrameSize int `toml:"frame_size" doc:"the longest frame of an event that is wanted, in octets" min:"4096" max:"1_048_576"`
-	// Drain is how long transactions may go on after the daemon was told to end.
-	Drain setting.Duration `toml:"drain" doc:"how long transactions may go on after the daemon was told to end" min:"100ms" max:"5m"`
+	FrameSize int `toml:"frame_size" doc:"maximum size of a frame of a negotiated event, in octets" min:"4096" max:"1_048_576"`
+	// Drain is how long transactions may go on after the daemon was asked to end.
+	Drain setting.Duration `toml:"drain" doc:"how long transactions may go on after the daemon was asked to end" min:"100ms" max:"5m"`
 	// SocketMode and SocketGroup are given to unix sockets: the MTA must be able to
 	// write to them.
 	SocketMode  FileMode `toml:"socket_mode" doc:"permissions of unix milter sockets: the MTA must be able to write to them"`

@@ -18,7 +18,7 @@ import (
 
 // ListenConfig is this front's part of [listen].
 type ListenConfig struct {
-	HTTP setting.Socket `toml:"http" doc:"metrics, health and status page; \"\" is off" example:"\"127.0.0.1:8899\"" restart:"true"`
+	HTTP setting.Socket `toml:"http" doc:"address for metrics, health checks and the status page; \"\" turns them off" example:"\"127.0.0.1:8899\"" restart:"true"`
 }
 
 // Config is the section [dashboard].

@@ -20,9 +20,9 @@ import (
 // Config names the memory that is shared with other gateways: part of section [cache].
 // The zero Config shares nothing.
 type Config struct {
-	Servers []Server `toml:"memcached" doc:"memcached servers that all gateways share, the same list on each; the port is 11211 unless written; none: nothing is shared; from none to some needs a restart" example:"[\"10.0.0.1:11211\", \"10.0.0.2:11211\"]"`
-	KeyFile string   `toml:"memcached_key_file" doc:"authenticates what is kept in memcached: one key a line, of 16 octets at least, the same file on every gateway; the first signs, each is believed; not readable by others" example:"\"/etc/rcptgate/cache.key\""`
-	Prefix  string   `toml:"memcached_prefix" doc:"begins every key in memcached, so that several sites can use one server" example:"\"rg\""`
+	Servers []Server `toml:"memcached" doc:"memcached servers that all gateways share; use the same list on each gateway. The default port is 11211. Without servers nothing is shared; going from none to some needs a restart" example:"[\"10.0.0.1:11211\", \"10.0.0.2:11211\"]"`
+	KeyFile string   `toml:"memcached_key_file" doc:"file of keys that authenticate the values in memcached, the same file on every gateway: one key a line, at least 16 octets long. The first key signs, all keys are believed. Other users must not be able to read the file" example:"\"/etc/rcptgate/cache.key\""`
+	Prefix  string   `toml:"memcached_prefix" doc:"prefix of every key in memcached, so that several sites can use one server" example:"\"rg\""`
 }
 
 // DefaultPrefix begins every key unless the configuration says otherwise.

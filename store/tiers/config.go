@@ -18,10 +18,10 @@ import (
 type Config struct {
 	// Entries is the most records kept in RAM, refusals included, which have a tenth
 	// of them. A record takes about 200 octets.
-	Entries int `toml:"entries" restart:"true" min:"1000" max:"100000000" doc:"recipients remembered in memory; refusals take a tenth at most"`
+	Entries int `toml:"entries" restart:"true" min:"1000" max:"100000000" doc:"maximum number of recipients remembered in memory; refusals take at most a tenth"`
 	// DiskEntries is the most records kept on disk, below the state directory. A
 	// record takes about 300 octets. 0 keeps nothing on disk: a restart forgets.
-	DiskEntries int `toml:"disk_entries" restart:"true" min:"0" max:"100000000" doc:"recipients remembered on disk, at least 1000; 0 keeps nothing on disk, and a restart forgets"`
+	DiskEntries int `toml:"disk_entries" restart:"true" min:"0" max:"100000000" doc:"maximum number of recipients remembered on disk, at least 1000; 0 keeps nothing on disk, so that a restart forgets everything"`
 }
 
 // minDiskEntries is the least bound of a disk store that is there.
