@@ -70,7 +70,7 @@ type measurement struct {
 
 func measurements() []measurement {
 	return []measurement{
-		{"remembered", "remembered answers beside an echo milter", remembered},
+		{"remembered", "remembered answers compared with an echo milter", remembered},
 		{"misses", "misses against a fast backend", fastMisses},
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},

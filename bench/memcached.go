@@ -255,7 +255,7 @@ func (b *bench) besideMemcached(ctx context.Context, t *Table) error {
 			}
 		}
 		ratio := MedianRatio(sharing.rates, alone.rates)
-		t.Figure("misses against a fast backend with memcached, beside a gate without",
+		t.Figure("misses against a fast backend with memcached, compared with a gate without",
 			fmt.Sprintf("%.0f RCPT/s, without %.0f: %.2f (%.0f and %.0f µs of processor time)", Median(sharing.rates), Median(alone.rates), ratio, sharing.perAnswer(), alone.perAnswer()),
 			map[string]float64{"with": Median(sharing.rates), "without": Median(alone.rates), "ratio": ratio, "with_us": sharing.perAnswer(), "without_us": alone.perAnswer()})
 		return nil

@@ -72,7 +72,7 @@ func missRate(ctx context.Context, b *bench, t *Table) error {
 			}
 		}
 		times := MedianRatio(gate.rates, single.rates)
-		t.Bar(fmt.Sprintf("misses against a fast backend, %d MTA connections, beside one dialogue a recipient (what milter-ahead does, at its cheapest)", b.Connections),
+		t.Bar(fmt.Sprintf("misses against a fast backend, %d MTA connections, compared with one dialogue a recipient (what milter-ahead does, at its cheapest)", b.Connections),
 			fmt.Sprintf("%.0f RCPT/s, one dialogue each %.0f: %.1f x", Median(gate.rates), Median(single.rates), times), "3 x",
 			times >= 3, map[string]float64{"gate": Median(gate.rates), "dialogue": Median(single.rates), "times": times})
 		t.Bar("processor time a miss takes", fmt.Sprintf("%.0f µs, one dialogue each %.0f µs", gate.perAnswer(), single.perAnswer()),

@@ -169,7 +169,7 @@ func (b *bench) rememberedRows(t *Table, echo, gate *side, rate float64) {
 	t.Bar(what, fmt.Sprintf("%.0f RCPT/s, echo milter %.0f: %.2f", values["gate"], values["echo"], ratio),
 		"0.80 of the echo milter", ratio >= 0.80, values)
 	times := ratio / milterAhead
-	t.Bar("the same, beside milter-ahead's 0.24 of an echo milter (an earlier lab's ratio, with its own generator)", fmt.Sprintf("%.1f x", times), "3 x",
+	t.Bar("the same, compared with milter-ahead's 0.24 of an echo milter (an earlier lab's ratio, with its own generator)", fmt.Sprintf("%.1f x", times), "3 x",
 		times >= 3, map[string]float64{"ratio": times})
 	latencyRow(t, fmt.Sprintf("p99 of a remembered answer at %.0f RCPT/s", rate), gate.paced, echo.paced)
 	latencyRow(t, "p99 of a remembered answer, as fast as it goes", gate.p99, echo.p99)

@@ -135,7 +135,7 @@ func (b *bench) reloadAliases(ctx context.Context, t *Table, spec table.Spec) er
 	}
 	quiet, beside := Median(micros(r.quiet))/1000, Median(micros(r.beside))/1000
 	t.Bar(fmt.Sprintf("alias file of %d names (%s): what a reload adds to an answer at p99.9, %.0f RCPT/s", b.Entries, spec.Type, b.paced()),
-		fmt.Sprintf("%.2f ms (%.2f ms beside one, else %.2f ms)", beside-quiet, beside, quiet), "10 ms", beside-quiet <= 10,
+		fmt.Sprintf("%.2f ms (%.2f ms next to one, else %.2f ms)", beside-quiet, beside, quiet), "10 ms", beside-quiet <= 10,
 		map[string]float64{"added_ms": beside - quiet, "beside_ms": beside, "quiet_ms": quiet, "reloads": float64(r.reloads)})
 	return nil
 }

@@ -60,7 +60,7 @@ func muteBackend(ctx context.Context, b *bench, t *Table) error {
 	t.Bar("later questions for it, longest", fmt.Sprintf("%.1f ms", later.Latency.Max().Seconds()*1e3), "100 ms",
 		later.Latency.Max() < 100*time.Millisecond, map[string]float64{"ms": later.Latency.Max().Seconds() * 1e3})
 	ratio := MedianRatio(disturbed.rates, quiet.rates)
-	t.Bar("misses of another backend meanwhile, beside those of a gate that asks no mute one",
+	t.Bar("misses of another backend meanwhile, compared with those of a gate that asks no mute one",
 		fmt.Sprintf("%.0f RCPT/s, the other gate %.0f: %.2f", Median(disturbed.rates), Median(quiet.rates), ratio), "0.9", ratio >= 0.9,
 		map[string]float64{"meanwhile": Median(disturbed.rates), "quiet": Median(quiet.rates), "ratio": ratio})
 	return nil
@@ -139,7 +139,7 @@ func idleConnections(ctx context.Context, b *bench, t *Table) error {
 			return err
 		}
 		ratio := MedianRatio(crowded.rates, alone.rates)
-		t.Bar(fmt.Sprintf("remembered answers beside %d idle connections and %d half-sent frames", idleCount, halfCount),
+		t.Bar(fmt.Sprintf("remembered answers next to %d idle connections and %d half-sent frames", idleCount, halfCount),
 			fmt.Sprintf("%.0f RCPT/s, a gate without them %.0f: %.2f (p99 %.0f and %.0f µs)",
 				Median(crowded.rates), Median(alone.rates), ratio, Median(micros(crowded.p99)), Median(micros(alone.p99))),
 			"0.9", ratio >= 0.9, map[string]float64{"with": Median(crowded.rates), "without": Median(alone.rates), "ratio": ratio})
