@@ -24,7 +24,7 @@ is quoted as in Go; values are cut at 256 octets, texts at 512.
     source        where the answer came from: ram, disk, memcached, probe, alias, ...
     backend       the server that gave it
     elapsed       milliseconds until the decision (elapsed_ms, a number, in JSON)
-    text          what the sender hears, when the recipient is refused
+    text          what the sender sees, if the recipient is refused
     error         why something could not be found out
 
 With target = "stderr" under systemd, standard error is the journal's: lines begin with their

@@ -70,7 +70,7 @@ type listenHead struct{}
 func coreParts() []config.Part {
 	return []config.Part{
 		{Defaults: defaultCore()},
-		{Section: "listen", Doc: "where the gate listens: addresses alone. Each front has a section of its own for the rest", Defaults: listenHead{}},
+		{Section: "listen", Doc: "addresses on which the gate listens. Each front has its own section for its other settings", Defaults: listenHead{}},
 		{Section: "log", Doc: "the log: one line for each decision", Defaults: telemetry.Defaults()},
 		{Section: "cache", Doc: "what is remembered, and for how long", Defaults: tiers.DefaultConfig()},
 		{Section: "cache", Defaults: memcached.DefaultConfig()},
