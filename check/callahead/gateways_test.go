@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -189,6 +190,7 @@ func TestGatewaysManyRecipients(t *testing.T) {
 		}
 		return fmt.Sprintf("user%d@example.com", i)
 	}
+	var later atomic.Int64
 	askAll := func() {
 		var all sync.WaitGroup
 		for _, g := range list {
@@ -204,6 +206,10 @@ func TestGatewaysManyRecipients(t *testing.T) {
 				all.Go(func() {
 					for i := range next {
 						v, _ := g.chain.Check(t.Context(), query(name(i)))
+						if v.Code == 451 && i%10 == 0 { // until it is known how the server says unknown
+							later.Add(1)
+							continue
+						}
 						if (v.Code == 550) != (i%10 == 0) || v.Code != 550 && v.Code != 250 {
 							t.Errorf("%s: %+v", name(i), v)
 						}
@@ -214,6 +220,10 @@ func TestGatewaysManyRecipients(t *testing.T) {
 		all.Wait()
 	}
 	askAll()
+	if late := later.Load(); late > int64(n)/100 {
+		t.Errorf("%d recipients were put off", late)
+	}
+	askAll() // those again
 	first := probes(server)
 	t.Logf("%d recipients, asked on three gateways: %d probes", n, first)
 	if first > n+n/100 {
@@ -245,8 +255,9 @@ func TestGatewaysForget(t *testing.T) {
 		})
 	}
 	for _, recipient := range []string{"nobody@example.com", "user@example.com"} {
-		if n := server.Asked(recipient); n != 2 {
-			t.Errorf("%s was asked about %d times, want 2", recipient, n)
+		// Twice, and once more by a control question or on a fresh connection.
+		if n := server.Asked(recipient); n < 2 || n > 3 {
+			t.Errorf("%s was asked about %d times, want 2 or 3", recipient, n)
 		}
 	}
 }
@@ -351,7 +362,7 @@ func TestGatewaysHolderKilled(t *testing.T) {
 	server, list := newGateways(t, 1, gatewayOptions{servers: servers, timing: patient})
 	list[0].expectCode("first@example.com", 250)
 	sum := sha256.Sum256([]byte("user@example.com\n" + server.Backend()))
-	value := "rgl1\tGONE\n"
+	value := fmt.Sprintf("rgl1\tGONE\t%d\n", time.Now().Add(4*time.Second).UnixMilli())
 	start := time.Now()
 	reply, err := servers[0].Command(fmt.Sprintf("add rg:l:%s 0 4 %d\r\n%s", hex.EncodeToString(sum[:]), len(value), value))
 	if err != nil || reply != "STORED" {

@@ -36,6 +36,7 @@ type trial struct {
 	both          bool   // there is a second
 	swapped       bool   // the second is in use
 	renewed       bool   // a fresh connection is in use
+	alone         bool   // no recipient is known to be good: a control question has nobody to be about
 	story         []string
 }
 
@@ -170,7 +171,10 @@ func (t *trial) byExperiment(ctx context.Context, out *outcome, s *shape) (next 
 		out.unproven(t.at)
 		out.refusesUs = true
 	default:
-		if k.others || k.anyGood {
+		// Without a recipient to compare with, a clean "unknown" in the shape of the made-up
+		// one's is all that can be known.
+		believed := t.alone && out.words.clean() && s.is(k.unknownAs.id)
+		if (k.others || k.anyGood) && !believed {
 			out.unproven(t.at)
 			break
 		}
@@ -348,6 +352,7 @@ func (t *trial) controlNow(ctx context.Context, s *shape, out *outcome) meaning 
 	g, ok := t.candidate(ctx)
 	if !ok {
 		t.tell("no recipient is known to be good: nothing to compare with")
+		t.alone = true
 		return unproven
 	}
 	now := time.Now()
