@@ -126,6 +126,9 @@ func (h *Host) openServices(c *Config) (err error) {
 		h.Log = h.Telemetry.Logger()
 	}
 	h.Notices = notice.New(h.Log)
+	if h.Telemetry != nil {
+		h.Notices = h.Telemetry.Notices()
+	}
 	if err := h.openMemory(c); err != nil {
 		return err
 	}

@@ -52,6 +52,7 @@ const (
 	headerTimeout  = 5 * time.Second
 	stallTimeout   = 30 * time.Second
 	checkTimeout   = 60 * time.Second
+	drainTime      = 2 * time.Second // for requests in progress at the end
 )
 
 // Memory is what the cache commands need of the gate's memory.
@@ -103,25 +104,10 @@ func New(o Options) *Server {
 // Serve answers on l until ctx ends, then gives requests in progress two seconds
 // and returns. It closes l.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		patience, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if s.http.Shutdown(patience) != nil {
-			_ = s.http.Close()
-		}
-	})
-	defer func() {
-		if !stop() {
-			<-ended // http.Server's own Serve returns as soon as the end has begun
-		}
-	}()
-	err := listen.Limit(l, maxConnections, false).Serve(s.http)
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	if err := listen.ServeHTTP(ctx, l, s.http, maxConnections, false, drainTime); err != nil {
+		return fmt.Errorf("serve admin socket: %w", err)
 	}
-	return fmt.Errorf("serve admin socket: %w", err)
+	return nil
 }
 
 func (s *Server) routes() http.Handler {

@@ -20,7 +20,6 @@ package web
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -35,7 +34,10 @@ import (
 	"rcptgate/view"
 )
 
-const maxConnections = 128
+const (
+	maxConnections = 128
+	drainTime      = 2 * time.Second // for requests in progress at the end
+)
 
 // Options is what the pages show. What is nil is left out.
 type Options struct {
@@ -68,21 +70,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		Handler: s.Handler(onLoopback(l.Addr())), ReadTimeout: s.readTimeout, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelDebug),
 	}
-	ended := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(ended)
-		patience, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		if h.Shutdown(patience) != nil {
-			_ = h.Close()
-		}
-	})
-	defer func() {
-		if !stop() {
-			<-ended // http.Server's own Serve returns as soon as the end has begun
-		}
-	}()
-	if err := listen.Limit(l, maxConnections, true).Serve(h); !errors.Is(err, http.ErrServerClosed) {
+	if err := listen.ServeHTTP(ctx, l, h, maxConnections, true, drainTime); err != nil {
 		return fmt.Errorf("serve http on %s: %w", l.Addr(), err)
 	}
 	return nil
