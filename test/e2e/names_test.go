@@ -123,9 +123,9 @@ func (p *published) change() {
 	for _, gone := range []string{"refused", "list", "indirect"} {
 		p.until(gone, absent)
 	}
-	testkit.Eventually(p, "cache stats counts what was taken out", func() bool {
-		stats := p.have.MustCommand(0, "cache", "stats")
-		return strings.Contains(stats, "alias names for other gateways") && strings.Contains(stats, "3 taken out")
+	testkit.Eventually(p, "status counts what was removed", func() bool {
+		status := p.have.MustCommand(0, "status", "--json", "names")
+		return strings.Contains(status, "Alias names for other gateways") && strings.Contains(status, `"removed":3,`)
 	})
 }
 

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 const (
@@ -365,5 +366,59 @@ func TestModuleIsTidy(t *testing.T) {
 		t.Errorf("go mod tidy would change:\n%s", out.String())
 	case err != nil:
 		t.Skipf("go mod tidy: %v: %s", err, errs.String())
+	}
+}
+
+// TestTestsInDocuments holds that a test that a document names exists.
+func TestTestsInDocuments(t *testing.T) {
+	have := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, decl := range s.file.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && s.test {
+				have[fn.Name.Name] = true
+			}
+		}
+	}
+	documents, _ := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	decisions, _ := filepath.Glob(filepath.Join(root, "docs", "decisions", "*.md"))
+	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	for _, path := range append(documents, decisions...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range named.FindAllStringSubmatch(string(text), -1) {
+			if !have[m[1]] {
+				t.Errorf("%s names %s, which does not exist", filepath.Base(path), m[1])
+			}
+		}
+	}
+}
+
+// TestDocumentsAreWrapped holds that people can read documents in a terminal: at most 100
+// columns, tables and code aside.
+func TestDocumentsAreWrapped(t *testing.T) {
+	var list []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/decisions/*.md", "test/*.md"} {
+		found, _ := filepath.Glob(filepath.Join(root, pattern))
+		list = append(list, found...)
+	}
+	for _, path := range list {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		long, fenced := 0, false
+		for line := range strings.SplitSeq(string(text), "\n") {
+			if strings.HasPrefix(line, "```") {
+				fenced = !fenced
+			}
+			if !fenced && utf8.RuneCountInString(line) > 100 && !strings.HasPrefix(line, "|") && !strings.HasPrefix(line, "    ") {
+				long++
+			}
+		}
+		if long > 0 {
+			t.Errorf("%s has %d lines over 100 columns", strings.TrimPrefix(path, root+"/"), long)
+		}
 	}
 }
