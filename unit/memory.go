@@ -12,6 +12,7 @@ import (
 	"rcptgate/kit/exit"
 	"rcptgate/metric"
 	"rcptgate/store"
+	"rcptgate/store/disk"
 	"rcptgate/store/memcached"
 	"rcptgate/store/ram"
 	"rcptgate/store/tiers"
@@ -39,7 +40,11 @@ func (h *Host) openMemory(c *Config) (err error) {
 	if h.Memory, err = tiers.Open(cache, tiers.Options{
 		State: c.Core().State, Log: h.Log, Notices: h.Notices, Budget: h.options.Wait,
 	}, places...); err != nil {
-		return exit.With(exit.Unavailable, fmt.Errorf("state: %w", err))
+		code := exit.Unavailable
+		if errors.Is(err, disk.ErrOwner) || errors.Is(err, disk.ErrReadOnly) {
+			code = exit.Config // starting again does not help
+		}
+		return exit.With(code, fmt.Errorf("state: %w", err))
 	}
 	h.Memory.Limit(limits)
 	return nil

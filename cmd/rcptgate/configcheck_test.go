@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"rcptgate/kit/exit"
 	"rcptgate/unit"
 )
 
@@ -102,5 +103,31 @@ func TestReloadThatNamesAnUnreadableTable(t *testing.T) {
 	}
 	if list := h.Tables.States(); len(list) > 0 {
 		t.Errorf("left open: %v", list)
+	}
+}
+
+// TestServeOnAnothersState: a daemon that runs as another user than the state's owner, as
+// root does once by mistake, ends and says what to do; systemd does not start it again.
+func TestServeOnAnothersState(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	dir := t.TempDir()
+	state, file := filepath.Join(dir, "state"), filepath.Join(dir, "rcptgate.toml")
+	if err := os.Mkdir(state, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(state, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(smallText(dir, "", "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errs locked
+	if code := run(t.Context(), []string{"serve", "-c", file}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "belongs to") {
+		t.Errorf("exit code %d: %s", code, errs.String())
+	}
+	if list, _ := os.ReadDir(state); len(list) > 0 {
+		t.Errorf("left in another's directory: %v", list)
 	}
 }
