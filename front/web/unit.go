@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 	"time"
 
 	"rcptgate/config"
@@ -59,7 +60,21 @@ type front struct {
 	server   *Server
 	refusals *Refusals
 	socket   setting.Socket
+
+	mu       sync.Mutex
 	listener net.Listener // nil: off, or not yet
+}
+
+func (f *front) current() net.Listener {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.listener
+}
+
+func (f *front) take(ln net.Listener) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listener = ln
 }
 
 // socketMode is for a unix socket: owner and group, as for the admin socket.
@@ -72,7 +87,7 @@ const retryEvery = 5 * time.Second
 // reported, and tried again.
 func (f *front) listen(ctx context.Context, c *unit.Config) error {
 	if list := f.env.Host.Inherited("http"); len(list) > 0 {
-		f.listener = list[0]
+		f.take(list[0])
 		return nil
 	}
 	if f.socket = unit.Part[ListenConfig](c).HTTP; f.socket.IsZero() {
@@ -90,16 +105,16 @@ func (f *front) open(ctx context.Context) {
 		return
 	}
 	f.env.Notices.Clear("dashboard", "status page and metrics are served", "address", ln.Addr().String())
-	f.listener = ln
+	f.take(ln)
 }
 
 func (f *front) serve(ctx context.Context) error {
-	if f.socket.IsZero() && f.listener == nil {
+	if f.socket.IsZero() && f.current() == nil {
 		return nil
 	}
 	retry := time.NewTicker(retryEvery)
 	defer retry.Stop()
-	for f.listener == nil {
+	for f.current() == nil {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -107,19 +122,19 @@ func (f *front) serve(ctx context.Context) error {
 			f.open(ctx)
 		}
 	}
-	return f.server.Serve(ctx, f.listener)
+	return f.server.Serve(ctx, f.current())
 }
 
 func (f *front) address() string {
-	if f.listener == nil {
-		return ""
+	if ln := f.current(); ln != nil {
+		return ln.Addr().String()
 	}
-	return f.listener.Addr().String()
+	return ""
 }
 
 func (f *front) close() error {
-	if f.listener != nil {
-		_ = f.listener.Close()
+	if ln := f.current(); ln != nil {
+		_ = ln.Close()
 	}
 	return nil
 }
