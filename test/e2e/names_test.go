@@ -170,7 +170,7 @@ func (p *published) lose(servers []*lab.Memcached) {
 		s.Cont()
 	}
 	p.until("one", "good@pf.test")
-	if metrics := p.have.MustCommand(0, "cache", "stats", "--json"); !strings.Contains(metrics, `"published"`) {
-		p.Errorf("cache stats --json: %s", metrics)
+	if metrics := p.have.MustCommand(0, "status", "--json", "names"); !strings.Contains(metrics, `"published"`) {
+		p.Errorf("status --json names: %s", metrics)
 	}
 }
