@@ -194,12 +194,6 @@ func (s *Schema) place(t reflect.Type, repeated bool) place {
 	return p
 }
 
-// Has reports whether the schema has a part of type T.
-func Has[T any](c *Composed) bool {
-	_, ok := c.schema.places[reflect.TypeFor[T]()]
-	return ok
-}
-
 // NeedsRestart names the options with a `restart:"true"` tag that differ between two
 // configurations of one schema: "cache.entries". A section's own tag stands for all of it.
 func NeedsRestart(begun, now *Composed) (names []string) {

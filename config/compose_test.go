@@ -91,9 +91,6 @@ func TestCompose(t *testing.T) {
 	if _, err := Parse("again", []byte(file.Show(c.Any())), again.Any()); err != nil || Get[cachePart](again).Entries != 20 || len(All[domainB](again)) != 2 {
 		t.Errorf("%v; shown:\n%s", err, file.Show(c.Any()))
 	}
-	if !Has[domainB](c) || Has[struct{}](c) {
-		t.Error("Has is wrong")
-	}
 }
 
 // TestComposeErrors: every mistake has its own line, in sections of several parts too.

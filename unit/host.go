@@ -19,7 +19,6 @@ import (
 	"rcptgate/kit/notice"
 	"rcptgate/kit/term"
 	"rcptgate/metric"
-	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/store/tiers"
 	"rcptgate/table/pool"
@@ -367,6 +366,3 @@ func (h *Host) Version() string { return h.options.Version }
 
 // LookEvery is how often the names of unix sockets are looked at.
 func (h *Host) LookEvery() time.Duration { return cmp.Or(h.options.Look, 5*time.Second) }
-
-// Places describes everywhere that something is remembered.
-func (h *Host) Places() []store.Stats { return h.Memory.Stats() }
