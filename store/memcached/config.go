@@ -7,14 +7,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"rcptgate/config/setting"
+	"rcptgate/kit/keyfile"
 )
 
 // Config names the memory that is shared with other gateways: part of section [cache].
@@ -37,7 +35,6 @@ const (
 	maxPrefix   = 32
 	minKey      = 16 // octets of one key
 	maxKeys     = 16
-	maxKeyFile  = 64 << 10
 )
 
 // Active reports whether anything is shared.
@@ -104,27 +101,9 @@ func ReadKeys(name string) ([][]byte, error) {
 	if name == "" {
 		return nil, nil
 	}
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold up the start
+	text, err := keyfile.Read(name)
 	if err != nil {
-		return nil, fmt.Errorf("reading the key file: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	info, err := f.Stat()
-	if err != nil {
-		return nil, fmt.Errorf("reading the key file: %w", err)
-	}
-	if mode := info.Mode(); !mode.IsRegular() || mode.Perm()&0o027 != 0 {
-		return nil, fmt.Errorf("the key file %s has mode %v: it must be a regular file that only its owner can write and only its group can read, as after chmod 640", name, mode)
-	}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() {
-		return nil, fmt.Errorf("the key file %s belongs to user %d: it must belong to root or to the user that the daemon runs as", name, st.Uid)
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the key file: %w", err)
-	}
-	if len(text) > maxKeyFile {
-		return nil, fmt.Errorf("the key file %s is longer than %d octets", name, maxKeyFile)
+		return nil, err
 	}
 	return parseKeys(name, text)
 }
@@ -132,7 +111,7 @@ func ReadKeys(name string) ([][]byte, error) {
 func parseKeys(name string, text []byte) ([][]byte, error) {
 	var keys [][]byte
 	lines := bufio.NewScanner(bytes.NewReader(text))
-	lines.Buffer(nil, maxKeyFile+1)
+	lines.Buffer(nil, keyfile.MaxSize+1)
 	for n := 1; lines.Scan(); n++ {
 		key := bytes.TrimSpace(lines.Bytes())
 		if len(key) == 0 || key[0] == '#' {
