@@ -3,12 +3,14 @@
 package lab
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A Dovecot is a running Dovecot that speaks LMTP (RFC 2033) and answers for existence and quota at RCPT.
@@ -18,9 +20,14 @@ type Dovecot struct {
 	Port int
 	// Socket is the unix socket of LMTP.
 	Socket string
+	// Quota says where the quota services listen, if DovecotOptions.Quota started them.
+	Quota DovecotQuota
 
-	t    testing.TB
-	conf string
+	t        testing.TB
+	conf     string
+	uid, gid int
+	rules    map[string]string // user → quota rule
+	written  int               // how often the file of users was written
 }
 
 // DovecotOptions says which mailboxes a Dovecot has.
@@ -33,6 +40,12 @@ type DovecotOptions struct {
 	Full []string
 	// QuotaFullTempfail is quota_full_tempfail: 452 4.2.2 in place of Dovecot's default 552 5.2.2.
 	QuotaFullTempfail bool
+	// Quota also starts quota-status and doveadm's services: see DovecotQuota.
+	Quota bool
+	// Maildirsize counts by the file maildirsize (quota = maildir) and not by the index (quota = count).
+	Maildirsize bool
+	// Grace is quota_grace, "0" by default.
+	Grace string
 }
 
 // Addr returns the TCP address of LMTP.
@@ -46,31 +59,23 @@ func StartDovecot(t testing.TB, o DovecotOptions) *Dovecot {
 		o.Name = "dovecot"
 	}
 	dir := NewDir(t, o.Name)
-	d := &Dovecot{Port: FreePort(t), Socket: filepath.Join(dir, "lmtp"), t: t}
-	uid, gid := lookupIDs(t, "postfix", "postfix")
-	var users strings.Builder
+	d := &Dovecot{Port: FreePort(t), Socket: filepath.Join(dir, "lmtp"), t: t, rules: map[string]string{}}
+	d.uid, d.gid = lookupIDs(t, "postfix", "postfix")
 	for _, user := range append(append([]string{}, o.Users...), o.Full...) {
-		home := filepath.Join(dir, "mail", user)
-		message := filepath.Join(home, "Maildir", "new", "1.lab")
-		for _, sub := range []string{"new", "cur", "tmp"} {
-			if err := os.MkdirAll(filepath.Join(home, "Maildir", sub), 0o700); err != nil {
-				t.Fatalf("making a mailbox: %v", err)
-			}
-		}
-		if err := os.WriteFile(message, []byte("Subject: lab\n\n"+strings.Repeat("x", 4<<10)+"\n"), 0o600); err != nil {
-			t.Fatalf("filling a mailbox: %v", err)
-		}
-		if out, err := exec.Command("chown", "-R", fmt.Sprintf("%d:%d", uid, gid), filepath.Join(dir, "mail")).CombinedOutput(); err != nil {
-			t.Fatalf("making a mailbox: %v: %s", err, out)
-		}
-		rule := "*:storage=100M"
+		d.rules[user] = "*:storage=100M"
 		if contains(o.Full, user) {
-			rule = "*:bytes=1024"
+			d.rules[user] = "*:bytes=1024"
 		}
-		fmt.Fprintf(&users, "%s:{PLAIN}x:%d:%d::%s::userdb_quota_rule=%s\n", user, uid, gid, home, rule)
+		d.makeMailbox(dir, user)
+		d.deliver(dir, user, 4<<10)
 	}
-	write(t, dir, "users", users.String())
-	d.conf = write(t, dir, "dovecot.conf", dovecotConf(dir, d.Port, o.QuotaFullTempfail))
+	d.writeUsers(dir)
+	conf := dovecotConf(dir, d.Port, o)
+	if o.Quota {
+		d.Quota = newDovecotQuota(t, dir)
+		conf += d.Quota.conf(dir)
+	}
+	d.conf = write(t, dir, "dovecot.conf", conf)
 	d.start(o.Name, dir)
 	return d
 }
@@ -82,6 +87,54 @@ func contains(list []string, want string) bool {
 		}
 	}
 	return false
+}
+
+// home is the directory that holds a user's Maildir.
+func home(dir, user string) string { return filepath.Join(dir, "mail", user) }
+
+// makeMailbox makes an empty Maildir.
+func (d *Dovecot) makeMailbox(dir, user string) {
+	d.t.Helper()
+	for _, sub := range []string{"new", "cur", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(home(dir, user), "Maildir", sub), 0o700); err != nil {
+			d.t.Fatalf("making a mailbox: %v", err)
+		}
+	}
+	if out, err := exec.Command("chown", "-R", fmt.Sprintf("%d:%d", d.uid, d.gid), filepath.Join(dir, "mail")).CombinedOutput(); err != nil {
+		d.t.Fatalf("making a mailbox: %v: %s", err, out)
+	}
+}
+
+// deliver puts a message of the size in octets (at least 14) into a mailbox as a program without quota would.
+func (d *Dovecot) deliver(dir, user string, size int) {
+	d.t.Helper()
+	name := filepath.Join(home(dir, user), "Maildir", "new", fmt.Sprintf("%d.lab%d", time.Now().UnixNano(), size))
+	text := "Subject: lab\n\n" + strings.Repeat("x", max(size-14, 0))
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		d.t.Fatalf("filling a mailbox: %v", err)
+	}
+	if err := os.Chown(name, d.uid, d.gid); err != nil {
+		d.t.Fatalf("filling a mailbox: %v", err)
+	}
+}
+
+// writeUsers writes the file of users, which Dovecot reads again when its size or the second it was written in differs,
+// so each writing has a second of its own.
+func (d *Dovecot) writeUsers(dir string) {
+	d.t.Helper()
+	var users strings.Builder
+	for _, user := range keys(d.rules) {
+		fmt.Fprintf(&users, "%s:{PLAIN}x:%d:%d::%s::userdb_quota_rule=%s\n", user, d.uid, d.gid, home(dir, user), d.rules[user])
+	}
+	name := write(d.t, dir, "users.new", users.String())
+	d.written++
+	stamp := time.Now().Add(time.Duration(d.written) * time.Hour)
+	if err := os.Chtimes(name, stamp, stamp); err != nil {
+		d.t.Fatalf("writing Dovecot's users: %v", err)
+	}
+	if err := os.Rename(name, filepath.Join(dir, "users")); err != nil {
+		d.t.Fatalf("writing Dovecot's users: %v", err)
+	}
 }
 
 // overUsr runs a program with the kit laid over /usr, for this process and its children alone: the paths of doveconf
@@ -101,10 +154,13 @@ func (d *Dovecot) start(name, dir string) {
 }
 
 // dovecotConf returns dovecot.conf for Dovecot 2.3.
-func dovecotConf(dir string, port int, tempfail bool) string {
-	full := "no"
-	if tempfail {
+func dovecotConf(dir string, port int, o DovecotOptions) string {
+	full, backend := "no", "count"
+	if o.QuotaFullTempfail {
 		full = "yes"
+	}
+	if o.Maildirsize {
+		backend = "maildir"
 	}
 	at := func(name string) string { return filepath.Join(dir, name) }
 	return fmt.Sprintf(`base_dir = %[1]s
@@ -133,9 +189,9 @@ userdb {
   args = username_format=%%u %[4]s
 }
 plugin {
-  quota = count:User quota
+  quota = %[8]s:User quota
   quota_vsizes = yes
-  quota_grace = 0
+  quota_grace = %[9]s
 }
 quota_full_tempfail = %[7]s
 service lmtp {
@@ -154,5 +210,5 @@ service anvil {
   chroot =
 }
 `, at("run"), at("state"), at("mail.log"),
-		at("users"), port, at("lmtp"), full)
+		at("users"), port, at("lmtp"), full, backend, cmp.Or(o.Grace, "0"))
 }
