@@ -23,6 +23,9 @@ var (
 	valid   = Verdict{Reason: ReasonValid, Code: 250, Source: SourceRAM}
 	taken   = Verdict{Action: Accept, Reason: ReasonTrusted}
 	unknown = Verdict{Action: Reject, Code: 550, Enhanced: "5.1.1", Text: "no", Reason: ReasonUnknownUser}
+	dropped = Verdict{Action: DiscardRecipient, Reason: "rule:x"}
+	held    = Verdict{Action: Hold, Reason: "rule:y"}
+	would   = Verdict{Would: Reject, Code: 550, Reason: "rule:z"}
 )
 
 func TestChain(t *testing.T) {
@@ -37,6 +40,21 @@ func TestChain(t *testing.T) {
 		{"the last reason is the chain's", []Step{{Check: says(valid)}, {Check: says(nothing)}}, valid, 2},
 		{"a refusal ends it", []Step{{Check: says(unknown)}, {Check: says(valid)}}, unknown, 1},
 		{"so does accept", []Step{{Check: says(taken)}, {Check: says(unknown)}}, taken, 1},
+		{"so does a discard: the recipient is not asked about", []Step{{Check: says(dropped)}, {Check: says(unknown)}}, dropped, 1},
+		{"a hold does not, and stands", []Step{{Check: says(held)}, {Check: says(valid)}}, held, 2},
+		{"a hold alone", []Step{{Check: says(held)}}, held, 1},
+		{"a hold stands before trust", []Step{{Check: says(held)}, {Check: says(taken)}}, held, 2},
+		{"a refusal is stronger than a hold", []Step{{Check: says(held)}, {Check: says(unknown)}}, unknown, 2},
+		{"so is a discard", []Step{{Check: says(held)}, {Check: says(dropped)}}, dropped, 2},
+		{"what is rehearsed stands", []Step{{Check: says(would)}, {Check: says(valid)}}, would, 2},
+		{"a refusal is stronger than what is rehearsed", []Step{{Check: says(would)}, {Check: says(unknown)}}, unknown, 2},
+		{"a hold is stronger than what is rehearsed", []Step{{Check: says(would)}, {Check: says(held)}, {Check: says(valid)}}, held, 3},
+		{"a hold stands over targets", []Step{
+			{Check: says(held)}, {Check: says(Verdict{}.FollowTo(nil, []Mailbox{{Local: "a"}, {Local: "b"}}))}, {Check: says(valid)},
+		}, held, 3},
+		{"targets that are refused are stronger", []Step{
+			{Check: says(held)}, {Check: says(Verdict{}.FollowTo(nil, []Mailbox{{Local: "a"}}))}, {Check: says(CouldNotFindOut)},
+		}, CouldNotFindOut, 3},
 		{"an error is not a no", []Step{{Check: fails(down)}, {Check: says(unknown)}}, CouldNotFindOut, 1},
 		{"an error has the configured verdict", []Step{
 			{Check: fails(down), OnError: func(*Query, error) Verdict { return nothing }}, {Check: says(valid)},

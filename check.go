@@ -47,15 +47,19 @@ type Chain struct {
 }
 
 // Check asks one step after the other until one does not continue. The verdict of
-// a chain that continues to its end is that of the last step that gave a reason.
-// The error is always nil: it became a verdict.
+// a chain that continues to its end is that of the last step that gave a reason. A step
+// that holds the message, or whose verdict is rehearsed, does not end the chain: its
+// verdict is the chain's if no later step refuses or discards. The error is always nil: it
+// became a verdict.
 func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 	start := time.Now()
 	if q.Trace.Started.IsZero() {
 		q.Trace.Started = start
 	}
 	if c.Deadline <= 0 {
-		return c.run(ctx, q, 0, start, nil), nil
+		v := c.run(ctx, q, 0, start, nil)
+		q.chain.stand(&v)
+		return v, nil
 	}
 	lazy := q.chain.takeDeadline()
 	lazy.begin(ctx, start.Add(c.Deadline), c.Patience)
@@ -63,6 +67,7 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 	if lazy.stop() {
 		q.chain.spare = lazy
 	}
+	q.chain.stand(&v)
 	return v, nil
 }
 
@@ -70,7 +75,23 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 type chainState struct {
 	now      time.Time     // when the step that is running began
 	followed int           // targets that this question and those above it have led to
+	standing *Verdict      // of a step that stands unless a later one refuses or discards
 	spare    *lazyDeadline // the last question's, to be used again
+}
+
+// note keeps the verdict of a step that does not end the chain and yet must not be lost:
+// one that holds the message, or that would have done something if it were not rehearsed.
+func (s *chainState) note(v *Verdict) {
+	if s.standing == nil || v.Action == Hold && s.standing.Action != Hold {
+		s.standing = v
+	}
+}
+
+// stand puts the standing verdict in the place of one that takes the recipient.
+func (s *chainState) stand(v *Verdict) {
+	if s.standing != nil && (v.Action == Continue && v.Would == Continue || v.Action == Accept) {
+		*v = *s.standing
+	}
 }
 
 func (s *chainState) takeDeadline() *lazyDeadline {
@@ -94,7 +115,8 @@ func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, sa
 		}
 		targets := v.Follow
 		v.Follow = nil
-		ends := v.Action != Continue || targets.count() > 0 || i == len(c.Steps)-1
+		stops := v.Action != Continue && v.Action != Hold
+		ends := stops || targets.count() > 0 || i == len(c.Steps)-1
 		var elapsed time.Duration
 		if ends || q.Trace.Explain || mayHaveWaited(ctx) {
 			elapsed = time.Since(start)
@@ -104,8 +126,11 @@ func (c *Chain) run(ctx context.Context, q *Query, from int, start time.Time, sa
 		if v.Reason != "" || v.Action != Continue {
 			said = kept
 		}
-		if v.Action != Continue {
+		if stops {
 			return v
+		}
+		if v.Action == Hold || v.Would != Continue {
+			q.chain.note(kept)
 		}
 		if targets.count() > 0 {
 			return c.follow(ctx, q, targets, i+1, said)

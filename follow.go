@@ -103,7 +103,7 @@ func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, n
 	}
 	v = c.run(ctx, &sub, next, start, said)
 	q.Trace.merge(target.Path, &sub.Trace)
-	q.chain.followed = sub.chain.followed
+	q.chain.followed, q.chain.standing = sub.chain.followed, sub.chain.standing
 	return v, v.Action.Refuses() && c.Rehearse != nil && c.Rehearse(&sub)
 }
 

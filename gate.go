@@ -32,9 +32,14 @@ const (
 	EditHeader                       // to change the header
 	EditBody                         // to change the body
 	EditSender                       // to change the reverse-path
-	EditRecipients                   // to add and remove recipients
-	Quarantine                       // to have the MTA hold the message
+	EditRecipients                   // to add and remove recipients; DiscardRecipient needs it
+	Quarantine                       // to have the MTA hold the message (Hold)
+	WantSession                      // what kind of MTA it is, and the client's TLS (Session)
 )
+
+// Recipients reports whether the recipients of a transaction are recorded in its
+// [Transaction]: where a step wants the message, or to discard a recipient.
+func (w Wants) Recipients() bool { return w&(WantMessage|EditRecipients) != 0 }
 
 // Observer sees every decision: the log, the metrics, the dashboard. It runs on the
 // answering goroutine, must not block, and must not keep q or v.

@@ -96,6 +96,11 @@ type Query struct {
 	AuthUser   string // {auth_authen}; empty when not authenticated
 	NextHop    NextHop
 	QueueID    string // may be empty until a recipient was accepted (Postfix)
+	Accepted   int    // recipients of the transaction that were taken before this question
+
+	// Session is the connection and the transaction that the question belongs to. Nil from
+	// a front that has no connection to speak of, and from "rcptgate check".
+	Session *Session
 
 	// Known says that a step has found Target to be a mailbox that exists. The steps that
 	// follow need not ask whether it does; they may still have something against it.

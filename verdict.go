@@ -23,8 +23,14 @@ const (
 	Reject
 	// Tempfail refuses for the time being (4xx).
 	Tempfail
-	// Discard takes the message and throws it away.
+	// Discard takes the message and throws it away, for all its recipients.
 	Discard
+	// DiscardRecipient takes the recipient and throws the message away for it alone. The
+	// other recipients get it. A recipient that is discarded is not asked about further.
+	DiscardRecipient
+	// Hold takes the message and has the MTA hold it for a person to look at (Text says
+	// why). The steps that follow are still asked: what they refuse is refused.
+	Hold
 )
 
 // String gives the action's word as logs, metrics and JSON have it.
@@ -39,13 +45,21 @@ func (a Action) String() string {
 	case Tempfail:
 		return "tempfail"
 	case Discard:
+		return "discard_message"
+	case DiscardRecipient:
 		return "discard"
+	case Hold:
+		return "hold"
 	}
 	return "unknown"
 }
 
-// Refuses reports whether the sender is told no, whether for good or not.
+// Refuses reports whether the sender hears a refusal, permanent or temporary.
 func (a Action) Refuses() bool { return a == Reject || a == Tempfail }
+
+// Discards reports whether the recipient does not get the message although the sender
+// hears that it was taken.
+func (a Action) Discards() bool { return a == Discard || a == DiscardRecipient }
 
 // Reason is a stable word for why a verdict is what it is, for logs and metrics.
 type Reason string

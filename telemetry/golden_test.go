@@ -111,7 +111,7 @@ func decisions() (list []decision) {
 	add(rcptgate.CouldNotFindOut, func(q *rcptgate.Query) {
 		q.Trace.Steps = []rcptgate.TraceStep{{Err: &rcptgate.PanicError{Value: "index out of range"}}}
 	})
-	add(rcptgate.Verdict{Action: rcptgate.Discard, Reason: "rule", Source: "rule"}, nil)
+	add(rcptgate.Verdict{Action: rcptgate.DiscardRecipient, Reason: "rule", Source: "rule"}, nil)
 	add(rcptgate.Verdict{Action: rcptgate.Reject, Code: 554, Enhanced: "5.7.1", Text: "Listed", Reason: "blocklist", Source: "blocklist"}, func(q *rcptgate.Query) {
 		q.Stage, q.Recipient, q.Target, q.Sender, q.QueueID = rcptgate.StageConnect, rcptgate.Mailbox{}, rcptgate.Mailbox{}, "", ""
 	})

@@ -161,7 +161,7 @@ func exitCodeOf(r *Result) int {
 	switch {
 	case action == rcptgate.Reject.String() && r.Reason == string(rcptgate.ReasonUnknownUser):
 		return exit.UnknownUser
-	case action == rcptgate.Reject.String(), action == rcptgate.Discard.String():
+	case action == rcptgate.Reject.String(), action == rcptgate.Discard.String(), action == rcptgate.DiscardRecipient.String():
 		return exit.Refused
 	case action == rcptgate.Tempfail.String():
 		return exit.Tempfail

@@ -36,6 +36,10 @@ func macrosFor(wants rcptgate.Wants) []wire.MacroList {
 		{Stage: wire.MacrosMail, Names: "i {auth_authen}"},
 		{Stage: wire.MacrosRcpt, Names: "i {rcpt_mailer} {rcpt_host} {rcpt_addr}"},
 	}
+	if wants&rcptgate.WantSession != 0 {
+		list[0].Names += " v"
+		list[1].Names += " {tls_version} {cipher}"
+	}
 	if wants&rcptgate.WantMessage != 0 {
 		list = append(list, wire.MacroList{Stage: wire.MacrosEndOfMsg, Names: "i"})
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"rcptgate"
 	"rcptgate/address"
@@ -15,7 +16,8 @@ import (
 // session is what the MTA has said so far. Its strings are copies of their own: the
 // decision log and background probes keep them.
 type session struct {
-	query rcptgate.Query // used again for every recipient
+	query rcptgate.Query   // used again for every recipient
+	state rcptgate.Session // what steps see of the connection and the transaction
 
 	// Of the connection.
 	client     netip.Addr
@@ -27,6 +29,7 @@ type session struct {
 	sender   string
 	size     int64
 	smtputf8 bool
+	taken    int // recipients that were taken
 
 	// Macros, each set replaced by a new frame for the same command alone.
 	connectAddr netip.Addr // {client_addr}
@@ -64,12 +67,15 @@ func again(last string, b []byte) string {
 func cut(b []byte) string { return string(b[:min(len(b), keepMax)]) }
 
 // reset forgets the client and all it said.
-func (s *session) reset() { *s = session{query: s.query} }
+func (s *session) reset() {
+	*s = session{query: s.query, state: rcptgate.Session{Listener: s.state.Listener, Local: s.state.Local, Mail: s.state.Mail}}
+}
 
 // endMail forgets the transaction.
 func (s *session) endMail() {
-	s.sender, s.size, s.smtputf8 = "", 0, false
+	s.sender, s.size, s.smtputf8, s.taken = "", 0, false, 0
 	s.mailID, s.authUser = "", ""
+	s.state.Mail.Reset()
 	s.rcpt.clear()
 	if last := &s.rcpt.last; cap(s.rcpt.addr) > keepMax || len(last.id)+len(last.mailer)+len(last.host) > keepMax {
 		s.rcpt = rcptMacros{}
@@ -92,6 +98,7 @@ func (s *session) macros(data []byte) error {
 		s.connectAddr = netip.Addr{}
 	case wire.CmdMail:
 		s.mailID, s.authUser = "", ""
+		s.state.TLSVersion, s.state.TLSCipher = "", ""
 	case wire.CmdRcpt:
 		return s.rcpt.take(data, list)
 	}
@@ -108,11 +115,29 @@ func (s *session) macros(data []byte) error {
 				s.mailID = again(s.mailID, value) // Postfix has none before the first recipient
 			}
 		case wire.CmdConnect:
-			if string(name) == "client_addr" {
-				s.connectAddr = wire.ParseAddr(string(value))
-			}
+			s.setConnectMacro(name, value)
 		}
 	}
+}
+
+func (s *session) setConnectMacro(name, value []byte) {
+	switch string(name) {
+	case "client_addr":
+		s.connectAddr = wire.ParseAddr(string(value))
+	case "v":
+		s.state.MTA = mtaOf(value)
+	}
+}
+
+// mtaOf knows an MTA by its version, the macro "v": "Postfix 3.7.11", "8.17.1.9/Debian".
+func mtaOf(version []byte) rcptgate.MTA {
+	switch {
+	case bytes.HasPrefix(version, []byte("Postfix")):
+		return rcptgate.Postfix
+	case len(version) > 1 && version[0] >= '0' && version[0] <= '9' && version[1] == '.':
+		return rcptgate.Sendmail
+	}
+	return rcptgate.UnknownMTA
 }
 
 func (s *session) setMailMacro(name, value []byte) {
@@ -121,6 +146,10 @@ func (s *session) setMailMacro(name, value []byte) {
 		s.mailID = again(s.rcpt.last.id, value)
 	case "auth_authen":
 		s.authUser = cut(value)
+	case "tls_version":
+		s.state.TLSVersion = cut(value)
+	case "cipher":
+		s.state.TLSCipher = cut(value)
 	}
 }
 
@@ -177,6 +206,7 @@ func (s *session) connect(data []byte) error {
 	if !s.client.IsValid() && from.Family != wire.FamilyUnix {
 		s.client = s.connectAddr
 	}
+	s.state.Connected, s.state.Port, s.state.Notes = time.Now(), from.Port, nil
 	return nil
 }
 
@@ -244,5 +274,6 @@ func (s *session) question(stage rcptgate.Stage) *rcptgate.Query {
 	q.Stage = stage
 	q.Sender, q.Size, q.AuthUser, q.QueueID = s.sender, s.size, s.authUser, s.mailID
 	q.Client, q.ClientName, q.Helo = s.client, s.clientName, s.helo
+	q.Accepted, q.Session = s.taken, &s.state
 	return q
 }

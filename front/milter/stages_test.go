@@ -48,7 +48,7 @@ var (
 // TestStages plays one session for gates that want to be asked at several stages, and
 // holds what is answered to MAIL, RCPT and the end of the message.
 func TestStages(t *testing.T) {
-	const goOn, no, later, discard = "continue", "554", "451", "discard"
+	const goOn, no, later, discard = "continue", "554", "451", "discard_message"
 	connect, mail, rcpt, message := rcptgate.StageConnect, rcptgate.StageMail, rcptgate.StageRcpt, rcptgate.StageMessage
 	for _, tc := range []struct {
 		name    string
