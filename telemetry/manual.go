@@ -16,7 +16,8 @@ is quoted as in Go; values are cut at 256 octets, texts at 512.
     sender        the reverse-path; <> (in JSON an empty string) is the null sender
     recipient     the argument of RCPT TO
     target        the address that was asked about, if an alias or the MTA changed it
-    action        continue, accept, reject, tempfail or discard
+    action        continue, accept, reject, tempfail, discard (for this recipient),
+                  discard_message or hold
     would         with enforce = false: the action that was not carried out
     code          the SMTP reply code of the answer
     enhanced      its enhanced status code (RFC 3463)
