@@ -31,7 +31,12 @@ type DomainConfig struct {
 	// Enforce is unset where the gate's own setting applies. False rehearses the domain:
 	// everything is done and logged, nothing refused.
 	Enforce *bool `toml:"enforce" doc:"overrides the global setting for this domain; true: refuse recipients, false: rehearse (do and log everything, refuse nothing); the default is the global setting"`
+	// MailboxFull is the reply for a full mailbox, whichever check has found it full.
+	MailboxFull *string `toml:"mailbox_full" doc:"reply for a full mailbox: \"tempfail\" (452 4.2.2, the default: the sender tries again) or \"reject\" (552 5.2.2)" oneof:"tempfail,reject"`
 }
+
+// RejectsFull reports whether a full mailbox is refused for good.
+func (d *DomainConfig) RejectsFull() bool { return d.MailboxFull != nil && *d.MailboxFull == "reject" }
 
 // Backend is a server that can be asked: a *backend.Backend.
 type Backend interface {

@@ -47,14 +47,16 @@ type Router interface {
 
 // Options are what a Check is made of. Router and State are needed.
 type Options struct {
-	Config   Config
-	Lives    Lives
-	Domains  []DomainConfig // in the order of the router's sections
-	Hostname string         // our own name, as in EHLO
-	Router   Router
-	Memory   Memory // nil remembers nothing
-	State    *State
-	Log      *slog.Logger
+	Config  Config
+	Lives   Lives
+	Domains []DomainConfig // in the order of the router's sections
+	// RejectFull says of each section whether a full mailbox is refused for good; nil: of none.
+	RejectFull []bool
+	Hostname   string // our own name, as in EHLO
+	Router     Router
+	Memory     Memory // nil remembers nothing
+	State      *State
+	Log        *slog.Logger
 }
 
 // Check answers whether a recipient exists. It does not change once made, owns
@@ -110,6 +112,8 @@ func New(opt Options) (*Check, error) {
 		s, bad := newSettings(&opt.Config, &opt.Lives, &opt.Domains[i])
 		if bad != nil {
 			wrong = append(wrong, setting.Keyf(fmt.Sprintf("domain[%d].%s", i+1, bad.Key), "%w", bad.Err))
+		} else {
+			s.rejectFull = i < len(opt.RejectFull) && opt.RejectFull[i]
 		}
 		c.settings = append(c.settings, s)
 	}

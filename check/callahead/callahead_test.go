@@ -92,8 +92,7 @@ func TestUnreachableAccept(t *testing.T) {
 }
 
 func TestMailboxFullReject(t *testing.T) {
-	reject := "reject"
-	inBubble(t, func(w *world) { w.opt.Domains = []DomainConfig{{MailboxFull: &reject}} }, func(t *testing.T, w *world) {
+	inBubble(t, func(w *world) { w.opt.Domains, w.opt.RejectFull = []DomainConfig{{}}, []bool{true} }, func(t *testing.T, w *world) {
 		w.backend(at1).all(full)
 		w.expect(w.ask("u@example.com"), "reject 552 5.2.2 mailbox-full probe")
 		w.expect(w.ask("postmaster@example.com"), "tempfail 452 4.2.2 mailbox-full probe")

@@ -145,10 +145,11 @@ type RefreshedLifeChange struct {
 // as in [cache] and [callahead].
 type DomainConfig struct {
 	Unreachable   *string `toml:"unreachable" doc:"what to do when no server can be asked and nothing is remembered: \"tempfail\" (451 4.4.1, the default) or \"accept\"" oneof:"tempfail,accept"`
-	MailboxFull   *string `toml:"mailbox_full" doc:"reply for a full mailbox: \"tempfail\" (452 4.2.2, the default: the sender tries again) or \"reject\" (552 5.2.2)" oneof:"tempfail,reject"`
 	LocalCase     *string `toml:"local_case" doc:"whether case matters in local parts: \"ignore\" (the default) or \"keep\"" oneof:"ignore,keep"`
 	Classify      *string `toml:"classify" doc:"how to find out what a refusal means: \"experiment\" or \"words\"; the default is as in [callahead]" oneof:"experiment,words"`
 	AcceptAllTest *bool   `toml:"accept_all_test" doc:"find out, with a made-up recipient, whether the backend takes every name; the default is as in [callahead]"`
+	// Room is for backends that refuse a full mailbox at RCPT.
+	Room *setting.Duration `toml:"room" doc:"for servers that refuse a full mailbox in reply to RCPT (Postfix with a quota policy service, Exim, LMTP servers): a valid answer older than this is asked again while the sender waits, with the message's size where the server offers SIZE. If the server cannot be asked, the valid answer applies. The default is 0: valid answers are refreshed in the background only" min:"0s" max:"31d" example:"\"5m\""`
 
 	Valid        *RefreshedLifeChange `toml:"valid" doc:"as in [cache]" example:"{ refresh = \"1d\", expire = \"31d\" }"`
 	Unknown      *LifeChange          `toml:"unknown" doc:"as in [cache]" example:"{ expire = \"15m\" }"`
@@ -170,7 +171,8 @@ type settings struct {
 	acceptUnreachable bool
 	rejectFull        bool
 	testAcceptAll     bool
-	byWords           bool // no experiments
+	byWords           bool          // no experiments
+	room              time.Duration // a valid answer older than this is asked again at once; 0: never
 }
 
 // newSettings joins what a section says with what holds for all. The error's key
@@ -197,6 +199,7 @@ func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *settin
 			set(c.life, c.change.Expire)
 		}
 	}
+	set(&s.room, d.Room)
 	if d.PositiveOnly != nil {
 		s.positiveOnly = *d.PositiveOnly
 	}
@@ -219,7 +222,6 @@ func (s *settings) choose(d *DomainConfig) *setting.KeyError {
 		inverted bool
 	}{
 		{"unreachable", d.Unreachable, "tempfail", "accept", &s.acceptUnreachable, false},
-		{"mailbox_full", d.MailboxFull, "tempfail", "reject", &s.rejectFull, false},
 		{"classify", d.Classify, "experiment", "words", &s.byWords, false},
 		{"local_case", d.LocalCase, "ignore", "keep", &s.foldLocal, true},
 	} {

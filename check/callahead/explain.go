@@ -30,6 +30,8 @@ func explainMemory(a *asking, rec *store.Record, what recalled, answer *store.An
 	}
 	note := fmt.Sprintf("memory: %v%s from %s, known by %s", answer.Class, learnt, answer.Backend, a.check.knownBy(source, a.key))
 	switch {
+	case what == askWithNet && rec.Transient.Class == store.None:
+		note += "; asked again because there may be no room left"
 	case what == askWithNet:
 		note += fmt.Sprintf("; asked again because %v has passed", rec.Transient.Class)
 	case what == serveAsk:

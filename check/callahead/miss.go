@@ -107,7 +107,10 @@ func (a *asking) takeOff(ctx context.Context, looked string, stands bool) (f *fl
 	m := a.mailbox()
 	canonical := m.IsCanonical()
 	a.key = strings.Clone(a.key) // it goes into a map, and may lie in the front's buffer
-	k := flightKey{a.key, a.rt.String()}
+	k := flightKey{key: a.key, route: a.rt.String()}
+	if a.room > 0 {
+		k.size = a.q.Size
+	}
 	if !canonical {
 		k.key = m.Path
 	}
@@ -126,7 +129,7 @@ func (a *asking) takeOff(ctx context.Context, looked string, stands bool) (f *fl
 		due = now.Add(defaultDue)
 	}
 	qn := a.question(m, due, stands)
-	qn.looked, qn.patience, qn.alone = looked, a.check.patience(ctx), !canonical
+	qn.looked, qn.patience, qn.alone, qn.size = looked, a.check.patience(ctx), !canonical, k.size
 	check := a.check // a shall not leave the stack: most queries end in memory
 	if !state.run(func() { check.fly(f, qn, now) }) {
 		f.Value.out.err = errClosed
@@ -153,6 +156,8 @@ func (a *asking) landed(f *landing, net *store.Answer, source string) rcptgate.V
 		v := badAddress(textNoUTF8)
 		v.Code, v.Enhanced, v.Source = 553, "5.6.7", rcptgate.SourceProbe
 		return v
+	case out.noRoom.Class == store.Full:
+		return a.say(&out.noRoom, rcptgate.SourceProbe)
 	case answer.Class == store.None && net == nil && a.cautious && out.before5xx:
 		a.hintCautious(a.rt.String())
 		return rcptgate.Verdict{Reason: rcptgate.ReasonRefused, Source: rcptgate.SourceProbe}

@@ -22,6 +22,9 @@ type outcome struct {
 	proven bool
 	// brief: an unknown user that nothing but words speaks for.
 	brief bool
+	// noRoom is a refusal of a message of this size, and of that alone: it is for the asker,
+	// and is not remembered. The answer is then what the backend says without a size.
+	noRoom store.Answer
 	// refusesUs: the backend refuses a recipient in the same way that is known to be good.
 	refusesUs bool
 	// before5xx: nobody could be asked because a backend said 5xx before RCPT.

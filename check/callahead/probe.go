@@ -39,10 +39,11 @@ type question struct {
 	looked string
 	// patience is how long it may wait for the others' place.
 	patience time.Duration
-	refresh  bool // nobody waits: the answer is due
-	alone    bool // not the canonical path: what comes of it is for its asker alone
-	fresh    bool // something about it was forgotten lately: old sessions may know old data
-	explain  bool // the asker wants to know how the answer came about
+	size     int64 // of the message, as the client has declared it; 0: it does not matter
+	refresh  bool  // nobody waits: the answer is due
+	alone    bool  // not the canonical path: what comes of it is for its asker alone
+	fresh    bool  // something about it was forgotten lately: old sessions may know old data
+	explain  bool  // the asker wants to know how the answer came about
 	taught   taught
 }
 
@@ -167,7 +168,7 @@ func (qn *question) askOne(ctx context.Context, b route.Backend, due time.Time) 
 			return outcome{answer: a}
 		}
 	}
-	t := trial{question: qn, b: b, at: at, pair: pair{at, qn.mailbox.Domain}, due: due}
+	t := trial{question: qn, b: b, at: at, pair: pair{at, qn.mailbox.Domain}, due: due, size: qn.size}
 	t.first, t.second, t.both = c.senders(at)
 	out := t.run(ctx)
 	out.by = b

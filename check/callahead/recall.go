@@ -27,7 +27,8 @@ type backends interface {
 //
 // A refusal serves until it ends, or its backend is no longer routed. A valid answer
 // serves until it ends; what passed beside it (full, refused, deferred) must be asked
-// again when it has ended, since the mailbox may still be full.
+// again when it has ended, since the mailbox may still be full. With room in the section, so
+// must a valid answer of that age: the mailbox may have filled up.
 func (s *settings) judge(rec *store.Record, rt backends, domain string, now time.Time) (recalled, *store.Answer) {
 	passing := rec.Transient.Class != store.None
 	if passing && !s.positiveOnly && rec.Transient.Alive(now) && rt.Has(domain, rec.Transient.Backend) {
@@ -44,7 +45,7 @@ func (s *settings) judge(rec *store.Record, rt backends, domain string, now time
 		return serve, &rec.Standing
 	}
 	switch {
-	case passing:
+	case passing, s.room > 0 && now.Sub(rec.Standing.Learnt) >= s.room:
 		return askWithNet, &rec.Standing
 	case (rec.Standing.Due(now) || !routed) && now.Sub(rec.Tried) >= refreshApart:
 		return serveAsk, &rec.Standing

@@ -62,7 +62,7 @@ func (s *State) refreshOne(qn *question) {
 	}
 	defer s.refresh.leave(qn.mailbox.Domain)
 	now := time.Now()
-	f, isNew := s.flights.Join(flightKey{qn.key, qn.rt.String()})
+	f, isNew := s.flights.Join(flightKey{key: qn.key, route: qn.rt.String()})
 	if !isNew {
 		return // somebody is asking, or too many are
 	}

@@ -23,8 +23,12 @@ const (
 	refreshQueue   = 8192
 )
 
-// flightKey is what makes two questions equal: the recipient, and who would be asked.
-type flightKey struct{ key, route string }
+// flightKey is what makes two questions equal: the recipient, who would be asked, and about
+// a message of which size (0 where that does not matter).
+type flightKey struct {
+	key, route string
+	size       int64
+}
 
 // experimentKey is what makes two experiments equal.
 type experimentKey struct {

@@ -32,6 +32,7 @@ type trial struct {
 	b             route.Backend
 	at            string // its address
 	due           time.Time
+	size          int64  // of the message; 0: it does not matter, or no longer
 	first, second string // senders
 	both          bool   // there is a second
 	swapped       bool   // the second is in use
@@ -41,6 +42,24 @@ type trial struct {
 }
 
 func (t *trial) run(ctx context.Context) outcome {
+	out := t.find(ctx)
+	if out.answer.Class != store.Full || t.size <= 0 {
+		return out
+	}
+	// Is the mailbox full, or only too full for this message? Remembered, the second would
+	// refuse small messages as well.
+	size := t.size
+	t.size = 0
+	again := t.find(ctx)
+	if again.answer.Class != store.Full {
+		t.tell("no room for a message of %d octets; without a size: %v", size, again.answer.Class)
+		again.noRoom, again.story = out.answer, t.story
+	}
+	return again
+}
+
+// find puts the question, and finds out what the answer means.
+func (t *trial) find(ctx context.Context) outcome {
 	out := t.ask(ctx, t.question.fresh)
 	if out.senderRefused && t.both {
 		if again := t.askOther(ctx); again.replied {
@@ -99,7 +118,7 @@ func (t *trial) end(out outcome) outcome {
 
 // ask puts the question with the sender in use.
 func (t *trial) ask(ctx context.Context, fresh bool) outcome {
-	return t.check.put(ctx, t.b, backend.Probe{Sender: t.first, Recipient: t.mailbox, Due: t.due, Fresh: fresh, Doubted: t.taught.doubt})
+	return t.check.put(ctx, t.b, backend.Probe{Sender: t.first, Recipient: t.mailbox, Size: t.size, Due: t.due, Fresh: fresh, Doubted: t.taught.doubt})
 }
 
 // askFresh puts it again on a connection of its own.
@@ -111,7 +130,7 @@ func (t *trial) askFresh(ctx context.Context) outcome {
 // askOther puts it with the other sender.
 func (t *trial) askOther(ctx context.Context) outcome {
 	t.check.state.count.fallback.Add(1)
-	return t.check.put(ctx, t.b, backend.Probe{Sender: t.second, Recipient: t.mailbox, Due: t.due, Fresh: t.question.fresh, Doubted: t.taught.doubt})
+	return t.check.put(ctx, t.b, backend.Probe{Sender: t.second, Recipient: t.mailbox, Size: t.size, Due: t.due, Fresh: t.question.fresh, Doubted: t.taught.doubt})
 }
 
 // swap goes on with the other sender.

@@ -6,6 +6,7 @@ import (
 	"rcptgate"
 	"rcptgate/config"
 	"rcptgate/metric"
+	"rcptgate/route"
 	"rcptgate/store"
 	"rcptgate/unit"
 	"rcptgate/view"
@@ -24,8 +25,12 @@ func open(env *unit.Env) (unit.Live, error) {
 	state := NewState(env.Notices)
 	return unit.Live{
 		Build: func(s *unit.Setup) error {
+			var rejectFull []bool
+			for _, d := range unit.Domains[route.DomainConfig](s.Config) {
+				rejectFull = append(rejectFull, d.RejectsFull())
+			}
 			check, err := New(Options{
-				Config: *unit.Part[Config](s.Config), Lives: *unit.Part[Lives](s.Config), Domains: unit.Domains[DomainConfig](s.Config),
+				Config: *unit.Part[Config](s.Config), Lives: *unit.Part[Lives](s.Config), Domains: unit.Domains[DomainConfig](s.Config), RejectFull: rejectFull,
 				Hostname: s.Core().Hostname, Router: s.Router, Memory: env.Memory, State: state, Log: env.Log,
 			})
 			if err != nil {
