@@ -97,7 +97,7 @@ var allowed = []struct {
 	{"front", []string{"", "unit", "front/listen", "address", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric", "telemetry"}},
 	{"check", []string{"", "unit", "address", "mta", "names", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
 	{"names", []string{"", "unit", "address", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
-	{"quotad", []string{"", "unit", "check/quota/wire", "address", "config/setting", "config", "kit", "view", "metric", "front/listen"}},
+	{"quotad", []string{"", "unit", "check/quota/wire", "check/quota/dovecot", "address", "config/setting", "config", "kit", "view", "metric", "front/listen"}},
 	{"route", []string{"", "address", "mta", "table", "backend", "config/setting", "kit", "metric", "view"}},
 	{"table", []string{"", "address", "config/setting", "kit", "metric", "view"}},
 	{"store", []string{"", "address", "config/setting", "kit", "metric", "view"}},
