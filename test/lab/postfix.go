@@ -52,6 +52,11 @@ type PostfixOptions struct {
 	Chroot bool
 	// Plain adds an smtpd without milters on a port of its own.
 	Plain bool
+	// Postscreen puts postscreen(8) before smtpd, with its deep protocol tests: it takes no recipient of a client's first
+	// session.
+	Postscreen bool
+	// Hash keeps Mailboxes in a hash: table, see Postmap.
+	Hash bool
 	// Aliases is alias_maps: a name and its targets. Without any there is no alias database.
 	Aliases map[string]string
 	// Maps are further tables: the parameter of main.cf, and what is in its table.
@@ -95,10 +100,16 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 		p.Plain = FreePort(t)
 		services += fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n  -o smtpd_milters=\n", p.Plain)
 	}
+	if o.Postscreen {
+		services = fmt.Sprintf("127.0.0.1:%d inet n - n - 1 postscreen\nsmtpd pass - - n - - smtpd\ndnsblog unix - - n - 0 dnsblog\ntlsproxy unix - - n - 0 tlsproxy\n", o.Port)
+	}
 	write(t, p.etc, "master.cf", services+masterCF)
 	write(t, p.etc, "main.cf", mainCF(t, dir, p.etc, o))
 	if len(o.Aliases) > 0 {
 		p.Postalias(aliasesText(o.Aliases))
+	}
+	if o.Hash {
+		p.Postmap(o.Mailboxes...)
 	}
 	p.start(o.Name, dir)
 	return p
@@ -157,6 +168,18 @@ func (p *Postfix) Postalias(text string) {
 	p.t.Helper()
 	write(p.t, p.etc, "aliases", text)
 	run(p.t, PostfixKit, p.etc, PostfixKit.Path("usr/sbin/postalias"), "-c", p.etc, p.Table("hash", "aliases"))
+}
+
+// Postmap makes the table of mailboxes anew, as postmap(1) does. Sessions that are open keep the old one: smtpd(8) looks for
+// changed tables between sessions only.
+func (p *Postfix) Postmap(mailboxes ...string) {
+	p.t.Helper()
+	entries := map[string]string{}
+	for _, box := range mailboxes {
+		entries[box] = "kept/nowhere"
+	}
+	textHash(p.t, p.etc, "mailboxes", entries)
+	run(p.t, PostfixKit, p.etc, PostfixKit.Path("usr/sbin/postmap"), "-c", p.etc, p.Table("hash", "mailboxes"))
 }
 
 // postfixQueue makes the queue and data directories with the owners Postfix insists on (postfix-files).
@@ -258,6 +281,18 @@ func mainCF(t testing.TB, dir, etc string, o PostfixOptions) string {
 	}
 	main["virtual_mailbox_domains"] = textHash(t, etc, "domains", domains)
 	main["virtual_mailbox_maps"] = textHash(t, etc, "mailboxes", mailboxes)
+	if o.Hash {
+		main["virtual_mailbox_maps"] = "hash:" + filepath.Join(etc, "mailboxes")
+	}
+	if o.Postscreen {
+		for key, value := range map[string]string{
+			"postscreen_cache_map": "btree:" + filepath.Join(dir, "data", "postscreen"), "postscreen_greet_wait": "1s", "postscreen_greet_action": "enforce",
+			"postscreen_pipelining_enable": "yes", "postscreen_non_smtp_command_enable": "yes", "postscreen_bare_newline_enable": "yes",
+			"postscreen_access_list": "", "postscreen_command_time_limit": "60s",
+		} {
+			main[key] = value
+		}
+	}
 	main["virtual_transport"] = "discard:"
 	if len(o.Refuse) > 0 {
 		main["smtpd_recipient_restrictions"] = "check_recipient_access " + textHash(t, etc, "refuse", o.Refuse)

@@ -179,7 +179,7 @@ func (tap *Tap) serve(client net.Conn) {
 		return
 	}
 	defer tap.drop(client)
-	server, err := net.Dial(tap.network, tap.target)
+	server, err := tap.dial()
 	if err != nil || !tap.hold(server) {
 		return
 	}
@@ -203,6 +203,15 @@ func (tap *Tap) serve(client net.Conn) {
 	}
 	_ = server.Close()
 	<-back
+}
+
+// dial connects to the server, over TCP from ClientHost.
+func (tap *Tap) dial() (net.Conn, error) {
+	var dialer net.Dialer
+	if tap.network == "tcp" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(ClientHost)}
+	}
+	return dialer.Dial(tap.network, tap.target)
 }
 
 // note keeps a command line.
