@@ -28,7 +28,7 @@ func (w *walk) lookup(m *rcptgate.Mailbox, local bool, via string, depth int) (h
 		return held
 	}
 	if via != "" || !w.rewritten() {
-		if held = w.viaSendmail(m, local, depth); held || w.err != nil {
+		if held = w.viaSendmail(m, local, via, depth); held || w.err != nil {
 			return held
 		}
 	}
@@ -126,7 +126,9 @@ func (w *walk) ownName(at int, m *rcptgate.Mailbox) bool {
 	return true
 }
 
-func (w *walk) viaSendmail(m *rcptgate.Mailbox, local bool, depth int) (held bool) {
+// viaSendmail follows an entry of virtusertable. Where it is not known in which domains the table
+// applies, a target that it holds may be left as it is: the recipient is accepted if either is.
+func (w *walk) viaSendmail(m *rcptgate.Mailbox, local bool, via string, depth int) (held bool) {
 	if len(w.virtusers) == 0 || m.Domain == "" {
 		return false
 	}
@@ -149,12 +151,19 @@ func (w *walk) viaSendmail(m *rcptgate.Mailbox, local bool, depth int) (held boo
 	}
 	defer w.leave(at)
 	w.found(&h, m.Path)
+	if via == "" {
+		w.virtuserDomain = m.Domain
+	}
 	if isErrorValue(h.value) {
 		w.refuse(readError(h.value))
-		return true
+	} else {
+		targets, err := aliases.Parse(h.value)
+		w.list(targets, err, inVirtuser, depth)
 	}
-	targets, err := aliases.Parse(h.value)
-	w.list(targets, err, inVirtuser, depth)
+	if !local && !w.ownOnly && m.Domain != w.virtuserDomain && !w.taken && w.err == nil {
+		w.note(m.Path + ": virtuser_domains is not set, so virtusertable may not apply to it")
+		w.elsewhere(m, foreign, nil)
+	}
 	return true
 }
 

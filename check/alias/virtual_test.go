@@ -66,6 +66,36 @@ func TestVirtUserTable(t *testing.T) {
 	}
 }
 
+// Where it is not known in which domains virtusertable applies, a target may be left as it is: Sendmail does not
+// rewrite a target in a domain that it only relays.
+func TestVirtUserTableInUnknownDomains(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Files, cfg.Domains, cfg.VirtUserTable = files(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtusertable")
+	for _, tc := range []struct{ name, virtusers, domains, want string }{
+		{"rewritten or not", "good@in.test gone@pf.test", "", "gone@pf.test good@in.test"},
+		{"refused or not", "good@in.test error:nouser Not here", "", "good@in.test"},
+		{"elsewhere or not", "good@far.test gone@pf.test", "", "taken"},
+		{"not", "good@in.test gone@pf.test", "virt.test", "good@in.test"},
+		{"rewritten", "good@in.test gone@pf.test", "in.test", "gone@pf.test"},
+		{"rewritten, as for the recipient", "good@in.test gone@in.test\ngone@in.test fine@pf.test", "", "fine@pf.test"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := cfg
+			if tc.domains != "" {
+				cfg.VirtuserDomains = strings.Fields(tc.domains)
+			}
+			rcpt, _, _ := strings.Cut(tc.virtusers, " ")
+			c := newCheck(t, cfg, tables{"hash:/aliases": "info " + rcpt, "text:/etc/passwd": "ann x", "hash:/virtusertable": tc.virtusers})
+			if tc.name != "rewritten, as for the recipient" {
+				rcpt = "info@example.org"
+			}
+			if got, q := ask(t, c, rcpt, rcptgate.NextHop{}); got != tc.want {
+				t.Errorf("%s, want %s; %q", got, tc.want, q.Trace.Steps[0].Notes)
+			}
+		})
+	}
+}
+
 func TestReadError(t *testing.T) {
 	for _, tc := range []struct {
 		value, enhanced, text string

@@ -24,11 +24,13 @@ const (
 // accepted without a server to ask about it.
 type walk struct {
 	*Check
-	ctx     context.Context //nolint:containedctx // the walk is one call
-	q       *rcptgate.Query
-	names   []visited
-	steps   int
-	aliases int // aliases and lists that are open, as MaxAliasRecursion counts them
+	ctx   context.Context //nolint:containedctx // the walk is one call
+	q     *rcptgate.Query
+	names []visited
+	steps int
+	// virtuserDomain is the domain of the recipient, if virtusertable applies to it.
+	virtuserDomain string
+	aliases        int // aliases and lists that are open, as MaxAliasRecursion counts them
 
 	homes   []rcptgate.Mailbox // mailboxes that exist
 	targets []rcptgate.Mailbox // to ask about

@@ -4,7 +4,9 @@ package differential
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -251,10 +253,10 @@ func (sendmailLog) queueID(r lab.Reply) string {
 	return ""
 }
 
-var sendmailStatus = regexp.MustCompile(`to=.*stat=(\w+)`)
+var sendmailStatus = regexp.MustCompile(`to=(.*?), .*stat=(\w+)`)
 
 func (sendmailLog) fate(lines []string) (Fate, []string) {
-	var fates []Fate
+	last := map[string]Fate{} // of each target: after a deferral the next host may have the last word
 	done := false
 	for _, line := range lines {
 		done = done || strings.Contains(line, ": done; ")
@@ -263,18 +265,18 @@ func (sendmailLog) fate(lines []string) (Fate, []string) {
 		case strings.Contains(line, "quarantine="):
 			return Held, nil
 		case m == nil:
-		case m[1] == "Sent":
-			fates = append(fates, Delivered)
-		case m[1] == "Deferred":
-			fates, done = append(fates, Deferred), true
+		case m[2] == "Sent":
+			last[m[1]] = Delivered
+		case m[2] == "Deferred":
+			last[m[1]], done = Deferred, true
 		default:
-			fates = append(fates, Bounced)
+			last[m[1]] = Bounced
 		}
 	}
 	if !done {
 		return "", nil
 	}
-	return best(fates), nil
+	return best(slices.Collect(maps.Values(last))), nil
 }
 
 // Mismatch is how the gate's answer differs from what the MTA alone does.

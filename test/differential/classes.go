@@ -22,7 +22,7 @@ const (
 	Listed          Class = "listed"           // relay_recipient_maps lists it, and the server behind refuses it
 	TargetUnknown   Class = "unknown target"   // an alias stands for a local name that does not exist
 	TargetElsewhere Class = "target elsewhere" // an alias stands for an address in a domain without a section
-	TargetVirtual   Class = "virtual target"   // an alias stands for an absent name of a virtual domain
+	TargetVirtual   Class = "virtual target"   // an alias stands for a name of a virtual domain that is absent, or rewritten in turn
 	Circle          Class = "circle"           // an alias leads back to itself
 	OwnList         Class = "unlisted domain"  // the local domains are not written out
 )
@@ -68,6 +68,9 @@ func (w *World) walk(address string) (ends []Class) {
 		seen[key] = true
 		if w.Unlisted && slices.Contains(w.Local, domain) {
 			ends = append(ends, OwnList)
+		}
+		if w.MTA == Sendmail && !first && !slices.Contains(w.Local, domain) && (w.Virtual[local+"@"+domain] != "" || w.Virtual["@"+domain] != "") {
+			ends = append(ends, TargetVirtual)
 		}
 		if targets := w.targets(local, domain); targets != "" {
 			for _, target := range strings.Split(targets, ", ") {

@@ -76,6 +76,10 @@ func sendmailWorlds() []Fixed {
 			Virtual: tables{"good@rela.test": "gone@rela.test"}, Recipients: []string{"info@loc.test"},
 		}, Delivered, Taken},
 		{World{
+			Name: "virtusertable outside its own domains, which are not known", MTA: Sendmail, Aliases: tables{"info": "good@rela.test"},
+			Virtual: tables{"good@rela.test": "gone@rela.test"}, Recipients: []string{"info@loc.test"},
+		}, Delivered, Taken},
+		{World{
 			Name: "circle back to a virtual user", MTA: Sendmail, Local: []string{"loc.test", "virt.test"}, Virtual: tables{"good@virt.test": "ann"},
 			Aliases: tables{"ann": "good@virt.test", "good": "gone@rela.test"}, Recipients: []string{"good@virt.test"},
 		}, Delivered, Taken},
@@ -103,6 +107,14 @@ func sendmailWorlds() []Fixed {
 			Name: "two next hops of the MTA's, the first is busy", MTA: Sendmail, Routes: tables{"rela.test": "esmtp:$busy:$behind"}, Sections: []string{},
 			Recipients: []string{"good@rela.test"},
 		}, Delivered, Taken},
+		{World{
+			Name: "two backends, the first is busy, and the second refuses", MTA: Sendmail, Routes: tables{"rela.test": "esmtp:$busy:$behind"}, Sections: []string{},
+			Gate: twoBackends, Recipients: []string{"gone@rela.test"},
+		}, Bounced, Refuse},
+		{World{
+			Name: "two next hops of the MTA's, the first is busy, and the second refuses", MTA: Sendmail, Routes: tables{"rela.test": "esmtp:$busy:$behind"}, Sections: []string{},
+			Recipients: []string{"gone@rela.test"},
+		}, Bounced, Refuse},
 		{World{Name: "target that no table knows", Aliases: tables{"old": "nil"}, Recipients: []string{"old@loc.test"}}, Bounced, Refuse},
 	}
 }
@@ -169,6 +181,14 @@ func postfixWorlds() []Fixed {
 			Name: "two next hops of the MTA's, the first is busy", MTA: Postfix, Routes: tables{"rela.test": "smtp:$busy, $behind"}, Sections: []string{},
 			Recipients: []string{"good@rela.test"},
 		}, Delivered, Taken},
+		{World{
+			Name: "two backends, the first is busy, and the second refuses", MTA: Postfix, Routes: tables{"rela.test": "smtp:$busy, $behind"}, Sections: []string{},
+			Gate: twoBackends, Recipients: []string{"gone@rela.test"},
+		}, Bounced, Refuse},
+		{World{
+			Name: "two next hops of the MTA's, the first is busy, and the second refuses", MTA: Postfix, Routes: tables{"rela.test": "smtp:$busy, $behind"}, Sections: []string{},
+			Recipients: []string{"gone@rela.test"},
+		}, Bounced, Refuse},
 		{World{
 			Name: "address beyond ASCII before a server without SMTPUTF8", MTA: Postfix, Sections: []string{}, Recipients: []string{"gööd@rela.test"},
 		}, Bounced, Refuse},
