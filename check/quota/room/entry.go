@@ -66,7 +66,7 @@ type Entry struct {
 	source           uint16
 	state            State
 	flags            uint8
-	step             uint8 // how often the life of an answer without numbers has doubled
+	step             uint8 // how often the life of an answer without numbers has doubled; and two bits
 	marks            uint8 // the storm guard's: which bucket counted it, and as what
 }
 
@@ -80,6 +80,12 @@ const (
 	odd       // implausible numbers: never too large
 	tooLarge  // the store itself said so
 	held      // full, but not believed: to the storm guard it still has room
+)
+
+// Bits of an entry's step.
+const (
+	letThrough   uint8 = 1 << 6 // something was, since the answer
+	recentlyUsed uint8 = 1 << 7 // of Table: asked about since the clock's hand passed
 )
 
 // Use is what an entry is good for.
@@ -168,6 +174,7 @@ func (e *Entry) Debit(now Tick, size int64) {
 	e.roll(now)
 	e.recent = uint32(min(int64(e.recent)+size, math.MaxUint32)) //nolint:gosec // bounded
 	e.debits = min(e.debits+size, max(e.hard, size))
+	e.step |= letThrough
 }
 
 // roll moves the minutes on.

@@ -44,7 +44,7 @@ func (e *Entry) Learn(a Answer, size int64, now Tick, source uint16, r *Rules) (
 	} else {
 		next.dateBounds(&old, &a, size, now, r)
 	}
-	l.NewlyFull = l.WasRoom && next.state == Full && !old.accountsFor(&next)
+	l.NewlyFull = l.WasRoom && next.state == Full && (old.flags&held != 0 || !old.accountsFor(&next))
 	l.Use = next.says(size)
 	*e = next
 	return l
@@ -105,7 +105,7 @@ func (e *Entry) full() bool {
 // dateNumbers gives an answer with numbers its times.
 func (e *Entry) dateNumbers(old *Entry, a *Answer, now Tick, r *Rules) {
 	e.debits = min(int64(e.recent)+int64(e.before), max(e.hard, 0))
-	if old.flags&hasNumbers != 0 && now-old.asked < gap && old.used == e.used && old.debits > 0 {
+	if old.flags&hasNumbers != 0 && now-old.asked < gap && old.used == e.used && old.step&letThrough != 0 {
 		e.flags |= quiet
 	}
 	life := fullLife(0, r)
@@ -167,7 +167,7 @@ func (e *Entry) dateBounds(old *Entry, a *Answer, size int64, now Tick, r *Rules
 	case old.state == Full:
 		e.since = now // it was refused until now
 	case !failed && old.state == Room:
-		e.step = min(old.step+1, steps)
+		e.step = min(old.step&^(letThrough|recentlyUsed)+1, steps)
 	}
 	life := min(time.Minute<<e.step, yesMost, r.Keep)
 	e.soft, e.roomEnd = size, now+ticks(a.capped(life))

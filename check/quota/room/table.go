@@ -20,7 +20,7 @@ type Table struct {
 
 const (
 	shardCount = 256
-	chunkSize  = 64
+	chunkSize  = 19 // 1,528 octets: just below a size class of the allocator
 )
 
 // shard is an open-addressing index (linear probing) into chunks of slots.
@@ -38,9 +38,6 @@ type slot struct {
 	key string // empty: free
 	Entry
 }
-
-// recentlyUsed marks what was asked about since the clock's hand passed.
-const recentlyUsed uint8 = 1 << 7
 
 // NewTable makes a Table of about limit mailboxes.
 func NewTable(limit int) *Table {
@@ -184,7 +181,7 @@ func (s *shard) insert(t *Table, key string, hash uint64) (at int) {
 		s.unlink(t.seed, at)
 	}
 	*s.slot(at) = slot{key: key}
-	if 4*(s.used-len(s.free)) > 3*len(s.index) {
+	if 16*(s.used-len(s.free)) > 13*len(s.index) {
 		s.grow(t.seed)
 		if s.lookup(key, hash) >= 0 {
 			return at // growing has linked it
