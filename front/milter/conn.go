@@ -29,6 +29,7 @@ type conn struct {
 
 	negotiated bool
 	wants      rcptgate.Wants // of the gate when that was agreed with the MTA
+	actions    uint32         // changes that were agreed on (wire.Act*)
 	silent     silent
 	inMail     bool // between MAIL and the end of the transaction
 	lingering  bool // a drain waits for a MAIL that the MTA may hold back
@@ -84,6 +85,7 @@ func (e ending) String() string {
 func newConn(l *listener, nc net.Conn) *conn {
 	c := &conn{l: l, nc: nc, reader: wire.NewReader(nc, &l.srv.limits), ack: newQuickAck(nc)}
 	c.watched.since = time.Now()
+	c.session.state.Listener = l.name
 	return c
 }
 

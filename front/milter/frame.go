@@ -38,7 +38,8 @@ func (c *conn) handle(ctx context.Context, cmd byte, data []byte) (quit bool, er
 		c.endMail()
 		c.session.reset()
 		return false, nil
-	case wire.CmdHelo:
+	case wire.CmdHelo: // ends a transaction (RFC 5321 section 4.1.4)
+		c.endMail()
 		if err := c.session.hello(data); err != nil {
 			return false, err
 		}
@@ -59,7 +60,7 @@ func (c *conn) options(data []byte) error {
 	}
 	c.endMail()
 	c.session.reset()
-	c.negotiated, c.wants, c.silent = true, wants, silentUnder(agreed.Protocol)
+	c.negotiated, c.wants, c.actions, c.silent = true, wants, agreed.Actions, silentUnder(agreed.Protocol)
 	return c.write(wire.AppendOptions(nil, agreed))
 }
 
@@ -86,8 +87,13 @@ func (c *conn) mail(ctx context.Context, data []byte) error {
 		return err
 	}
 	v := &s.atConnect
+	if v.Action == rcptgate.Hold {
+		c.holdAll(v)
+	}
 	if passes(v) && c.wants&rcptgate.WantMail != 0 {
-		v = new(c.ask(ctx, s.question(rcptgate.StageMail)))
+		if v = new(c.ask(ctx, s.question(rcptgate.StageMail))); v.Action == rcptgate.Hold {
+			c.holdAll(v)
+		}
 	}
 	if passes(v) {
 		return c.goOn(wire.CmdMail)
@@ -97,14 +103,23 @@ func (c *conn) mail(ctx context.Context, data []byte) error {
 	return c.reply(v, utf8ok)
 }
 
+// holdAll has the message held for what was said about its client or its sender.
+func (c *conn) holdAll(v *rcptgate.Verdict) {
+	if !c.hold(v) {
+		c.l.srv.cannot(v)
+		*v = notNow
+	}
+}
+
 // rcpt asks about a recipient and answers.
 func (c *conn) rcpt(ctx context.Context, data []byte) error {
-	q, err := c.session.recipient(data)
+	q, argument, err := c.session.recipient(data)
 	if err != nil {
 		return err
 	}
 	c.counts.recipients.Add(1)
 	v := c.ask(ctx, q)
+	c.take(q, &v, argument)
 	return c.reply(&v, c.session.smtputf8)
 }
 
@@ -115,9 +130,35 @@ func (c *conn) endOfMessage(ctx context.Context) error {
 	if c.wants&rcptgate.WantMessage != 0 {
 		v = c.ask(ctx, c.session.question(rcptgate.StageMessage))
 	}
+	if v.Action == rcptgate.Hold {
+		c.holdAll(&v)
+	}
+	c.out = c.out[:0]
+	if passes(&v) {
+		v = c.appendChanges(v)
+	}
 	utf8ok := c.session.smtputf8
 	c.endMail()
 	return c.reply(&v, utf8ok)
+}
+
+// appendChanges forms what is done to a message that is taken: the recipients that are
+// removed, and its quarantine. Nothing is done to one that all its recipients discard.
+func (c *conn) appendChanges(v rcptgate.Verdict) rcptgate.Verdict {
+	mail := &c.session.state.Mail
+	if len(mail.Dropped) > 0 {
+		list, all := c.session.removals()
+		if all {
+			return rcptgate.Verdict{Action: rcptgate.Discard}
+		}
+		for _, address := range list {
+			c.out = wire.AppendChange(c.out, &wire.Change{Kind: wire.ChangeDelRcpt, Name: "<" + address + ">"})
+		}
+	}
+	if mail.Hold != "" {
+		c.out = wire.AppendChange(c.out, &wire.Change{Kind: wire.ChangeQuarantine, Name: quarantineReason(mail.Hold)})
+	}
+	return v
 }
 
 func (c *conn) endMail() {
@@ -138,16 +179,20 @@ func (c *conn) goOn(cmd byte) error {
 	return c.write(continueFrame)
 }
 
-// reply answers a frame with a verdict.
+// reply answers a frame with a verdict, after the changes that c.out has.
 func (c *conn) reply(v *rcptgate.Verdict, utf8ok bool) error {
 	switch {
-	case passes(v):
+	case passes(v) && len(c.out) == 0:
 		return c.write(continueFrame)
-	case v.Action == rcptgate.Discard:
+	case passes(v):
+		c.out = append(c.out, continueFrame...)
+	case v.Action.Discards():
 		return c.write(discardFrame)
+	default:
+		c.out = appendRefusal(c.out[:0], v, utf8ok)
 	}
-	c.out = appendRefusal(c.out[:0], v, utf8ok)
 	err := c.write(c.out)
+	c.out = c.out[:0]
 	if cap(c.out) > keepMax {
 		c.out = nil
 	}

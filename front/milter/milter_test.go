@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -262,7 +263,7 @@ func TestReplies(t *testing.T) {
 		{"full", mta.Response{Action: rcptgate.Tempfail, Code: 452, Enhanced: "4.2.2", Text: "Mailbox full"}},
 		{"discard", mta.Response{Action: rcptgate.Discard}},
 	} {
-		if got := say(c.Rcpt(tc.local + "@example.com")); got != tc.want {
+		if got := say(c.Rcpt(tc.local + "@example.com")); !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s: got %+v, want %+v", tc.local, got, tc.want)
 		}
 	}
@@ -302,7 +303,7 @@ func TestCodesFitTheAction(t *testing.T) {
 	} {
 		verdict = rcptgate.Verdict{Action: tc.action, Code: tc.code, Enhanced: tc.enhanced, Text: "why"}
 		want := mta.Response{Action: tc.action, Code: tc.want, Enhanced: tc.wantedEnhanced, Text: "why"}
-		if got := say(c.Rcpt("u@example.com")); got != want {
+		if got := say(c.Rcpt("u@example.com")); !reflect.DeepEqual(got, want) {
 			t.Errorf("%v %d %s: got %+v, want %+v", tc.action, tc.code, tc.enhanced, got, want)
 		}
 	}

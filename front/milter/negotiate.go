@@ -28,6 +28,18 @@ var events = []struct {
 	{wire.CmdMail, rcptgate.WantMail | rcptgate.WantConnect, 0, wire.NoReplyMail},
 }
 
+// changes are the actions that somebody may want to take.
+var changes = []struct {
+	wanted  rcptgate.Wants
+	actions uint32
+}{
+	{rcptgate.EditHeader, wire.ActAddHeaders | wire.ActChangeHeaders},
+	{rcptgate.EditBody, wire.ActChangeBody},
+	{rcptgate.EditSender, wire.ActChangeSender},
+	{rcptgate.EditRecipients, wire.ActAddRcpt | wire.ActDelRcpt},
+	{rcptgate.Quarantine, wire.ActQuarantine},
+}
+
 // macrosFor are the macros we read. An MTA that cannot be asked for them sends those it
 // is configured for, which by default are more.
 func macrosFor(wants rcptgate.Wants) []wire.MacroList {
@@ -37,7 +49,7 @@ func macrosFor(wants rcptgate.Wants) []wire.MacroList {
 		{Stage: wire.MacrosRcpt, Names: "i {rcpt_mailer} {rcpt_host} {rcpt_addr}"},
 	}
 	if wants&rcptgate.WantSession != 0 {
-		list[0].Names += " v"
+		list[0].Names += " v" // which MTA it is
 		list[1].Names += " {tls_version} {cipher}"
 	}
 	if wants&rcptgate.WantMessage != 0 {
@@ -65,8 +77,13 @@ func negotiate(offer wire.Options, wants rcptgate.Wants) (wire.Options, error) {
 			agreed.Protocol |= offer.Protocol & event.noReply
 		}
 	}
+	for _, change := range changes {
+		if change.wanted&wants != 0 {
+			agreed.Actions |= offer.Actions & change.actions
+		}
+	}
 	if offer.Actions&wire.ActSetMacroList != 0 {
-		agreed.Actions = wire.ActSetMacroList
+		agreed.Actions |= wire.ActSetMacroList
 		agreed.Macros = macrosFor(wants)
 	}
 	return agreed, nil

@@ -3,6 +3,8 @@
 package milter
 
 import (
+	"strings"
+
 	"rcptgate"
 	"rcptgate/front/milter/wire"
 )
@@ -12,10 +14,17 @@ var continueFrame = []byte{0, 0, 0, 1, wire.ReplyContinue}
 
 var discardFrame = []byte{0, 0, 0, 1, wire.ReplyDiscard}
 
-// passes reports whether the MTA is told to continue. That goes for Accept too: as a
-// reply it would hide the following recipients.
+// passes reports whether the MTA hears "continue". That goes for Accept too: as a reply it
+// would hide the following recipients. A message is held at its end.
 func passes(v *rcptgate.Verdict) bool {
-	return v.Action == rcptgate.Continue || v.Action == rcptgate.Accept
+	return v.Action == rcptgate.Continue || v.Action == rcptgate.Accept || v.Action == rcptgate.Hold
+}
+
+// quarantineReason is a reason for both MTAs: Sendmail writes it into a line of its queue
+// file.
+func quarantineReason(s string) string {
+	s = strings.ReplaceAll(rcptgate.CleanText(s), "\n", " ")
+	return strings.ToValidUTF8(s[:min(len(s), 200)], "")
 }
 
 // appendRefusal forms the reply for a verdict that refuses. What a check gave that does

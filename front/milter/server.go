@@ -19,12 +19,13 @@ import (
 // Server answers milter connections on any number of listeners, whose connections
 // count together.
 type Server struct {
-	gate   rcptgate.Asker
-	config Config
-	limits wire.Limits
-	log    *slog.Logger
-	totals totals
-	full   logGap
+	gate     rcptgate.Asker
+	config   Config
+	limits   wire.Limits
+	log      *slog.Logger
+	totals   totals
+	full     logGap
+	refusing logGap
 	// maxConns is the number of connections that the limit of open files allows too.
 	maxConns func() int64
 
@@ -78,7 +79,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	// Questions outlive ctx: they are cancelled at the end of the drain.
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	l := &listener{srv: s, conns: make(map[*conn]struct{}), max: s.maxConns()}
+	l := &listener{srv: s, conns: make(map[*conn]struct{}), max: s.maxConns(), name: ln.Addr().String()}
 	s.mu.Lock()
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
@@ -108,6 +109,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 // listener is one Serve: its connections, and their end.
 type listener struct {
 	srv      *Server
+	name     string // its address, or the path of its socket
 	max      int64
 	draining atomic.Bool
 	running  sync.WaitGroup
@@ -234,6 +236,13 @@ func (l *listener) watch(stop <-chan struct{}) {
 func (s *Server) logFull(msg string, args ...any) {
 	if s.full.open(time.Now(), 10*time.Second) {
 		s.log.Warn(msg, args...)
+	}
+}
+
+// cannot logs that something was decided that this connection cannot do.
+func (s *Server) cannot(v *rcptgate.Verdict) {
+	if s.refusing.open(time.Now(), time.Minute) {
+		s.log.Warn("not agreed on with the MTA, the sender tries again later", "action", v.Action.String(), "reason", string(v.Reason))
 	}
 }
 

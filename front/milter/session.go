@@ -30,6 +30,8 @@ type session struct {
 	size     int64
 	smtputf8 bool
 	taken    int // recipients that were taken
+	// arguments are what the MTA knows the recipients of state.Mail by.
+	arguments []string
 
 	// Macros, each set replaced by a new frame for the same command alone.
 	connectAddr netip.Addr // {client_addr}
@@ -71,16 +73,21 @@ func (s *session) reset() {
 	*s = session{query: s.query, state: rcptgate.Session{Listener: s.state.Listener, Local: s.state.Local, Mail: s.state.Mail}}
 }
 
-// endMail forgets the transaction.
+// endMail forgets the transaction and its macros.
 func (s *session) endMail() {
-	s.sender, s.size, s.smtputf8, s.taken = "", 0, false, 0
+	s.endTransaction()
 	s.mailID, s.authUser = "", ""
-	s.state.Mail.Reset()
 	s.rcpt.clear()
 	if last := &s.rcpt.last; cap(s.rcpt.addr) > keepMax || len(last.id)+len(last.mailer)+len(last.host) > keepMax {
 		s.rcpt = rcptMacros{}
 	}
 	s.query.Reset()
+}
+
+// endTransaction forgets what MAIL and RCPT said.
+func (s *session) endTransaction() {
+	s.sender, s.size, s.smtputf8 = "", 0, false
+	s.forgetRecipients()
 }
 
 func (r *rcptMacros) clear() {
@@ -221,11 +228,12 @@ func (s *session) hello(data []byte) error {
 
 // mail takes CmdMail: reverse-path and ESMTP arguments.
 func (s *session) mail(data []byte) error {
+	s.endTransaction()
 	path, args, err := wire.Strings(wire.CmdMail, data)
 	if err != nil {
 		return err
 	}
-	s.sender, s.size, s.smtputf8 = string(stripBrackets(path)), 0, false
+	s.sender = string(stripBrackets(path))
 	s.rcpt.clear()
 	for len(args) > 0 {
 		var arg []byte
@@ -251,12 +259,12 @@ func stripBrackets(path []byte) []byte {
 
 // recipient takes CmdRcpt. What it says is for the question about it alone, and so are
 // the macros that came with it.
-func (s *session) recipient(data []byte) (*rcptgate.Query, error) {
+func (s *session) recipient(data []byte) (q *rcptgate.Query, argument []byte, err error) {
 	path, _, err := wire.Strings(wire.CmdRcpt, data)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	q := s.question(rcptgate.StageRcpt)
+	q = s.question(rcptgate.StageRcpt)
 	q.Recipient = address.Parse(string(path))
 	q.NextHop = rcptgate.NextHop{Mailer: s.rcpt.mailer, Host: s.rcpt.host, Addr: again(q.Recipient.Path, s.rcpt.addr)}
 	q.Target = address.Target(q.Recipient, q.NextHop.Addr)
@@ -264,7 +272,7 @@ func (s *session) recipient(data []byte) (*rcptgate.Query, error) {
 		q.QueueID = s.rcpt.id
 	}
 	s.rcpt.clear()
-	return q, nil
+	return q, stripBrackets(path), nil
 }
 
 // question is what is known so far, as the gate is asked at a stage.

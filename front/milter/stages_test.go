@@ -86,15 +86,6 @@ func TestStages(t *testing.T) {
 func session(t *testing.T, c *mta.Client, steps int) (answers []string) {
 	t.Helper()
 	say := say(t)
-	word := func(r mta.Response) string {
-		switch {
-		case r.Code > 0:
-			return strconv.Itoa(r.Code)
-		case r.Skipped:
-			return ""
-		}
-		return r.Action.String()
-	}
 	if r := say(c.Connect("client.example", client)); word(r) != "continue" {
 		t.Errorf("connect: %+v", r)
 	}
@@ -109,6 +100,17 @@ func session(t *testing.T, c *mta.Client, steps int) (answers []string) {
 		}
 	}
 	return answers
+}
+
+// word is the code of a refusal, else the action; "" for an event that goes without an answer.
+func word(r mta.Response) string {
+	switch {
+	case r.Code > 0:
+		return strconv.Itoa(r.Code)
+	case r.Skipped:
+		return ""
+	}
+	return r.Action.String()
 }
 
 // TestStagesSeeTheSession holds what a question holds at each stage.

@@ -3,6 +3,8 @@
 package mta
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"time"
 
@@ -65,21 +67,56 @@ func (c *Client) exchange(noReply uint32) (Response, error) {
 	if err := c.flush(); err != nil {
 		return Response{}, err
 	}
+	var changes []wire.Change
 	for {
 		cmd, data, err := c.read()
-		if err != nil {
+		switch {
+		case err != nil:
 			return Response{}, err
-		}
-		if cmd != wire.ReplyProgress {
-			return response(cmd, data)
+		case cmd == wire.ReplyProgress:
+		case wire.Needs(cmd) == 0:
+			r, err := response(cmd, data)
+			r.Changes = changes
+			return r, err
+		default:
+			change, err := c.change(cmd, data, changes)
+			if err != nil {
+				return Response{}, err
+			}
+			changes = append(changes, change)
 		}
 	}
 }
 
+// change takes a change of the message. Those before it are needed because Postfix wants
+// the parts of a body together (cleanup_milter.c).
+func (c *Client) change(kind byte, data []byte, before []wire.Change) (wire.Change, error) {
+	change, err := wire.ParseChange(kind, data)
+	switch {
+	case err != nil:
+		return change, err
+	case !c.ending:
+		return change, fmt.Errorf("change %q before the end of the message", kind)
+	case wire.Needs(kind)&^c.agreed.Actions != 0:
+		return change, fmt.Errorf("change %q was not agreed on", kind)
+	}
+	if n := len(before); kind == wire.ChangeReplaceBody && n > 0 && before[n-1].Kind != kind {
+		for i := range before {
+			if before[i].Kind == kind {
+				return change, errors.New("a part of the body after another change")
+			}
+		}
+	}
+	change.Body = bytes.Clone(change.Body)
+	return change, nil
+}
+
 func response(cmd byte, data []byte) (Response, error) {
 	switch cmd {
-	case wire.ReplyContinue, wire.ReplySkip:
+	case wire.ReplyContinue:
 		return Response{}, nil
+	case wire.ReplySkip:
+		return Response{Skip: true}, nil
 	case wire.ReplyAccept:
 		return Response{Action: rcptgate.Accept}, nil
 	case wire.ReplyDiscard:

@@ -6,8 +6,8 @@
 // It offers what the MTAs of today offer or any older set, leaves out the events
 // that the filter has switched off, waits for no answer where none was agreed, and
 // sends macros and command in one write, as Postfix does, or in two, as Sendmail
-// does. It judges answers as strictly as both MTAs together. Answers that change a
-// message are not understood: none of the filters it is for makes them.
+// does. It judges answers as strictly as both MTAs together: changes of a message must
+// have been agreed on, come at its end and nowhere else, and those of the body in one run.
 package mta
 
 import (
@@ -45,6 +45,10 @@ type Response struct {
 	Code     int    // what the client would be told; 0 unless refused
 	Enhanced string // may be empty
 	Text     string // lines separated by "\n"; empty for a plain reject or tempfail
+	// Changes are what the filter changed, at the end of a message; Skip that it wants no
+	// more of the body.
+	Changes []wire.Change
+	Skip    bool
 	// Skipped is true when there was no answer to wait for: the event is switched off
 	// or goes without.
 	Skipped bool
@@ -58,7 +62,8 @@ type Client struct {
 	out     []byte
 	options Options
 	agreed  wire.Options
-	macros  int // where in out the command begins behind its macros
+	macros  int  // where in out the command begins behind its macros
+	ending  bool // the filter may change the message
 }
 
 // limits takes every reply that a filter may send.
@@ -69,6 +74,12 @@ var limits = func() *wire.Limits {
 		wire.ReplyTempfail, wire.ReplyConnFail, wire.ReplyShutdown, wire.ReplyCode, wire.CmdOptions,
 	} {
 		l[c] = wire.Limit{Max: wire.FrameMax}
+	}
+	for _, c := range []byte{
+		wire.ChangeAddHeader, wire.ChangeReplaceBody, wire.ChangeAddRcpt, wire.ChangeAddRcptArgs, wire.ChangeDelRcpt,
+		wire.ChangeHeader, wire.ChangeInsertHeader, wire.ChangeQuarantine, wire.ChangeSender,
+	} {
+		l[c] = wire.Limit{Max: 1 << 20}
 	}
 	return &l
 }()
@@ -208,6 +219,8 @@ func (c *Client) Body(part []byte) (Response, error) {
 
 // EndOfMessage reports the end of the message.
 func (c *Client) EndOfMessage(macros ...wire.Macro) (Response, error) {
+	c.ending = true
+	defer func() { c.ending = false }()
 	return c.command(wire.CmdEndOfMsg, 0, 0, macros)
 }
 

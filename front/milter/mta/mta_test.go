@@ -5,6 +5,7 @@ package mta
 import (
 	"net"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -97,7 +98,7 @@ func TestResponses(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := c.Rcpt("u@example.com")
-		if (err != nil) != tc.fails || (err == nil && got != tc.want) {
+		if (err != nil) != tc.fails || (err == nil && !reflect.DeepEqual(got, tc.want)) {
 			t.Errorf("%q: %+v, %v", tc.reply, got, err)
 		}
 	}

@@ -40,20 +40,19 @@ const (
 	CmdUnknown     = 'U' // a command the MTA does not know
 )
 
-// Replies, from the filter to the MTA (SMFIR_*), as far as a filter that changes
-// nothing in a message uses them. The reply to CmdOptions is CmdOptions.
+// Replies, from the filter to the MTA (SMFIR_*). The reply to CmdOptions is CmdOptions;
+// those that change a message are in change.go.
 const (
-	ReplyAccept     = 'a'
-	ReplyContinue   = 'c'
-	ReplyDiscard    = 'd'
-	ReplyProgress   = 'p'
-	ReplyReject     = 'r'
-	ReplySkip       = 's'
-	ReplyTempfail   = 't'
-	ReplyCode       = 'y' // SMTP code, enhanced code and text
-	ReplyConnFail   = 'f'
-	ReplyShutdown   = '4'
-	ReplyQuarantine = 'q'
+	ReplyAccept   = 'a'
+	ReplyContinue = 'c'
+	ReplyDiscard  = 'd'
+	ReplyProgress = 'p' // the filter is still busy with the end of the message
+	ReplyReject   = 'r'
+	ReplySkip     = 's' // no more of the body, please
+	ReplyTempfail = 't'
+	ReplyCode     = 'y' // SMTP code, enhanced code and text
+	ReplyConnFail = 'f'
+	ReplyShutdown = '4'
 )
 
 // Protocol flags (SMFIP_*): what the MTA can leave out, and what it shall. "No"
@@ -85,8 +84,7 @@ const (
 	ProtocolAll = 0x1fffff
 )
 
-// Action flags (SMFIF_*). A filter that only answers needs none of those that
-// change a message.
+// Action flags (SMFIF_*); those that a change needs are in change.go.
 const (
 	ActSetMacroList = 0x100 // the filter names the macros it wants
 	// ActionsAll is what Postfix and Sendmail of today offer.
