@@ -4,6 +4,8 @@
 // calls it, and which limit it has. A directory never knows how much is used.
 package directory
 
+import "time"
+
 // Flags are what a directory says of a mailbox besides names and numbers.
 type Flags uint8
 
@@ -33,5 +35,7 @@ type Entry struct {
 	Limit    int64  // octets; Unlimited; NotKnown
 	Messages int64  // most messages; Unlimited; NotKnown
 	Flags    Flags
-	DN       string // for traces; never shown to a sender
+	DN       string        // for traces; never shown to a sender
+	Age      time.Duration // since the directory was asked; 0 when it was asked now
+	Stale    bool          // no server can be asked: this is what was found before
 }
