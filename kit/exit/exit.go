@@ -15,6 +15,7 @@ const (
 	Attention   = 1  // status: something needs a person
 	Usage       = 64 // the command line is wrong
 	Data        = 65 // a file or value given to the command is bad
+	NoInput     = 66 // report: none of the files could be read
 	UnknownUser = 67 // check: the recipient is unknown
 	Unavailable = 69 // the daemon cannot be reached, or could not listen
 	Software    = 70 // an internal error

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package arf
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+
+	"rcptgate/mail"
+)
+
+// originalHeader reads the header of the original message from its part.
+func originalHeader(p *mail.Part, data []byte) mail.Header {
+	if p == nil {
+		return nil
+	}
+	if len(p.Parts) == 1 { // message/rfc822, taken apart already
+		return p.Parts[0].Header
+	}
+	h, _ := mail.ParseHeader(p.Decoded(data, maxPart))
+	return h
+}
+
+// original reads what the original message says of itself.
+func (r *Report) original(p *mail.Part, data []byte) {
+	h := originalHeader(p, data)
+	if len(h) == 0 {
+		if p == nil {
+			r.problem("the original message is missing")
+		}
+		return
+	}
+	r.Original = Original{From: h.Text("From"), To: h.Text("To"), Subject: h.Text("Subject"), MessageID: h.Value("Message-ID"),
+		FeedbackID: h.Value("Feedback-ID"), ListID: h.Text("List-ID"), ListUnsubscribe: h.Value("List-Unsubscribe")}
+	if raw := h.Value("Subject"); raw != r.Original.Subject {
+		r.Original.SubjectRaw = raw
+	}
+	if date := h.Value("Date"); date != "" {
+		r.Original.Date = r.date("Date of the original", date)
+	}
+}
+
+// fill takes what the report lacks from the original message.
+func (r *Report) fill(p *mail.Part, data []byte, verp *VERP) {
+	h := originalHeader(p, data)
+	if !r.SourceIP.IsValid() {
+		r.fillIP(h)
+	}
+	if r.MailFrom == "" {
+		if v := unbracket(h.Value("Return-Path")); v != "" {
+			r.MailFrom = v
+			r.derive("mail_from", "return-path")
+		}
+	}
+	if len(r.RcptTo) == 0 {
+		r.fillRcpt(h, verp)
+	}
+	if r.Arrival.IsZero() {
+		r.fillArrival(h)
+	}
+}
+
+var clientIP = regexp.MustCompile(`(?i)\bclient-ip=\[?([0-9a-f.:]+)`)
+
+// bracketed finds addresses in Received fields: "[192.0.2.1]", "(IPv6:2001:db8::1)".
+var bracketed = regexp.MustCompile(`(?i)[\[(](?:ipv6:)?([0-9a-f]*[.:][0-9a-f.:]+)[\])]`)
+
+// fillIP looks for the address that the original came from: what a provider or its SPF check
+// noted, else the first public one of the Received fields, newest first.
+func (r *Report) fillIP(h mail.Header) {
+	if ip, ok := parseIP(h.Value("X-Originating-IP")); ok {
+		r.SourceIP = ip
+		r.derive("source_ip", "x-originating-ip")
+		return
+	}
+	for _, name := range []string{"Received-SPF", "Authentication-Results"} {
+		for _, value := range h.Values(name) {
+			if m := clientIP.FindStringSubmatch(value); m != nil {
+				if ip, ok := parseIP(m[1]); ok {
+					r.SourceIP = ip
+					r.derive("source_ip", strings.ToLower(name))
+					return
+				}
+			}
+		}
+	}
+	for _, value := range h.Values("Received") {
+		from, _, _ := strings.Cut(value, " by ")
+		for _, m := range bracketed.FindAllStringSubmatch(from, 4) {
+			if ip, ok := parseIP(m[1]); ok && isPublic(ip) {
+				r.SourceIP = ip
+				r.derive("source_ip", "received")
+				return
+			}
+		}
+	}
+}
+
+// isPublic reports whether an address can be somebody else's on the internet.
+func isPublic(ip netip.Addr) bool {
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !netip.MustParsePrefix("100.64.0.0/10").Contains(ip)
+}
+
+func (r *Report) fillRcpt(h mail.Header, verp *VERP) {
+	for _, name := range []string{"X-HmXmrOriginalRecipient", "X-Original-To", "Delivered-To"} {
+		if v := unbracket(h.Value(name)); v != "" {
+			r.RcptTo = []string{v}
+			r.derive("rcpt_to", strings.ToLower(name))
+			return
+		}
+	}
+	if rcpt := verp.recipient(r.MailFrom); rcpt != "" {
+		r.RcptTo = []string{rcpt}
+		r.derive("rcpt_to", "verp")
+		return
+	}
+	if v := unbracket(h.Value("To")); strings.Contains(v, "@") && !strings.Contains(v, ",") {
+		r.RcptTo = []string{v}
+		r.derive("rcpt_to", "to")
+	}
+}
+
+// fillArrival takes the date of the newest Received field, else of the message.
+func (r *Report) fillArrival(h mail.Header) {
+	if received := h.Value("Received"); received != "" {
+		if i := strings.LastIndexByte(received, ';'); i >= 0 {
+			if t, err := ParseDate(received[i+1:]); err == nil {
+				r.Arrival = utc(t)
+				r.derive("arrival", "received")
+				return
+			}
+		}
+	}
+	if !r.Original.Date.IsZero() {
+		r.Arrival = r.Original.Date
+		r.derive("arrival", "date")
+	}
+}
+
+// VERP is a pattern of reverse-paths that name the recipient.
+type VERP struct{ re *regexp.Regexp }
+
+// ParseVERP reads a pattern: "bounce-{local}={domain}@lists.example.org". What is not in
+// braces stands for itself; "*" stands for anything.
+func ParseVERP(pattern string) *VERP {
+	re := regexp.QuoteMeta(pattern)
+	re = strings.Replace(re, `\{local\}`, `(?P<local>.+)`, 1)
+	re = strings.Replace(re, `\{domain\}`, `(?P<domain>[^=@]+)`, 1)
+	re = strings.ReplaceAll(re, `\*`, `.*`)
+	return &VERP{regexp.MustCompile(`(?i)^` + re + `$`)} // it cannot fail: everything is quoted
+}
+
+// recipient gives the recipient that a reverse-path names, or "".
+func (v *VERP) recipient(mailFrom string) string {
+	if v == nil {
+		return ""
+	}
+	m := v.re.FindStringSubmatch(mailFrom)
+	local, domain := v.re.SubexpIndex("local"), v.re.SubexpIndex("domain")
+	if m == nil || local < 0 || domain < 0 {
+		return ""
+	}
+	return m[local] + "@" + m[domain]
+}
