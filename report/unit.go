@@ -6,8 +6,6 @@
 package report
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -61,13 +59,7 @@ func walk(cmd *cobra.Command, paths []string, o mailbox.Options, each func(*mail
 	if problems > maxProblems {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %d more problems\n", problems-maxProblems)
 	}
-	switch {
-	case errors.Is(err, mailbox.ErrNothing):
-		return false, exit.Quietly(exit.NoInput)
-	case errors.Is(err, context.Canceled):
-		return false, exit.With(exit.Tempfail, errors.New("interrupted"))
-	}
-	return problems > 0, err
+	return problems > 0, readError(err)
 }
 
 // maxProblems is how many problems are reported one by one.

@@ -3,7 +3,6 @@
 package arf
 
 import (
-	"net/netip"
 	"regexp"
 	"strings"
 
@@ -63,9 +62,6 @@ func (r *Report) fill(p *mail.Part, data []byte, verp *VERP) {
 
 var clientIP = regexp.MustCompile(`(?i)\bclient-ip=\[?([0-9a-f.:]+)`)
 
-// bracketed finds addresses in Received fields: "[192.0.2.1]", "(IPv6:2001:db8::1)".
-var bracketed = regexp.MustCompile(`(?i)[\[(](?:ipv6:)?([0-9a-f]*[.:][0-9a-f.:]+)[\])]`)
-
 // fillIP looks for the address that the original came from: what a provider or its SPF check
 // noted, else the first public one of the Received fields, newest first.
 func (r *Report) fillIP(h mail.Header) {
@@ -85,21 +81,10 @@ func (r *Report) fillIP(h mail.Header) {
 			}
 		}
 	}
-	for _, value := range h.Values("Received") {
-		from, _, _ := strings.Cut(value, " by ")
-		for _, m := range bracketed.FindAllStringSubmatch(from, 4) {
-			if ip, ok := parseIP(m[1]); ok && isPublic(ip) {
-				r.SourceIP = ip
-				r.derive("source_ip", "received")
-				return
-			}
-		}
+	if ip := h.SourceIP(); ip.IsValid() {
+		r.SourceIP = ip
+		r.derive("source_ip", "received")
 	}
-}
-
-// isPublic reports whether an address can be somebody else's on the internet.
-func isPublic(ip netip.Addr) bool {
-	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !netip.MustParsePrefix("100.64.0.0/10").Contains(ip)
 }
 
 func (r *Report) fillRcpt(h mail.Header, verp *VERP) {

@@ -32,6 +32,9 @@ type found struct {
 
 // Find gives the report in a message, or nil if there is none.
 func Find(m *mailbox.Message, o Options) *Report {
+	if header, _ := mail.ParseHeader(m.Data); !mayHold(header) {
+		return nil
+	}
 	msg := mail.Scan(m.Data, limits)
 	f := o.look(msg)
 	if f.kind == "" {
@@ -58,6 +61,13 @@ func Find(m *mailbox.Message, o Options) *Report {
 	r.original(f.original, m.Data)
 	r.fill(f.original, m.Data, o.VERP)
 	return r
+}
+
+// mayHold reports whether a message with this header can have a report in it: most mail has
+// one part of text, and need not be taken apart.
+func mayHold(h mail.Header) bool {
+	value := strings.ToLower(h.Value("Content-Type"))
+	return strings.HasPrefix(value, "multipart/") || strings.HasPrefix(value, "message/") || strings.Contains(value, "json")
 }
 
 // envelope reads the header of the report's message.
