@@ -12,6 +12,7 @@ import (
 	"rcptgate/front/web"
 	"rcptgate/gossip"
 	"rcptgate/names"
+	"rcptgate/report"
 	"rcptgate/unit"
 )
 
@@ -30,5 +31,7 @@ func units() []unit.Unit {
 
 		names.Unit(),
 		gossip.Unit(),
+
+		report.Unit(),
 	}
 }

@@ -109,7 +109,8 @@ var allowed = []struct {
 	{"metric", []string{""}},
 	{"config/setting", []string{""}},
 	{"config", []string{"config/setting"}},
-	{"report", []string{"", "address"}},
+	{"report", []string{"", "unit", "mail", "kit", "view"}},
+	{"mail", nil},
 	{"address", []string{""}},
 	{"", nil},
 }
