@@ -14,6 +14,7 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
+	"rcptgate/table/lists"
 )
 
 // DomainConfig is what a [[domain]] section says about routing.
@@ -50,6 +51,7 @@ type Options struct {
 	// Maps are the MTA's maps of next hops, in order; see Router.
 	Maps      []Map
 	Delimiter string // Postfix's recipient_delimiter, for maps that hold whole addresses
+	Relay     Relay  // what the MTA does with domains that no map names
 	FollowMTA bool   // use the MTA's bracketed next hop for domains without a section
 	Enforce   bool   // of the whole gate
 	Hostname  string // our own name: an MX of this name is ourselves
@@ -80,6 +82,13 @@ func (o Origin) String() string {
 		return "mta"
 	}
 	return "configured"
+}
+
+// Relay is the next hop that an MTA has for all the domains that it relays.
+type Relay struct {
+	To      string        // as in a map: "relay:[10.0.0.5]:25"; "" for none
+	Domains lists.Domains // those that it relays
+	Own     lists.Domains // those that it does not, whatever Domains says
 }
 
 // Router finds routes. It does not change once made and is safe for concurrent use.
@@ -197,8 +206,8 @@ func (r *Router) mtaKeeps(s *section, q *rcptgate.Query) bool {
 	return keeps(mailer, host) && !s.asksMailer(mailer)
 }
 
-// hop gives the route by the MTA's maps, then by the next hop that it named, for a
-// section without servers or for none (nil).
+// hop gives the route by the MTA's maps, then by the next hop that it named, or, if it named
+// none, by its next hop for relayed domains; for a section without servers or for none (nil).
 func (r *Router) hop(s *section, q *rcptgate.Query) *Route {
 	section, origin := -1, MTA
 	if s != nil {
@@ -213,6 +222,8 @@ func (r *Router) hop(s *section, q *rcptgate.Query) *Route {
 		}
 	}
 	switch {
+	case q.NextHop.Mailer == "" && q.NextHop.Host == "":
+		return r.relayed(section, origin, q.Target.Domain)
 	case s == nil && (!r.opt.FollowMTA || q.Target.Domain == ""):
 		return nil
 	case isLiteral(q.Target.Domain) && (s == nil || s.name == "*"):

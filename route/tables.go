@@ -4,42 +4,14 @@ package route
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/backend"
-	"rcptgate/config/setting"
 	"rcptgate/table"
 )
-
-// TablesConfig is the section [routes]: the MTA's own maps of next hops.
-type TablesConfig struct {
-	Mailertable   []table.Spec `toml:"mailertable" doc:"Sendmail's mailertable, for domains without a section and for sections without servers; as with the MTA's own next hop, only hosts in brackets are asked" example:"[\"hash:/etc/mail/mailertable\"]"`
-	TransportMaps []table.Spec `toml:"transport_maps" doc:"Postfix's transport_maps, used in the same way; list all of them, since Postfix looks for each form of the address in every map before it tries the next form" example:"[\"hash:/etc/postfix/transport\"]"`
-	Delimiter     string       `toml:"recipient_delimiter" doc:"Postfix's recipient_delimiter, for entries of transport_maps that are whole addresses: the characters that separate a user's name from a detail; \"\" means none"`
-}
-
-// DefaultTablesConfig is what an empty [routes] section means.
-func DefaultTablesConfig() TablesConfig { return TablesConfig{Delimiter: "+"} }
-
-// Validate reports settings that cannot be meant.
-func (c TablesConfig) Validate() error {
-	var errs []error
-	for key, specs := range map[string][]table.Spec{"mailertable": c.Mailertable, "transport_maps": c.TransportMaps} {
-		for _, s := range specs {
-			if s.Type == table.Text {
-				errs = append(errs, setting.Keyf(key, "%q: the type text: is for alias files; write a file of domains as texthash:%s", s, s.Name))
-			}
-		}
-	}
-	if !address.IsDelimiters(c.Delimiter) {
-		errs = append(errs, setting.Keyf("recipient_delimiter", "%q: expected up to 8 characters such as \"+\" or \"+-\"", c.Delimiter))
-	}
-	return errors.Join(errs...)
-}
 
 // Map is one of the MTA's maps of next hops.
 type Map struct {
@@ -139,6 +111,26 @@ func (g *mapGroup) lookUp(key string) (value string, found bool, err error) {
 		}
 	}
 	return "", false, nil
+}
+
+// relayed gives the route of a domain that the MTA relays by its rules for all such domains,
+// nil if it is none of them. Maps and what the MTA says of the recipient come first.
+func (r *Router) relayed(section int, origin Origin, domain string) *Route {
+	relay := &r.opt.Relay
+	if relay.To == "" || domain == "" || isLiteral(domain) {
+		return nil
+	}
+	own, err := relay.Own.Find(context.Background(), domain)
+	if err == nil && !own.Any() {
+		own, err = relay.Domains.Find(context.Background(), domain)
+		if err == nil && own.Any() {
+			return r.valueRoute(section, origin, relay.To)
+		}
+	}
+	if err != nil {
+		return &Route{Section: section, Origin: origin, router: r, err: fmt.Errorf("next hop: %w", err)}
+	}
+	return nil
 }
 
 // mapMailer marks the routes of maps among the remembered ones: no mailer has this name.

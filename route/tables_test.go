@@ -5,11 +5,9 @@ package route
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
-	"rcptgate/table"
 )
 
 // lines is a map file: "key value" a line. Nil is one that could not be read.
@@ -211,20 +209,5 @@ func TestUnreadMap(t *testing.T) {
 	}
 	if got := text(r.Route(query("u@fixed.example", "", ""))); got != "configured smtp:[10.5.5.5]:25" {
 		t.Error(got)
-	}
-}
-
-func TestTablesConfig(t *testing.T) {
-	for key, cfg := range map[string]TablesConfig{
-		"mailertable":         {Mailertable: []table.Spec{{Type: table.Text, Name: "/etc/mail/mailertable"}}},
-		"recipient_delimiter": {Delimiter: "@"},
-		"transport_maps":      {TransportMaps: []table.Spec{{Type: table.Text, Name: "/etc/postfix/transport"}}},
-	} {
-		if err := cfg.Validate(); err == nil || !strings.Contains(fmt.Sprint(err), key) {
-			t.Errorf("%s: %v", key, err)
-		}
-	}
-	if err := (TablesConfig{Mailertable: []table.Spec{{Type: table.Hash, Name: "/etc/mail/mailertable"}}}).Validate(); err != nil {
-		t.Error(err)
 	}
 }

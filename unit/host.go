@@ -74,7 +74,8 @@ type Host struct {
 
 	mu       sync.Mutex // guards what a reload changes; never held for long
 	config   *Config
-	begun    *Config // what it was opened with, for what a reload cannot change
+	begun    *Config    // what it was opened with, for what a reload cannot change
+	followed []Followed // of the active setup
 	foldCase func(domain string) bool
 	failed   error // of the last reload
 	notReady string
@@ -175,7 +176,7 @@ func (h *Host) adopt(s *Setup) {
 		}
 	}
 	h.mu.Lock()
-	h.config, h.foldCase = s.Config, s.FoldCase
+	h.config, h.foldCase, h.followed = s.Config, s.FoldCase, s.followed
 	h.mu.Unlock()
 	h.Gate.Swap(s.gateSetup(h))
 }
@@ -198,6 +199,7 @@ func (h *Host) Start(ctx context.Context) error {
 	frontsCtx, drain := context.WithCancel(context.Background())
 	jobsCtx, end := context.WithCancel(context.Background())
 	h.drain, h.end = drain, end
+	h.jobs.Go(func() { h.follow(jobsCtx) })
 	for i := range h.live {
 		if run := h.live[i].Run; run != nil {
 			h.jobs.Go(func() { run(jobsCtx) })

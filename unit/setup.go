@@ -9,6 +9,7 @@ import (
 	"rcptgate"
 	"rcptgate/route"
 	"rcptgate/table"
+	"rcptgate/table/lists"
 	"rcptgate/table/pool"
 )
 
@@ -20,10 +21,11 @@ type Setup struct {
 	// about existence says so. Nil means that all do.
 	FoldCase func(domain string) bool
 
-	steps   [rcptgate.StageCount][]rcptgate.Step
-	wants   rcptgate.Wants
-	lease   *pool.Lease
-	release []func()
+	steps    [rcptgate.StageCount][]rcptgate.Step
+	wants    rcptgate.Wants
+	lease    *pool.Lease
+	followed []Followed
+	release  []func()
 }
 
 // Step adds a step to the chain of a stage. Steps are asked in the order of the units.
@@ -67,14 +69,23 @@ func (h *Host) build(c *Config) (*Setup, error) {
 
 // openRouter makes what knows who is responsible for a recipient.
 func (s *Setup) openRouter(h *Host) error {
-	maps, err := s.openMaps()
+	hops, err := Part[route.TablesConfig](s.Config).Effective()
 	if err != nil {
 		return err
 	}
+	s.Follow(Followed{Section: "routes", Source: hops.Source, Again: hops.Again})
+	maps, err := s.openMaps(hops)
+	if err != nil {
+		return err
+	}
+	relay, err := hops.Relay(s.open(classUse), s.open(mapUse))
+	if err != nil {
+		return fmt.Errorf("[routes]: %w", err)
+	}
 	core := s.Core()
 	s.Router, err = route.New(route.Options{
-		Domains: Domains[route.DomainConfig](s.Config), Maps: maps, Delimiter: Part[route.TablesConfig](s.Config).Delimiter, FollowMTA: core.FollowMTA, Enforce: core.Enforce,
-		Hostname: core.Hostname, Set: h.Backends,
+		Domains: Domains[route.DomainConfig](s.Config), Maps: maps, Delimiter: hops.Delimiter, Relay: relay,
+		FollowMTA: core.FollowMTA, Enforce: core.Enforce, Hostname: core.Hostname, Set: h.Backends,
 	})
 	if err == nil {
 		s.Defer(s.Router.Close)
@@ -82,19 +93,25 @@ func (s *Setup) openRouter(h *Host) error {
 	return err
 }
 
-// MapUse is what the MTA's maps of addresses and domains are read for.
-var mapUse = pool.Use{Name: "map"}
+// open opens tables for a use.
+func (s *Setup) open(use func() pool.Use) func(table.Spec) (table.Table, error) {
+	return func(spec table.Spec) (table.Table, error) { return s.Table(use(), spec) }
+}
+
+// mapUse is what the MTA's maps of addresses and domains are read for, classUse that of
+// files with a domain a line. The checks name these uses alike, and share the tables.
+func mapUse() pool.Use   { return pool.Use{Name: "map"} }
+func classUse() pool.Use { return pool.Use{Name: "class", Format: lists.ClassFile()} }
 
 // openMaps opens the MTA's maps of next hops.
-func (s *Setup) openMaps() (maps []route.Map, err error) {
-	cfg := Part[route.TablesConfig](s.Config)
+func (s *Setup) openMaps(hops *route.Effective) (maps []route.Map, err error) {
 	for _, group := range []struct {
 		key       string
 		specs     []table.Spec
 		addresses bool
-	}{{"mailertable", cfg.Mailertable, false}, {"transport_maps", cfg.TransportMaps, true}} {
+	}{{"mailertable", hops.Mailertable, false}, {"transport_maps", hops.TransportMaps, true}} {
 		for _, spec := range group.specs {
-			t, err := s.Table(mapUse, spec)
+			t, err := s.Table(mapUse(), spec)
 			if err != nil {
 				return nil, fmt.Errorf("[routes] %s: %w", group.key, err)
 			}

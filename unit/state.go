@@ -99,11 +99,9 @@ func (h *Host) Hostname() string { return h.Config().Core().Hostname }
 // Show prints the active configuration, and what is known of the tables it names.
 func (h *Host) Show() string {
 	text := h.Config().Show()
-	for i := range h.live {
-		if origins := h.live[i].Origins; origins != nil {
-			for _, o := range origins() {
-				text += "# " + view.Clean(o) + "\n"
-			}
+	for _, f := range h.follows() {
+		for _, o := range f.Source.Origins {
+			text += "# " + view.Clean(f.Section+"."+o.String()) + "\n"
 		}
 	}
 	for _, s := range h.Tables.States() {

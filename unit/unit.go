@@ -93,9 +93,6 @@ type Live struct {
 	Run func(context.Context)
 	// Warn names what a configuration says that a postmaster would hardly want.
 	Warn func(*Config) []string
-	// Origins says where settings came from that the configuration does not spell out:
-	// comments of "config show".
-	Origins func() []string
 	// Close gives back what Open and Listen took, after Run; in reverse order of the units.
 	Close func() error
 	// Forget is called for everything that is forgotten, on this gateway or on another.

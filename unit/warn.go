@@ -27,6 +27,11 @@ func (h *Host) Warnings() (list []string) {
 			list = append(list, "table "+s.String())
 		}
 	}
+	for _, f := range h.follows() {
+		for _, w := range f.Source.Warnings {
+			list = append(list, f.Section+": "+w)
+		}
+	}
 	for i := range h.live {
 		if warn := h.live[i].Warn; warn != nil {
 			list = append(list, warn(c)...)

@@ -21,7 +21,7 @@ func (c *Check) access(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict
 	if err != nil {
 		return rcptgate.Verdict{}, err
 	}
-	h, found, err := c.findAccess(ctx, m, local.any())
+	h, found, err := c.findAccess(ctx, m, local.Any())
 	if !found || err != nil {
 		return rcptgate.Verdict{}, err
 	}

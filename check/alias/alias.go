@@ -12,6 +12,7 @@ import (
 	"rcptgate/address"
 	"rcptgate/route"
 	"rcptgate/table"
+	"rcptgate/table/lists"
 )
 
 // SourceName begins this check's notes in a trace.
@@ -50,20 +51,20 @@ type Check struct {
 	router     Router
 	files      []source
 	users      []source
-	local      domainList
+	local      lists.Domains
 	accessMaps []source // Sendmail
 
 	virtual            []source // Postfix
-	virtualTo          domainList
+	virtualTo          lists.Domains
 	recipientCanonical []source
 	canonical          []source
 	relay              []source // relay_recipient_maps
-	relayTo            domainList
+	relayTo            lists.Domains
 	myOrigin           string
 	propagate          []string
 
 	virtusers  []source // Sendmail
-	virtuserTo domainList
+	virtuserTo lists.Domains
 	ownOnly    bool // it holds in local domains and those of virtuserTo alone
 	maxAliases int
 
@@ -87,11 +88,11 @@ func New(opt Options) (*Check, error) {
 	if eff == nil {
 		var err error
 		if eff, err = opt.Config.Effective(); err != nil {
-			return nil, fmt.Errorf("[aliases]: %w", err)
+			return nil, err
 		}
 	}
 	c := &Check{
-		router: opt.Router, includes: newIncludes(), delimiter: eff.delimiter, hub: eff.hub, sticky: eff.sticky, partial: eff.partial,
+		router: opt.Router, includes: newIncludes(), delimiter: eff.delimiter, hub: eff.hub, sticky: eff.sticky, partial: eff.Source.Partial,
 		myOrigin: address.Domain(eff.MyOrigin), propagate: eff.Propagate, maxAliases: eff.MaxAliasRecursion,
 		postfix: eff.Postfix != "" || eff.MyOrigin != "" || len(eff.VirtualAliasMaps)+len(eff.VirtualAliasDomains)+
 			len(eff.RelayRecipientMaps)+len(eff.CanonicalMaps)+len(eff.RecipientCanonicalMaps) > 0,
@@ -108,14 +109,10 @@ func (c *Check) open(opt *Options, eff *Effective) error {
 	if err := c.openFiles(opt, eff); err != nil {
 		return err
 	}
-	local := readDomains(eff.Domains, writtenOut)
-	local.add(eff.loose, listed)
-	relayTo := readDomains(eff.RelayDomains, writtenOut)
-	virtualTo := readDomains(eff.VirtualAliasDomains, writtenOut)
-	virtuserTo := readDomains(eff.VirtuserDomains, writtenOut)
-	c.local, c.relayTo, c.virtualTo, c.virtuserTo = local.domainList, relayTo.domainList, virtualTo.domainList, virtuserTo.domainList
-	c.relayTo.below, c.relayTo.dotted = true, !eff.subdomains
-	c.virtualTo.below, c.virtualTo.dotted, c.virtuserTo.below, c.virtuserTo.dotted = true, true, true, true
+	c.local = lists.ReadDomains(eff.Domains, lists.WrittenOut)
+	c.local.Add(eff.loose, lists.Listed)
+	c.relayTo, c.virtualTo, c.virtuserTo = readAbove(eff.RelayDomains), readAbove(eff.VirtualAliasDomains), readAbove(eff.VirtuserDomains)
+	c.relayTo.Dotted = !eff.subdomains
 	c.writes, c.ownOnly = len(eff.Domains) > 0, eff.VirtuserDomains != nil
 	var users []table.Spec
 	if eff.Passwd != "" {
@@ -132,14 +129,6 @@ func (c *Check) open(opt *Options, eff *Effective) error {
 		{UseMap, eff.VirtUserTable, &c.virtusers},
 		{UseMap, eff.RelayRecipientMaps, &c.relay},
 		{UseMap, eff.Access, &c.accessMaps},
-		{UseClass, local.files, &c.local.tables},
-		{UseMap, local.maps, &c.local.tables},
-		{UseClass, relayTo.files, &c.relayTo.tables},
-		{UseMap, relayTo.maps, &c.relayTo.tables},
-		{UseClass, virtualTo.files, &c.virtualTo.tables},
-		{UseMap, virtualTo.maps, &c.virtualTo.tables},
-		{UseClass, virtuserTo.files, &c.virtuserTo.tables},
-		{UseMap, virtuserTo.maps, &c.virtuserTo.tables},
 		{UseUsers, users, &c.users},
 	} {
 		for _, spec := range group.specs {
@@ -150,7 +139,21 @@ func (c *Check) open(opt *Options, eff *Effective) error {
 			*group.to = append(*group.to, source{Table: t, text: spec.String()})
 		}
 	}
+	file := func(spec table.Spec) (table.Table, error) { return opt.Open(UseClass, spec) }
+	keyed := func(spec table.Spec) (table.Table, error) { return opt.Open(UseMap, spec) }
+	for _, list := range []*lists.Domains{&c.local, &c.relayTo, &c.virtualTo, &c.virtuserTo} {
+		if err := list.Open(file, keyed); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// readAbove reads a list whose entries with a leading dot stand for the domains below them.
+func readAbove(list []string) lists.Domains {
+	d := lists.ReadDomains(list, lists.WrittenOut)
+	d.Below, d.Dotted = true, true
+	return d
 }
 
 // openFiles opens the alias databases.
@@ -175,11 +178,11 @@ func (c *Check) openFiles(opt *Options, eff *Effective) error {
 }
 
 // isLocal finds a domain among the local ones. A bare name is local.
-func (c *Check) isLocal(ctx context.Context, domain string) (locality, error) {
+func (c *Check) isLocal(ctx context.Context, domain string) (lists.Standing, error) {
 	if domain == "" {
-		return listed, nil
+		return lists.Listed, nil
 	}
-	return c.local.find(ctx, domain)
+	return c.local.Find(ctx, domain)
 }
 
 // isVirtual reports whether a domain's names stand in virtual_alias_maps or virtusertable
@@ -188,12 +191,12 @@ func (c *Check) isVirtual(ctx context.Context, domain string, local bool) (bool,
 	if local {
 		return false, nil
 	}
-	in, err := c.virtualTo.find(ctx, domain)
-	if in.any() || err != nil {
-		return in.any(), err
+	in, err := c.virtualTo.Find(ctx, domain)
+	if in.Any() || err != nil {
+		return in.Any(), err
 	}
-	in, err = c.virtuserTo.find(ctx, domain)
-	return in.any(), err
+	in, err = c.virtuserTo.Find(ctx, domain)
+	return in.Any(), err
 }
 
 // onlyPostfix reports whether the tables are Postfix's, and none is Sendmail's.
@@ -209,7 +212,7 @@ func (c *Check) discards(local string) bool {
 
 // rewrites reports whether a table may hold names of domains that are not local.
 func (c *Check) rewrites() bool {
-	return len(c.virtual)+len(c.virtusers)+len(c.relay)+len(c.canonical)+len(c.recipientCanonical) > 0 || !c.virtualTo.empty()
+	return len(c.virtual)+len(c.virtusers)+len(c.relay)+len(c.canonical)+len(c.recipientCanonical) > 0 || !c.virtualTo.Empty()
 }
 
 // Check follows the query's target if a table holds it (see the package comment). An
@@ -225,16 +228,16 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 	if err != nil {
 		return rcptgate.Verdict{}, err
 	}
-	if local == foreign && q.NextHop.Mailer == "local" {
-		local = listed
+	if local == lists.Absent && q.NextHop.Mailer == "local" {
+		local = lists.Listed
 	}
-	if local == foreign && !c.rewrites() {
+	if local == lists.Absent && !c.rewrites() {
 		return rcptgate.Verdict{}, nil
 	}
 	return c.follow(ctx, q, local)
 }
 
-func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
+func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local lists.Standing) (rcptgate.Verdict, error) {
 	w := walk{Check: c, ctx: ctx, q: q}
 	m := q.Target
 	own := c.sendmailName(q)
@@ -253,7 +256,7 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local locality) (
 	case own != "":
 		held = w.viaAlias(&m, 0)
 	default:
-		held = w.lookup(&m, local.any(), "", 0)
+		held = w.lookup(&m, local.Any(), "", 0)
 	}
 	switch {
 	case !held && renamed && w.err == nil: // the MTA knows its own users
@@ -298,7 +301,7 @@ func (c *Check) sendmailName(q *rcptgate.Query) string {
 }
 
 // absent says what becomes of a recipient that no table holds.
-func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (rcptgate.Verdict, error) {
+func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local lists.Standing) (rcptgate.Verdict, error) {
 	note := func(text string) {
 		if q.Trace.Explain {
 			q.Trace.Note(SourceName + ": " + text)
@@ -316,19 +319,19 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 		note(q.Target.Path + " is not in relay_recipient_maps, and its domain is in relay_domains")
 		return unknownUser(), nil
 	case q.NextHop.Mailer == "local":
-		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == writtenOut && !c.partial) {
+		if v, err := c.ownUser(ctx, q, &q.Target); q.Known || (err != nil && local == lists.WrittenOut && !c.partial) {
 			return v, err
 		}
 	}
-	virtual, err := c.isVirtual(ctx, q.Target.Domain, local.any())
+	virtual, err := c.isVirtual(ctx, q.Target.Domain, local.Any())
 	switch {
 	case err != nil:
 		return rcptgate.Verdict{}, err
-	case local.any() && c.discards(q.Target.Local):
+	case local.Any() && c.discards(q.Target.Local):
 		note("Postfix throws away mail for " + q.Target.Local)
 		return accepted(), nil
-	case local != writtenOut && !virtual:
-		if local == listed {
+	case local != lists.WrittenOut && !virtual:
+		if local == lists.Listed {
 			note("no table holds " + q.Target.Path + "; its domain is not written out in [aliases] domains")
 		}
 		return rcptgate.Verdict{}, nil
@@ -337,14 +340,14 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local locality) (
 	case c.partial:
 		note("no table holds " + q.Target.Path + "; names may be missing here that the MTA knows")
 		return rcptgate.Verdict{}, nil
-	case local.any() && c.hub:
+	case local.Any() && c.hub:
 		note("no table holds " + q.Target.Path + "; another server may know the user (mail_hub)")
 		return rcptgate.Verdict{}, nil
 	case c.router.Route(q) != nil:
 		note("no table holds " + q.Target.Path + "; its domain has a route")
 		return rcptgate.Verdict{}, nil
 	}
-	if q.NextHop.Mailer == "" && local.any() {
+	if q.NextHop.Mailer == "" && local.Any() {
 		user, err := c.isUser(ctx, q.Target.Local)
 		if err != nil {
 			return rcptgate.Verdict{}, err

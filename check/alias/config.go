@@ -12,6 +12,7 @@ import (
 	"rcptgate/address"
 	"rcptgate/config/setting"
 	"rcptgate/table"
+	"rcptgate/table/lists"
 )
 
 // Config is the section [aliases].
@@ -101,7 +102,7 @@ func (c Config) Validate() error {
 			errs = append(errs, setting.Keyf(p[0], "%q is not an absolute path", p[1]))
 		}
 	}
-	if c.MyOrigin != "" && checkDomain(c.MyOrigin, false) != nil {
+	if c.MyOrigin != "" && lists.CheckDomain(c.MyOrigin, false) != nil {
 		errs = append(errs, setting.Keyf("myorigin", "%q is not a domain such as \"example.org\"", c.MyOrigin))
 	}
 	fromMTA := c.Postfix != "" || c.Sendmail != ""
@@ -130,7 +131,7 @@ func (c *Config) validateDomains() (errs []error) {
 		{"virtual_alias_domains", c.VirtualAliasDomains, true}, {"virtuser_domains", c.VirtuserDomains, true},
 	} {
 		for _, d := range list.domains {
-			if err := checkDomain(d, list.below); err != nil {
+			if err := lists.CheckDomain(d, list.below); err != nil {
 				errs = append(errs, &setting.KeyError{Key: list.key, Err: err})
 			}
 		}

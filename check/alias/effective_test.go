@@ -59,11 +59,11 @@ func TestEffectiveOfPostfix(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	if e.Propagate == nil || len(e.Propagate) != 0 || e.hub || e.partial || !e.subdomains {
-		t.Errorf("propagate %v, hub %v, partial %v, subdomains %v", e.Propagate, e.hub, e.partial, e.subdomains)
+	if e.Propagate == nil || len(e.Propagate) != 0 || e.hub || e.Source.Partial || !e.subdomains {
+		t.Errorf("propagate %v, hub %v, partial %v, subdomains %v", e.Propagate, e.hub, e.Source.Partial, e.subdomains)
 	}
 	said := ""
-	for _, o := range e.Origins {
+	for _, o := range e.Source.Origins {
 		said += o.String() + "\n"
 	}
 	for _, want := range []string{
@@ -101,7 +101,7 @@ func TestWhatPostfixCannotShow(t *testing.T) {
 		cfg := DefaultConfig()
 		cfg.Postfix = writeFile(t, "main.cf", text)
 		e, err := cfg.Effective()
-		if err != nil || !e.partial || !strings.Contains(strings.Join(e.Warnings, "\n"), says) {
+		if err != nil || !e.Source.Partial || !strings.Contains(strings.Join(e.Source.Warnings, "\n"), says) {
 			t.Errorf("%q: %v, %+v", text, err, e)
 		}
 	}
@@ -157,11 +157,11 @@ func TestEffectiveOfSendmail(t *testing.T) {
 	}
 	if e.Files[0].String() != "hash:/etc/mail/aliases" || e.Files[1].String() != "cdb:/etc/mail/lists" ||
 		e.VirtUserTable[0].String() != "hash:/etc/mail/virtusertable" || e.Access[0].String() != "hash:/etc/mail/access" ||
-		strings.Join(e.VirtuserDomains, " ") != "virt.test /etc/mail/virtuals" || e.MaxAliasRecursion != 7 || e.hub || e.partial || e.delimiter != "+" {
+		strings.Join(e.VirtuserDomains, " ") != "virt.test /etc/mail/virtuals" || e.MaxAliasRecursion != 7 || e.hub || e.Source.Partial || e.delimiter != "+" {
 		t.Errorf("%+v", e)
 	}
-	if len(e.Files) != 2 || !strings.Contains(strings.Join(e.Warnings, "\n"), "has not been built") {
-		t.Errorf("a file that was not built: %v, %q", e.Files, e.Warnings)
+	if len(e.Files) != 2 || !strings.Contains(strings.Join(e.Source.Warnings, "\n"), "has not been built") {
+		t.Errorf("a file that was not built: %v, %q", e.Files, e.Source.Warnings)
 	}
 	for line, want := range map[string]func(e *Effective) bool{
 		"DHesmtp:[192.0.2.1]\n": func(e *Effective) bool { return e.hub && !e.sticky },
@@ -169,9 +169,9 @@ func TestEffectiveOfSendmail(t *testing.T) {
 		"DLlocal:lost\n":                     func(e *Effective) bool { return e.hub },
 		"DH\nDR\n":                           func(e *Effective) bool { return !e.hub },
 		"Mlocal, F=lsDFMA5\n":                func(e *Effective) bool { return e.hub },
-		"Kldapmra ldap -1 -v\n":              func(e *Effective) bool { return e.partial },
-		"F{w}@LDAP\n":                        func(e *Effective) bool { return e.partial },
-		"Kvirtuser ldap -k x\n":              func(e *Effective) bool { return e.partial && len(e.VirtUserTable) == 0 },
+		"Kldapmra ldap -1 -v\n":              func(e *Effective) bool { return e.Source.Partial },
+		"F{w}@LDAP\n":                        func(e *Effective) bool { return e.Source.Partial },
+		"Kvirtuser ldap -k x\n":              func(e *Effective) bool { return e.Source.Partial && len(e.VirtUserTable) == 0 },
 		"R$* < @ $* $={VirtHost} . > $: x\n": func(e *Effective) bool { return slices.Contains(e.VirtuserDomains, ".virt.test") },
 	} {
 		cfg.Sendmail = writeFile(t, "sendmail.cf", sendmailCF+line)
@@ -186,21 +186,21 @@ func TestEffectiveFollows(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Postfix = writeFile(t, "main.cf", "mydestination = a.test\n")
 	first, err := cfg.Effective()
-	if err != nil || first.Changed() {
+	if err != nil || first.Source.Changed() {
 		t.Fatal(err)
 	}
 	for text, equal := range map[string]bool{"mydestination = a.test\nmynetworks = x\n": true, "mydestination = a.test, b.test\n": false} {
 		if err := os.WriteFile(cfg.Postfix, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if !first.Changed() {
+		if !first.Source.Changed() {
 			t.Errorf("%q: not seen", text)
 		}
 		if next, err := cfg.Effective(); err != nil || next.Equal(first) != equal {
 			t.Errorf("%q: equal is not %v, %v", text, equal, err)
 		}
 	}
-	if err := os.Remove(cfg.Postfix); err != nil || !first.Changed() {
+	if err := os.Remove(cfg.Postfix); err != nil || !first.Source.Changed() {
 		t.Error("a file that is gone has not changed")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/table/aliases"
+	"rcptgate/table/lists"
 )
 
 // lookup follows a mailbox one step if a table holds it, and reports whether one does. Via is
@@ -133,8 +134,8 @@ func (w *walk) viaSendmail(m *rcptgate.Mailbox, local bool, via string, depth in
 		return false
 	}
 	if !local && w.ownOnly {
-		in, err := w.virtuserTo.find(w.ctx, m.Domain)
-		if w.err = err; err != nil || !in.any() {
+		in, err := w.virtuserTo.Find(w.ctx, m.Domain)
+		if w.err = err; err != nil || !in.Any() {
 			return false
 		}
 	}
@@ -266,7 +267,7 @@ func (w *walk) routed(m *rcptgate.Mailbox) bool {
 		to.Target.Domain = w.myOrigin
 		if w.myOrigin == "" {
 			to.Target.Domain = w.q.Target.Domain
-			if local, err := w.isLocal(w.ctx, to.Target.Domain); err != nil || !local.any() {
+			if local, err := w.isLocal(w.ctx, to.Target.Domain); err != nil || !local.Any() {
 				return false
 			}
 		}
@@ -304,7 +305,7 @@ func (w *walk) include(path string, depth int) {
 // address follows an address, and where it ends says what becomes of it.
 func (w *walk) address(m *rcptgate.Mailbox, via string, depth int) {
 	local, err := w.isLocal(w.ctx, m.Domain)
-	if w.err = err; err != nil || w.lookup(m, local.any(), via, depth) || w.err != nil || w.taken {
+	if w.err = err; err != nil || w.lookup(m, local.Any(), via, depth) || w.err != nil || w.taken {
 		return
 	}
 	listing, err := w.relayed(w.ctx, m)
@@ -316,7 +317,7 @@ func (w *walk) address(m *rcptgate.Mailbox, via string, depth int) {
 		return
 	}
 	var unread error
-	if local.any() { // some users may be here although the domain has a route
+	if local.Any() { // some users may be here although the domain has a route
 		user, err := w.isUser(w.ctx, m.Local)
 		if user {
 			w.home(m, "is a local user ("+w.users[0].text+")")
@@ -329,12 +330,12 @@ func (w *walk) address(m *rcptgate.Mailbox, via string, depth int) {
 
 // elsewhere says what becomes of an address that no table holds, and that is not a user of this
 // machine. Unread is why passwd(5) could not be asked.
-func (w *walk) elsewhere(m *rcptgate.Mailbox, local locality, unread error) {
+func (w *walk) elsewhere(m *rcptgate.Mailbox, local lists.Standing, unread error) {
 	to := rcptgate.Query{Target: *m}
 	if address.Same(*m, w.q.Target) {
 		to.NextHop = w.q.NextHop // it belongs to this very address
 	}
-	virtual, err := w.isVirtual(w.ctx, m.Domain, local.any())
+	virtual, err := w.isVirtual(w.ctx, m.Domain, local.Any())
 	if w.err = err; err != nil {
 		return
 	}
@@ -344,13 +345,13 @@ func (w *walk) elsewhere(m *rcptgate.Mailbox, local locality, unread error) {
 		w.take(m.Path + ": its domain has check = false")
 	case rt != nil:
 		w.ask(m)
-	case local.any() && w.discards(m.Local):
+	case local.Any() && w.discards(m.Local):
 		w.take(m.Local + " is thrown away by Postfix")
-	case local != writtenOut && !virtual, reserved(m.Local):
+	case local != lists.WrittenOut && !virtual, reserved(m.Local):
 		w.take(m.Path + " is elsewhere")
 	case w.partial:
 		w.take(m.Path + " may be in a table that is not read here")
-	case local.any() && w.hub:
+	case local.Any() && w.hub:
 		w.take(m.Path + " may be a user of the mail hub")
 	case strings.ContainsAny(m.Local, "%!"): // user%elsewhere, elsewhere!user: both MTAs rewrite these by default
 		w.take(m.Path + " may be a route to elsewhere")

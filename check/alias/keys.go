@@ -148,8 +148,8 @@ func (c *Check) relayed(ctx context.Context, m *rcptgate.Mailbox) (relayListing,
 	if err != nil || found {
 		return relayKnown, err
 	}
-	local, err := c.relayTo.find(ctx, m.Domain)
-	if err != nil || !local.any() {
+	local, err := c.relayTo.Find(ctx, m.Domain)
+	if err != nil || !local.Any() {
 		return relaySilent, err
 	}
 	_, found, err = lookup(ctx, c.relay, "@"+m.Domain)

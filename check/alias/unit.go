@@ -5,9 +5,6 @@ package alias
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"rcptgate"
@@ -48,29 +45,7 @@ func openUnit(env *unit.Env) (unit.Live, error) {
 		published = names.NewReader(memcached.NewNames(env.Shared))
 		families = published.Metrics()
 	}
-	var active atomic.Pointer[Effective]
-	return unit.Live{
-		Metrics: families,
-		Build:   func(s *unit.Setup) error { return build(s, published) },
-		Adopt:   func(c *unit.Config) { active.Store(unit.Part[Config](c).effective) },
-		Run:     func(ctx context.Context) { follow(ctx, env, &active) },
-		Warn: func(*unit.Config) (list []string) {
-			if e := active.Load(); e != nil {
-				for _, w := range e.Warnings {
-					list = append(list, "aliases: "+w)
-				}
-			}
-			return list
-		},
-		Origins: func() (list []string) {
-			if e := active.Load(); e != nil {
-				for _, o := range e.Origins {
-					list = append(list, "aliases."+o.String())
-				}
-			}
-			return list
-		},
-	}, nil
+	return unit.Live{Metrics: families, Build: func(s *unit.Setup) error { return build(s, published) }}, nil
 }
 
 // build adds the step to a configuration.
@@ -84,53 +59,17 @@ func build(s *unit.Setup, published Published) error {
 	}
 	eff, err := cfg.Effective()
 	if err != nil {
-		return fmt.Errorf("[aliases]: %w", err)
+		return err
 	}
 	check, err := New(Options{Config: *cfg, Effective: eff, Router: s.Router, Published: published, Open: func(use Use, spec table.Spec) (table.Table, error) {
 		return s.Table(use.pool(), spec)
 	}})
 	if err == nil {
 		cfg.effective = eff
+		s.Follow(unit.Followed{Section: "aliases", Source: eff.Source, Again: eff.again})
 		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "aliases", Check: check})
 	}
 	return err
-}
-
-// lookEvery is how often the MTA's own configuration is looked at for changes.
-const lookEvery = time.Second
-
-// follow has the setup built anew when the MTA's configuration has changed, until ctx ends.
-// One that cannot be used leaves the old one active.
-func follow(ctx context.Context, env *unit.Env, active *atomic.Pointer[Effective]) {
-	const key = "aliases: the MTA's configuration"
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		e := active.Load()
-		if e == nil || !e.Changed() {
-			continue
-		}
-		next, err := e.own.Effective()
-		if err == nil && next.Equal(e) {
-			active.CompareAndSwap(e, next) // only what is of no concern has changed
-			env.Notices.Clear(key, "")
-			continue
-		}
-		if err == nil {
-			err = env.Host.Rebuild()
-		}
-		if err != nil {
-			env.Notices.Raise(slog.LevelError, key, "the MTA's configuration has changed and cannot be used, keeping the old one", "error", err)
-			continue
-		}
-		env.Notices.Clear(key, "")
-		env.Log.Info("the MTA's configuration has changed and is active")
-	}
 }
 
 // pool is the use as the pool of tables has it.

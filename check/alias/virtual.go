@@ -61,8 +61,8 @@ func (c *Check) hasBareNames(ctx context.Context, domain string) (bool, error) {
 	if domain == "" || domain == c.myOrigin {
 		return true, nil
 	}
-	local, err := c.local.find(ctx, domain)
-	return local.any(), err
+	local, err := c.local.Find(ctx, domain)
+	return local.Any(), err
 }
 
 // postfixTargets reads what a table says of an address.

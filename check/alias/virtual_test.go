@@ -226,41 +226,6 @@ func testIncludes(t *testing.T) {
 	}
 }
 
-func TestNamesFormat(t *testing.T) {
-	read := func(u Use, text string) string {
-		f, ok := NamesFormat(u)
-		if !ok {
-			t.Fatal(u)
-		}
-		var names []string
-		err := f.Scan(context.Background(), strings.NewReader(text), int64(len(text)), func(k, _ []byte) error {
-			names = append(names, string(k))
-			return nil
-		})
-		if err != nil {
-			return "error"
-		}
-		return strings.Join(names, " ")
-	}
-	for _, tc := range []struct {
-		use        Use
-		text, want string
-	}{
-		{UseClass, "# local\nExample.ORG.\n\n  bücher.example # ours\nx", "example.org xn--bcher-kva.example x"},
-		{UseClass, "a\x00b\n", "error"},
-		{UseClass, strings.Repeat("x", maxNameLine+1), "error"},
-		{UseClass, "", ""},
-		{UseUsers, "root:x:0:0:root:/root:/bin/sh\nann:x:1000:\n+::::::\n+@staff\n-eve:::\nbroken\n:x:\n", "root ann"},
-	} {
-		if got := read(tc.use, tc.text); got != tc.want {
-			t.Errorf("%s %.20q: %q, want %q", tc.use, tc.text, got, tc.want)
-		}
-	}
-	if _, ok := NamesFormat(UseAliases); ok {
-		t.Error("aliases have a type of their own")
-	}
-}
-
 func TestValidate(t *testing.T) {
 	text := table.Spec{Type: table.Text, Name: "/etc/postfix/virtual"}
 	for _, tc := range []struct {

@@ -7,11 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/kit/testkit"
+	"rcptgate/route"
 	"rcptgate/unit"
 )
 
@@ -32,7 +35,7 @@ func TestFollowsMainCF(t *testing.T) {
 		return fmt.Sprintf("mydestination = loc.test\nalias_maps =\nvirtual_alias_maps = %s\nvirtual_alias_domains = %s\n", table, domains)
 	}
 	cf := write("main.cf", main("other.test"))
-	h, err := smallHost(t, unit.Options{}, smallText(dir, "", fmt.Sprintf("[aliases]\npostfix = %q\n", cf)))
+	h, err := smallHost(t, unit.Options{Look: 10 * time.Millisecond}, smallText(dir, "", fmt.Sprintf("[aliases]\npostfix = %q\n", cf)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,4 +59,49 @@ func TestFollowsMainCF(t *testing.T) {
 	}
 	write("main.cf", main("other.test"))
 	testkit.Eventually(t, "it is active again", func() bool { return action() == rcptgate.Continue && len(h.Notices.List()) == 0 })
+}
+
+// TestRoutesFollowMainCF: the next hop of relayed domains is main.cf's, and a change takes
+// effect without a reload.
+func TestRoutesFollowMainCF(t *testing.T) {
+	dir := t.TempDir()
+	cf := filepath.Join(dir, "main.cf")
+	write := func(hop string) {
+		t.Helper()
+		if err := os.WriteFile(cf, []byte("compatibility_level = 3.6\nrelay_domains = rela.test\nrelayhost = "+hop+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("[192.0.2.1]")
+	var router *route.Router
+	var mu sync.Mutex
+	hook := func(s *unit.Setup) {
+		mu.Lock()
+		defer mu.Unlock()
+		router = s.Router
+	}
+	h, err := smallHost(t, unit.Options{Hook: hook, Look: 10 * time.Millisecond}, smallText(dir, "", fmt.Sprintf("[routes]\npostfix = %q\n", cf)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hop := func() string {
+		q := &rcptgate.Query{Stage: rcptgate.StageRcpt, Recipient: address.Parse("u@sub.rela.test")}
+		q.Target = q.Recipient
+		mu.Lock()
+		defer mu.Unlock()
+		if r := router.Route(q); r != nil {
+			return r.String()
+		}
+		return "none"
+	}
+	if got := hop(); got != "smtp:[192.0.2.1]:25" {
+		t.Errorf("route %s", got)
+	}
+	if text := h.Show(); !strings.Contains(text, "# routes.relay_to = relay:[192.0.2.1] ("+cf+":3)") {
+		t.Errorf("config show does not say where a setting stands:\n%s", text)
+	}
+	write("[192.0.2.200]")
+	testkit.Eventually(t, "the other host is the route", func() bool { return hop() == "smtp:[192.0.2.200]:25" })
+	write("hub.test")
+	testkit.Eventually(t, "a host without brackets is no route", func() bool { return hop() == "none" })
 }

@@ -104,7 +104,7 @@ var important = strings.Fields(`myorigin mydestination virtual_alias_domains vir
 	mailbox_transport mailbox_transport_maps luser_relay local_transport relay_transport append_at_myorigin
 	append_dot_mydomain swap_bangpath allow_percent_hack fallback_transport fallback_transport_maps
 	inet_interfaces proxy_interfaces owner_request_special compatibility_level alias_maps alias_database
-	default_database_type config_directory`)
+	default_database_type config_directory relayhost sender_dependent_relayhost_maps`)
 
 // comparePostconf asks postconf(1) and this package for parameters of one main.cf.
 func comparePostconf(t *testing.T, text string, names ...string) {
