@@ -22,7 +22,6 @@ type TablesConfig struct {
 	RelayTo       *string      `toml:"relay_to" doc:"the next hop of relay_domains that no map names, for questions in which the MTA does not name one: Postfix's relay_transport with relayhost, Sendmail's SMART_HOST. It is written as in a map, and only hosts in brackets are asked; \"\" means none" example:"\"relay:[10.0.0.5]:25\""`
 	RelayDomains  []string     `toml:"relay_domains" doc:"the domains that relay_to is for, and those below them, as in both MTAs. A name that begins with \"/\" is a file with one domain a line (Sendmail's relay-domains); TYPE:FILE is a table whose keys are domains" example:"[\"example.com\", \"hash:/etc/postfix/relay_domains\"]"`
 	OwnDomains    []string     `toml:"own_domains" doc:"domains that relay_to is not for, whatever relay_domains says, because the MTA delivers or rewrites them itself: Postfix's mydestination and virtual domains, Sendmail's class w and VIRTUSER_DOMAIN. They are written in the same way" example:"[\"mail.example.com\"]"`
-
 }
 
 // DefaultTablesConfig is what an empty [routes] section means.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
 )
 
 // lines is a map file: "key value" a line. Nil is one that could not be read.
