@@ -5,7 +5,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"flag"
 	"testing"
 	"time"
 
@@ -14,11 +13,11 @@ import (
 	"rcptgate/address"
 	"rcptgate/backend/sim"
 	"rcptgate/config/setting"
+	"rcptgate/kit/testkit"
 )
 
 func TestMain(m *testing.M) {
-	// The tests wait more than they work. -parallel on the command line wins.
-	_ = flag.Set("test.parallel", "16")
+	testkit.Overlap(48)
 	goleak.VerifyTestMain(m)
 }
 

@@ -19,6 +19,7 @@ import (
 	"rcptgate"
 	"rcptgate/backend"
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 	"rcptgate/route"
 	"rcptgate/store"
 	"rcptgate/store/disk"
@@ -143,6 +144,7 @@ func probes(server *sim.Server) (n int) {
 
 // TestGatewaysOneProbe puts 300 questions for one new address to three gateways at once.
 func TestGatewaysOneProbe(t *testing.T) {
+	t.Parallel()
 	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: time.Minute})
 	// A backend that takes three seconds between two replies is asked once more, without pipelining.
 	for i, delay := range []time.Duration{0, 100 * time.Millisecond, time.Second} {
@@ -179,7 +181,8 @@ func TestGatewaysOneProbe(t *testing.T) {
 // TestGatewaysManyRecipients asks three gateways about the same new recipients, each in
 // an order of its own, and again.
 func TestGatewaysManyRecipients(t *testing.T) {
-	n := 10_000
+	t.Parallel()
+	n := testkit.Rounds(2_000, 10_000)
 	if testing.Short() {
 		n = 500
 	}
@@ -237,6 +240,7 @@ func TestGatewaysManyRecipients(t *testing.T) {
 
 // TestGatewaysForget: what one gateway forgets the others ask again.
 func TestGatewaysForget(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	server, list := newGateways(t, 3, gatewayOptions{servers: servers, timing: patient, lease: time.Minute})
 	for _, g := range list {
@@ -250,7 +254,7 @@ func TestGatewaysForget(t *testing.T) {
 	list[0].expectCode("nobody@example.com", 250) // at once
 	list[0].expectCode("user@example.com", 550)
 	for i, g := range list[1:] {
-		eventually(t, fmt.Sprintf("gateway %d asks again", i+1), func() bool {
+		testkit.Eventually(t, fmt.Sprintf("gateway %d asks again", i+1), func() bool {
 			return g.code("nobody@example.com") == 250 && g.code("user@example.com") == 550
 		})
 	}
@@ -278,8 +282,11 @@ func (g *realGateway) expectCode(recipient string, want int) {
 // then restarted, and brings an empty memcached back: the other gateway, whose RAM and
 // disk have the old answer, forgets nevertheless.
 func TestGatewaysForgetWithoutMemcached(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	o := gatewayOptions{servers: servers, timing: patient}
+	timing := patient
+	timing.Fresh, timing.Stale = 200*time.Millisecond, 400*time.Millisecond
+	o := gatewayOptions{servers: servers, timing: timing}
 	server, _ := newGateways(t, 0, o)
 	first, second := o, o
 	first.dir, second.dir = t.TempDir(), t.TempDir()
@@ -301,14 +308,14 @@ func TestGatewaysForgetWithoutMemcached(t *testing.T) {
 		m.Restart()
 	}
 	g = newGateway(t, server, first)
-	eventually(t, "the other gateway has been told", func() bool { return other.code("user@example.com") == 550 })
+	testkit.Eventually(t, "the other gateway has been told", func() bool { return other.code("user@example.com") == 550 })
 	other.close()
 	other = newGateway(t, server, second) // nor is it on its disk
 	other.expectCode("user@example.com", 550)
 	for _, m := range servers {
 		m.Flush() // the list is lost once more
 	}
-	time.Sleep(3 * patient.Stale)
+	time.Sleep(3 * timing.Stale)
 	g.expectCode("user@example.com", 550)
 	other.expectCode("user@example.com", 550)
 }
@@ -316,6 +323,7 @@ func TestGatewaysForgetWithoutMemcached(t *testing.T) {
 // TestGatewayOffDuringForget starts a gateway, whose disk has the old answer, after
 // another one forgot and memcached was emptied.
 func TestGatewayOffDuringForget(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 1, lab.MemcachedOptions{})
 	o := gatewayOptions{servers: servers, timing: patient}
 	server, list := newGateways(t, 1, o)
@@ -331,26 +339,27 @@ func TestGatewayOffDuringForget(t *testing.T) {
 	list[0].expectCode("user@example.com", 550)
 	servers[0].Flush()
 	other = newGateway(t, server, off)
-	eventually(t, "the gateway has been told", func() bool { return other.code("user@example.com") == 550 })
+	testkit.Eventually(t, "the gateway has been told", func() bool { return other.code("user@example.com") == 550 })
 }
 
 // TestGatewaysForgetDuringProbe: a probe that began on another gateway before the forget
 // leaves nothing behind.
 func TestGatewaysForgetDuringProbe(t *testing.T) {
+	t.Parallel()
 	server, list := newGateways(t, 2, gatewayOptions{servers: lab.StartMemcacheds(t, 1, lab.MemcachedOptions{}), timing: patient})
 	b := exists("user")
 	b.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 2 * time.Second}
 	server.SetBehaviour(b)
 	done := make(chan struct{})
 	go func() { list[1].code("user@example.com"); close(done) }()
-	eventually(t, "the probe has begun", func() bool { return server.Asked("user@example.com") == 1 })
+	testkit.Eventually(t, "the probe has begun", func() bool { return server.Asked("user@example.com") == 1 })
 	if _, err := list[0].memory.Forget(t.Context(), store.Pattern{Address: "user@example.com"}); err != nil {
 		t.Fatal(err)
 	}
 	server.SetBehaviour(exists("no"))
 	<-done
 	list[0].expectCode("user@example.com", 250)
-	eventually(t, "the other gateway knows the new answer", func() bool { return list[1].code("user@example.com") == 250 })
+	testkit.Eventually(t, "the other gateway knows the new answer", func() bool { return list[1].code("user@example.com") == 250 })
 	time.Sleep(2 * patient.Stale)
 	list[0].expectCode("user@example.com", 250)
 }
@@ -358,6 +367,7 @@ func TestGatewaysForgetDuringProbe(t *testing.T) {
 // TestGatewaysHolderKilled: a lease whose holder is gone delays nobody for longer than
 // it lives.
 func TestGatewaysHolderKilled(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 1, lab.MemcachedOptions{})
 	server, list := newGateways(t, 1, gatewayOptions{servers: servers, timing: patient})
 	list[0].expectCode("first@example.com", 250)
@@ -379,6 +389,7 @@ func TestGatewaysHolderKilled(t *testing.T) {
 // TestGatewaysMemcachedInTrouble kills, stops and brings back all servers under the
 // gateways: every verdict is right, and what was learnt meanwhile is common afterwards.
 func TestGatewaysMemcachedInTrouble(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	quick := tiers.Timing{Fresh: 200 * time.Millisecond, Stale: 400 * time.Millisecond, Budget: 300 * time.Millisecond}
 	server, list := newGateways(t, 2, gatewayOptions{servers: servers, timing: quick})
@@ -403,14 +414,14 @@ func TestGatewaysMemcachedInTrouble(t *testing.T) {
 			trouble[0](m)
 		}
 		askSome()
-		eventually(t, what+" servers are seen to be dead", list[0].client.Down)
+		testkit.Eventually(t, what+" servers are seen to be dead", list[0].client.Down)
 		askSome()
 		for _, m := range servers {
 			trouble[1](m)
 		}
-		eventually(t, what+" servers are seen to be back", func() bool { return !list[0].client.Down() && !list[1].client.Down() })
+		testkit.Eventually(t, what+" servers are seen to be back", func() bool { return !list[0].client.Down() && !list[1].client.Down() })
 		askSome()
-		eventually(t, "one probe for both again", func() bool {
+		testkit.Eventually(t, "one probe for both again", func() bool {
 			recipient := fmt.Sprintf("user%d@example.com", rand.Int64())
 			list[0].expectCode(recipient, 250)
 			list[1].expectCode(recipient, 250)
@@ -419,7 +430,7 @@ func TestGatewaysMemcachedInTrouble(t *testing.T) {
 	}
 	there := memcached.New(list[1].client, memcached.Options{})
 	defer func() { _ = there.Close() }()
-	eventually(t, "what was learnt without memcached is there", func() bool {
+	testkit.Eventually(t, "what was learnt without memcached is there", func() bool {
 		list[0].expectCode("user2-0@example.com", 250)
 		rec, err := there.Get(context.Background(), "user2-0@example.com")
 		return err == nil && rec.Standing.Class == store.Valid

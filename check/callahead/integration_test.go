@@ -14,13 +14,17 @@ import (
 	"rcptgate"
 	"rcptgate/backend"
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 	"rcptgate/route"
 	"rcptgate/store"
 	"rcptgate/store/ram"
 	"rcptgate/store/tiers"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testkit.Overlap(12)
+	goleak.VerifyTestMain(m)
+}
 
 // site is a check over real parts: backends on loopback, a pool, the RAM store.
 type site struct {
@@ -84,6 +88,7 @@ func behaviour() sim.Behaviour {
 }
 
 func TestRealBackend(t *testing.T) {
+	t.Parallel()
 	server := sim.New(sim.Config{Behaviour: behaviour()})
 	s := newSite(t, server)
 	s.expect("good@example.com", "continue 250 2.1.5 valid probe")
@@ -105,10 +110,11 @@ func TestRealBackend(t *testing.T) {
 	b.Users = append(b.Users, "no@example.com")
 	server.SetBehaviour(b)
 	// The breaker may have opened: five seconds at most.
-	eventually(t, "the backend's recovery is noticed", func() bool { return s.ask("no@example.com") == "continue 250 2.1.5 valid probe" })
+	testkit.Eventually(t, "the backend's recovery is noticed", func() bool { return s.ask("no@example.com") == "continue 250 2.1.5 valid probe" })
 }
 
 func TestRealSecondBackend(t *testing.T) {
+	t.Parallel()
 	first, second := sim.New(sim.Config{Behaviour: behaviour()}), sim.New(sim.Config{Behaviour: behaviour()})
 	s := newSite(t, first, second)
 	first.SetBehaviour(sim.Behaviour{Faults: map[sim.Stage]sim.Fault{sim.Banner: {Kind: sim.Say, Reply: "554 go away"}}})
@@ -118,6 +124,7 @@ func TestRealSecondBackend(t *testing.T) {
 
 // A mute first backend costs the first question some seconds, later ones nothing.
 func TestRealMuteFirstBackend(t *testing.T) {
+	t.Parallel()
 	first, second := sim.New(sim.Config{Behaviour: sim.Behaviour{Faults: map[sim.Stage]sim.Fault{sim.Banner: {Kind: sim.Hang}}}}), sim.New(sim.Config{Behaviour: behaviour()})
 	s := newSite(t, first, second)
 	start := time.Now()
@@ -130,21 +137,11 @@ func TestRealMuteFirstBackend(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the first backend is known to be mute", func() bool { return s.set.Get(a).Health().Open })
+	testkit.Eventually(t, "the first backend is known to be mute", func() bool { return s.set.Get(a).Health().Open })
 	s.expect("no@example.com", "reject 550 5.1.1 unknown-user probe")
 	if n := s.set.Get(a).Health().Failures[backend.StageBreaker]; n != 1 {
 		t.Errorf("the first backend's breaker has answered %d questions", n)
 	}
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within a minute", what)
 }
 
 func TestRealFallbackSender(t *testing.T) {
@@ -156,6 +153,7 @@ func TestRealFallbackSender(t *testing.T) {
 }
 
 func TestReal500Questions(t *testing.T) {
+	t.Parallel()
 	b := behaviour()
 	b.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 300 * time.Millisecond}
 	server := sim.New(sim.Config{Behaviour: b})
@@ -172,7 +170,7 @@ func TestReal500Questions(t *testing.T) {
 	}
 	close(start)
 	wg.Wait()
-	eventually(t, "the accept-all test in the background", func() bool { return server.Stats().Probes >= 2 })
+	testkit.Eventually(t, "the accept-all test in the background", func() bool { return server.Stats().Probes >= 2 })
 	if st := server.Stats(); st.PerRecipient["good@example.com"] != 1 || st.Probes != 2 {
 		t.Errorf("%d RCPT commands: %v", st.Probes, st.PerRecipient)
 	}
@@ -182,7 +180,7 @@ func TestRealAcceptAll(t *testing.T) {
 	server := sim.New(sim.Config{Behaviour: sim.Behaviour{AcceptAll: true}})
 	s := newSite(t, server)
 	s.expect("any@example.com", "continue 250 2.1.5 valid probe")
-	eventually(t, "the backend is known to take everyone", func() bool { return s.ask("other@example.com") == "continue 250 2.1.5 accept-all ram" })
+	testkit.Eventually(t, "the backend is known to take everyone", func() bool { return s.ask("other@example.com") == "continue 250 2.1.5 accept-all ram" })
 	before := server.Stats().Probes
 	s.expect("third@example.com", "continue 250 2.1.5 accept-all ram")
 	if n := server.Stats().Probes; n != before {

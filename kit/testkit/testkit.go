@@ -4,6 +4,9 @@
 package testkit
 
 import (
+	"flag"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -24,4 +27,24 @@ func Eventually(t testing.TB, what string, is func() bool) {
 		}
 		pause = min(2*pause, 20*time.Millisecond)
 	}
+}
+
+// Overlap has n tests that say t.Parallel run at a time, for packages whose tests wait
+// rather than compute. It is called in TestMain; -parallel on the command line counts more.
+func Overlap(n int) {
+	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == f.DefValue {
+		_ = f.Value.Set(strconv.Itoa(n))
+	}
+}
+
+// LongVariable is set in the environment where tests shall do all that they can.
+const LongVariable = "RCPTGATE_LONG"
+
+// Rounds is how often a test with a random part, or with many of the same, is to repeat it:
+// usual times, or all if [LongVariable] is set.
+func Rounds(usual, all int) int {
+	if os.Getenv(LongVariable) != "" {
+		return all
+	}
+	return usual
 }

@@ -3,7 +3,6 @@
 package storetest
 
 import (
-	"flag"
 	"os"
 	"testing"
 )
@@ -21,11 +20,4 @@ func Dir(t testing.TB) string {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	return dir
-}
-
-// Overlap has m run tests that say t.Parallel eight at a time: most of them wait.
-func Overlap() {
-	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == f.DefValue {
-		_ = f.Value.Set("8")
-	}
 }

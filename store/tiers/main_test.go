@@ -6,10 +6,10 @@ import (
 	"os"
 	"testing"
 
-	"rcptgate/store/storetest"
+	"rcptgate/kit/testkit"
 )
 
 func TestMain(m *testing.M) {
-	storetest.Overlap()
+	testkit.Overlap(8)
 	os.Exit(m.Run())
 }
