@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 )
 
@@ -107,7 +108,7 @@ func (s *storedNames) snapshot() map[string]string {
 // TestWalkerCarried walks over databases that change on the way: it meets every name
 // that they have all the time.
 func TestWalkerCarried(t *testing.T) {
-	seeds := uint64(50)
+	seeds := uint64(testkit.Rounds(15, 50))
 	if testing.Short() {
 		seeds = 10
 	}

@@ -124,7 +124,7 @@ func TestServeOnAnothersState(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, errs locked
-	if code := run(t.Context(), []string{"serve", "-c", file}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "belongs to") {
+	if code := run(t.Context(), units(), []string{"serve", "-c", file}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "belongs to") {
 		t.Errorf("exit code %d: %s", code, errs.String())
 	}
 	if list, _ := os.ReadDir(state); len(list) > 0 {

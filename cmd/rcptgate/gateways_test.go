@@ -46,6 +46,7 @@ func (g gateway) check(recipient string) (r admin.Result) {
 // TestTwoGateways shares one answer between two daemons, and forgets it: on both, and,
 // with memcached gone, on one.
 func TestTwoGateways(t *testing.T) {
+	t.Parallel()
 	server := sim.New(sim.Config{Behaviour: sim.Behaviour{Users: []string{"eve@shared.example"}}})
 	if err := server.Start(); err != nil {
 		t.Fatal(err)

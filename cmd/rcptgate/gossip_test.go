@@ -22,6 +22,7 @@ import (
 // TestGatewaysWarnEachOther stops the server behind two gateways: the second one's breaker
 // opens before anybody has asked it, through a real memcached.
 func TestGatewaysWarnEachOther(t *testing.T) {
+	t.Parallel()
 	server := sim.New(sim.Config{Behaviour: testUsers()})
 	if err := server.Start(); err != nil {
 		t.Fatal(err)

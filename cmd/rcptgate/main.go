@@ -26,12 +26,12 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, units(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// run is main without the process, for tests.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	p, err := newProgram(units())
+// run is main without the process and with a list of units, for tests.
+func run(ctx context.Context, list []unit.Unit, args []string, stdout, stderr io.Writer) int {
+	p, err := newProgram(list)
 	if err != nil {
 		fmt.Fprintf(stderr, "rcptgate: %v\n", err)
 		return exit.Software

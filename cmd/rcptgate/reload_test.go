@@ -46,7 +46,7 @@ func TestReloadWithoutItsFile(t *testing.T) {
 // with 78; it does not run with defaults.
 func TestServeWithoutItsFile(t *testing.T) {
 	var out, errs locked
-	if code := run(t.Context(), []string{"serve", "-c", filepath.Join(t.TempDir(), "none.toml")}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "none.toml") {
+	if code := run(t.Context(), units(), []string{"serve", "-c", filepath.Join(t.TempDir(), "none.toml")}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "none.toml") {
 		t.Errorf("exit code %d: %s", code, errs.String())
 	}
 }
@@ -181,7 +181,7 @@ func TestHTTPPortThatIsTaken(t *testing.T) {
 	}
 	dir := t.TempDir()
 	text := strings.Replace(smallText(dir, "", ""), `http = ""`, `http = "`+taken.Addr().String()+`"`, 1)
-	h, err := smallHost(t, unit.Options{}, text)
+	h, err := smallHost(t, unit.Options{Look: 20 * time.Millisecond}, text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,10 +16,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"rcptgate": main})
+	testkit.Overlap(6)
+	testscript.Main(m, map[string]func(){"rcptgate": main, withGreylist: greylistMain})
 }
 
 // TestScripts runs the command line as a user does: each file is one story. $BACKEND

@@ -34,6 +34,7 @@ func sharing(keyFile string, servers ...*lab.Memcached) string {
 // TestTwoGatewaysShare: what one learns the other finds; metrics, status page and cache
 // stats show the servers, and the log a death.
 func TestTwoGatewaysShare(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	key := filepath.Join(t.TempDir(), "cache.key")
 	if err := os.WriteFile(key, []byte("the key of this test, long enough\n"), 0o600); err != nil {
@@ -107,6 +108,7 @@ func writeConfig(t *testing.T, h *unit.Host) string {
 // TestReloadOfSharedMemory: a key file with a mistake changes nothing, other servers take
 // effect at once, and from nothing to something is for a restart.
 func TestReloadOfSharedMemory(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	dir := t.TempDir()
 	open := filepath.Join(dir, "open.key")

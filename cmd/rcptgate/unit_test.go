@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,17 +11,34 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"rcptgate/backend/sim"
+	"rcptgate/check/trusted"
+	"rcptgate/cmd/rcptgate/testdata/unit/greylist"
 	"rcptgate/kit/exit"
+	"rcptgate/unit"
 )
 
-// withGreylist builds the program with one more unit: a folder in testdata, and one line of
-// builtin.go (with its import). Nothing else is changed.
-func withGreylist(t *testing.T) string {
-	t.Helper()
+// The program with one more unit has this name; see TestMain.
+const withGreylist = "rcptgate-with-greylist"
+
+// greylistMain is main with the unit of testdata where builtinWithGreylist has it.
+func greylistMain() {
+	list := units()
+	at := slices.IndexFunc(list, func(u unit.Unit) bool { return u.Name == trusted.Unit().Name })
+	os.Exit(run(context.Background(), slices.Insert(list, at, greylist.Unit()), os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// TestAUnitIsALineOfBuiltin adds one line to builtin.go, with its import, and compiles the
+// program. Nothing else is changed.
+func TestAUnitIsALineOfBuiltin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the program")
+	}
+	t.Parallel()
 	dir := t.TempDir()
 	list, err := os.ReadFile("builtin.go")
 	if err != nil {
@@ -47,23 +65,19 @@ func withGreylist(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	program := filepath.Join(dir, "rcptgate")
-	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", program, ".")
+	// Of several packages the result is not linked, which would take longer than all the rest.
+	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), ".", "./testdata/unit/greylist")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	return program
 }
 
 // TestAUnitIsOneFolderAndOneLine adds a unit from the outside, and finds everything that it
 // brings: its section and its key in [[domain]], with their lines in errors; its step in the
 // chain; its metric, status rows and notice; its command and manual pages.
 func TestAUnitIsOneFolderAndOneLine(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds the program")
-	}
-	program := withGreylist(t)
+	t.Parallel()
 	dir := t.TempDir()
 	server := sim.New(sim.Config{Behaviour: testUsers()})
 	if err := server.Start(); err != nil {
@@ -80,7 +94,7 @@ func TestAUnitIsOneFolderAndOneLine(t *testing.T) {
 	}
 	rcptgate := func(code int, args ...string) string {
 		t.Helper()
-		cmd := exec.Command(program, append(args, "-c", file)...)
+		cmd := exec.Command(withGreylist, append(args, "-c", file)...)
 		out, _ := cmd.CombinedOutput()
 		if got := cmd.ProcessState.ExitCode(); got != code {
 			t.Errorf("%v: exit code %d, want %d: %s", args, got, code, out)
@@ -99,7 +113,7 @@ func TestAUnitIsOneFolderAndOneLine(t *testing.T) {
 	want(rcptgate(exit.Config, "config", "check"), "rcptgate.toml:9:1: greylist.text: an active greylist needs a text", "rcptgate.toml:16:1: domain[2].greylist: a whole number is not allowed here")
 	configure("active = true\ntext = \"Come again\"", "greylist = false")
 	want(rcptgate(exit.OK, "config", "example"), "[greylist]", "#text = \"Please try again later\"", "# put the first mail of every sender off", "#greylist = ")
-	daemon := exec.Command(program, "serve", "-c", file)
+	daemon := exec.Command(withGreylist, "serve", "-c", file)
 	log := new(locked)
 	daemon.Stdout, daemon.Stderr = log, log
 	if err := daemon.Start(); err != nil {

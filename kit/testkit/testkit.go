@@ -48,3 +48,11 @@ func Rounds(usual, all int) int {
 	}
 	return usual
 }
+
+// Checks has models that pgregory.net/rapid drives run n times, unless [LongVariable] is set
+// or the command line says -rapid.checks. It is called in TestMain.
+func Checks(n int) {
+	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue && os.Getenv(LongVariable) == "" {
+		_ = f.Value.Set(strconv.Itoa(n))
+	}
+}
