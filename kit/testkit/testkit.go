@@ -56,3 +56,15 @@ func Checks(n int) {
 		_ = f.Value.Set(strconv.Itoa(n))
 	}
 }
+
+// Dir gives an empty directory for one test, in memory where that is possible: what tests of
+// files wait for on a disk is mostly fsync.
+func Dir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "rcptgate-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -20,7 +21,7 @@ func TestMillion(t *testing.T) {
 		t.Skip("RCPTGATE_BENCH=1 measures a million records")
 	}
 	const n = 1_000_000
-	dir, now, ctx := storetest.Dir(t), time.Now(), context.Background()
+	dir, now, ctx := testkit.Dir(t), time.Now(), context.Background()
 	s := open(t, dir, 2*n)
 	start := time.Now()
 	for i := range n {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -24,7 +25,7 @@ const sample = 700
 // log, as a kill would leave them.
 func filled(t *testing.T, now time.Time) (dir string) {
 	t.Helper()
-	dir = storetest.Dir(t)
+	dir = testkit.Dir(t)
 	s := open(t, dir, 100_000)
 	fill(t, s, now)
 	for _, suffix := range []string{"", "-wal"} { // a copy, as a kill would leave it
@@ -115,7 +116,7 @@ func TestDamagedAtStart(t *testing.T) {
 			t.Run(what+suffix, func(t *testing.T) {
 				t.Parallel()
 				for range 2 {
-					dir := storetest.Dir(t)
+					dir := testkit.Dir(t)
 					for _, part := range []string{"", "-wal"} {
 						data, err := os.ReadFile(filepath.Join(from, "copy"+part))
 						if err != nil {
@@ -185,7 +186,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 		for _, suffix := range []string{"", "-wal"} {
 			t.Run(what+suffix, func(t *testing.T) {
 				t.Parallel()
-				s := open(t, storetest.Dir(t), 100_000)
+				s := open(t, testkit.Dir(t), 100_000)
 				fill(t, s, now)
 				data, err := os.ReadFile(s.path + suffix)
 				if err != nil {
@@ -209,7 +210,7 @@ func TestDamagedWhileOpen(t *testing.T) {
 // TestSetAside names the file that could not be used, and keeps only a few.
 func TestSetAside(t *testing.T) {
 	t.Parallel()
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	path := filepath.Join(dir, FileName)
 	for range maxAside + 3 {
 		if err := os.WriteFile(path, []byte("this is not a database, and never was one"), 0o644); err != nil {
@@ -233,7 +234,7 @@ func TestSetAside(t *testing.T) {
 // TestNewerSchema sets a newer release's file aside unharmed.
 func TestNewerSchema(t *testing.T) {
 	t.Parallel()
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	db, err := sql.Open("sqlite", filepath.Join(dir, FileName))
 	if err == nil {
 		_, err = db.Exec("CREATE TABLE things (a); PRAGMA user_version = 2")
@@ -253,7 +254,7 @@ func TestNewerSchema(t *testing.T) {
 // TestMissingTable is a file with the right version and the wrong tables.
 func TestMissingTable(t *testing.T) {
 	t.Parallel()
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	db, err := sql.Open("sqlite", filepath.Join(dir, FileName))
 	if err == nil {
 		_, err = db.Exec("CREATE TABLE things (a); PRAGMA user_version = 1")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"testing"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -23,6 +24,6 @@ func open(t *testing.T, dir string, entries int) *Store {
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, entries int) store.Store {
-		return open(t, storetest.Dir(t), entries)
+		return open(t, testkit.Dir(t), entries)
 	})
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
-	"rcptgate/store/storetest"
 )
 
 func TestFilter(t *testing.T) {
@@ -59,7 +59,7 @@ func filterOf(t *testing.T, s *Store) *filter {
 // what was not is known to be lacking without a look into the file.
 func TestFilterKnowsTheFile(t *testing.T) {
 	t.Parallel()
-	dir, now := storetest.Dir(t), time.Now()
+	dir, now := testkit.Dir(t), time.Now()
 	s, err := Open(Options{Dir: dir, Entries: 10_000})
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +95,7 @@ func TestFilterKnowsTheFile(t *testing.T) {
 // at no moment is a key missing that was written.
 func TestFilterIsRenewed(t *testing.T) {
 	t.Parallel()
-	s, err := Open(Options{Dir: storetest.Dir(t), Entries: 2000})
+	s, err := Open(Options{Dir: testkit.Dir(t), Entries: 2000})
 	if err != nil {
 		t.Fatal(err)
 	}

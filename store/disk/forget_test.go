@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -23,7 +24,7 @@ func TestForgetLargeDomain(t *testing.T) {
 		t.Skip("the full run without the race detector has it")
 	}
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 100_000)
+	s := open(t, testkit.Dir(t), 100_000)
 	const n = 5*forgetBatch + 17
 	for i := range n {
 		_ = s.Put(ctx, numbered(i), storetest.Valid(now))
@@ -58,7 +59,7 @@ func TestForgetLargeDomain(t *testing.T) {
 func TestTombstonesAreBounded(t *testing.T) {
 	t.Parallel()
 	ctx, start := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	f := s.file.Load()
 	tomb := func(i int) store.Tombstone {
 		return store.Tombstone{Pattern: store.Pattern{Address: fmt.Sprintf("u%d@example.org", i)}, When: start.Add(time.Duration(i) * time.Second)}
@@ -84,7 +85,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 // is gone, has its tombstone, and both survive a restart.
 func TestForgetManyAddresses(t *testing.T) {
 	t.Parallel()
-	ctx, now, dir := context.Background(), time.Now(), storetest.Dir(t)
+	ctx, now, dir := context.Background(), time.Now(), testkit.Dir(t)
 	s := open(t, dir, 10_000)
 	const n = 600
 	for i := range n + 50 {
@@ -123,7 +124,7 @@ func TestForgetManyAddresses(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 10_000)
+	s := open(t, testkit.Dir(t), 10_000)
 	want := map[string]bool{}
 	for i := range 3 * pageSize {
 		key := numbered(i)
@@ -155,7 +156,7 @@ func TestRefusals(t *testing.T) {
 func TestForgetManyDomains(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	for i := range 20 {
 		_ = s.Put(ctx, fmt.Sprintf("u@d%d.example", i), storetest.Valid(now))
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -16,7 +17,7 @@ import (
 // not condemn the file.
 func TestForeignLineIsReplaced(t *testing.T) {
 	t.Parallel()
-	dir, now, ctx := storetest.Dir(t), time.Now(), context.Background()
+	dir, now, ctx := testkit.Dir(t), time.Now(), context.Background()
 	s := open(t, dir, 1000)
 	_ = s.Put(ctx, numbered(1), storetest.Valid(now))
 	written(t, s)
@@ -42,7 +43,7 @@ func TestForeignLineIsReplaced(t *testing.T) {
 func TestLineOfAnEarlierVersion(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	const key = "@evil.example x@example.org"
 	_ = s.Put(ctx, key, storetest.Unknown(key, now))
 	written(t, s)

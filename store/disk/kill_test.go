@@ -70,7 +70,7 @@ func TestKilled(t *testing.T) {
 		t.Skip("the full run without the race detector has it")
 	}
 	t.Parallel()
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	for round := range 3 {
 		sure, slowest := killedAfter(t, dir, 300*time.Millisecond+rand.N(600*time.Millisecond))
 		s := open(t, dir, 1_000_000)
@@ -132,7 +132,7 @@ func killedAfter(t *testing.T, dir string, after time.Duration) (sure int, slowe
 // TestLocked keeps a second daemon out.
 func TestLocked(t *testing.T) {
 	// Not in parallel: a child that is about to start holds the locks of all.
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	s := open(t, dir, 1000)
 	_, err := Open(Options{Dir: dir, Entries: 1000})
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
@@ -147,7 +147,7 @@ func TestLocked(t *testing.T) {
 // TestRestart keeps records, counts, tombstones and the precedence of what is used.
 func TestRestart(t *testing.T) {
 	// Not in parallel: a child that is about to start holds the locks of all.
-	dir, now, ctx := storetest.Dir(t), time.Now(), context.Background()
+	dir, now, ctx := testkit.Dir(t), time.Now(), context.Background()
 	s := open(t, dir, 1000)
 	for i := range 50 {
 		_ = s.Put(ctx, numbered(i), storetest.Full(numbered(i), now))

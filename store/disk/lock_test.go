@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -41,7 +42,7 @@ func (b *logBuffer) text() string {
 // A second daemon is refused, and nothing else is said.
 func TestSecondDaemonIsRefusedQuietly(t *testing.T) {
 	t.Parallel()
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	open(t, dir, 1000)
 	var log logBuffer
 	_, err := Open(Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
@@ -57,7 +58,7 @@ func TestSecondDaemonIsRefusedQuietly(t *testing.T) {
 // what it learns is written there, and a second daemon is refused.
 func TestDirectoryMadeAgain(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(storetest.Dir(t), "state")
+	dir := filepath.Join(testkit.Dir(t), "state")
 	var log logBuffer
 	s, err := Open(Options{Dir: dir, Entries: 1000, Log: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
@@ -95,7 +96,7 @@ func TestDirectoryMadeAgain(t *testing.T) {
 // without, aloud, until the other has ended.
 func TestDirectoryTakenByAnother(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(storetest.Dir(t), "state")
+	dir := filepath.Join(testkit.Dir(t), "state")
 	s := open(t, dir, 1000)
 	lock, err := lockDir(dir + ".new")
 	if err != nil {
@@ -139,7 +140,7 @@ func TestPlantedFiles(t *testing.T) {
 			"directory":     func(_, at string) error { return os.Mkdir(at, 0o700) },
 		} {
 			t.Run(name+" "+kind, func(t *testing.T) {
-				dir := filepath.Join(storetest.Dir(t), "state")
+				dir := filepath.Join(testkit.Dir(t), "state")
 				victim := filepath.Join(filepath.Dir(dir), "victim")
 				if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(victim, []byte("precious"), 0o644), plant(victim, filepath.Join(dir, name))); err != nil {
 					t.Fatal(err)
@@ -172,7 +173,7 @@ func TestAnotherUsersState(t *testing.T) {
 		t.Skip("only root can give files away")
 	}
 	for _, name := range []string{"", lockName, FileName} {
-		dir := storetest.Dir(t)
+		dir := testkit.Dir(t)
 		first := open(t, dir, 1000)
 		_ = first.Close()
 		if err := os.Chown(filepath.Join(dir, name), 12345, 12345); err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 )
@@ -29,7 +30,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // TestNoDirectory starts where no state directory can be made, and finds it later.
 func TestNoDirectory(t *testing.T) {
 	t.Parallel()
-	base := storetest.Dir(t)
+	base := testkit.Dir(t)
 	block := filepath.Join(base, "state")
 	if err := os.WriteFile(block, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -65,7 +66,7 @@ func TestNoDirectory(t *testing.T) {
 // TestWritableByAll does not trust a directory in which everybody can replace files.
 func TestWritableByAll(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join(storetest.Dir(t), "state")
+	dir := filepath.Join(testkit.Dir(t), "state")
 	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777)); err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +80,7 @@ func TestWritableByAll(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 100_000)
+	s := open(t, testkit.Dir(t), 100_000)
 	_ = s.Put(ctx, "before@example.org", storetest.Valid(now))
 	written(t, s)
 	f := s.file.Load()
@@ -106,7 +107,7 @@ func TestDiskFull(t *testing.T) {
 func TestRemovedWhileOpen(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	_ = s.Put(ctx, "a@example.org", storetest.Valid(now))
 	written(t, s)
 	for _, suffix := range []string{"", "-wal", "-shm"} {
@@ -127,7 +128,7 @@ func TestRemovedWhileOpen(t *testing.T) {
 func TestTruncatedIndexOfTheLog(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	_ = s.Put(ctx, numbered(0), storetest.Valid(now))
 	written(t, s)
 	if err := os.Truncate(s.path+"-shm", 0); err != nil {
@@ -150,7 +151,7 @@ func TestEndedAreRemoved(t *testing.T) {
 	ctx, now := context.Background(), time.Now()
 	clock := make(chan time.Time, 1)
 	clock <- now
-	s, err := Open(Options{Dir: storetest.Dir(t), Entries: 1000, Now: func() time.Time {
+	s, err := Open(Options{Dir: testkit.Dir(t), Entries: 1000, Now: func() time.Time {
 		at := <-clock
 		clock <- at
 		return at
@@ -176,7 +177,7 @@ func TestNothingIsTidiedAfterAJump(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
 	var jumped atomic.Bool
-	s, err := Open(Options{Dir: storetest.Dir(t), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
+	s, err := Open(Options{Dir: testkit.Dir(t), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
 		if jumped.Load() {
 			return now.AddDate(1, 0, 0)
 		}
@@ -209,7 +210,7 @@ func TestNothingIsTidiedAfterAJump(t *testing.T) {
 func TestTombstonesOfTheFuture(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	for i, when := range []time.Time{now.AddDate(1, 0, 0), now} {
 		if _, err := s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Address: numbered(i)}, When: when}); err != nil {
 			t.Fatal(err)
@@ -223,7 +224,7 @@ func TestTombstonesOfTheFuture(t *testing.T) {
 // TestHangingReaders never lets an asker wait longer than it wants to.
 func TestHangingReaders(t *testing.T) {
 	t.Parallel()
-	s := open(t, storetest.Dir(t), 1000)
+	s := open(t, testkit.Dir(t), 1000)
 	real := s.file.Load()
 	hung := &file{asks: make(chan ask), quit: make(chan struct{})}
 	s.file.Store(hung)

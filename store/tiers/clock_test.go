@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/ram"
 	"rcptgate/store/storetest"
@@ -67,7 +68,7 @@ func TestLearntInTheFuture(t *testing.T) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	a := s.open(s.disk(storetest.Dir(t)))
+	a := s.open(s.disk(testkit.Dir(t)))
 	a.Limit(store.Limits{store.Valid: 31 * 24 * time.Hour, store.Unknown: time.Hour})
 	long := storetest.Unknown(someone, s.now())
 	long.Standing.Expire = s.now().Add(9 * 365 * 24 * time.Hour)
@@ -87,7 +88,7 @@ func TestJoiningAnOlderForget(t *testing.T) {
 	for name, match := range map[string]store.Pattern{"everything": {}, "domain": {Domain: "b.example"}, "address": {Address: someone}} {
 		t.Run(name, func(t *testing.T) {
 			s := newSharers(t)
-			dir := storetest.Dir(t)
+			dir := testkit.Dir(t)
 			alone := unhurried(New(ram.New(ram.Options{Entries: 1000, Now: s.now}), s.disk(dir)))
 			know := func(key string) {
 				alone.Learn(key, s.now(), func(store.Record) store.Record { return s.valid() })
@@ -139,7 +140,7 @@ func TestJoiningAnOlderForget(t *testing.T) {
 func TestForgetOfALivingGateway(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	a, b := s.open(), s.open(s.disk(storetest.Dir(t)))
+	a, b := s.open(), s.open(s.disk(testkit.Dir(t)))
 	s.turn(time.Minute)
 	ahead := storetest.Valid(s.now().Add(time.Minute))
 	b.know(someone, ahead)
@@ -157,7 +158,7 @@ func TestForgetOfALivingGateway(t *testing.T) {
 // are asked for most, survive a flood of others and a restart.
 func TestUseInRAMCounts(t *testing.T) {
 	t.Parallel()
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	open := func() *Tiers {
 		m, err := Open(Config{Entries: 100_000, DiskEntries: 1000}, Options{State: dir})
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/disk"
 	"rcptgate/store/ram"
@@ -23,7 +24,7 @@ import (
 func TestStore(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T, entries int) store.Store {
-		d, err := disk.Open(disk.Options{Dir: storetest.Dir(t), Entries: entries})
+		d, err := disk.Open(disk.Options{Dir: testkit.Dir(t), Entries: entries})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -294,7 +295,7 @@ func TestModel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
-	base := storetest.Dir(t)
+	base := testkit.Dir(t)
 	var run atomic.Int64
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{dir: fmt.Sprintf("%s/%d", base, run.Add(1)), now: time.Now(), known: map[string]store.Record{}}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/disk"
 	"rcptgate/store/storetest"
@@ -20,7 +21,7 @@ import (
 // of living mailboxes is written to the new one, and survives a restart.
 func TestLostFileIsRefilled(t *testing.T) {
 	t.Parallel()
-	dir, log := storetest.Dir(t), slog.New(slog.DiscardHandler)
+	dir, log := testkit.Dir(t), slog.New(slog.DiscardHandler)
 	open := func() *Tiers {
 		t.Helper()
 		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, Options{State: dir, Log: log})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/disk"
 	"rcptgate/store/memcached"
@@ -174,7 +175,7 @@ func TestCopies(t *testing.T) {
 func TestSharedPlaceFillsUp(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	a := s.open(s.disk(dir))
 	for i := range 3 * lookBatch {
 		a.know(fmt.Sprintf("u%d@b.example", i), s.valid())
@@ -205,7 +206,7 @@ func TestSharedPlaceFillsUp(t *testing.T) {
 func TestNewerOnDisk(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	a := s.open(s.disk(dir))
 	a.know(someone, storetest.Unknown(someone, s.now()))
 	s.hub.SetDown(true)
@@ -223,7 +224,7 @@ func TestNewerOnDisk(t *testing.T) {
 func TestReplacedDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	a, b := s.open(), s.open(s.disk(dir))
 	a.know(someone, s.valid())
 	b.expect(t, someone, store.Valid, "memcached")
@@ -370,7 +371,7 @@ func TestSharedConcurrent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d, err := disk.Open(disk.Options{Dir: storetest.Dir(t), Entries: 1000})
+		d, err := disk.Open(disk.Options{Dir: testkit.Dir(t), Entries: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/ram"
 	"rcptgate/store/storetest"
@@ -18,7 +19,7 @@ import (
 func TestForgetIsToldOnce(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	dirs := []string{storetest.Dir(t), storetest.Dir(t)}
+	dirs := []string{testkit.Dir(t), testkit.Dir(t)}
 	a, b := s.open(s.disk(dirs[0])), s.open(s.disk(dirs[1]))
 	match := store.Pattern{Domain: "b.example"}
 	a.know(someone, s.valid())
@@ -64,7 +65,7 @@ func TestForgetIsToldOnce(t *testing.T) {
 func TestForgetUnpublished(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	a, b := s.open(s.disk(dir)), s.open()
 	a.know(someone, s.valid())
 	b.expect(t, someone, store.Valid, "memcached")
@@ -91,7 +92,7 @@ func TestForgetUnpublished(t *testing.T) {
 func TestOrdersLost(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	dir := storetest.Dir(t)
+	dir := testkit.Dir(t)
 	a := s.open(s.disk(dir))
 	for i := range 50 {
 		a.know(fmt.Sprintf("no%d@b.example", i), storetest.Unknown("x", s.now()))
@@ -131,7 +132,7 @@ func TestOrdersLost(t *testing.T) {
 func TestManyForgets(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
-	a, b := s.open(), s.open(s.disk(storetest.Dir(t)))
+	a, b := s.open(), s.open(s.disk(testkit.Dir(t)))
 	const n = 900
 	name := func(i int) string { return fmt.Sprintf("u%d@d%d.example", i, i%3) }
 	for i := range n {

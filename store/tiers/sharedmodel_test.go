@@ -12,6 +12,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/disk"
 	"rcptgate/store/ram"
@@ -32,7 +33,7 @@ func TestSharedModel(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
-	base := storetest.Dir(t)
+	base := testkit.Dir(t)
 	var run atomic.Int64
 	rapid.Check(t, func(t *rapid.T) {
 		m := newSharedModel(t, fmt.Sprintf("%s/%d", base, run.Add(1)))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table/bdb"
 )
 
@@ -17,7 +18,7 @@ func BenchmarkScan(b *testing.B) {
 	for _, kind := range []string{"hash", "btree"} {
 		for _, n := range []int{200_000, 1_000_000} {
 			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
-				name := filepath.Join(b.TempDir(), "x.db")
+				name := filepath.Join(testkit.Dir(b), "x.db")
 				pairs := make([]pair, n)
 				for i := range pairs {
 					pairs[i] = pair{fmt.Sprintf("user%07d\x00", i), fmt.Sprintf("user%d@host%d.example.org\x00", i, i%100)}

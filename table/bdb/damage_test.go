@@ -16,6 +16,7 @@ import (
 	"strings"
 	"testing"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table"
 	"rcptgate/table/bdb"
 	"rcptgate/table/tabletest"
@@ -100,7 +101,7 @@ func TestDamageOfEveryPageSize(t *testing.T) {
 						pairs = append(pairs, pair{"list", fmt.Sprintf("%03d", (i*37)%40) + octets(r, size/16)})
 					}
 				}
-				name := filepath.Join(t.TempDir(), "x.db")
+				name := filepath.Join(testkit.Dir(t), "x.db")
 				load(t, name, append(strings.Fields(header), fmt.Sprintf("db_pagesize=%d", size)), pairs)
 				data := mustRead(t, name)
 				if pageSizeOf(data) != size || len(data) < 10*size {

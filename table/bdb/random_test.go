@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"testing"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table/tabletest"
 	"rcptgate/test/lab"
 )
@@ -119,7 +120,7 @@ func TestRandomDatabases(t *testing.T) {
 	for _, kind := range []string{"hash", "btree"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			total, refused, name := 0, 0, filepath.Join(t.TempDir(), "x.db")
+			total, refused, name := 0, 0, filepath.Join(testkit.Dir(t), "x.db")
 			for seed := range uint64(count) {
 				s := randomShape(kind, seed)
 				what := fmt.Sprintf("seed %d, %v", seed, s.header)

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"rcptgate/kit/testkit"
 )
 
 // TestRefusedFiles makes each kind of file that is refused with the real library.
@@ -29,7 +31,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"several", []string{"type=hash", "database=aliases"}, nil, plain(3)(), "the file holds several databases"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			name := filepath.Join(t.TempDir(), "x.db")
+			name := filepath.Join(testkit.Dir(t), "x.db")
 			cmd := exec.Command(loader.path, append(c.args, name)...)
 			cmd.Stdin, cmd.Dir = bytes.NewReader(dumpText(c.header, c.pairs)), filepath.Dir(name)
 			if out, err := cmd.CombinedOutput(); err != nil {

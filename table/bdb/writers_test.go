@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table/tabletest"
 	"rcptgate/test/lab"
 )
@@ -84,7 +85,7 @@ func TestMakemap(t *testing.T) {
 		for _, kind := range []string{"hash", "btree"} {
 			for _, options := range [][]string{{"-f"}, {"-N", "-f"}, {"-d", "-f"}} {
 				what := fmt.Sprint(kind, options, n)
-				name := filepath.Join(t.TempDir(), "x.db")
+				name := filepath.Join(testkit.Dir(t), "x.db")
 				pairs := textPairs(uint64(seed), n)
 				if options[0] == "-d" {
 					pairs = append(pairs, textPairs(uint64(seed), n/3)...)
@@ -109,7 +110,7 @@ func TestMakemap(t *testing.T) {
 func TestDumpedAndLoaded(t *testing.T) {
 	program := makemap(t)
 	for _, n := range []int{0, 1, 5, 700} {
-		name := filepath.Join(t.TempDir(), "0.db")
+		name := filepath.Join(testkit.Dir(t), "0.db")
 		program.run(t, filepath.Dir(name), textOf(textPairs(1, n)), "-f", "-C", os.DevNull, "hash", name)
 		want := sortedPairs(mustScan(t, name))
 		for round := range 3 {
@@ -130,7 +131,7 @@ func TestPostmap(t *testing.T) {
 	program := need(t, lab.PostfixKit, "usr/sbin/postmap")
 	for seed, n := range []int{0, 1, 5, 700} {
 		for _, kind := range []string{"hash", "btree"} {
-			dir := t.TempDir()
+			dir := testkit.Dir(t)
 			write(t, filepath.Join(dir, "main.cf"), []byte("smtputf8_enable = no\nqueue_directory = "+dir+"\n"))
 			run := func(input []byte, args ...string) string {
 				return string(program.run(t, dir, input, append([]string{"-c", dir, "-f"}, args...)...))
@@ -205,7 +206,7 @@ func checkAliases(t *testing.T, name string) {
 func TestPostalias(t *testing.T) {
 	program := need(t, lab.PostfixKit, "usr/sbin/postalias")
 	for _, kind := range []string{"hash", "btree"} {
-		dir := t.TempDir()
+		dir := testkit.Dir(t)
 		write(t, filepath.Join(dir, "main.cf"), []byte("queue_directory = "+dir+"\n"))
 		write(t, filepath.Join(dir, "aliases"), []byte(aliasText))
 		program.run(t, dir, nil, "-c", dir, kind+":"+filepath.Join(dir, "aliases"))

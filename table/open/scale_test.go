@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table/live"
 	"rcptgate/table/open"
 	"rcptgate/table/tabletest"
@@ -35,7 +36,7 @@ func millionText(between string) string {
 // millionFile makes the database of a million names with the tool that is quickest at it.
 func millionFile(b *testing.B, kind string) string {
 	b.Helper()
-	name := filepath.Join(b.TempDir(), "map")
+	name := filepath.Join(testkit.Dir(b), "map")
 	var pairs []tabletest.Pair
 	if kind != "text" && kind != "texthash" {
 		pairs = make([]tabletest.Pair, millionNames)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table"
 	"rcptgate/table/live"
 	"rcptgate/table/open"
@@ -169,7 +170,7 @@ func TestStormPostmap(t *testing.T) {
 	postmap := postfix(t, "postmap")
 	for _, kind := range []string{"hash", "cdb", "lmdb"} {
 		t.Run(kind, func(t *testing.T) {
-			name := filepath.Join(t.TempDir(), "map")
+			name := filepath.Join(testkit.Dir(t), "map")
 			storm(t, live.Config{Spec: spec(t, kind+":"+name)}, func(generation int) {
 				put(t, name, stormText(generation, " "))
 				postmap.run(t, filepath.Dir(name), nil, postmap.args(kind+":"+name)...)
@@ -180,7 +181,7 @@ func TestStormPostmap(t *testing.T) {
 
 func TestStormPostalias(t *testing.T) {
 	postalias := postfix(t, "postalias")
-	name := filepath.Join(t.TempDir(), "aliases")
+	name := filepath.Join(testkit.Dir(t), "aliases")
 	storm(t, live.Config{Spec: spec(t, "hash:"+name), Aliases: true}, func(generation int) {
 		put(t, name, stormText(generation, ":"))
 		postalias.run(t, filepath.Dir(name), nil, postalias.args("hash:"+name)...)

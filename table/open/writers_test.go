@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table"
 	"rcptgate/table/aliases"
 	"rcptgate/table/open"
@@ -23,7 +24,7 @@ import (
 func TestRandomCDB(t *testing.T) {
 	t.Parallel()
 	cdb := need(t, lab.MapsKit, "usr/bin/cdb")
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	for seed := range runs() {
 		pairs := tabletest.Random(rand.New(rand.NewPCG(uint64(seed), 1)), 70000, limit())
 		cdb.run(t, dir, tabletest.CDBDump(pairs), "-c", "x.cdb")
@@ -38,7 +39,7 @@ func TestRandomCDB(t *testing.T) {
 func TestRandomLMDB(t *testing.T) {
 	t.Parallel()
 	load, dump := need(t, lab.MapsKit, "usr/bin/mdb_load"), need(t, lab.MapsKit, "usr/bin/mdb_dump")
-	dir := quickDir(t)
+	dir := testkit.Dir(t)
 	for seed := range runs() {
 		pairs := tabletest.Random(rand.New(rand.NewPCG(uint64(seed), 2)), 511, limit())
 		name := filepath.Join(dir, "x.lmdb")
@@ -52,17 +53,6 @@ func TestRandomLMDB(t *testing.T) {
 		}
 		compareFile(t, table.LMDB, name, want, len(pairs), seed)
 	}
-}
-
-// quickDir lies in memory where it can: mdb_load waits for the disk after every 100 entries.
-func quickDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "lmdb-*")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
 }
 
 func limit() int {
@@ -109,7 +99,7 @@ func TestPostmap(t *testing.T) {
 	postmap := postfix(t, "postmap")
 	for _, kind := range []string{"hash", "btree", "cdb", "lmdb"} {
 		t.Run(kind, func(t *testing.T) {
-			dir := t.TempDir()
+			dir := testkit.Dir(t)
 			name := filepath.Join(dir, "map")
 			r := rand.New(rand.NewPCG(7, uint64(len(kind))))
 			for round := range max(3, runs()/20) {
@@ -191,7 +181,7 @@ func TestAliasWriters(t *testing.T) {
 	t.Run("newaliases", func(t *testing.T) { sameTargets(t, targets(t, got), text) })
 	for _, kind := range []string{"hash", "btree", "cdb", "lmdb"} {
 		t.Run("postalias "+kind, func(t *testing.T) {
-			name := filepath.Join(t.TempDir(), "aliases")
+			name := filepath.Join(testkit.Dir(t), "aliases")
 			put(t, name, aliasText)
 			postalias.run(t, filepath.Dir(name), nil, postalias.args(kind+":"+name)...)
 			want := maps.Clone(text)
