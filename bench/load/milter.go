@@ -7,8 +7,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
 	"time"
 
+	"rcptgate"
+	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
 )
 
@@ -28,8 +31,10 @@ type milterDialogue struct {
 	Milter
 	offer wire.Options // what the filter took of ours
 	begun bool
-	left  int  // RCPTs still to come in this transaction
-	rcpt  bool // the outstanding request ends with a RCPT
+	// unsent goes before the first request: frames that the filter does not answer.
+	unsent []byte
+	left   int  // RCPTs still to come in this transaction
+	rcpt   bool // the outstanding request ends with a RCPT
 }
 
 // Dial connects and goes through option negotiation, connect and HELO. The connection is ready for Run.
@@ -46,83 +51,41 @@ func (m Milter) Dial(ctx context.Context) (*Conn, error) {
 	return newConn(c, d)
 }
 
+// greet begins a session as Postfix does. The rest of it is not the client's: it would wait
+// in a goroutine of its own, and allocate.
 func (d *milterDialogue) greet(c net.Conn) error {
 	if err := c.SetDeadline(time.Now().Add(setupLimit)); err != nil {
 		return err
 	}
-	var limits wire.Limits
-	for i := range limits {
-		limits[i].Max = wire.FrameMax
-	}
-	in := wire.NewReader(c, &limits)
-	offer := wire.Options{Version: wire.Version, Actions: wire.ActionsAll, Protocol: wire.ProtocolAll}
-	cmd, data, err := exchange(c, in, wire.AppendOptions(nil, offer), true)
+	client, err := mta.New(c, mta.Options{})
 	if err != nil {
 		return err
 	}
-	if cmd != wire.CmdOptions {
-		return fmt.Errorf("option negotiation was answered with %q", cmd)
-	}
-	if d.offer, err = wire.ParseOptions(data); err != nil {
-		return err
-	}
-	if d.takes(wire.NoRcpt) || d.takes(wire.NoReplyRcpt) {
+	if d.offer = client.Agreed(); d.takes(wire.NoRcpt) || d.takes(wire.NoReplyRcpt) {
 		return fmt.Errorf("the filter does not want to be asked for recipients (protocol flags %#x)", d.offer.Protocol)
 	}
-	if err := d.hello(c, in); err != nil {
-		return err
-	}
-	return c.SetDeadline(time.Time{})
-}
-
-// hello sends connect and HELO as far as the filter wants them.
-func (d *milterDialogue) hello(c net.Conn, in *wire.Reader) error {
-	steps := []struct {
-		no, noReply uint32
-		frames      []byte
-	}{
-		{wire.NoConnect, wire.NoReplyConnect, wire.AppendConnect(
-			wire.AppendMacros(nil, wire.CmdConnect, []wire.Macro{
-				{Name: "j", Value: "mx.gate.test"}, {Name: "{daemon_name}", Value: "mx"}, {Name: "v", Value: "rcptgate bench"},
-			}),
-			"client.example.net", wire.FamilyIPv4, 45678, "192.0.2.25")},
-		{wire.NoHelo, wire.NoReplyHelo, wire.AppendStrings(
-			wire.AppendMacros(nil, wire.CmdHelo, nil), wire.CmdHelo, "client.example.net")},
-	}
-	for _, s := range steps {
-		if d.takes(s.no) {
-			continue
-		}
-		reply, _, err := exchange(c, in, s.frames, !d.takes(s.noReply))
-		if err != nil {
+	for _, say := range []func() (mta.Response, error){
+		func() (mta.Response, error) {
+			return client.Connect("client.example.net", netip.MustParseAddrPort("192.0.2.25:45678"),
+				wire.Macro{Name: "j", Value: "mx.gate.test"}, wire.Macro{Name: "{daemon_name}", Value: "mx"}, wire.Macro{Name: "v", Value: "rcptgate bench"})
+		},
+		func() (mta.Response, error) { return client.Helo("client.example.net") },
+	} {
+		if r, err := say(); err != nil {
 			return err
-		}
-		if reply != 0 && reply != wire.ReplyContinue {
-			return fmt.Errorf("the filter answered %q to the beginning of the session", reply)
-		}
-	}
-	return nil
-}
-
-// exchange sends frames and reads one, if one is to come.
-func exchange(c net.Conn, in *wire.Reader, frames []byte, reply bool) (cmd byte, data []byte, err error) {
-	if _, err := c.Write(frames); err != nil || !reply {
-		return 0, nil, err
-	}
-	for {
-		cmd, data, ok, err := in.Next()
-		if ok || err != nil {
-			return cmd, data, err
-		}
-		if err := in.Fill(); err != nil {
-			return 0, nil, err
+		} else if r.Action != rcptgate.Continue {
+			return fmt.Errorf("the filter answered %v to the beginning of the session", r.Action)
 		}
 	}
+	d.unsent = client.Unsent()
+	return c.SetDeadline(time.Time{})
 }
 
 func (d *milterDialogue) takes(flag uint32) bool { return d.offer.Protocol&flag != 0 }
 
 func (d *milterDialogue) Request(buf []byte) []byte {
+	buf = append(buf, d.unsent...)
+	d.unsent = nil
 	if d.left == 0 {
 		d.left = d.PerTransaction
 		buf = d.appendMail(buf)

@@ -152,6 +152,11 @@ func (c *Client) negotiate() error {
 // Agreed gives what was negotiated, the macros that the filter asked for included.
 func (c *Client) Agreed() wire.Options { return c.agreed }
 
+// Unsent gives what would be sent with the next command: frames that have no answer, and
+// macros of events that the filter does not want. Whoever takes the connection over sends it
+// first. It is valid until the client is used again.
+func (c *Client) Unsent() []byte { return c.out }
+
 // Connect reports the client: its name, and its address, zero if unknown.
 func (c *Client) Connect(name string, addr netip.AddrPort, macros ...wire.Macro) (Response, error) {
 	c.begin(wire.CmdConnect, macros)
