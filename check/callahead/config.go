@@ -130,11 +130,6 @@ func checkValid(refresh, expire time.Duration) *setting.KeyError {
 	return nil
 }
 
-// LifeChange changes a Life for one domain.
-type LifeChange struct {
-	Expire *setting.Duration `toml:"expire" doc:"how long the answer is used" max:"366d"`
-}
-
 // RefreshedLifeChange changes a RefreshedLife for one domain.
 type RefreshedLifeChange struct {
 	Refresh *setting.Duration `toml:"refresh" doc:"age from which the server is asked again in the background; 10m or more" max:"366d"`
@@ -152,11 +147,11 @@ type DomainConfig struct {
 	Room *setting.Duration `toml:"room" doc:"for servers that refuse a full mailbox in reply to RCPT (Postfix with a quota policy service, Exim, LMTP servers): a valid answer older than this is asked again while the sender waits, with the message's size where the server offers SIZE. If the server cannot be asked, the valid answer applies. The default is 0: valid answers are refreshed in the background only" min:"0s" max:"31d" example:"\"5m\""`
 
 	Valid        *RefreshedLifeChange `toml:"valid" doc:"as in [cache]" example:"{ refresh = \"1d\", expire = \"31d\" }"`
-	Unknown      *LifeChange          `toml:"unknown" doc:"as in [cache]" example:"{ expire = \"15m\" }"`
-	Full         *LifeChange          `toml:"full" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
-	Refused      *LifeChange          `toml:"refused" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
-	Deferred     *LifeChange          `toml:"deferred" doc:"as in [cache]" example:"{ expire = \"30s\" }"`
-	AcceptAll    *LifeChange          `toml:"accept_all" doc:"as in [cache]" example:"{ expire = \"1h\" }"`
+	Unknown      *Life                `toml:"unknown" doc:"as in [cache]" example:"{ expire = \"15m\" }"`
+	Full         *Life                `toml:"full" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
+	Refused      *Life                `toml:"refused" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
+	Deferred     *Life                `toml:"deferred" doc:"as in [cache]" example:"{ expire = \"30s\" }"`
+	AcceptAll    *Life                `toml:"accept_all" doc:"as in [cache]" example:"{ expire = \"1h\" }"`
 	PositiveOnly *bool                `toml:"positive_only" doc:"as in [cache]"`
 }
 
@@ -178,68 +173,38 @@ type settings struct {
 // newSettings joins what a section says with what holds for all. The error's key
 // counts from the section.
 func newSettings(cfg *Config, lives *Lives, d *DomainConfig) (*settings, *setting.KeyError) {
-	s := &settings{
-		refresh: lives.Valid.Refresh.Std(), expire: lives.Valid.Expire.Std(),
-		unknown: lives.Unknown.Expire.Std(), full: lives.Full.Expire.Std(), refused: lives.Refused.Expire.Std(),
-		deferred: lives.Deferred.Expire.Std(), acceptAll: lives.AcceptAll.Expire.Std(),
-		positiveOnly: lives.PositiveOnly, foldLocal: true, testAcceptAll: cfg.AcceptAllTest, byWords: cfg.Classify == "words",
-	}
 	if d == nil {
-		return s, nil
+		d = new(DomainConfig)
 	}
+	l, testAcceptAll, classify, room := *lives, cfg.AcceptAllTest, cfg.Classify, setting.Duration(0)
 	if d.Valid != nil {
-		set(&s.refresh, d.Valid.Refresh)
-		set(&s.expire, d.Valid.Expire)
+		set(&l.Valid.Refresh, d.Valid.Refresh)
+		set(&l.Valid.Expire, d.Valid.Expire)
 	}
-	for _, c := range []struct {
-		life   *time.Duration
-		change *LifeChange
-	}{{&s.unknown, d.Unknown}, {&s.full, d.Full}, {&s.refused, d.Refused}, {&s.deferred, d.Deferred}, {&s.acceptAll, d.AcceptAll}} {
-		if c.change != nil {
-			set(c.life, c.change.Expire)
-		}
+	for _, c := range []struct{ own, given *Life }{
+		{&l.Unknown, d.Unknown}, {&l.Full, d.Full}, {&l.Refused, d.Refused}, {&l.Deferred, d.Deferred}, {&l.AcceptAll, d.AcceptAll},
+	} {
+		set(c.own, c.given)
 	}
-	set(&s.room, d.Room)
-	if d.PositiveOnly != nil {
-		s.positiveOnly = *d.PositiveOnly
-	}
-	if d.AcceptAllTest != nil {
-		s.testAcceptAll = *d.AcceptAllTest
-	}
-	if bad := checkValid(s.refresh, s.expire); bad != nil {
+	set(&l.PositiveOnly, d.PositiveOnly)
+	set(&testAcceptAll, d.AcceptAllTest)
+	set(&classify, d.Classify)
+	set(&room, d.Room)
+	if bad := checkValid(l.Valid.Refresh.Std(), l.Valid.Expire.Std()); bad != nil && d.Valid != nil {
 		return nil, bad
 	}
-	return s, s.choose(d)
+	return &settings{
+		refresh: l.Valid.Refresh.Std(), expire: l.Valid.Expire.Std(),
+		unknown: l.Unknown.Expire.Std(), full: l.Full.Expire.Std(), refused: l.Refused.Expire.Std(),
+		deferred: l.Deferred.Expire.Std(), acceptAll: l.AcceptAll.Expire.Std(), positiveOnly: l.PositiveOnly,
+		foldLocal: d.LocalCase == nil || *d.LocalCase != "keep", acceptUnreachable: d.Unreachable != nil && *d.Unreachable == "accept",
+		testAcceptAll: testAcceptAll, byWords: classify == "words", room: room.Std(),
+	}, nil
 }
 
-// choose reads the settings that are words.
-func (s *settings) choose(d *DomainConfig) *setting.KeyError {
-	for _, c := range []struct {
-		key      string
-		value    *string
-		no, yes  string
-		chosen   *bool
-		inverted bool
-	}{
-		{"unreachable", d.Unreachable, "tempfail", "accept", &s.acceptUnreachable, false},
-		{"classify", d.Classify, "experiment", "words", &s.byWords, false},
-		{"local_case", d.LocalCase, "ignore", "keep", &s.foldLocal, true},
-	} {
-		switch {
-		case c.value == nil:
-		case *c.value == c.yes:
-			*c.chosen = !c.inverted
-		case *c.value == c.no:
-			*c.chosen = c.inverted
-		default:
-			return &setting.KeyError{Key: c.key, Err: fmt.Errorf("%q is not allowed: %q or %q is", *c.value, c.no, c.yes)}
-		}
-	}
-	return nil
-}
-
-func set(d *time.Duration, to *setting.Duration) {
-	if to != nil {
-		*d = to.Std()
+// set has a section's own value count, where it has one.
+func set[T any](own, given *T) {
+	if given != nil {
+		*own = *given
 	}
 }

@@ -410,7 +410,7 @@ func TestReloadKeepsWhatIsInProgress(t *testing.T) {
 func TestDomainLives(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.domains = append(w.domains, route.DomainConfig{Name: "short.example", Backend: []string{at2}})
-		d := DomainConfig{Unknown: &LifeChange{Expire: ptr(duration(time.Minute))}, Valid: &RefreshedLifeChange{Refresh: ptr(duration(time.Hour))}, PositiveOnly: ptr(false)}
+		d := DomainConfig{Unknown: &Life{Expire: duration(time.Minute)}, Valid: &RefreshedLifeChange{Refresh: ptr(duration(time.Hour))}, PositiveOnly: ptr(false)}
 		w.opt.Domains = []DomainConfig{{}, d}
 	}, func(t *testing.T, w *world) {
 		w.ask("no@example.com")

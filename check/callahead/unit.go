@@ -68,11 +68,11 @@ func (d *DomainConfig) Limits() (most store.Limits) {
 	if d.Valid != nil && d.Valid.Expire != nil {
 		most[store.Valid] = d.Valid.Expire.Std()
 	}
-	for class, life := range map[store.Class]*LifeChange{
+	for class, life := range map[store.Class]*Life{
 		store.Unknown: d.Unknown, store.Full: d.Full, store.Refused: d.Refused, store.Deferred: d.Deferred,
 		store.AcceptAll: d.AcceptAll, store.Selective: d.AcceptAll,
 	} {
-		if life != nil && life.Expire != nil {
+		if life != nil {
 			most[class] = life.Expire.Std()
 		}
 	}
