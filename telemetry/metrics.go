@@ -4,20 +4,13 @@ package telemetry
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"net/http"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"rcptgate"
+	"rcptgate/metric"
 )
 
 // maxCells bounds the combinations of labels, maxSources the sources that have a
@@ -195,49 +188,34 @@ func (s *Telemetry) Counts() []Count {
 	return out
 }
 
-var (
-	decisionsDesc = prometheus.NewDesc("rcptgate_decisions_total",
-		"Decisions by action, reason and source; would is the action that rehearsal held back.",
-		[]string{"action", "reason", "source", "would"}, nil)
-	durationDesc = prometheus.NewDesc("rcptgate_decision_seconds",
-		"How long decisions took, by where the answer came from.", []string{"source"}, nil)
-	droppedDesc = prometheus.NewDesc("rcptgate_log_dropped_total",
-		"Log lines that were dropped because the target was too slow or absent.", nil, nil)
-	targetDesc = prometheus.NewDesc("rcptgate_log_up",
-		"0: the log's target cannot be written to, lines are dropped.", nil, nil)
-)
-
-// Describe and Collect make Telemetry a prometheus.Collector.
-func (s *Telemetry) Describe(ch chan<- *prometheus.Desc) {
-	ch <- decisionsDesc
-	ch <- durationDesc
-	ch <- droppedDesc
-	ch <- targetDesc
-}
-
-// Collect sums up the shards.
-func (s *Telemetry) Collect(ch chan<- prometheus.Metric) {
-	for _, c := range s.Counts() {
-		ch <- prometheus.MustNewConstMetric(decisionsDesc, prometheus.CounterValue, float64(c.N), c.Action, c.Reason, c.Source, c.Would)
+// families are the metrics of the log itself.
+func (s *Telemetry) families() []metric.Family {
+	return []metric.Family{
+		{Kind: metric.Counter, Name: "decisions_total", Labels: []string{"action", "reason", "source", "would"},
+			Help: "Decisions by action, reason and source; would is the action that rehearsal held back.",
+			Read: func(emit metric.Emit) {
+				for _, c := range s.Counts() {
+					emit(float64(c.N), c.Action, c.Reason, c.Source, c.Would)
+				}
+			}},
+		{Kind: metric.Histogram, Name: "decision_seconds", Labels: []string{"source"}, Help: "How long decisions took, by where the answer came from.",
+			Fill: func(emit metric.EmitBuckets) {
+				for source, h := range s.times() {
+					emit(h, source)
+				}
+			}},
+		metric.Count("log_dropped_total", "Log lines that were dropped because the target was too slow or absent.", func() float64 { return float64(s.Dropped()) }),
+		metric.Level("log_up", "0: the log's target cannot be written to, lines are dropped.", func() float64 { return metric.Bool(s.Trouble() == nil) }),
 	}
-	for source, h := range s.times() {
-		ch <- constHistogram(durationDesc, &h, source)
-	}
-	ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(s.Dropped()))
-	up := 1.0
-	if s.Trouble() != nil {
-		up = 0
-	}
-	ch <- prometheus.MustNewConstMetric(targetDesc, prometheus.GaugeValue, up)
 }
 
 // times sums up how long decisions took, by source. The usual sources are always there.
-func (s *Telemetry) times() map[string]Histogram {
-	sum := map[string]Histogram{}
+func (s *Telemetry) times() map[string]metric.Buckets {
+	sum := map[string]metric.Buckets{}
 	add := func(source string, h *histogram) {
 		all, ok := sum[source]
 		if !ok {
-			all = Histogram{Bounds: buckets[:], Counts: make([]uint64, len(buckets)+1)}
+			all = metric.Buckets{Bounds: buckets[:], Counts: make([]uint64, len(buckets)+1)}
 		}
 		for i, n := range h.counts {
 			all.Counts[i] += n
@@ -256,143 +234,4 @@ func (s *Telemetry) times() map[string]Histogram {
 		sh.mu.Unlock()
 	}
 	return sum
-}
-
-func (s *Telemetry) newRegistry(version string) {
-	s.registry = prometheus.NewRegistry()
-	s.registry.MustRegister(s, collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	build := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "rcptgate_build_info", Help: "Always 1; the labels say what is running.",
-		ConstLabels: prometheus.Labels{"version": strings.ToValidUTF8(version, "?"), "go": runtime.Version()},
-	})
-	build.Set(1)
-	s.registry.MustRegister(build)
-}
-
-// MetricsHandler serves the metrics as Prometheus text.
-func (s *Telemetry) MetricsHandler() http.Handler {
-	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
-	})
-}
-
-// Kind is a metric's type.
-type Kind int
-
-// The kinds of metrics that are read from other units.
-const (
-	Counter Kind = iota // never falls
-	Gauge
-)
-
-// Emit gives one value with its label values to the metrics.
-type Emit func(value float64, labels ...string)
-
-// Histogram is how long things took: how many were at most as long as each bound and
-// longer than the one before, and a last count of those above all.
-type Histogram struct {
-	Bounds []time.Duration // rising
-	Counts []uint64        // one more than Bounds
-	Sum    time.Duration
-}
-
-// EmitHistogram gives one histogram with its label values to the metrics.
-type EmitHistogram func(h Histogram, labels ...string)
-
-// Register adds a metric that is read by calling read at every scrape: the way
-// units' Stats reach the metrics. name is without "rcptgate_". At most 1,000
-// values are taken from one call, and of equal labels the first.
-func (s *Telemetry) Register(kind Kind, name, help string, labels []string, read func(Emit)) error {
-	if read == nil {
-		return errors.New("register metric " + name + ": nothing to read")
-	}
-	of := prometheus.CounterValue
-	if kind == Gauge {
-		of = prometheus.GaugeValue
-	}
-	return s.register(name, help, labels, func(r *reading) {
-		read(func(value float64, labels ...string) {
-			if clean, ok := r.take(labels); ok {
-				r.out <- prometheus.MustNewConstMetric(r.desc, of, value, clean...)
-			}
-		})
-	})
-}
-
-// RegisterHistogram is Register for histograms; in the metrics they are in seconds.
-func (s *Telemetry) RegisterHistogram(name, help string, labels []string, read func(EmitHistogram)) error {
-	if read == nil {
-		return errors.New("register metric " + name + ": nothing to read")
-	}
-	return s.register(name, help, labels, func(r *reading) {
-		read(func(h Histogram, labels ...string) {
-			if len(h.Counts) != len(h.Bounds)+1 {
-				return
-			}
-			if clean, ok := r.take(labels); ok {
-				r.out <- constHistogram(r.desc, &h, clean...)
-			}
-		})
-	})
-}
-
-func constHistogram(desc *prometheus.Desc, h *Histogram, labels ...string) prometheus.Metric {
-	upTo, total := make(map[float64]uint64, len(h.Bounds)), uint64(0)
-	for i, n := range h.Counts {
-		total += n
-		if i < len(h.Bounds) {
-			upTo[h.Bounds[i].Seconds()] = total
-		}
-	}
-	return prometheus.MustNewConstHistogram(desc, total, h.Sum.Seconds(), upTo, labels...)
-}
-
-func (s *Telemetry) register(name, help string, labels []string, read func(*reading)) error {
-	f := &reader{desc: prometheus.NewDesc("rcptgate_"+name, help, labels, nil), labels: len(labels), read: read}
-	if err := s.registry.Register(f); err != nil {
-		return fmt.Errorf("register metric %s: %w", name, err)
-	}
-	return nil
-}
-
-// reader is a metric whose values somebody else has.
-type reader struct {
-	desc   *prometheus.Desc
-	labels int
-	read   func(*reading)
-}
-
-func (r *reader) Describe(ch chan<- *prometheus.Desc) { ch <- r.desc }
-
-func (r *reader) Collect(ch chan<- prometheus.Metric) {
-	r.read(&reading{reader: r, out: ch, seen: map[string]bool{}})
-}
-
-const maxEmitted = 1000
-
-// reading is one scrape of a reader.
-type reading struct {
-	*reader
-	out  chan<- prometheus.Metric
-	seen map[string]bool
-}
-
-// take makes label values fit for the metrics. It refuses a wrong number of them, what
-// was there before, and more than maxEmitted.
-func (r *reading) take(labels []string) (clean []string, ok bool) {
-	if len(labels) != r.labels || len(r.seen) >= maxEmitted {
-		return nil, false
-	}
-	clean = make([]string, len(labels))
-	for i, l := range labels {
-		short, _ := shorten(l, valueMax)
-		clean[i] = strings.ToValidUTF8(short, "?")
-	}
-	key := strings.Join(clean, "\x00")
-	if r.seen[key] {
-		return nil, false
-	}
-	r.seen[key] = true
-	return clean, true
 }

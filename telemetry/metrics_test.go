@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"rcptgate"
+	"rcptgate/metric"
 )
 
 func TestMetrics(t *testing.T) {
@@ -24,14 +25,14 @@ func TestMetrics(t *testing.T) {
 		v.Reason, v.Source = rcptgate.Reason("r"+strconv.Itoa(i)), "probe"
 		s.Observe(q, v)
 	}
-	must(t, s.Register(Gauge, "backend_up", "Health.", []string{"backend"}, func(emit Emit) {
+	must(t, s.Register(metric.Family{Kind: metric.Gauge, Name: "backend_up", Help: "Health.", Labels: []string{"backend"}, Read: func(emit metric.Emit) {
 		emit(1, "smtp:[10.0.0.5]:25")
 		emit(0, "smtp:[10.0.0.5]:25") // twice: the first counts
 		emit(1, "too", "many")
 		emit(0, "\xff")
-	}))
-	must(t, s.Register(Counter, "milter_connections_total", "Connections.", nil, func(emit Emit) { emit(7) }))
-	if err := s.Register(Gauge, "backend_up", "Health.", []string{"backend"}, func(Emit) {}); err == nil {
+	}}))
+	must(t, s.Register(metric.Count("milter_connections_total", "Connections.", func() float64 { return 7 })))
+	if err := s.Register(metric.Family{Name: "backend_up", Help: "Health.", Labels: []string{"backend"}}); err == nil {
 		t.Error("a metric was registered twice")
 	}
 	if _, err := s.registry.Gather(); err != nil {

@@ -18,7 +18,6 @@ import (
 	"rcptgate/kit/exit"
 	"rcptgate/kit/notice"
 	"rcptgate/kit/term"
-	"rcptgate/metric"
 	"rcptgate/store/memcached"
 	"rcptgate/store/tiers"
 	"rcptgate/table/pool"
@@ -282,24 +281,11 @@ func (h *Host) registerMetrics() error {
 		families = append(families, h.live[i].Metrics...)
 	}
 	for _, f := range families {
-		if err := h.register(f); err != nil {
+		if err := h.Telemetry.Register(f); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (h *Host) register(f metric.Family) error {
-	if f.Kind == metric.Histogram {
-		return h.Telemetry.RegisterHistogram(f.Name, f.Help, f.Labels, func(emit telemetry.EmitHistogram) {
-			f.Fill(func(b metric.Buckets, labels ...string) { emit(telemetry.Histogram(b), labels...) })
-		})
-	}
-	kind := telemetry.Counter
-	if f.Kind == metric.Gauge {
-		kind = telemetry.Gauge
-	}
-	return h.Telemetry.Register(kind, f.Name, f.Help, f.Labels, func(emit telemetry.Emit) { f.Read(metric.Emit(emit)) })
 }
 
 // Views are what everything shows of itself, the host's own first.
