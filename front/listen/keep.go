@@ -12,8 +12,8 @@ import (
 // LookEvery is how often a kept socket's name is looked at.
 const LookEvery = 10 * time.Second
 
-// Kept is a listener whose unix socket is made again when its name is gone. Connections
-// that were taken before go on.
+// Kept is a listener whose unix socket is created again when its name is gone. Connections
+// that were accepted before go on. Why: docs/decisions/0504-removed-files.md.
 type Kept struct {
 	open func() (*Socket, error)
 	name string
@@ -42,7 +42,7 @@ func Keep(name string, every time.Duration, log *slog.Logger, open func() (*Sock
 	return k, err
 }
 
-// watch looks now and then. why is the trouble that has been told already.
+// watch looks now and then. why is the trouble that has been logged already.
 func (k *Kept) watch(every time.Duration, why error) {
 	defer close(k.done)
 	ticker := time.NewTicker(every)
@@ -58,12 +58,12 @@ func (k *Kept) watch(every time.Duration, why error) {
 			continue
 		}
 		if old != nil && why == nil {
-			k.log.Warn("somebody has removed or replaced a socket: making it again", "socket", k.name)
+			k.log.Warn("a socket was removed or replaced, creating it again", "socket", k.name)
 		}
 		fresh, err := k.open()
 		if err != nil {
 			if why == nil {
-				k.log.Error("a socket that was removed cannot be made again: trying on", "socket", k.name, "error", err)
+				k.log.Error("cannot re-create the removed socket, retrying", "socket", k.name, "error", err)
 			}
 			why = err
 			continue
@@ -127,7 +127,7 @@ func (k *Kept) Close() error {
 	k.closed = true
 	k.mu.Unlock()
 	close(k.quit)
-	<-k.done // from here on nobody makes a socket
+	<-k.done // from here on no socket is created
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	close(k.change)

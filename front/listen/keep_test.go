@@ -80,7 +80,7 @@ func TestASocketIsMadeAgain(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil { // the folder goes, and stays away for a while
 		t.Fatal(err)
 	}
-	eventually(t, "the log says so", func() bool { return log.count("cannot be made again") == 1 })
+	eventually(t, "the log says so", func() bool { return log.count("cannot re-create") == 1 })
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
