@@ -39,7 +39,7 @@ type knownNow struct {
 // habits is what is known about a backend's peculiarities, and the evidence for more. It
 // is safe for concurrent use.
 type habits struct {
-	say       func(what string, last time.Duration) // tells the postmaster what was learnt
+	say       func(what string, last time.Duration) // reports to the postmaster what was learnt
 	knowledge atomic.Pointer[knowledge]
 
 	mu      sync.Mutex // guards what follows

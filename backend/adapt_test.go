@@ -15,7 +15,7 @@ import (
 	"rcptgate/backend/sim"
 )
 
-// Each peculiarity costs nobody an answer, is noticed, and once noticed costs little.
+// No peculiarity costs an answer. Each is noticed, and costs little from then on.
 func TestAdaptations(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

@@ -33,7 +33,7 @@ type breaker struct {
 	cause  *Failure   // why it opened, then what the last trial met
 	budget time.Duration
 	healed chan struct{} // closed when the breaker closes
-	wake   chan struct{} // of capacity 1: somebody asks
+	wake   chan struct{} // of capacity 1: there is a question
 	trials int           // under way
 	// suspected is when a trial was last started on a suspicion.
 	suspected time.Time

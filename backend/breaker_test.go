@@ -48,7 +48,7 @@ func TestAMuteBackendOpensTheBreaker(t *testing.T) {
 					t.Errorf("refused after %v", took)
 				}
 			}
-			wg.Wait() // who still waits would be answered
+			wg.Wait() // those that still wait would be answered
 			server.SetBehaviour(sim.Behaviour{Users: []string{"user@example.com"}})
 			eventually(t, "the breaker closes by itself", func() bool { return !b.Health().Open })
 			mustSay(t, b, "user@example.com", 250)

@@ -73,8 +73,8 @@ func TestAShiftedAnswerIsDoubted(t *testing.T) {
 	}
 }
 
-// A stray reply on a connection that nobody uses again is noticed when it is closed;
-// the backend's good-bye is no stray reply.
+// A stray reply on a connection that is not used again is noticed when it is closed;
+// the backend's good-bye is not a stray reply.
 func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -110,7 +110,7 @@ func TestHeloRefused(t *testing.T) {
 	}
 }
 
-// A reply that nobody asked for must not become the answer about the next recipient.
+// An unrequested reply must not become the answer about the next recipient.
 func TestStrayRepliesAreNeverAnswers(t *testing.T) {
 	t.Parallel()
 	for _, stage := range []sim.Stage{sim.Banner, sim.Hello, sim.Rset, sim.Mail, sim.Rcpt} {
@@ -139,7 +139,7 @@ func TestStrayRepliesAreNeverAnswers(t *testing.T) {
 	}
 }
 
-// A reply that comes when the connection lies idle ends it, and nobody notices. On a
+// A reply that comes when the connection lies idle ends it, without an error for any probe. On a
 // machine so loaded that it is read together with the right one, it voids that.
 func TestLateStrayRepliesEndTheConnection(t *testing.T) {
 	t.Parallel()
@@ -172,7 +172,7 @@ func TestLateStrayRepliesEndTheConnection(t *testing.T) {
 	}
 }
 
-// A second banner that comes late is no reply to EHLO: taken for one it would shift
+// A second banner that comes late is not a reply to EHLO: taken for one it would shift
 // every reply that follows.
 func TestASecondBannerIsNoReplyToEHLO(t *testing.T) {
 	t.Parallel()

@@ -14,7 +14,7 @@ import (
 )
 
 // TestSlowGreetingIsNotDown: a server that greets late, as Sendmail with greet_pause
-// does, is asked over as many connections as are needed, by askers who have waited
+// does, is asked over as many connections as are needed, by askers that have waited
 // for a while already, and the breaker stays closed.
 func TestSlowGreetingIsNotDown(t *testing.T) {
 	t.Parallel()

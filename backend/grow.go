@@ -73,7 +73,7 @@ func (p *pool) tick() {
 		return
 	}
 	open := len(p.idle) + p.busy + p.opening
-	// Nobody was served for an interval; or that was so, and the first still is an old one.
+	// No probe was served for an interval; or that was so, and the first is still an old one.
 	starved := p.queue.first == p.lastHead || p.burst > 0 && time.Since(p.queue.first.since) > 2*tickEvery
 	slow := time.Duration(p.queue.n)*p.latency > tickEvery*time.Duration(open)
 	alone := open == 1 && p.queue.n >= pairFrom

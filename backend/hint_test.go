@@ -13,7 +13,7 @@ import (
 	"rcptgate/kit/notice"
 )
 
-// changes gathers what a breaker hook is told.
+// changes records the calls of a breaker hook.
 type changes struct {
 	mu   sync.Mutex
 	list []bool
@@ -123,7 +123,7 @@ func TestASuspectedBackendThatIsDown(t *testing.T) {
 	}
 }
 
-// A backend that has just answered is not tried for somebody else's word.
+// A backend that has just answered is not tried because another gateway says that it is down.
 func TestAHintAgainstABackendThatAnswers(t *testing.T) {
 	server := startSim(t, nil)
 	s := newTestSet(t, Config{}, WithTrials(time.Hour, time.Hour))

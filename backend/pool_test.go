@@ -149,7 +149,7 @@ func TestIdleConnectionsAreClosedWithQuit(t *testing.T) {
 	}
 }
 
-// The backend closed kept connections or says 421 on them: nobody notices.
+// The backend closed kept connections or says 421 on them: no probe fails for it.
 func TestAKeptConnectionThatHasEndedIsReplacedSilently(t *testing.T) {
 	for _, idle421 := range []bool{false, true} {
 		t.Run(fmt.Sprint("421=", idle421), func(t *testing.T) {
@@ -211,7 +211,7 @@ func TestFewerConnectionsThanConfigured(t *testing.T) {
 	}
 }
 
-// Probes that nobody waits for any more may hold half of the connections; of those
+// Probes without a waiting asker may hold half of the connections; of those
 // beyond that the oldest is dropped.
 func TestOverdueProbesHoldHalfOfTheConnections(t *testing.T) {
 	t.Parallel()

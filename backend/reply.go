@@ -39,7 +39,7 @@ const (
 	readBuffer    = 4096
 )
 
-// errGarbage is wrapped by every error about octets that are no reply.
+// errGarbage is wrapped by every error about octets that are not a reply.
 var errGarbage = errors.New("not an SMTP reply")
 
 func garbage(format string, args ...any) error {

@@ -39,12 +39,12 @@ type Names interface {
 	Find(ctx context.Context, names []string) (map[string]Name, error)
 	// Publish writes a name over whatever was there.
 	Publish(ctx context.Context, name string, n Name) error
-	// Withdraw takes a name away; an absent one is no error.
+	// Withdraw removes a name; an absent one is not an error.
 	Withdraw(ctx context.Context, name string) error
 	// Survey looks, with one or two small questions a server, whether the marks of a
 	// publisher are where they were left, and leaves them where they were not. The first
-	// call of a publisher finds them Lost. Publisher names one publisher and nobody
-	// else; its marks end by themselves after life.
+	// call of a publisher finds them Lost. Publisher names one publisher and no
+	// other; its marks end by themselves after life.
 	Survey(ctx context.Context, publisher string, life time.Duration) (Survey, error)
 	// Down reports that no server is alive: Publish and Withdraw would be in vain.
 	Down() bool

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// ErrLeased says that somebody else is finding out what was asked for.
+// ErrLeased says that another gateway is finding out what was asked for.
 var ErrLeased = errors.New("somebody else is finding out")
 
 // ErrDown says that no server of a shared place is alive: nothing was read or written.
 var ErrDown = errors.New("no server of the shared memory is alive")
 
 // ErrUnpublished says that a forget reached no server of the shared place: only this
-// gateway has forgotten so far. The others are told when a server is back.
+// gateway has forgotten so far. The others learn of it when a server is back.
 var ErrUnpublished = errors.New("only this gateway has forgotten so far: no server of the shared memory could be told")
 
 // ErrBudget says that an answer has spent the time it may wait for a shared place.
 var ErrBudget = errors.New("the time for the shared memory is used up")
 
 // Shared is a place that other gateways write to as well: store/memcached. It may be
-// absent, slow, empty, full or lying; whoever asks it goes on without it.
+// absent, slow, empty, full or lying; callers go on without it.
 //
 // Every method that asks a server is bounded by ctx, by the place's own time-out for one
 // operation, and by the budget of the answer it is done for; see [rcptgate.Budget].
 //
 // Range gives nothing: such a place cannot list. Forget returns nil when at least one
-// server has been told, an error that is ErrUnpublished otherwise; what was forgotten is
+// server has it, an error that is ErrUnpublished otherwise; what was forgotten is
 // void here in either case. The number it gives is 0.
 type Shared interface {
 	Store
@@ -41,8 +41,8 @@ type Shared interface {
 	Start(known []Tombstone, forgotten func(Tombstone), lost func())
 	// After gives a time for a new tombstone: now, or just after the newest known.
 	After(now time.Time) time.Time
-	// Knows reports whether t, of which forgotten was told, has taken effect: what it is
-	// about is no longer given out.
+	// Knows reports whether t, with which forgotten was called, has taken effect: what it is
+	// about is no longer returned.
 	Knows(t Tombstone) bool
 	// Down reports that no server is alive: costs an atomic load.
 	Down() bool
@@ -50,14 +50,14 @@ type Shared interface {
 	Server(key string) string
 	// Add keeps rec unless something is there. Like Put it is queued and never waits, and
 	// stamps rec with what is known to be forgotten at that moment: callers make sure
-	// that a forget that they were told of comes wholly before or wholly after.
+	// that a forget reported to them comes wholly before or wholly after.
 	Add(ctx context.Context, key string, rec Record) error
 	// GetMany is Get for several keys at once; keys not found are absent. With an error
 	// the map holds what was found nevertheless.
 	GetMany(ctx context.Context, keys []string) (map[string]Record, error)
-	// Lease asks to be the one who finds out what is under key by route (any text that
-	// says who would be asked). ErrLeased: somebody else is. Any other error: nobody can
-	// say, go on without. release, which may be called more than once and never waits,
+	// Lease asks to be the gateway that finds out what is under key by route (any text that
+	// says which server would be asked). ErrLeased: another gateway is. Any other error:
+	// unknown, go on without. release, which may be called more than once and never waits,
 	// lets go after everything that was Put under key before. The lease is kept alive
 	// until then.
 	Lease(ctx context.Context, key, route string) (release func(), err error)

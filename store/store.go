@@ -6,7 +6,7 @@
 //
 // A [Record] is everything known of one recipient. Its key is the canonical
 // recipient alone (local part, "@", domain), whatever backend said it, so that a
-// changed route does not forget who exists. Findings that are not about one
+// changed route does not forget which mailboxes exist. Findings that are not about one
 // recipient have keys that no recipient can have; see [FindingKey].
 package store
 
@@ -85,7 +85,7 @@ type Doubt struct {
 type Record struct {
 	// Standing is Valid or Unknown (or a finding's class).
 	Standing Answer
-	// Transient is Full, Refused or Deferred: it lies beside a valid answer, never
+	// Transient is Full, Refused or Deferred: it is kept next to a valid answer, never
 	// over it.
 	Transient Answer
 	Doubt     Doubt
@@ -142,7 +142,7 @@ func (t *Tombstone) Spares(rec *Record) bool {
 // Store is a place that keeps records. Implementations are safe for concurrent
 // use. A record whose Expire has passed may be returned or not; callers test it.
 // What is kept is what [Bound] makes of a record. Keys longer than [MaxKey] are
-// never kept, and that is no error. After Close every method that can fail gives
+// never kept, which is not an error. After Close every method that can fail gives
 // [ErrClosed].
 type Store interface {
 	// Get gives the record under key, or ErrNotFound. Any other error means that
@@ -153,7 +153,7 @@ type Store interface {
 	// is given and shows it to Get at once; Put never waits for a disk or a network.
 	// A record that IsZero or has ended deletes what was there.
 	Put(ctx context.Context, key string, rec Record) error
-	// Delete forgets the keys; an absent one is no error.
+	// Delete forgets the keys; an absent one is not an error.
 	Delete(ctx context.Context, keys ...string) error
 	// Forget deletes every record that matches t.Pattern, and says how many these
 	// were. It is done, and a place that outlives the process will remember it, when

@@ -35,7 +35,7 @@ const (
 	Drip         FaultKind = "drip"          // the right reply, one octet in Fault.Every
 	EndlessLine  FaultKind = "endless-line"  // one line without end
 	EndlessLines FaultKind = "endless-lines" // a reply whose last line never comes
-	Garbage      FaultKind = "garbage"       // octets that are no reply
+	Garbage      FaultKind = "garbage"       // octets that are not a reply
 	MixedCodes   FaultKind = "mixed-codes"   // a reply whose lines disagree
 	Swap         FaultKind = "swap"          // the reply comes after the one to the next command
 	Stray        FaultKind = "stray"         // the right reply, then another that was not asked for
@@ -66,7 +66,7 @@ const (
 	TLSGood    TLSMode = "good"
 	TLSRefuse  TLSMode = "refuse"  // 454
 	TLSDrop    TLSMode = "drop"    // closed after 220
-	TLSGarbage TLSMode = "garbage" // octets that are no TLS after 220
+	TLSGarbage TLSMode = "garbage" // octets that are not TLS after 220
 	TLSHang    TLSMode = "hang"    // nothing after 220
 	TLSInject  TLSMode = "inject"  // replies in the clear together with the 220, then good
 )
@@ -86,7 +86,7 @@ const (
 // Behaviour is what the server does. The zero Behaviour is a good server without
 // users. It must not be changed once it is in use; see Server.SetBehaviour.
 type Behaviour struct {
-	// Who exists. Addresses are compared without regard to case.
+	// Users are the mailboxes that exist. Addresses are compared without regard to case.
 	Users     []string
 	Full      []string          // they get FullReply
 	Replies   map[string]string // by address in lower case: the reply to RCPT

@@ -280,14 +280,14 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local lists.Stand
 	case len(w.targets) == 0 && w.refusal.Action.Refuses():
 		return w.refusal, nil
 	}
-	// There is no one to ask, and not every target is refused for good: an empty list, or one
+	// There is no server to ask, and not every target is refused for good: an empty list, or one
 	// whose members are put off only in part.
 	w.note("no server to ask: counts as accepted")
 	return accepted(), nil
 }
 
 // sendmailName is the local name to which Sendmail says that it delivers: its rules and its
-// virtusertable have made it of the address. "" if it does not say so; Postfix always tells
+// virtusertable have made it of the address. "" if it does not say so; Postfix always gives
 // an address with a domain.
 func (c *Check) sendmailName(q *rcptgate.Query) string {
 	name := q.NextHop.Addr
@@ -361,7 +361,7 @@ func (c *Check) absent(ctx context.Context, q *rcptgate.Query, local lists.Stand
 	return unknownUser(), nil
 }
 
-// ownUser says of a name that the MTA delivers locally whether it is a local user, who exists
+// ownUser reports whether a name that the MTA delivers locally is a local user, who exists
 // whatever a server says.
 func (c *Check) ownUser(ctx context.Context, q *rcptgate.Query, m *rcptgate.Mailbox) (rcptgate.Verdict, error) {
 	user, err := c.isUser(ctx, m.Local)

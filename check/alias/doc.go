@@ -28,7 +28,7 @@
 //  4. What ends here: a recipient listed in relay_recipient_maps exists; one that is not, in
 //     one of relay_domains, is refused. Targets of aliases are not.
 //  5. Where it ends otherwise, for each target: a program, a file, an unreadable :include: and
-//     an address in a domain that is no concern of this gateway count as accepted, and one of
+//     an address in a domain that does not concern this gateway count as accepted, and one of
 //     them is enough. A user of passwd and a listed recipient exist: the steps that follow do
 //     not ask whether they do, but still see them. An address in a domain with a [[domain]]
 //     section that has backends is asked about by the steps that follow. A local name that
@@ -56,6 +56,6 @@
 // in a circle, a recipient counts as accepted. The same holds for more than 16 targets to
 // ask about. Files of :include: are read up to 1 MiB, at most 8 at a time, for 2 s at
 // most, and 256 of them are kept, for a second. Programs are never run. Users that only
-// a name service knows (LDAP, NIS) are not in passwd(5): whoever has such leaves their
+// a name service knows (LDAP, NIS) are not in passwd(5): sites that have such users leave their
 // domain out of the domains written out.
 package alias

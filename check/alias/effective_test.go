@@ -181,7 +181,7 @@ func TestEffectiveOfSendmail(t *testing.T) {
 	}
 }
 
-// A change is seen, and one of no concern is told from one that matters.
+// A change is noticed, and one that does not matter rebuilds nothing.
 func TestEffectiveFollows(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Postfix = writeFile(t, "main.cf", "mydestination = a.test\n")

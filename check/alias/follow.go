@@ -36,9 +36,9 @@ func (w *walk) lookup(m *rcptgate.Mailbox, local bool, via string, depth int) (h
 	return local && !(via == "" && w.throughHub()) && w.viaAlias(m, depth)
 }
 
-// rewritten reports whether the MTA has told the address that its virtusertable leaves, and the mailer that takes it.
+// rewritten reports whether the MTA has named the address that its virtusertable leaves, and the mailer that takes it.
 // The table's entries for this address do not count then: Sendmail follows it only in the domains of
-// VIRTUSER_DOMAIN and in local ones. Of what it delivers itself it tells a name without its domain.
+// VIRTUSER_DOMAIN and in local ones. Of what it delivers itself it gives a name without its domain.
 func (w *walk) rewritten() bool {
 	hop := &w.q.NextHop
 	return hop.Mailer != "" && hop.Mailer != "local" && hop.Mailer != "error" && strings.Contains(hop.Addr, "@")
@@ -242,7 +242,7 @@ func (w *walk) target(t *aliases.Target, via string, depth int) {
 }
 
 // user says what becomes of a local name that no table holds: it is a user of this machine,
-// or, where passwd(5) and the tables are all that knows users, nobody.
+// or, where passwd(5) and the tables have all users, unknown.
 func (w *walk) user(m *rcptgate.Mailbox) {
 	switch isOne, err := w.isUser(w.ctx, m.Local); {
 	case isOne:

@@ -77,7 +77,7 @@ func lookupUser(ctx context.Context, tables []source, local, at string, further 
 	return h, found, err
 }
 
-// fold makes lower case what has case; octets that are no UTF-8 stay.
+// fold turns letters into lower case; octets that are not UTF-8 stay.
 func fold(s string) string {
 	if utf8.ValidString(s) {
 		return strings.ToLower(s) // no allocation when nothing changes

@@ -81,8 +81,8 @@ func TestTargetsThatNobodyCanBeAskedAbout(t *testing.T) {
 	}
 }
 
-// Sendmail follows virtusertable in its virtual domains only. Where it tells what became of the address, entries for
-// a domain that is none of these are not in force, and those of virtual domains have been followed.
+// Sendmail follows virtusertable in its virtual domains only. Where it says what became of the address, entries for
+// any other domain are not active, and those of virtual domains have been followed.
 func TestVirtUserTableThatTheMTADoesNotFollow(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.Files, cfg.Domains, cfg.VirtUserTable = files(t, "hash:/aliases"), []string{"example.org"}, specs(t, "hash:/virtusertable")
@@ -102,7 +102,7 @@ func TestVirtUserTableThatTheMTADoesNotFollow(t *testing.T) {
 		{"info@virt.test", "continue", esmtp("ann@in.test")},
 		{"old@in.test", "550 5.1.1", rcptgate.NextHop{}},
 		{"moved@in.test", "550 5.1.1", rcptgate.NextHop{}},
-		{"any@virt.test", "550 5.1.1", rcptgate.NextHop{Mailer: "esmtp", Host: "[192.0.2.1]"}}, // it has not told the address
+		{"any@virt.test", "550 5.1.1", rcptgate.NextHop{Mailer: "esmtp", Host: "[192.0.2.1]"}}, // it has not named the address
 		{"back@in.test", "bob@in.test", rcptgate.NextHop{Mailer: "local", Addr: "back"}},
 	} {
 		if got, q := ask(t, c, tc.rcpt, tc.hop); got != tc.want {

@@ -19,7 +19,7 @@ import (
 	"rcptgate/table/open"
 )
 
-// BenchmarkMillion asks about addresses beside maps of a million: one that a map holds, one with a detail, one of a
+// BenchmarkMillion asks about addresses with maps of a million: one that a map holds, one with a detail, one of a
 // catch-all, and one that no map holds, with Postfix's and with Sendmail's order of keys.
 func BenchmarkMillion(b *testing.B) {
 	const entries = 1_000_000

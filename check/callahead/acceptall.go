@@ -22,7 +22,7 @@ const (
 )
 
 // acceptAllTest is the state of one pair's test: does the backend take a name of the
-// domain that nobody can have? While it runs, valid answers are kept tentatively:
+// domain that cannot exist? While it runs, valid answers are kept tentatively:
 // they serve, and are taken back if the name is taken.
 type acceptAllTest struct {
 	running   bool
@@ -136,7 +136,7 @@ func (c *Check) afterValid(qn *question, b route.Backend, found *store.Answer, t
 	}
 }
 
-// madeUpTest asks a backend about a name that nobody can have or guess.
+// madeUpTest asks a backend about a name that does not exist and cannot be guessed.
 type madeUpTest struct {
 	check    *Check
 	set      *settings
@@ -144,11 +144,11 @@ type madeUpTest struct {
 	pair     pair
 	b        route.Backend
 	sender   string
-	hasTaken bool // the backend has just taken somebody
+	hasTaken bool // the backend has just accepted a recipient
 	doubts   taught
 }
 
-// learnUnknown finds out how a backend says unknown, or waits while somebody does, if that
+// learnUnknown finds out how a backend says unknown, or waits while another does, if that
 // may be done now.
 func (t *trial) learnUnknown(ctx context.Context) {
 	state := t.check.state
@@ -266,7 +266,7 @@ func (t *madeUpTest) ask(ctx context.Context) (out outcome, s shape) {
 
 // beyondDoubt reports whether the refusal of a made-up recipient is for want of it: in a
 // shape that is known to mean that; or with the code that means nothing else, as the first
-// refusal of all, by a server that has just taken somebody.
+// refusal of all, by a server that has just accepted a recipient.
 func (t *madeUpTest) beyondDoubt(out *outcome, s *shape) bool {
 	k := t.check.state.look(t.pair, s, "", time.Now())
 	return k.means == saysUnknown || (t.hasTaken && out.words.clean() && !k.others && k.means < aboutMailbox)

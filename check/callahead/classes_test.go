@@ -157,7 +157,7 @@ func TestRefusalOfTheNullSender(t *testing.T) {
 			t.Errorf("probes %+v", p)
 		}
 	})
-	inBubble(t, nil, func(t *testing.T, w *world) { // nobody is known yet, and the first one is absent
+	inBubble(t, nil, func(t *testing.T, w *world) { // no recipient is known yet, and the first one is absent
 		w.backend(at1).decide = func(p backend.Probe) *said {
 			if p.Sender == "" {
 				return &said{code: 550, text: "missing BATV signature"}
@@ -168,7 +168,7 @@ func TestRefusalOfTheNullSender(t *testing.T) {
 	})
 }
 
-// Relaying is denied to us, under whatever code, just after the server took somebody.
+// Relaying is denied to us, under whatever code, just after the server accepted a recipient.
 func TestRelayingDenied(t *testing.T) {
 	for _, code := range []said{{code: 550, enhanced: "5.1.2"}, {code: 550}, {code: 550, enhanced: "5.7.1"}, {code: 550, enhanced: "5.1.1"}, {code: 553, enhanced: "5.3.0"}, {code: 550, enhanced: "5.4.1"}} {
 		t.Run(fmt.Sprint(code.code, code.enhanced), func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestAnyWayToSayUnknown(t *testing.T) {
 	}
 }
 
-// How the server says unknown survives a restart, and so does somebody to ask about.
+// How the server says unknown survives a restart, and so does a recipient to ask about.
 func TestClassesAfterARestart(t *testing.T) {
 	eachLanguage(t, func(t *testing.T, w *world, b *fakeBackend, say wording) {
 		b.decide = func(p backend.Probe) *said {
@@ -401,7 +401,7 @@ func TestForgottenIsAskedOnAFreshConnection(t *testing.T) {
 	})
 }
 
-// check tells how the class was found.
+// check says how the class was found.
 func TestClassesAreExplained(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, w *world) {
 		b := w.backend(at1)

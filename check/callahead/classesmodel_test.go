@@ -15,7 +15,7 @@ import (
 	"rcptgate/backend"
 )
 
-// refusal is one reason of a random server, in words that nobody knows.
+// refusal is one reason of a random server, in unknown words.
 type refusal struct {
 	code     int
 	enhanced string

@@ -6,7 +6,7 @@
 // A question goes route → memory → verdict, and that is all for a remembered
 // answer: no I/O, no goroutine, no lock that all questions share. Only when nothing
 // serves is a probe started. It has a life of its own ([callahead] timeout), equal
-// questions share it, and its answer is remembered even when nobody waits for it
+// questions share it, and its answer is remembered even when no caller waits for it
 // any more: an Exchange that tarpits refusals has still answered, and the sender
 // will try again.
 //

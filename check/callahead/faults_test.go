@@ -114,7 +114,7 @@ func TestDoubtedAnswers(t *testing.T) {
 					t.Errorf("control questions may be about %+v", got)
 				}
 			})
-			inBubble(t, nil, func(t *testing.T, w *world) { // beside what was known
+			inBubble(t, nil, func(t *testing.T, w *world) { // next to what was known
 				b := known(w)
 				before := w.memory.record(user)
 				b.all(say)

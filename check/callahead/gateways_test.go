@@ -364,7 +364,7 @@ func TestGatewaysForgetDuringProbe(t *testing.T) {
 	list[0].expectCode("user@example.com", 250)
 }
 
-// TestGatewaysHolderKilled: a lease whose holder is gone delays nobody for longer than
+// TestGatewaysHolderKilled: a lease whose holder is gone delays no question for longer than
 // it lives.
 func TestGatewaysHolderKilled(t *testing.T) {
 	t.Parallel()

@@ -37,7 +37,7 @@ func network(a *asking) string {
 	return p.String()
 }
 
-// hintUnproven reports that a backend refuses us: for certain, or as far as one can tell.
+// hintUnproven reports that a backend refuses us, certainly or probably.
 func (a *asking) hintUnproven(out *outcome) {
 	state, answer := a.check.state, &out.answer
 	text := "the backend refuses a recipient for a reason that may be about this gateway, and nothing proves otherwise: mail is deferred"

@@ -12,7 +12,7 @@ import (
 	"rcptgate/store"
 )
 
-// fly asks a question to its end, remembers the answer, and lets those go who wait. It
+// fly asks a question to its end, remembers the answer, and releases those that wait. It
 // never panics.
 func (c *Check) fly(f *flying, qn *question, began time.Time) {
 	ctx, cancel := context.WithDeadline(c.state.ctx, began.Add(c.timeout))

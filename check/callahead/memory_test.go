@@ -272,7 +272,7 @@ func TestWindow(t *testing.T) {
 	}
 }
 
-// Full, refused and deferred lie beside a valid answer: while they last they are
+// Full, refused and deferred are kept next to a valid answer: while they last they are
 // the answer, afterwards the backend is asked again, and if it is down the valid
 // answer serves.
 func TestPassingAnswers(t *testing.T) {

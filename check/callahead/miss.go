@@ -12,7 +12,7 @@ import (
 	"rcptgate/store"
 )
 
-// flying is one probe in progress. Whoever asks the same waits for its end.
+// flying is one probe in progress. Equal questions wait for its end.
 type flying = flight.Call[flightKey, landing]
 
 // landing is what a probe found out.
@@ -62,7 +62,7 @@ func (a *asking) refresh() {
 	a.check.state.enqueueRefresh(a.question(m, time.Time{}, true))
 }
 
-// remembered is told of a valid answer that came from another place than RAM, for control
+// remembered takes note of a valid answer that came from another place than RAM, for control
 // questions after a restart.
 func (a *asking) remembered(answer *store.Answer) {
 	if answer.Class != store.Valid || a.cautious {
@@ -74,7 +74,7 @@ func (a *asking) remembered(answer *store.Answer) {
 }
 
 // miss asks, and waits as long as the asker does. Net is the valid answer that
-// serves if nobody can be asked, nil if there is none.
+// serves if no server can be asked, nil if there is none.
 func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcptgate.Verdict {
 	looked := ""
 	if first := a.rt.First(); first != "" && !a.exempt {
@@ -180,7 +180,7 @@ func (a *asking) landed(f *landing, net *store.Answer, source string) rcptgate.V
 	return a.say(&answer, rcptgate.SourceProbe)
 }
 
-// nobody is the verdict when nobody could be asked in time.
+// nobody is the verdict when no server could be asked in time.
 func (a *asking) nobody(net *store.Answer, source string) rcptgate.Verdict {
 	if net != nil {
 		return a.verdict(net, source)

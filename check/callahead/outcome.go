@@ -14,7 +14,7 @@ import (
 
 // outcome is what one probe found out.
 type outcome struct {
-	// answer is the backend's; its Class is None when nobody could be asked, and its
+	// answer is the backend's; its Class is None when no server could be asked, and its
 	// times are set when it is remembered.
 	answer store.Answer
 	// proven: the backend that refused takes other recipients of the domain, so the
@@ -27,12 +27,12 @@ type outcome struct {
 	noRoom store.Answer
 	// refusesUs: the backend refuses a recipient in the same way that is known to be good.
 	refusesUs bool
-	// before5xx: nobody could be asked because a backend said 5xx before RCPT.
+	// before5xx: no server could be asked because a backend said 5xx before RCPT.
 	before5xx     bool
 	senderRefused bool  // it was to MAIL
 	badPath       bool  // the recipient cannot be written into an SMTP command
 	noUTF8        bool  // it needs SMTPUTF8, which the backend does not offer (RFC 6531)
-	err           error // why nobody could be asked
+	err           error // why no server could be asked
 	by            route.Backend
 	elapsed       time.Duration
 	story         []string // how the class was found out, for people
@@ -110,7 +110,7 @@ type effect struct {
 	refreshed bool         // one did
 	doubted   bool         // and this one said unknown
 	demoted   bool         // the valid answer is gone
-	held      bool         // it would be, but for the domain's many unknowns
+	held      bool         // it would be, if the domain did not have so many unknowns
 }
 
 // apply gives what shall be known, given what was. It has no side effects: a store

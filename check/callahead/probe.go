@@ -40,7 +40,7 @@ type question struct {
 	// patience is how long it may wait for the others' place.
 	patience time.Duration
 	size     int64 // of the message, as the client has declared it; 0: it does not matter
-	refresh  bool  // nobody waits: the answer is due
+	refresh  bool  // no caller waits: the answer is due
 	alone    bool  // not the canonical path: what comes of it is for its asker alone
 	fresh    bool  // something about it was forgotten lately: old sessions may know old data
 	explain  bool  // the asker wants to know how the answer came about

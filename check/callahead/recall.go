@@ -15,10 +15,10 @@ const (
 	askNow     recalled = iota // nothing serves: ask, and wait
 	serve                      // the answer serves
 	serveAsk                   // it serves, and is to be asked again in the background
-	askWithNet                 // ask and wait; if nobody can be asked, the answer serves
+	askWithNet                 // ask and wait; if no server can be asked, the answer serves
 )
 
-// backends tells whether a server is still responsible: a *route.Route.
+// backends reports whether a server is still responsible: a *route.Route.
 type backends interface {
 	Has(domain, answered string) bool
 }
@@ -26,7 +26,7 @@ type backends interface {
 // judge decides what a record is good for at now, and which of its answers.
 //
 // A refusal serves until it ends, or its backend is no longer routed. A valid answer
-// serves until it ends; what passed beside it (full, refused, deferred) must be asked
+// serves until it ends; what is kept next to it (full, refused, deferred) must be asked
 // again when it has ended, since the mailbox may still be full. With room in the section, so
 // must a valid answer of that age: the mailbox may have filled up.
 func (s *settings) judge(rec *store.Record, rt backends, domain string, now time.Time) (recalled, *store.Answer) {

@@ -64,7 +64,7 @@ func (s *State) refreshOne(qn *question) {
 	now := time.Now()
 	f, isNew := s.flights.Join(flightKey{key: qn.key, route: qn.rt.String()})
 	if !isNew {
-		return // somebody is asking, or too many are
+		return // another is asking, or too many are
 	}
 	s.count.refreshes.Add(1)
 	qn.due, qn.refresh = now.Add(defaultDue), true

@@ -92,7 +92,7 @@ func TestFallbackSender(t *testing.T) {
 				b := w.backend(at1)
 				b.all(good)
 				b.say("no@example.com", unknown)
-				b.bySender = func(sender string) *said { // nobody asks yet
+				b.bySender = func(sender string) *said { // no question yet
 					if sender == "" {
 						return &refusal
 					}
@@ -181,7 +181,7 @@ func TestRouteOfTheMTAAlone(t *testing.T) {
 	}
 }
 
-// What was refused by a smart host is no refusal once the domain is configured.
+// What a smart host refused does not count once the domain is configured.
 func TestRefusalOfTheMTAsRouteDoesNotHarden(t *testing.T) {
 	inBubble(t, nil, func(t *testing.T, w *world) {
 		w.backend(at1).all(relaying)
@@ -295,7 +295,7 @@ func TestAcceptAll(t *testing.T) {
 		if !strings.Contains(w.log.String(), "accepts every recipient") {
 			t.Errorf("the postmaster was not told: %s", w.log)
 		}
-		// It expires, and is tested again: somebody switched recipient checks on.
+		// It expires, and is tested again: recipient checks were switched on meanwhile.
 		time.Sleep(61 * time.Minute)
 		b.all(unknown)
 		b.say("one@example.com", good)
@@ -438,7 +438,7 @@ func TestLoop(t *testing.T) {
 			}
 		})
 	}
-	// Our own machine asks about somebody we are asking about: the backend is our MTA.
+	// Our own machine asks about a recipient that we are asking about: the backend is our MTA.
 	inBubble(t, nil, func(t *testing.T, w *world) {
 		w.backend(at1).all(unknown.late(2 * time.Second))
 		var wg sync.WaitGroup

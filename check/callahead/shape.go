@@ -133,13 +133,13 @@ func (k *masker) whole(text string, m rcptgate.Mailbox) string {
 		}
 	}
 	if strings.ContainsFunc(k.local, func(r rune) bool { return !letterOrDigit(r) }) && len(k.local) > 2 {
-		text = replaceWhole(text, k.local) // a name such as john.doe is no word of a text
+		text = replaceWhole(text, k.local) // a name such as john.doe is not a word of a text
 	}
 	return text
 }
 
 // replaceWhole masks s where no letter or digit is next to it. Writing without spaces
-// between words (Japanese) has letters of another script there, which are no part of s.
+// between words (Japanese) has letters of another script there, which are not part of s.
 func replaceWhole(text, s string) string {
 	var b strings.Builder
 	for {
@@ -287,7 +287,7 @@ func hexadecimal(piece string) bool {
 	return len(piece) >= 8 && strings.Trim(piece, "abcdef-") == ""
 }
 
-// calendar is what dates are written with, beside numbers.
+// calendar is what dates are written with, except numbers.
 var calendar = map[string]bool{
 	"mon": true, "tue": true, "wed": true, "thu": true, "fri": true, "sat": true, "sun": true,
 	"monday": true, "tuesday": true, "wednesday": true, "thursday": true, "friday": true, "saturday": true, "sunday": true,

@@ -14,7 +14,7 @@ import (
 
 // Shared is what a memory can do in addition when other gateways write to it too
 // (store/tiers). With one, equal questions on several gateways at the same time make one
-// probe: who asks holds a lease, the others wait for the answer to appear.
+// probe: the one that asks holds a lease, the others wait for the answer to appear.
 type Shared interface {
 	Memory
 	// Sharing reports whether there is such a place at all.
@@ -23,8 +23,8 @@ type Shared interface {
 	Fresh(key string) (store.Record, bool)
 	// Look is Recall that asks the others' place whatever is known here.
 	Look(ctx context.Context, key string) (rec store.Record, source string, ok bool)
-	// Lease asks to be the one who finds out what is under key by route; store.ErrLeased:
-	// somebody else is; any other error: nobody can say.
+	// Lease asks to be the one that finds out what is under key by route; store.ErrLeased:
+	// another gateway is; any other error: unknown.
 	Lease(ctx context.Context, key, route string) (release func(), err error)
 	// Await is one look at the record under key and at the lease.
 	Await(ctx context.Context, key, route string) (rec store.Record, leased bool, err error)
@@ -35,13 +35,13 @@ type Shared interface {
 }
 
 const (
-	// Between two looks at what somebody else is finding out.
+	// Between two looks at what another gateway is finding out.
 	awaitFirst, awaitMost = 20 * time.Millisecond, 100 * time.Millisecond
 	// testRoute is whom the lease on an accept-all test says is asked.
 	testRoute = "accept-all test"
 )
 
-// sharing gives the memory as one that others write to, nil if nobody does.
+// sharing gives the memory as one that others write to, nil if it is ours alone.
 func sharing(m Memory) Shared {
 	if s, ok := m.(Shared); ok && s.Sharing() {
 		return s
@@ -69,7 +69,7 @@ func (c *Check) patience(ctx context.Context) time.Duration {
 
 // forAll sees to it that one gateway finds out for all what is under key by route. It
 // gives what another has found out meanwhile, if that serves, and the place that knew
-// it; else the caller is the one, or nobody can say, and must call release in the end.
+// it; otherwise the caller is to ask, also if that is unknown, and must call release in the end.
 func (c *Check) forAll(ctx context.Context, key, route string, serves func(rec *store.Record) bool) (rec store.Record, source string, release func()) {
 	nothing := func() {}
 	if c.shared == nil {
@@ -102,7 +102,7 @@ func (c *Check) forAll(ctx context.Context, key, route string, serves func(rec *
 	}
 }
 
-// await waits until what somebody else is finding out appears, the lease is gone, or
+// await waits until what another gateway is finding out appears, the lease is gone, or
 // ctx has ended. Waiting is not counted against the budget: it is for the backend.
 func (c *Check) await(ctx context.Context, key, route string, serves func(rec *store.Record) bool) (rec store.Record, known bool) {
 	unbudgeted := context.WithoutCancel(ctx)

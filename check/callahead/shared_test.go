@@ -61,7 +61,7 @@ func inGateways(t *testing.T, n int, between func(*storetest.Gateway) store.Shar
 	})
 }
 
-// exchange tells every gateway what the others have forgotten.
+// exchange lets every gateway know what the others have forgotten.
 func (g *gateways) exchange() {
 	for range 2 {
 		for _, way := range g.ways {

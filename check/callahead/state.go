@@ -15,7 +15,7 @@ import (
 
 // Bounds of what is kept in addition to the answers.
 const (
-	// maxFlights bounds the probes in progress, those that nobody waits for included.
+	// maxFlights bounds the probes in progress, including those without a waiting caller.
 	maxFlights     = 20_000
 	maxPairs       = 10_000
 	refreshWorkers = 32
@@ -23,7 +23,7 @@ const (
 	refreshQueue   = 8192
 )
 
-// flightKey is what makes two questions equal: the recipient, who would be asked, and about
+// flightKey is what makes two questions equal: the recipient, the servers that would be asked, and about
 // a message of which size (0 where that does not matter).
 type flightKey struct {
 	key, route string
@@ -53,7 +53,7 @@ type State struct {
 	refresh     refresher
 	count       counters
 
-	ctx    context.Context //nolint:containedctx // the life of probes nobody waits for
+	ctx    context.Context //nolint:containedctx // the life of probes without a waiting caller
 	cancel context.CancelFunc
 	workers
 }
@@ -100,7 +100,7 @@ type counters struct {
 // Stats are counters since the start, and what is going on.
 type Stats struct {
 	// Probes are the questions put to backends and answered, by class
-	// ("valid", "unknown", ..., "unreachable" when nobody could be asked). A made-up
+	// ("valid", "unknown", ..., "unreachable" when no server could be asked). A made-up
 	// recipient is not among them.
 	Probes map[string]uint64
 	// Joined are questions that shared the probe of another.

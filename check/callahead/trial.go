@@ -18,7 +18,7 @@ const (
 	oldSession = 10 * time.Second
 	// maxRounds bounds how often one question is put to one backend.
 	maxRounds = 4
-	// briefLife is how long an unknown user is remembered of which there is no other
+	// briefLife is how long an unknown user is remembered for which there is no other
 	// evidence than words.
 	briefLife = time.Minute
 )
@@ -37,7 +37,7 @@ type trial struct {
 	both          bool   // there is a second
 	swapped       bool   // the second is in use
 	renewed       bool   // a fresh connection is in use
-	alone         bool   // no recipient is known to be good: a control question has nobody to be about
+	alone         bool   // no recipient is known to be good, so that there can be no control question
 	story         []string
 }
 
@@ -141,7 +141,7 @@ func (t *trial) shape(out *outcome) shape {
 }
 
 // byWords goes by the reply's code and words. Only the connection and the sender are
-// tried: that costs nobody anything.
+// tried: that costs nothing.
 func (t *trial) byWords(ctx context.Context, out *outcome, s *shape) (next outcome, again bool) {
 	now := time.Now()
 	k := t.check.state.look(t.pair, s, t.key, now)
@@ -230,10 +230,10 @@ func (t *trial) settled(out *outcome, k *knownShape) bool {
 	return out.words.clean() && !k.anyGood && !k.others
 }
 
-// experiment is what an investigation found out, for those who have the same shape.
+// experiment is what an investigation found out, for questions with the same shape.
 type experiment struct{ means meaning }
 
-// investigate finds out what a shape means: once for all who come upon it at the same
+// investigate finds out what a shape means: once for all that meet it at the same
 // time. When it puts the question again, it gives the answer to that.
 func (t *trial) investigate(ctx context.Context, out *outcome, s *shape, k *knownShape) (means meaning, next outcome, asked bool) {
 	state := t.check.state
@@ -341,7 +341,7 @@ func (t *trial) aboutSender(other *outcome, s *shape) (about, different bool) {
 }
 
 // control finds out whether a refusal in the shape s is about us, by a question about a
-// recipient that is known to be good: once for all who want to know at the same time.
+// recipient that is known to be good: once for all that need it at the same time.
 func (t *trial) control(ctx context.Context, s *shape, out *outcome) meaning {
 	state := t.check.state
 	call, isNew := state.controls.Join(experimentKey{t.pair, s.id})
@@ -361,7 +361,7 @@ func (t *trial) control(ctx context.Context, s *shape, out *outcome) meaning {
 	}
 }
 
-// controlNow is control for the one who asks. Taken, the refusal was about the other
+// controlNow is control for the caller. Accepted, the refusal was about the other
 // recipient; refused in the same shape, it was about us.
 func (t *trial) controlNow(ctx context.Context, s *shape, out *outcome) meaning {
 	state := t.check.state
@@ -417,7 +417,7 @@ func (t *trial) askControl(ctx context.Context, s *shape, g *knownGood) meaning 
 }
 
 // candidate gives the recipient that the backend took last, of those that memory calls
-// valid and nobody waits for.
+// valid and has no waiting caller.
 func (t *trial) candidate(ctx context.Context) (knownGood, bool) {
 	state := t.check.state
 	for _, g := range state.goods(t.pair, t.key) {

@@ -9,8 +9,8 @@ import (
 	"rcptgate/store"
 )
 
-// Texts of our own. They never name a server: what stands behind a gateway is no
-// business of the sender's.
+// Texts of our own. They never name a server: what stands behind a gateway is not
+// the sender's business.
 const (
 	textUnknown     = rcptgate.TextUnknownUser
 	textFull        = "Mailbox is full"
@@ -23,7 +23,7 @@ const (
 	textNoUTF8      = "The mail system behind takes no addresses beyond ASCII"
 )
 
-// situation is what the verdict on an answer depends on beside the answer.
+// situation is what the verdict on an answer depends on, besides the answer.
 type situation struct {
 	*settings
 	cautious bool // only the MTA named the route
@@ -31,7 +31,7 @@ type situation struct {
 	proven   bool // a refusal is about this recipient
 }
 
-// verdict says what the sender is told about an answer.
+// verdict says what the sender gets as a reply to an answer.
 func (s *situation) verdict(a *store.Answer, source string) rcptgate.Verdict {
 	v := rcptgate.Verdict{
 		Code: a.Code, Enhanced: a.Enhanced, Text: a.Text,
@@ -92,7 +92,7 @@ func (s *situation) refused(v *rcptgate.Verdict) {
 	}
 }
 
-// unreachable is the verdict when nobody could be asked and nothing serves.
+// unreachable is the verdict when no server could be asked and no remembered answer serves.
 func (s *situation) unreachable() rcptgate.Verdict {
 	v := rcptgate.Verdict{Reason: rcptgate.ReasonUnreachable, Source: rcptgate.SourceProbe}
 	if !s.acceptUnreachable {

@@ -51,7 +51,7 @@ func (w *workers) work(f func()) {
 	}
 }
 
-// close refuses more and lets those go who wait. What runs goes on; wait for wg.
+// close refuses more and releases those that wait. What runs goes on; wait for wg.
 func (w *workers) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -4,7 +4,7 @@
 // they survive a restart and a killed process.
 //
 // The file is answers.db in the state directory, mode 0600; a file named lock
-// beside it keeps a second daemon out. "sqlite3 answers.db 'SELECT * FROM
+// next to it keeps a second daemon out. "sqlite3 answers.db 'SELECT * FROM
 // remembered'" shows it while the daemon runs. Its schema is in schema.go.
 //
 // Writes are queued and written by one goroutine in transactions of at most
@@ -77,13 +77,13 @@ type Options struct {
 	// Settled reports that Now has not jumped lately: only then what has ended is deleted.
 	// Nil means always, or that of the machine's clock.
 	Settled func() bool
-	// Log is told of damage and trouble; nil means nobody.
+	// Log gets reports of damage and trouble; nil discards them.
 	Log *slog.Logger
 	// Notices is the board for trouble that lasts; nil means a board that only logs.
 	Notices *notice.Board
-	// Renewed is told that another file is in use than the one before, because that one
-	// was damaged or somebody took it away: what it knew is gone. It must not block; nil
-	// means nobody.
+	// Renewed is called when another file is in use than the one before, because that one
+	// was damaged or removed: its contents are gone. It must not block; nil
+	// means no call.
 	Renewed func()
 }
 

@@ -46,7 +46,7 @@ func damaged(err error) bool {
 
 // reopens reports whether err, which does not condemn the file, calls for opening it anew:
 // the connections may hold on to something that is wrong outside of it, such as an index of
-// the log (answers.db-shm) that somebody cut.
+// the log (answers.db-shm) that was truncated.
 func reopens(err error) bool {
 	if errors.Is(err, errStuck) {
 		return true
@@ -70,7 +70,7 @@ func code(err error) int {
 // file is an open database: one connection that writes, used by the writer alone,
 // and readers that each have their own.
 type file struct {
-	info    os.FileInfo // to notice that somebody replaced it
+	info    os.FileInfo // to notice that it was replaced
 	db      *sql.DB
 	conn    *sql.Conn
 	stmts   map[string]*sql.Stmt
@@ -122,7 +122,7 @@ func openFile(path string, readers int) (*file, error) {
 func dsn(path string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
 	// openFile has made the file. A connection that comes later, to fill the filter, must not make
-	// another where the directory is somebody else's by then.
+	// another where the directory has another owner by then.
 	q := url.Values{"mode": {"rw"}, "_pragma": {
 		"busy_timeout(200)", "journal_mode(WAL)", "synchronous(NORMAL)", "cell_size_check(1)", "trusted_schema(0)",
 		"cache_size(-4000)", "journal_size_limit(16777216)", "temp_store(MEMORY)",

@@ -11,7 +11,7 @@ import (
 )
 
 // filter knows which keys the file cannot have (a Bloom filter): most questions
-// about a recipient that nobody has asked about would else cost several look-ups
+// about a new recipient would otherwise cost several look-ups
 // in the file, each dearer than the rest of the answer. It takes two octets for each
 // record that the file may hold, and errs for about 1 in 400 of those it lacks.
 //
@@ -75,7 +75,7 @@ func (b *filter) lacks(key string) bool {
 }
 
 // filters is a file's filter and the one that is to follow it. Only the writer
-// calls note and renew; fill runs beside it.
+// calls note and renew; fill runs concurrently.
 type filters struct {
 	entries int
 	current atomic.Pointer[filter]
@@ -108,7 +108,7 @@ func (s *filters) renew(f *file) {
 	}
 }
 
-// start gives the file its first filter, which is filled beside its first use.
+// start gives the file its first filter, which is filled while it is in use.
 func (s *filters) start(f *file, entries int) {
 	s.entries = entries
 	first := newFilter(entries)
@@ -132,7 +132,7 @@ func (s *filters) fill(f *file, b *filter) {
 		}
 	}()
 	if err := fillFrom(ctx, f, b); err != nil {
-		return // whatever it is, those who read or write the file will meet it and tell
+		return // whatever it is, reads and writes of the file meet it and report it
 	}
 	b.complete.Store(true)
 	s.current.Store(b)

@@ -120,7 +120,7 @@ func TestForgetManyAddresses(t *testing.T) {
 	}
 }
 
-// TestRefusals lists what keeps mail out, alone or beside a valid answer.
+// TestRefusals lists what keeps mail out, alone or next to a valid answer.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()

@@ -126,7 +126,7 @@ func userName(uid int) string {
 	return strconv.Itoa(uid)
 }
 
-// unwritable adds to an error that nobody can write there, and what to do about it: to a
+// unwritable says that the directory is not writable, and what to do about it: to a
 // service, everything that its unit does not name is read-only (ProtectSystem= in
 // systemd.exec(5)).
 func unwritable(dir string, err error) error {

@@ -128,7 +128,7 @@ func TestReadOnlySaysWhatToWrite(t *testing.T) {
 	}
 }
 
-// TestPlantedFiles: links and other things that somebody put where the files of the store
+// TestPlantedFiles: links and other things in the places where the files of the store
 // belong are not followed, and what they lead to is left alone.
 func TestPlantedFiles(t *testing.T) {
 	t.Parallel()

@@ -78,7 +78,7 @@ type forget struct {
 	done  chan error // has room for one; the first attempt's outcome
 }
 
-// tell gives the first attempt's outcome to whoever ordered it.
+// tell gives the first attempt's outcome to the caller that ordered it.
 func (f *forget) tell(err error) {
 	select {
 	case f.done <- err:
@@ -311,7 +311,7 @@ func (q *queue) nextForgets() []*forget {
 	return slices.Clone(q.forgets[:min(len(q.forgets), forgetsAtOnce)])
 }
 
-// forgotten takes out orders that have been carried out, and tells who waits.
+// forgotten takes out orders that have been carried out, and wakes their callers.
 func (q *queue) forgotten(orders []*forget) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

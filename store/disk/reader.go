@@ -23,7 +23,7 @@ type found struct {
 }
 
 // reader owns a connection. Askers wait for its reply no longer than they want to;
-// a disk that hangs holds the reader and nobody else.
+// a disk that hangs holds up the reader alone.
 type reader struct {
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt

@@ -103,7 +103,7 @@ func TestDiskFull(t *testing.T) {
 	eventually(t, "everything is written", func() bool { return s.Stats().Entries == 2001 && s.Stats().Detail == "" })
 }
 
-// TestRemovedWhileOpen begins a new file when somebody removed the old one.
+// TestRemovedWhileOpen begins a new file when the old one was removed.
 func TestRemovedWhileOpen(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
@@ -124,7 +124,7 @@ func TestRemovedWhileOpen(t *testing.T) {
 	})
 }
 
-// TestTruncatedIndexOfTheLog: somebody cut answers.db-shm. The file is opened again.
+// TestTruncatedIndexOfTheLog: answers.db-shm was truncated. The file is opened again.
 func TestTruncatedIndexOfTheLog(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()

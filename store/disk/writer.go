@@ -85,7 +85,7 @@ func (s *Store) drain() bool {
 			err := guard(func() (err error) { done, err = s.apply(f, orders); return err })
 			if err != nil {
 				s.fail(f, err)
-				continue // with a new file, or telling those who wait
+				continue // with a new file, or with an answer to those that wait
 			}
 			s.well()
 			if s.queue.forgotten(orders[:done]); done == len(orders) {
@@ -122,7 +122,7 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// refuseForgets tells those who wait that it has not been done yet.
+// refuseForgets answers those that wait: it has not been done yet.
 func (s *Store) refuseForgets() {
 	s.queue.mu.Lock()
 	defer s.queue.mu.Unlock()
@@ -131,7 +131,7 @@ func (s *Store) refuseForgets() {
 	}
 }
 
-// tryOpen is attempt that tells of trouble.
+// tryOpen is attempt, and reports trouble.
 func (s *Store) tryOpen() error {
 	err := s.attempt()
 	if err != nil {
@@ -275,7 +275,7 @@ func (s *Store) well() {
 	s.options.Notices.Clear(troubleKey, "disk store available again", "file", s.path)
 }
 
-// look notices a directory or a file that somebody removed or replaced while it was
+// look notices that a directory or a file was removed or replaced while it was
 // open.
 func (s *Store) look() {
 	f := s.file.Load()
@@ -416,7 +416,7 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 	return c.add(part, 1)
 }
 
-// put writes a line. A new one that is in the way nevertheless, as somebody else may
+// put writes a line. A new one that is in the way nevertheless, as another writer may
 // have written it, is replaced like an old one.
 func (f *file) put(ctx context.Context, isNew bool, line []any, rec *store.Record) error {
 	if isNew {

@@ -39,7 +39,7 @@ const (
 
 // Client speaks to the memcached servers that several gateways share. All methods may
 // be called at the same time. Those that ask a server wait for at most 40 ms, and no
-// longer than ctx and its rcptgate.Budget allow; with all servers dead they ask nobody.
+// longer than ctx and its rcptgate.Budget allow; with all servers dead they ask none.
 type Client struct {
 	notices *notice.Board
 	timeout time.Duration
@@ -139,7 +139,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Down reports that no server lives: it asks nobody.
+// Down reports that no server lives, without asking one.
 func (c *Client) Down() bool {
 	for _, s := range c.setup.Load().ring.servers {
 		if s.alive.Load() {
@@ -332,7 +332,7 @@ func (c *Client) store(ctx context.Context, place, key string, value []byte, exp
 	return err
 }
 
-// Delete takes what is under a memcached key away; an absent one is no error.
+// Delete removes what is under a memcached key; an absent one is not an error.
 func (c *Client) Delete(ctx context.Context, key string) error {
 	s := c.setup.Load().ring.pick(key)
 	if s == nil {

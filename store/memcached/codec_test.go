@@ -231,7 +231,7 @@ func TestExptime(t *testing.T) {
 		{thirtyDays, 2_592_000, false},
 		{thirtyDays + time.Second, 1_790_000_000 + 2_592_001, false},
 		{400 * 24 * time.Hour, 1_790_000_000 + 400*86400, false},
-		{20 * 365 * 24 * time.Hour, 2_592_000, false}, // after 2038 there is no telling
+		{20 * 365 * 24 * time.Hour, 2_592_000, false}, // after 2038: unknown
 	} {
 		if got, ended := exptime(now.Add(c.left), now); got != c.want || ended != c.ended {
 			t.Errorf("%v: %d, %v", c.left, got, ended)

@@ -40,7 +40,7 @@ const (
 // Active reports whether anything is shared.
 func (c *Config) Active() bool { return len(c.Servers) > 0 }
 
-// Validate tells what is wrong with the settings, if anything. It opens no file.
+// Validate reports settings that cannot be meant. It opens no file.
 func (c Config) Validate() error {
 	var errs []error
 	if len(c.Servers) > maxServers {

@@ -5,7 +5,7 @@
 //
 // [Client] speaks to the servers: which one is responsible for a key (a consistent-hash
 // ring as libketama has it), which ones are dead, how long a question may take, and the
-// seal that proves who wrote a value. [Store] keeps records, leases and the list of what
+// seal that proves which gateway wrote a value. [Store] keeps records, leases and the list of what
 // was forgotten on top of it; it implements store.Shared.
 //
 // The protocol is memcached's text protocol (protocol.txt in its distribution): keys of

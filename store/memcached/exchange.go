@@ -78,7 +78,7 @@ func (s *Store) oldest() int64 {
 func (s *Store) latest() int64 { return s.now().Add(future).UnixNano() }
 
 // Forget voids what matches, here at once, elsewhere as soon as the others read it. It
-// fails with store.ErrUnpublished when no server could be told; it is told later.
+// fails with store.ErrUnpublished when no server could be reached; it is repeated later.
 func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	if s.closed.Load() {
 		return 0, store.ErrClosed
@@ -130,7 +130,7 @@ func (s *Store) exchange() {
 			asked = append(asked, <-s.asks)
 		}
 		if began == nil && len(asked) == 0 && st.done == nil {
-			continue // nobody has started: what is found could not be carried out
+			continue // not started yet: what is found could not be carried out
 		}
 		s.round(st, asked)
 		if began != nil {
@@ -211,7 +211,7 @@ func (s *Store) nextEpoch(lists []list) (lost bool) {
 }
 
 // reportLost logs that no list is the known one, and what is there instead: a gateway with
-// another key file, or somebody who writes there, costs all of them their refusals in each
+// another key file, or a stranger that writes there, costs all of them their refusals in each
 // round.
 func (c *Client) reportLost(lists []list) {
 	why := "no server has it any more: they were restarted, emptied or are full"
@@ -343,7 +343,7 @@ func (s *Store) writeList(l *list, union store.Tombstones, by map[int64]string) 
 			l.err = err
 			return
 		}
-		*l = s.readList(l.server) // somebody else has written
+		*l = s.readList(l.server) // another gateway has written
 	}
 	if l.err == nil {
 		l.err = fmt.Errorf("writing the list of what was forgotten to memcached %s: others write all the time", l.server.name)

@@ -55,7 +55,7 @@ func look(t testing.TB, s *Store, n int) (found, missed, failed int) {
 	return found, missed, failed
 }
 
-// TestKilledServer: its share is gone, nobody else's; it is told once; what is learnt
+// TestKilledServer: its share is gone, the others' is not; it is logged once; what is learnt
 // meanwhile lies on the others; it comes back by itself.
 func TestKilledServer(t *testing.T) {
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
@@ -96,7 +96,7 @@ func TestKilledServer(t *testing.T) {
 }
 
 // TestRestartedServer comes back before anybody asked it: connections that lay idle
-// are no failures.
+// are not failures.
 func TestRestartedServer(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, log := logging(t, config(t, server), Options{})

@@ -18,7 +18,7 @@ import (
 	"rcptgate/test/lab"
 )
 
-// told notes what Start calls back.
+// told records what Start calls back.
 type told struct {
 	mu    sync.Mutex
 	tombs []store.Tombstone
@@ -68,7 +68,7 @@ func forget(t testing.TB, s *Store, p store.Pattern) store.Tombstone {
 
 var somebody = store.Pattern{Address: "somebody@example.org"}
 
-// TestForgetReachesAll: the others are told once, what was written before is void for
+// TestForgetReachesAll: the others are notified once, what was written before is void for
 // them, and what is written after is not.
 func TestForgetReachesAll(t *testing.T) {
 	t.Parallel()
@@ -155,8 +155,8 @@ func TestForgetWithOneServer(t *testing.T) {
 	})
 }
 
-// TestLostList: all servers at once have lost it. Everybody is told, once; what is known
-// is published again, from the memory of those who run and the disk of one that starts.
+// TestLostList: all servers at once have lost it. Every gateway is notified, once; what is known
+// is published again, from the memory of gateways that run and the disk of one that starts.
 func TestLostList(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})

@@ -22,7 +22,7 @@ const (
 	// seconds: one of two seconds ends one to two seconds after it was last renewed.
 	renewals = 4
 	// surelyOurs is how long after it was last seen to be ours a lease cannot have ended
-	// and been taken by somebody else.
+	// and been taken by another gateway.
 	surelyOurs = 800 * time.Millisecond
 	// maxHeld bounds the leases held at once, maxHold the time of one: a probe takes
 	// half a minute, so that a lease held for longer was never let go.
@@ -104,7 +104,7 @@ func (s *Store) holder(ctx context.Context, l *lease) error {
 	case there && value == nil:
 		return errMAC
 	case !there || s.watch.honours(l.key, value, s.now()):
-		return store.ErrLeased // or just let go: whoever awaits it sees
+		return store.ErrLeased // or just let go: those that await it see
 	}
 	return s.c.exchange(ctx, l, s.lease, func([]byte) bool { return true })
 }

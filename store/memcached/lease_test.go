@@ -14,7 +14,7 @@ import (
 	"rcptgate/test/lab"
 )
 
-// TestLeaseHasOneWinner: of many who ask at once, on several gateways, one finds out and
+// TestLeaseHasOneWinner: of many askers at once, on several gateways, one finds out and
 // the others see what it found.
 func TestLeaseHasOneWinner(t *testing.T) {
 	t.Parallel()
@@ -74,7 +74,7 @@ func TestLeaseHasOneWinner(t *testing.T) {
 	}
 }
 
-// TestLeaseIsLetGoBehindPut: whoever gets the lease next sees what was put.
+// TestLeaseIsLetGoBehindPut: the next holder of the lease sees what was put.
 func TestLeaseIsLetGoBehindPut(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
@@ -155,7 +155,7 @@ func TestLeaseOfACrashedHolder(t *testing.T) {
 	if err != nil || (reply != "HD t2" && reply != "HD t1" && reply != "HD t0" && reply != "EN") { // it may have ended already
 		t.Errorf("the server keeps the lease for %q, %v", reply, err)
 	}
-	crashed.leases.mu.Lock() // nobody renews it from here on
+	crashed.leases.mu.Lock() // it is not renewed from here on
 	clear(crashed.leases.held)
 	crashed.leases.mu.Unlock()
 	began := time.Now()
@@ -219,7 +219,7 @@ func TestLateRelease(t *testing.T) {
 	})
 }
 
-// TestForgedLease keeps nobody waiting when there are keys.
+// TestForgedLease: with keys, no caller waits for it.
 func TestForgedLease(t *testing.T) {
 	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
@@ -235,7 +235,7 @@ func TestForgedLease(t *testing.T) {
 	}
 }
 
-// TestForgedLeaseWithoutKeys keeps nobody waiting for longer than the bound, though the
+// TestForgedLeaseWithoutKeys: no caller waits for longer than the bound, though the
 // server would keep it for ever.
 func TestForgedLeaseWithoutKeys(t *testing.T) {
 	t.Parallel()

@@ -16,7 +16,7 @@ const leaseVersion = "rgl1"
 
 const (
 	// longestWait bounds the time for which the leases on one key are honoured in a row,
-	// whoever holds them: somebody who waits has time left to ask the mail server. It is
+	// whoever holds them: a caller that waits has time left to ask the mail server. It is
 	// less than the default deadline of an answer.
 	longestWait = 5 * time.Second
 	// renewedLate is how much longer than its life a lease may stay as it is.
@@ -47,7 +47,7 @@ func parseLease(value []byte) (token string, ends time.Time, ok bool) {
 }
 
 // leaseWatch decides which leases of other gateways are honoured. memcached ends a lease
-// that its holder does not renew, but anybody who reaches it can put a lease there that
+// that its holder does not renew, but any client that reaches it can put a lease there that
 // does not end: a forged one, or with a key file a copy of an old one. Such a lease must
 // not keep a recipient from being asked about.
 type leaseWatch struct {

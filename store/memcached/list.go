@@ -98,7 +98,7 @@ func decodeList(value []byte, latest int64) (s store.Tombstones, by map[int64]st
 
 const (
 	maxGateway = 255 // octets of a gateway's name
-	maxNamed   = 500 // of the newest forgets it is written who ordered them
+	maxNamed   = 500 // the newest forgets, of which the list says who ordered them
 )
 
 // gatewayOf reads the rest of a line "by". What cannot be read is left out: it is for

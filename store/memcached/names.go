@@ -102,7 +102,7 @@ func (n *Names) Survey(ctx context.Context, publisher string, life time.Duration
 			}
 		}
 	}
-	if len(living) > 0 { // while nobody lives nothing is put anywhere
+	if len(living) > 0 { // while no server lives nothing is put anywhere
 		slices.Sort(living)
 		now := strings.Join(living, " ")
 		n.mu.Lock()
@@ -116,7 +116,7 @@ func (n *Names) Survey(ctx context.Context, publisher string, life time.Duration
 }
 
 // mark reports whether s has a publisher's mark, and makes one if it has not. A mark
-// that was read stays: memcached drops first what nobody has read for long.
+// that was read stays: memcached drops first what was not read for long.
 func (n *Names) mark(ctx context.Context, s *server, key string, life time.Duration) (marked bool, err error) {
 	_, err = do(ctx, n.c, s, again, func() (*memcache.Item, error) { return s.mc.Get(key) })
 	switch {

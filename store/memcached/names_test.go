@@ -160,7 +160,7 @@ func TestSurvey(t *testing.T) {
 	if n := len(alive(c)); n != 2 || survey("a") != store.Intact {
 		t.Errorf("%d servers live", n)
 	}
-	// While nobody lives nothing is put anywhere, and all is where it was.
+	// While no server lives nothing is put anywhere, and everything is where it was.
 	for _, s := range servers {
 		s.Stop()
 	}

@@ -172,7 +172,7 @@ func (q *queue) carryOut(t *task) (err error) {
 		case t.entry == nil:
 			err = q.s.c.Delete(ctx, derived)
 		case q.s.tombstones.void(t.key, t.entry.generation):
-			return nil // forgotten since: nobody would believe it
+			return nil // forgotten since: no gateway would believe it
 		default:
 			err = q.s.c.store(ctx, derived, derived, encode(*t.entry), t.entry.rec.Expire(), t.onlyNew)
 		}

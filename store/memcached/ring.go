@@ -52,7 +52,7 @@ func newRing(servers []*server) *ring {
 }
 
 // pick gives the living server responsible for key, nil when none lives. The keys of a
-// dead one go to whoever has the next point, so that each of the others gets a share.
+// dead one go to the server with the next point, so that each of the others gets a share.
 func (r *ring) pick(key string) *server {
 	if len(r.points) == 0 {
 		return nil

@@ -39,7 +39,7 @@ func TestRingIsKetama(t *testing.T) {
 	}
 }
 
-// TestRingMovesAShare: a dead server's keys go to both others, nobody else's move.
+// TestRingMovesAShare: a dead server's keys go to both others, and no other keys move.
 func TestRingMovesAShare(t *testing.T) {
 	t.Parallel()
 	r := ringOf("a:1", "b:1", "c:1")

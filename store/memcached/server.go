@@ -27,7 +27,7 @@ const (
 	// idleConns is how many connections are kept to a server.
 	idleConns = 32
 	// A server that failed failuresToDie times in a row, one question after the other,
-	// is dead, and is tried again after reviveAfter; one that answers what is no answer has dissentToDie tries.
+	// is dead, and is tried again after reviveAfter; one whose answers are not answers has dissentToDie tries.
 	failuresToDie = 2
 	dissentToDie  = 10
 	reviveAfter   = time.Second
@@ -99,7 +99,7 @@ func (s *server) get(keys []string) (map[string]*memcache.Item, error) {
 	item, err := s.mc.Get(keys[0])
 	switch {
 	case errors.Is(err, memcache.ErrCacheMiss) || (err == nil && item.Key != keys[0]):
-		return nil, nil //nolint:nilnil // nothing was found, and that is no error
+		return nil, nil //nolint:nilnil // nothing was found, which is not an error
 	case err != nil:
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func (s *server) note(err error, began time.Time) (died bool) {
 		if s.failures.Add(1) < failuresToDie {
 			return false
 		}
-	default: // it lives, and says what is no answer
+	default: // it lives, and says what is not an answer
 		if s.dissent.Add(1) < dissentToDie {
 			return false
 		}
@@ -179,7 +179,7 @@ func (s *server) hangUp() {
 func answered(err error) bool {
 	return errors.Is(err, memcache.ErrCacheMiss) || errors.Is(err, memcache.ErrNotStored) ||
 		errors.Is(err, memcache.ErrCASConflict) || errors.Is(err, memcache.ErrMalformedKey) ||
-		errors.Is(err, errTooLong) // somebody else's value
+		errors.Is(err, errTooLong) // a value of another kind of client
 }
 
 // broken reports whether err means that no reply came.

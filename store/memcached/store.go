@@ -233,7 +233,7 @@ func (s *Store) Add(_ context.Context, key string, rec store.Record) error {
 }
 
 func (s *Store) put(key string, rec store.Record, add bool) error {
-	key = strings.Clone(key) // it may lie in somebody's buffer
+	key = strings.Clone(key) // it may lie in a caller's buffer
 	switch now := s.now(); {
 	case s.closed.Load():
 		return store.ErrClosed

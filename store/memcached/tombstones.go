@@ -38,7 +38,7 @@ func (t *tombstones) void(key string, generation int64) bool {
 
 // generation is the stamp of what is written under key: the newest tombstone known that
 // matches it. A newer one that does not match says nothing of what the writer knew of
-// the key. What is older than oldest nobody has to know any more.
+// the key. What is older than oldest is of no use any more.
 func (t *tombstones) generation(key string, oldest int64) int64 {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -106,7 +106,7 @@ func (t *tombstones) after(now time.Time) time.Time {
 	return time.Unix(0, max(now.UnixNano(), t.newest.Load()+1))
 }
 
-// copy gives the set, and who gave the orders, as they are now.
+// copy gives the set, and the gateways that gave the orders, as they are now.
 func (t *tombstones) copy() (store.Tombstones, map[int64]string) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

@@ -90,7 +90,7 @@ func TestForgedEntries(t *testing.T) {
 	}
 }
 
-// TestReplay: whoever keeps an entry and puts it back later gains nothing: it ends when it
+// TestReplay: an entry that is kept and put back later gains an attacker nothing: it ends when it
 // says, and is void once it was forgotten.
 func TestReplay(t *testing.T) {
 	t.Parallel()
@@ -364,7 +364,7 @@ func TestClocksApart(t *testing.T) {
 			t.Errorf("%d of 2 found", found)
 		}
 	}
-	// What the one who is ahead wrote is void once the one who is behind forgets it, and
+	// What the gateway that is ahead wrote is void once the one that is behind forgets it, and
 	// what is written after that is not.
 	tomb := store.Tombstone{Pattern: store.Pattern{Address: user(0)}, When: behind.After(behind.now())}
 	if _, err := behind.Forget(ctx, tomb); err != nil {
@@ -379,7 +379,7 @@ func TestClocksApart(t *testing.T) {
 	if _, err := ahead.Get(ctx, user(0)); err != nil {
 		t.Errorf("learnt again: %v", err)
 	}
-	// A second forget is newer than the first, whoever's clock gives it.
+	// A second forget is newer than the first, whichever clock gives its time.
 	second := behind.After(behind.now())
 	third := ahead.After(ahead.now())
 	if _, err := ahead.Forget(ctx, store.Tombstone{When: third}); err != nil {

@@ -6,8 +6,8 @@
 // It is bounded in entries. Records that only refuse live apart, in a tenth of the
 // room, so that no flood of unknown recipients evicts a valid one; within each part
 // the cache is W-TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient
-// Cache Admission Policy", 2017), so that a flood of valid addresses that nobody
-// asks about twice (user+random@) does not either. Keys over 128 octets count as
+// Cache Admission Policy", 2017), so that a flood of valid addresses that are never
+// asked about twice (user+random@) does not either. Keys over 128 octets count as
 // several entries. Texts and backends that many records have in common are stored
 // once; a text that repeats its recipient's key is shared as well.
 //
@@ -70,7 +70,7 @@ func New(o Options) *Store {
 	s := &Store{capacity: entries, now: now, clock: machine, seed: maphash.MakeSeed()}
 	var ticks otter.Clock = clock(now)
 	if o.Now == nil {
-		// Whoever asks looks at the record's times: a record that ended a second ago may
+		// The caller looks at the record's times: a record that ended a second ago may
 		// be given out, and reading the clock would be a tenth of the look-up.
 		s.coarse = otter.NewCoarseClock(time.Second)
 		ticks = s.coarse
@@ -128,8 +128,8 @@ func (s *Store) Load(key string, rec *store.Record) (seen uint32, err error) {
 	return p.seen, nil
 }
 
-// Peek is Load for those who only look after what lies here: it is no hit and no
-// miss, and does not make the record more wanted than it is.
+// Peek is Load for maintenance: it does not count as a hit or
+// a miss, and does not make the record more wanted than it is.
 func (s *Store) Peek(key string) (rec store.Record, seen uint32, err error) {
 	if s.closed.Load() {
 		return store.Record{}, 0, store.ErrClosed
@@ -333,7 +333,7 @@ func (s *Store) Stats() store.Stats {
 		Refusals: refusals,
 		Capacity: int64(s.capacity),
 		Hits:     kept.Hits + refused.Hits,
-		Misses:   refused.Misses, // who misses in one part is looked up in the other
+		Misses:   refused.Misses, // what is not in one part is looked up in the other
 		Evicted:  kept.Evictions + refused.Evictions,
 	}
 }

@@ -83,9 +83,9 @@ type Gateway struct {
 	lost       func()
 	closed     bool
 
-	// Name is what the others are given as the one who forgot.
+	// Name is what the others get as the name of the gateway that forgot.
 	Name string
-	// BeforeKnown, if set, is called in an exchange when forgotten has been told of
+	// BeforeKnown, if set, is called in an exchange when forgotten has been called for
 	// everything, and before that takes effect.
 	BeforeKnown func()
 }
@@ -100,7 +100,7 @@ func (g *Gateway) Start(known []store.Tombstone, forgotten func(store.Tombstone)
 	}
 	g.forgotten, g.lost = forgotten, lost
 	g.hub.mu.Unlock()
-	_ = g.Exchange() // one that is down is told later
+	_ = g.Exchange() // one that is down gets it later
 }
 
 func (g *Gateway) know(p store.Pattern, when time.Time) {

@@ -82,7 +82,7 @@ func testRefusals(t *testing.T, s *suite) {
 }
 
 // testFloodOfValid floods the store with addresses that the backend accepts and
-// nobody asks for again, while others are in use.
+// are not asked for again, while others are in use.
 func testFloodOfValid(t *testing.T, s *suite) {
 	const used = Entries / 4
 	key := func(i int) string { return fmt.Sprintf("used%d@example.org", i) }

@@ -27,7 +27,7 @@ func (h *hanging) Get(ctx context.Context, _ string) (store.Record, error) {
 	return store.Record{}, store.ErrBudget
 }
 
-// TestWaitingForAnothersQuestion: whoever waited while somebody else asked a server that hangs has spent its time.
+// TestWaitingForAnothersQuestion: a caller that waited while another asked a server that hangs has spent its time.
 func TestWaitingForAnothersQuestion(t *testing.T) {
 	// On a busy machine the second asker may come when the first has gone: it has not waited, and may ask.
 	for _, held := range []time.Duration{2 * DefaultTiming().Budget, time.Second, 10 * time.Second} {

@@ -82,7 +82,7 @@ func TestLimits(t *testing.T) {
 }
 
 // TestJoiningAnOlderForget: a gateway that joins hears of forgets from before. What it
-// learnt after them stays; what it learnt before goes. The log says who forgot what.
+// learnt after them stays; what it learnt before goes. The log says which gateway forgot what.
 func TestJoiningAnOlderForget(t *testing.T) {
 	t.Parallel()
 	for name, match := range map[string]store.Pattern{"everything": {}, "domain": {Domain: "b.example"}, "address": {Address: someone}} {

@@ -42,7 +42,7 @@ func (c Config) Validate() error {
 type Options struct {
 	// State is the state directory.
 	State string
-	// Log is told of trouble and of what other gateways have forgotten; nil: nobody.
+	// Log gets reports of trouble and of what other gateways have forgotten; nil discards them.
 	Log *slog.Logger
 	// Notices is the board for trouble that lasts; nil: it is logged only.
 	Notices *notice.Board

@@ -10,7 +10,7 @@ import (
 )
 
 // forgets remembers what was forgotten a short while ago, for probes and look-ups that
-// began before. Whoever writes to the tiers holds mu for reading from the question whether
+// began before. A writer of the tiers holds mu for reading from the question whether
 // the key was forgotten until it is written, so that every write lies wholly before or
 // wholly after a forget.
 type forgets struct {

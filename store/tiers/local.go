@@ -16,8 +16,8 @@ import (
 	"rcptgate/store/ram"
 )
 
-// local is what belongs to this gateway alone: RAM and the places below it that nobody
-// else writes to.
+// local is what belongs to this gateway alone: RAM and the places below it that no
+// other gateway writes to.
 type local struct {
 	ram     *ram.Store
 	places  []*place
@@ -67,7 +67,7 @@ func (l *local) load(key string, rec *store.Record) (seen uint32, err error) {
 	return seen &^ usedBit, nil
 }
 
-// peek gives the copy in RAM to those who only look.
+// peek gives the copy in RAM to callers that only look.
 func (l *local) peek(key string) (rec store.Record, seen uint32, err error) {
 	rec, seen, err = l.ram.Peek(key)
 	if err == nil && !l.limits.Load().Clamp(&rec, l.ram.Now()) {
@@ -164,7 +164,7 @@ func (l *local) corrected(rec, old store.Record) store.Record {
 // checkEvery is how often tend looks whether the clock has gone back.
 const checkEvery = time.Minute
 
-// tend is the goroutine that tells the places of uses, and takes out of RAM what may no
+// tend is the goroutine that informs the places of uses, and takes out of RAM what may no
 // longer be believed: when the clock has gone back, or answers may not live for so long
 // any more.
 func (l *local) tend(quit <-chan struct{}) {
@@ -295,7 +295,7 @@ func (l *local) dropRefusal(ctx context.Context, key string, p *place) {
 type place struct {
 	store.Store
 	name     string
-	patience time.Duration // PlaceTimeout, but for tests of what is known and not of how soon
+	patience time.Duration // PlaceTimeout, except in tests of what is known and not of how soon
 	errors   atomic.Uint64
 	failures atomic.Int32 // in a row
 	restTill atomic.Int64 // UNIX nanoseconds

@@ -35,7 +35,7 @@ func (l *looks) enqueue(key string) {
 	if _, waits := l.known.Load(key); waits || len(l.queue) == cap(l.queue) {
 		return
 	}
-	key = strings.Clone(key) // it may lie in somebody's buffer
+	key = strings.Clone(key) // it may lie in a caller's buffer
 	if _, waits := l.known.LoadOrStore(key, struct{}{}); waits {
 		return
 	}
@@ -98,7 +98,7 @@ func (s *sharing) compare(keys []string) {
 	for _, key := range asked {
 		there, ok := found[key]
 		if !ok && err != nil {
-			continue // nobody knows: the copy gets its turn again
+			continue // unknown: the copy gets its turn again
 		}
 		s.compared(ctx, key, marks[key], there)
 	}
@@ -113,7 +113,7 @@ func (s *sharing) compared(ctx context.Context, key string, mark int64, there st
 	defer unlock()
 	here, _, err := s.local.peek(key)
 	switch {
-	case err != nil: // evicted: whoever needs it will ask
+	case err != nil: // evicted: the next query asks for it
 	case s.local.believe(&there):
 		s.settle(ctx, key, mark, here, rcptgate.SourceRAM, there)
 	case s.stands(ctx, key, mark, &here):

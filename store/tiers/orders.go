@@ -186,7 +186,7 @@ func (o *orders) effective(ctx context.Context, tomb store.Tombstone) {
 	}
 }
 
-// report logs who had what forgotten.
+// report logs what was forgotten, and at which gateway it was ordered.
 func (o *orders) report(batch []store.Tombstone, counts []int) {
 	more, records := 0, 0
 	for i, tomb := range batch {

@@ -89,13 +89,13 @@ func (s asStore) Stats() store.Stats {
 	return sum
 }
 
-// slow is a place that counts and can be told to fail, to hang, and to wait.
+// slow is a place that counts, and that fails, hangs or waits on demand.
 type slow struct {
 	store.Store
 	gets  atomic.Int64
 	fail  atomic.Bool
 	hang  atomic.Bool
-	enter chan struct{} // if set, told that a Get has read
+	enter chan struct{} // if set, receives when a Get has read
 	leave chan struct{} // and that it may return
 }
 

@@ -32,7 +32,7 @@ func DefaultTiming() Timing {
 
 const (
 	// learnShare of the budget is how long learning waits for what the others know:
-	// whoever asked has spent the rest before.
+	// the caller has spent the rest before.
 	learnShare = 4
 	// justSeen is the age up to which learning takes a copy for what the others know.
 	justSeen = time.Second
@@ -108,7 +108,7 @@ func (s *sharing) recall(ctx context.Context, key string) (rec store.Record, sou
 }
 
 // lockWithin takes the key's lock; with a copy to go on with, only if that is free
-// within the budget. The wait counts: whoever waited for another's question to a server
+// within the budget. The wait counts: a caller that waited for another's question to a server
 // that hangs does not ask it for as long again.
 func (s *sharing) lockWithin(ctx context.Context, key string, here bool) (unlock func(), err error) {
 	bounded := ctx
@@ -159,7 +159,7 @@ func (s *sharing) look(ctx context.Context, key string, age time.Duration) (rec 
 }
 
 // settle makes the copy here, which the place named has, and the record of the shared
-// place, which is believed, one, which goes to whoever has another. Here may be zero, at no place.
+// place, which is believed, one, which goes to all that have another. Here may be zero, at no place.
 func (s *sharing) settle(ctx context.Context, key string, mark int64, here store.Record, at string, there store.Record) (rec store.Record, source string, ok bool) {
 	rec = merge(here, there)
 	now := s.local.ram.Now()
@@ -214,7 +214,7 @@ func (s *sharing) lookBelow(ctx context.Context, key string, mark int64, absent 
 	return rec, at, true
 }
 
-// noteReplaced tells the other gateways that the valid answer old was replaced or taken
+// noteReplaced informs the other gateways that the valid answer old was replaced or taken
 // back: the mark under store.ReplacedKey. The answer that replaced it ends long before the
 // copies of the valid one that some gateway may still have, which must not come back then.
 func (s *sharing) noteReplaced(ctx context.Context, key string, old *store.Answer, rec *store.Record) {

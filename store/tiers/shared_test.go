@@ -141,7 +141,7 @@ func (g *sharer) expect(t *testing.T, key string, class store.Class, source stri
 
 const someone = "a@b.example"
 
-// TestCopies: a copy is served for 30 s without a question, then looked up beside, and
+// TestCopies: a copy is served for 30 s without a question, then looked up in the background, and
 // after 60 s the shared place is asked first.
 func TestCopies(t *testing.T) {
 	t.Parallel()
@@ -158,7 +158,7 @@ func TestCopies(t *testing.T) {
 	}
 	a.know(someone, storetest.Unknown(someone, s.now()))
 	s.turn(2 * time.Second)
-	b.expect(t, someone, store.Valid, "ram") // at once, and looked up beside
+	b.expect(t, someone, store.Valid, "ram") // at once, and looked up in the background
 	b.settled(t)
 	b.expect(t, someone, store.Unknown, "ram")
 
@@ -220,7 +220,7 @@ func TestNewerOnDisk(t *testing.T) {
 }
 
 // TestReplacedDoesNotComeBack: a demoted mailbox is not brought back by a gateway whose
-// copy nobody has asked about while the refusal lived.
+// copy that was not asked for while the refusal lived.
 func TestReplacedDoesNotComeBack(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)

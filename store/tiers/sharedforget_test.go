@@ -78,7 +78,7 @@ func TestForgetUnpublished(t *testing.T) {
 	_ = a.Close()
 	s.hub.SetDown(false)
 	s.hub.Lose()
-	a = s.open(s.disk(dir)) // which tells
+	a = s.open(s.disk(dir)) // which reports it
 	if err := b.way.Exchange(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,8 +87,8 @@ func TestForgetUnpublished(t *testing.T) {
 	a.expect(t, someone, store.None, "")
 }
 
-// TestOrdersLost: when nobody knows any more what was forgotten, what keeps mail out is
-// asked again, and who is known to exist stays.
+// TestOrdersLost: when all lists of what was forgotten are lost, what keeps mail out is
+// asked again, and mailboxes known to exist stay.
 func TestOrdersLost(t *testing.T) {
 	t.Parallel()
 	s := newSharers(t)
@@ -127,7 +127,7 @@ func TestOrdersLost(t *testing.T) {
 	check("disk")
 }
 
-// TestManyForgets tells a gateway of thousands of orders at once: none of what they are
+// TestManyForgets sends a gateway thousands of orders at once: none of what they are
 // about is served or comes back.
 func TestManyForgets(t *testing.T) {
 	t.Parallel()

@@ -234,7 +234,7 @@ func (m *sharedModel) forget(t *rapid.T, g *sharedGateway, match store.Pattern) 
 	f := m.happen()
 	m.forgets[f] = &order{match}
 	m.know(g, f)
-	m.exchanged(g) // forgetting tells the hub
+	m.exchanged(g) // forgetting informs the hub
 	_, err := g.tiers.Forget(context.Background(), match)
 	if (err != nil) != m.down {
 		t.Fatalf("forgetting %s with the hub down %v: %v", match, m.down, err)

@@ -12,7 +12,7 @@
 // look-up that began before can bring it back.
 //
 // Nothing here waits for a place for longer than PlaceTimeout, and an answer that
-// is in RAM waits for nobody.
+// is in RAM waits for nothing.
 package tiers
 
 import (
@@ -44,7 +44,7 @@ const (
 // same time; none may be called from a function that was handed to Learn or Range.
 type Tiers struct {
 	local  *local
-	shared *sharing // nil: nobody else writes what we read
+	shared *sharing // nil: what we read has no other writer
 	hooks  hooks
 
 	quit       chan struct{} // ends what runs in the background
@@ -170,7 +170,7 @@ func (t *Tiers) Look(ctx context.Context, key string) (rec store.Record, source 
 	return t.shared.look(ctx, key, 0)
 }
 
-// Lease asks to be the one among all gateways who finds out what is under key by route;
+// Lease asks to be the one gateway that finds out what is under key by route;
 // see store.Shared.
 func (t *Tiers) Lease(ctx context.Context, key, route string) (release func(), err error) {
 	if t.shared == nil {

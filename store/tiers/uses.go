@@ -8,10 +8,10 @@ import (
 	"rcptgate/store"
 )
 
-// usedBit of a stamp in RAM says that the places below have been told of a use.
+// usedBit of a stamp in RAM says that the places below have been informed of a use.
 const usedBit = 1 << 31
 
-// maxUses bounds the uses that the places are still to be told of.
+// maxUses bounds the uses of which the places are still to be informed.
 const maxUses = 4096
 
 // prover is a place that gives precedence to records that are in use: store/disk. RAM
@@ -39,7 +39,7 @@ func (l *local) use(key string, seen uint32, rec *store.Record) {
 	}
 }
 
-// proveBelow tells the places of a use.
+// proveBelow informs the places of a use.
 func (l *local) proveBelow(key string) {
 	for _, p := range l.places {
 		if p, ok := p.Store.(prover); ok {
