@@ -55,6 +55,34 @@ func LazyDeadline(ctx context.Context, at time.Time) (lazy context.Context, stop
 	return d, func() { d.stop() }
 }
 
+// Await receives from done, unless ctx ends before: then ok is false. Under a
+// [LazyDeadline] it waits with a timer that is used again, which costs a fraction of what
+// Done does.
+func Await[T any](ctx context.Context, done <-chan T) (v T, ok bool) {
+	end, timeout := ctx, (<-chan time.Time)(nil)
+	if d, lazy := ctx.(*lazyDeadline); lazy && d.waited.Load() == nil {
+		timer := d.takeTimer()
+		defer d.giveTimer(timer)
+		end, timeout = d.Context, timer.C
+	}
+	select {
+	case v = <-done:
+		return v, true
+	case <-timeout:
+	case <-end.Done():
+	}
+	return v, false
+}
+
+// AfterCancel is context.AfterFunc for those who keep ctx's deadline themselves: under a
+// [LazyDeadline], f is called when the context above it ends, and no timer is started.
+func AfterCancel(ctx context.Context, f func()) (stop func() bool) {
+	if d, lazy := ctx.(*lazyDeadline); lazy {
+		ctx = d.Context
+	}
+	return context.AfterFunc(ctx, f)
+}
+
 // lazyDeadline is a context whose timer starts only when somebody waits for it: a
 // remembered answer never does, and a timer would cost more than the answer.
 type lazyDeadline struct {
@@ -62,6 +90,7 @@ type lazyDeadline struct {
 	at       time.Time
 	budgeted bool
 	budget   Budget
+	timer    atomic.Pointer[time.Timer] // of Await, when nobody is using it
 
 	waited atomic.Pointer[waitable] // nil until somebody asks for Done
 	making sync.Mutex               // held to set waited
@@ -81,6 +110,22 @@ func (d *lazyDeadline) begin(ctx context.Context, at time.Time, patience time.Du
 	if d.budget.left.Load() != int64(patience) { // a load costs less than a store
 		d.budget.left.Store(int64(patience))
 	}
+}
+
+// takeTimer gives a timer that runs until the deadline.
+func (d *lazyDeadline) takeTimer() *time.Timer {
+	left := time.Until(d.at)
+	timer := d.timer.Swap(nil)
+	if timer == nil {
+		return time.NewTimer(left)
+	}
+	timer.Reset(left)
+	return timer
+}
+
+func (d *lazyDeadline) giveTimer(timer *time.Timer) {
+	timer.Stop()
+	d.timer.Store(timer)
 }
 
 // Value gives the question's budget to [BudgetOf].

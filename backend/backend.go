@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"rcptgate"
 )
 
 // Backend is one server behind the gateway and what is known of its health. It is
@@ -215,7 +217,7 @@ func (b *Backend) once(ctx context.Context, c *conn, q *question, due time.Time,
 	}
 	c.clock(b.tune.judgedAt(due, now), until)
 	know := b.habits.at(now)
-	stop := context.AfterFunc(ctx, c.aborter)
+	stop := rcptgate.AfterCancel(ctx, c.aborter) // the deadline is the socket's
 	out := c.ask(q, c.pipelining && !know.noPipelining && !step, know.proven)
 	if !stop() {
 		out.keep = false

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"rcptgate"
 )
 
 // pool is a backend's connections and the probes that wait for one. It is safe for
@@ -111,13 +113,12 @@ func (p *pool) acquire(ctx context.Context, due time.Time) (*conn, *Failure) {
 	p.grow()
 	p.startTicking()
 	p.mu.Unlock()
-	select {
-	case g := <-w.ready:
-		p.freeWaiter(w)
-		return g.c, g.fail
-	case <-ctx.Done():
+	g, ok := rcptgate.Await(ctx, w.ready)
+	if !ok {
 		return nil, p.leave(ctx, w)
 	}
+	p.freeWaiter(w)
+	return g.c, g.fail
 }
 
 // acquireFresh gives the caller a connection that was opened after the call. Where

@@ -15,8 +15,8 @@ import (
 // fly asks a question to its end, remembers the answer, and releases those that wait. It
 // never panics.
 func (c *Check) fly(f *flying, qn *question, began time.Time) {
-	ctx, cancel := context.WithDeadline(c.state.ctx, began.Add(c.timeout))
-	defer cancel()
+	ctx, stop := rcptgate.LazyDeadline(c.state.ctx, began.Add(c.timeout))
+	defer stop()
 	after := c.find(ctx, f, qn, began)
 	c.state.flights.End(f)
 	if after != nil {

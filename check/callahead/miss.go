@@ -90,13 +90,11 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 		a.q.Trace.Note("probe: too many in progress")
 		return a.nobody(net, source)
 	}
-	select {
-	case <-f.Done():
-		return a.landed(&f.Value, net, source)
-	case <-ctx.Done():
+	if _, landed := rcptgate.Await(ctx, f.Done()); !landed {
 		a.q.Trace.Note("probe: no answer within the deadline; it goes on in the background")
 		return a.nobody(net, source)
 	}
+	return a.landed(&f.Value, net, source)
 }
 
 // takeOff joins the probe for the same recipient, or begins one.
