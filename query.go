@@ -4,6 +4,7 @@ package rcptgate
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -60,11 +61,27 @@ func (m Mailbox) Key(foldLocal bool) string {
 	if foldLocal {
 		local = FoldCase(local) // no allocation when nothing changes
 	}
-	n := len(local)
-	if len(m.Path) == n+1+len(m.Domain) && m.Path[:n] == local && m.Path[n] == '@' && m.Path[n+1:] == m.Domain {
+	if m.isPath(local) {
 		return m.Path // already canonical: the usual case costs nothing
 	}
 	return local + "@" + m.Domain
+}
+
+// isPath reports whether m's path is local, "@" and m's domain.
+func (m Mailbox) isPath(local string) bool {
+	n := len(local)
+	return len(m.Path) == n+1+len(m.Domain) && m.Path[:n] == local && m.Path[n] == '@' && m.Path[n+1:] == m.Domain
+}
+
+// Clone gives m in memory of its own, which a front does not use again: as one string
+// where the path is made of the parts.
+func (m Mailbox) Clone() Mailbox {
+	path := strings.Clone(m.Path)
+	if m.isPath(m.Local) {
+		at := len(m.Local)
+		return Mailbox{Path: path, Local: path[:at], Domain: path[at+1:]}
+	}
+	return Mailbox{Path: path, Local: strings.Clone(m.Local), Domain: strings.Clone(m.Domain)}
 }
 
 // IsZero reports whether m is no address at all.

@@ -57,6 +57,9 @@ func newBackend(s *Set, a Address, set *settings) *Backend {
 // Address says where the backend is.
 func (b *Backend) Address() Address { return b.addr }
 
+// Name is its address as text, which is made once.
+func (b *Backend) Name() string { return b.name }
+
 // configure changes limits; connections and knowledge stay.
 func (b *Backend) configure(set *settings) {
 	b.settings.Store(set)

@@ -42,6 +42,7 @@ func (d *DomainConfig) RejectsFull() bool { return d.MailboxFull != nil && *d.Ma
 // Backend is a server that can be asked: a *backend.Backend.
 type Backend interface {
 	Address() backend.Address
+	Name() string // Address as text
 	Ask(ctx context.Context, p backend.Probe) (backend.Reply, error)
 }
 

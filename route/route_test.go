@@ -17,6 +17,7 @@ import (
 type named struct{ addr backend.Address }
 
 func (n named) Address() backend.Address { return n.addr }
+func (n named) Name() string             { return n.addr.String() }
 func (n named) Ask(context.Context, backend.Probe) (backend.Reply, error) {
 	return backend.Reply{}, nil
 }

@@ -114,22 +114,24 @@ func (c *Check) finding(ctx context.Context, at, domain string) (store.Answer, s
 
 // afterValid looks whether a valid answer that was just remembered means anything.
 // Routes that only the MTA named are not tested: strangers' servers get no made-up
-// recipients from us. Found is what was known of the backend just before.
-func (c *Check) afterValid(qn *question, b route.Backend, found *store.Answer, t tentative) {
-	if qn.cautious() || !qn.set.testAcceptAll || found.Class != store.None {
+// recipients from us.
+func (c *Check) afterValid(l *lesson) {
+	qn := l.qn
+	if qn.cautious() || !qn.set.testAcceptAll || l.found.Class != store.None {
 		return
 	}
-	at := b.Address().String()
+	at := l.change.out.answer.Backend
 	if a, _ := c.finding(c.state.ctx, at, qn.mailbox.Domain); a.Class != store.None {
 		return
 	}
+	t := tentative{key: qn.key, began: l.change.began, learnt: l.change.now, before: l.effect.before}
 	p := pair{at, qn.mailbox.Domain}
 	switch c.state.tentatively(p, t, time.Now()) {
 	case testTakeBack:
 		c.takeBack(at, t)
 	case testStart:
 		sender, _, _ := c.senders(at)
-		test := madeUpTest{check: c, set: qn.set, rt: qn.rt, pair: p, b: b, sender: sender, hasTaken: true}
+		test := madeUpTest{check: c, set: qn.set, rt: qn.rt, pair: p, b: l.change.out.by, sender: sender, hasTaken: true}
 		if !c.state.run(test.run) {
 			c.state.tested(p, store.None, time.Now())
 		}

@@ -68,6 +68,8 @@ type fakeBackend struct {
 
 func (b *fakeBackend) Address() backend.Address { return b.addr }
 
+func (b *fakeBackend) Name() string { return b.addr.String() }
+
 func (b *fakeBackend) Ask(ctx context.Context, p backend.Probe) (backend.Reply, error) {
 	b.mu.Lock()
 	answer, known := b.users[p.Recipient.Path]

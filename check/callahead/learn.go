@@ -17,20 +17,20 @@ import (
 func (c *Check) fly(f *flying, qn *question, began time.Time) {
 	ctx, stop := rcptgate.LazyDeadline(c.state.ctx, began.Add(c.timeout))
 	defer stop()
-	after := c.find(ctx, f, qn, began)
+	learnt := c.find(ctx, f, qn, began)
 	c.state.flights.End(f)
-	if after != nil {
-		after()
+	if learnt != nil {
+		c.afterValid(learnt)
 	}
 }
 
-// find is fly as far as its end. It gives what is to be done after that.
-func (c *Check) find(ctx context.Context, f *flying, qn *question, began time.Time) (after func()) {
+// find is fly as far as its end. It gives a valid answer that was learnt.
+func (c *Check) find(ctx context.Context, f *flying, qn *question, began time.Time) (learnt *lesson) {
 	defer func() {
 		if p := recover(); p != nil { // no input ends the process
 			f.Value.out = outcome{err: fmt.Errorf("probe panicked: %v", p)}
 			c.panicked("probe", qn.mailbox.Domain, p)
-			after = nil
+			learnt = nil
 		}
 	}()
 	if c.shared != nil {
@@ -50,65 +50,66 @@ func (c *Check) find(ctx context.Context, f *flying, qn *question, began time.Ti
 
 var errDoubted = errors.New("the server has sent more replies than it was asked for: this one may belong to another question")
 
-// learn remembers what a flight found out.
-func (c *Check) learn(ctx context.Context, f *landing, qn *question, began time.Time) (after func()) {
+// lesson is what a flight teaches the memory. It is large, so it is made once.
+type lesson struct {
+	check  *Check
+	qn     *question
+	change change
+	effect effect
+	kept   bool         // effect is what the memory has made of change
+	found  store.Answer // of a valid answer: what was known of its backend just before
+}
+
+// learn remembers what a flight found out. It gives a valid answer that was learnt.
+func (c *Check) learn(ctx context.Context, f *landing, qn *question, began time.Time) *lesson {
 	class := f.out.answer.Class
-	var found store.Answer
 	if class == store.None && !qn.stands {
 		return nil // nothing was known, and nothing is
 	}
 	now := time.Now()
-	ch := change{settings: qn.set, out: &f.out, began: began, now: now, cautious: qn.cautious()}
+	l := &lesson{check: c, qn: qn, change: change{settings: qn.set, out: &f.out, began: began, now: now, cautious: qn.cautious()}}
 	switch class {
 	case store.Valid:
-		found, _ = c.finding(ctx, f.out.answer.Backend, qn.mailbox.Domain)
-		ch.acceptAll = found.Class == store.AcceptAll
+		l.found, _ = c.finding(ctx, f.out.answer.Backend, qn.mailbox.Domain)
+		l.change.acceptAll = l.found.Class == store.AcceptAll
 	case store.Unknown:
-		ch.held = c.state.held(qn.mailbox.Domain, now)
+		l.change.held = c.state.held(qn.mailbox.Domain, now)
 	}
-	var e effect
-	certain := qn.taught.keep(func() (undo func()) {
-		e = c.change(&ch, qn.key)
-		return func() { c.takeBackAll(qn, &ch, e) }
-	})
-	if !certain {
+	if certain := qn.taught.keep(l.remember); !certain {
 		c.state.count.doubted.Add(1)
 		f.out = outcome{err: errDoubted}
 		return nil
 	}
-	f.rec = e.rec
-	c.reportChange(&e, qn, now, class)
-	if class != store.Valid || ch.acceptAll {
+	f.rec = l.effect.rec
+	c.reportChange(&l.effect, qn, now, class)
+	if class != store.Valid || l.change.acceptAll {
 		return nil
 	}
-	by := f.out.by
-	return func() {
-		c.afterValid(qn, by, &found, tentative{key: qn.key, began: began, learnt: now, before: e.before})
-	}
+	return l
 }
 
-// change changes what is remembered under key.
-func (c *Check) change(ch *change, key string) (e effect) {
-	applied := false
-	c.memory.Learn(key, ch.began, func(old store.Record) store.Record {
-		e, applied = ch.apply(old), true
-		return e.rec
+// remember changes what is remembered under the question's key.
+func (l *lesson) remember() (undo func()) {
+	l.check.memory.Learn(l.qn.key, l.change.began, func(old store.Record) store.Record {
+		l.effect, l.kept = l.change.apply(old), true
+		return l.effect.rec
 	})
-	if !applied {
-		e = ch.apply(store.Record{})
+	if !l.kept {
+		l.effect = l.change.apply(store.Record{})
 	}
-	return e
+	return l.takeBack
 }
 
-// takeBackAll puts back what was known before an answer that may have been another
+// takeBack puts back what was known before an answer that may have been another
 // question's, unless something newer is known.
-func (c *Check) takeBackAll(qn *question, ch *change, e effect) {
+func (l *lesson) takeBack() {
+	c, e := l.check, &l.effect
 	c.state.count.doubted.Add(1)
 	again := func() {
 		for _, a := range []*store.Answer{&e.rec.Standing, &e.rec.Transient} {
-			c.state.notGood(pair{a.Backend, qn.mailbox.Domain}, qn.key)
+			c.state.notGood(pair{a.Backend, l.qn.mailbox.Domain}, l.qn.key)
 		}
-		c.memory.Learn(qn.key, ch.began, func(now store.Record) store.Record {
+		c.memory.Learn(l.qn.key, l.change.began, func(now store.Record) store.Record {
 			if same(&now.Standing, &e.rec.Standing) && same(&now.Transient, &e.rec.Transient) && now.Doubt.Count == e.rec.Doubt.Count {
 				return e.old
 			}

@@ -4,7 +4,6 @@ package callahead
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"rcptgate"
@@ -32,17 +31,15 @@ func (l *landing) times() (learnt, expire time.Time) {
 	return l.out.answer.Learnt, l.out.answer.Expire
 }
 
-// mailbox is the target, copied.
-func (a *asking) mailbox() rcptgate.Mailbox {
-	m := a.q.Target
-	m.Path, m.Local, m.Domain = strings.Clone(m.Path), strings.Clone(m.Local), strings.Clone(m.Domain)
-	return m
+// own gives the target and its key in memory of their own: the front uses its query
+// again while the probe goes on.
+func (a *asking) own() (m rcptgate.Mailbox, key string) {
+	m = a.q.Target.Clone()
+	return m, m.Key(a.foldLocal)
 }
 
-// question is what a probe needs of the query, copied: the front uses its query
-// again while the probe goes on.
-func (a *asking) question(m rcptgate.Mailbox, due time.Time, stands bool) *question {
-	key := strings.Clone(a.key)
+// question is what a probe about m, whose key is key, needs of the query.
+func (a *asking) question(m rcptgate.Mailbox, key string, due time.Time, stands bool) *question {
 	qn := &question{
 		check: a.check, set: a.settings, rt: a.rt, mailbox: m, key: key, due: due, stands: stands,
 		fresh: a.check.state.forgotten.has(key, time.Now()), explain: a.q.Trace.Explain,
@@ -55,11 +52,11 @@ func (a *asking) question(m rcptgate.Mailbox, due time.Time, stands bool) *quest
 
 // refresh has the answer asked again in the background, with the canonical path.
 func (a *asking) refresh() {
-	m := a.mailbox()
+	m, key := a.own()
 	if !m.IsCanonical() {
 		m.Path = m.Canonical()
 	}
-	a.check.state.enqueueRefresh(a.question(m, time.Time{}, true))
+	a.check.state.enqueueRefresh(a.question(m, key, time.Time{}, true))
 }
 
 // remembered takes note of a valid answer that came from another place than RAM, for control
@@ -68,8 +65,8 @@ func (a *asking) remembered(answer *store.Answer) {
 	if answer.Class != store.Valid || a.cautious {
 		return
 	}
-	if m := a.mailbox(); m.IsCanonical() {
-		a.check.state.remembers(answer, strings.Clone(a.key), m)
+	if m, key := a.own(); m.IsCanonical() {
+		a.check.state.remembers(answer, key, m)
 	}
 }
 
@@ -102,10 +99,9 @@ func (a *asking) takeOff(ctx context.Context, looked string, stands bool) (f *fl
 	state := a.check.state
 	// A server may take another spelling for another mailbox, or for none. What it says of
 	// that is for the asker alone.
-	m := a.mailbox()
+	m, key := a.own()
 	canonical := m.IsCanonical()
-	a.key = strings.Clone(a.key) // it goes into a map, and may lie in the front's buffer
-	k := flightKey{key: a.key, route: a.rt.String()}
+	k := flightKey{key: key, route: a.rt.String()}
 	if a.room > 0 {
 		k.size = a.q.Size
 	}
@@ -126,7 +122,7 @@ func (a *asking) takeOff(ctx context.Context, looked string, stands bool) (f *fl
 	if !limited {
 		due = now.Add(defaultDue)
 	}
-	qn := a.question(m, due, stands)
+	qn := a.question(m, key, due, stands)
 	qn.looked, qn.patience, qn.alone, qn.size = looked, a.check.patience(ctx), !canonical, k.size
 	check := a.check // a shall not leave the stack: most queries end in memory
 	if !state.run(func() { check.fly(f, qn, now) }) {

@@ -162,7 +162,7 @@ var errClosed = errors.New("shutting down")
 // askOne asks one backend, until it is known what its answer means.
 func (qn *question) askOne(ctx context.Context, b route.Backend, due time.Time) outcome {
 	c := qn.check
-	at := b.Address().String()
+	at := b.Name()
 	if at != qn.looked {
 		if a, _ := c.finding(ctx, at, qn.mailbox.Domain); a.Class == store.AcceptAll {
 			return outcome{answer: a}
@@ -197,7 +197,7 @@ func (c *Check) prefer(at, sender string) {
 
 // put asks b about a mailbox once. It does not begin after ctx has ended.
 func (c *Check) put(ctx context.Context, b route.Backend, p backend.Probe) (out outcome) {
-	at := b.Address().String()
+	at := b.Name()
 	out.sender = p.Sender
 	if out.err = ctx.Err(); out.err != nil {
 		return out
