@@ -163,7 +163,7 @@ func (w *walk) viaSendmail(m *rcptgate.Mailbox, local bool, via string, depth in
 	}
 	if !local && !w.ownOnly && m.Domain != w.virtuserDomain && !w.taken && w.err == nil {
 		w.note(m.Path + ": virtuser_domains is not set, so virtusertable may not apply to it")
-		w.elsewhere(m, foreign, nil)
+		w.elsewhere(m, lists.Absent, nil)
 	}
 	return true
 }
