@@ -99,7 +99,7 @@ install:
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/rcptgate $(SHARE)/man/man1/rcptgate*.1 $(SHARE)/man/man5/rcptgate*.5 \
 		$(SHARE)/bash-completion/completions/rcptgate $(SHARE)/zsh/site-functions/_rcptgate \
-		$(SHARE)/fish/vendor_completions.d/rcptgate.fish $(DESTDIR)$(UNITDIR)/rcptgate.service $(DESTDIR)$(UNITDIR)/rcptgate*.socket
+		$(SHARE)/fish/vendor_completions.d/rcptgate.fish $(DESTDIR)$(UNITDIR)/rcptgate.service $(DESTDIR)$(UNITDIR)/rcptgate-agent.service $(DESTDIR)$(UNITDIR)/rcptgate*.socket
 
 clean:
 	rm -rf bin

@@ -70,12 +70,36 @@ func TestSystemdTakesTheUnits(t *testing.T) {
 	if err != nil || len(out) > 0 {
 		t.Errorf("verify: %v\n%s", err, out)
 	}
-	out, err = exec.Command("systemd-analyze", "security", "--offline=true", filepath.Join(dir, "rcptgate.service")).CombinedOutput()
-	level := regexp.MustCompile(`exposure level.*: ([\d.]+)`).FindSubmatch(out)
-	if err != nil || level == nil {
-		t.Skipf("this systemd cannot judge a file: %v", err)
+	for _, name := range []string{"rcptgate.service", "rcptgate-agent.service"} {
+		out, err = exec.Command("systemd-analyze", "security", "--offline=true", filepath.Join(dir, name)).CombinedOutput()
+		level := regexp.MustCompile(`exposure level.*: ([\d.]+)`).FindSubmatch(out)
+		if err != nil || level == nil {
+			t.Skipf("this systemd cannot judge a file: %v", err)
+		}
+		if n, err := strconv.ParseFloat(string(level[1]), 64); err != nil || n > 2 {
+			t.Errorf("%s: exposure %s, at most 2.0 is wanted (0 is best, 10 worst)", name, level[1])
+		}
 	}
-	if n, err := strconv.ParseFloat(string(level[1]), 64); err != nil || n > 2 {
-		t.Errorf("exposure %s, at most 2.0 is wanted (0 is best, 10 worst)", level[1])
+}
+
+// TestTheAgentMayOnlyRead: nothing is writable for it, and it has no rights of its own.
+func TestTheAgentMayOnlyRead(t *testing.T) {
+	data, err := os.ReadFile("rcptgate-agent.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	for _, want := range []string{
+		"\nExecStart=/usr/bin/rcptgate agent quota -c /etc/rcptgate/agent.toml\n", "\nType=notify\n", "\nUser=rcptgate\n", "\nProtectSystem=strict\n", "\nNoNewPrivileges=yes\n",
+		"\nCapabilityBoundingSet=\n", "\nRestartPreventExitStatus=78\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	for _, harm := range []string{"\nReadWritePaths=", "\nStateDirectory=", "\nRuntimeDirectory=", "\nPrivateUsers="} {
+		if strings.Contains(text, harm) {
+			t.Errorf("%q: the agent writes nothing, and reads with the rights of a group", strings.TrimSpace(harm))
+		}
 	}
 }

@@ -33,9 +33,20 @@ type Unit struct {
 	// Commands makes its other commands. One that belongs below another, such as "config",
 	// is made with [Under].
 	Commands func(*CLI) []*cobra.Command
+	// Files are the configuration files that its commands read, other than rcptgate.toml: each
+	// has a manual page.
+	Files []File
 	// Socket names the socket that systemd may open for a front (FileDescriptorName in
 	// systemd.socket(5)); sockets that no unit names are the milter's.
 	Socket string
+}
+
+// File is a configuration file of a unit's commands.
+type File struct {
+	Name  string // of the manual page, "rcptgate-agent.toml"
+	Short string // what it is, for the page's first line
+	Long  string // a paragraph about it
+	Parts []config.Part
 }
 
 // parentKey is the annotation that Under sets.

@@ -12,6 +12,7 @@ import (
 	"rcptgate/front/web"
 	"rcptgate/gossip"
 	"rcptgate/names"
+	"rcptgate/quotad"
 	"rcptgate/report"
 	"rcptgate/unit"
 )
@@ -33,5 +34,6 @@ func units() []unit.Unit {
 		gossip.Unit(),
 
 		report.Unit(),
+		quotad.Unit(),
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra/doc"
 
 	"rcptgate/config"
+	"rcptgate/unit"
 )
 
 // newManCommand writes the manual pages. They are kept in docs/man and made again
@@ -43,9 +44,20 @@ func (p *program) writeManuals(root *cobra.Command, dir string) error {
 	if err := doc.GenManTree(root, header, dir); err != nil {
 		return fmt.Errorf("write manual pages: %w", err)
 	}
-	page := p.configurationManual()
-	if err := os.WriteFile(filepath.Join(dir, "rcptgate.toml.5"), []byte(page), 0o644); err != nil { // #nosec G306 -- as above
-		return fmt.Errorf("write manual pages: %w", err)
+	pages := map[string]string{"rcptgate.toml": p.configurationManual()}
+	for i := range p.units {
+		for _, f := range p.units[i].Files {
+			page, err := fileManual(f)
+			if err != nil {
+				return fmt.Errorf("write manual pages: %w", err)
+			}
+			pages[f.Name] = page
+		}
+	}
+	for name, page := range pages {
+		if err := os.WriteFile(filepath.Join(dir, name+".5"), []byte(page), 0o644); err != nil { // #nosec G306 -- as above
+			return fmt.Errorf("write manual pages: %w", err)
+		}
 	}
 	return nil
 }
@@ -72,21 +84,39 @@ a commented example. The daemon reads the file again on
 .B rcptgate reload
 or SIGHUP; a file with an error changes nothing.
 `)
+	writeReference(&b, p.reference())
+	return b.String()
+}
+
+// fileManual is the page of a file that a unit's commands read.
+func fileManual(f unit.File) (string, error) {
+	schema, err := config.Compose(f.Parts...)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, ".TH \"%s\" \"5\" \"Nov 2026\" \"rcptgate\" \"rcptgate manual\"\n.SH NAME\n%s \\- %s\n.SH DESCRIPTION\n%s\n",
+		strings.ToUpper(f.Name), roff(f.Name), f.Short, roff(f.Long))
+	writeReference(&b, schema.Defaults())
+	return b.String(), nil
+}
+
+// writeReference writes every option, section by section.
+func writeReference(b *strings.Builder, c *config.Composed) {
 	section := ""
-	for _, e := range config.Describe(p.reference().Any()) {
+	for _, e := range config.Describe(c.Any()) {
 		if e.Name == "" || (e.Section == "" && section == "") {
 			section = e.Section
 			if section == "" {
 				section = "-"
 			}
-			writeSectionHead(&b, e)
+			writeSectionHead(b, e)
 		}
 		if e.Name != "" {
-			writeOption(&b, e)
+			writeOption(b, e)
 		}
 	}
 	b.WriteString(".SH SEE ALSO\n.BR rcptgate (1)\n")
-	return b.String()
 }
 
 func writeSectionHead(b *strings.Builder, e config.Entry) {

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package quotad
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"time"
+
+	"rcptgate/check/quota/wire"
+)
+
+const (
+	maxConns = 256             // of all TCP listeners
+	lineTime = 5 * time.Second // for a line to come, and for an answer to go
+)
+
+// serveUDP answers datagrams until conn is closed.
+func (a *Agent) serveUDP(conn *net.UDPConn) {
+	var readers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), 4) {
+		readers.Go(func() {
+			in, out := make([]byte, 2*wire.MaxLine), make([]byte, 0, wire.MaxLine)
+			for {
+				n, from, err := conn.ReadFromUDPAddrPort(in)
+				if err != nil {
+					if errors.Is(err, net.ErrClosed) {
+						return
+					}
+					continue // an ICMP error about an answer
+				}
+				a.datagram(conn, in[:n], out, from)
+			}
+		})
+	}
+	readers.Wait()
+}
+
+// datagram answers one datagram: at once if the answer is kept or needs no store, else on a
+// goroutine of its own. out is space for an answer.
+func (a *Agent) datagram(conn *net.UDPConn, text, out []byte, from netip.AddrPort) {
+	s := a.active.Load()
+	r := a.admit(s, text, from.Addr())
+	if r == nil {
+		return
+	}
+	if reply, silent := a.believe(s, r, from.Addr()); silent {
+		if len(reply) > 0 {
+			_, _ = conn.WriteToUDPAddrPort(reply, from)
+		}
+		return
+	}
+	send := func(out []byte, answer wire.Answer) {
+		a.counts.question(frontUDP, answer.State)
+		if reply := s.reply(out, r, answer); len(reply) > 0 {
+			_, _ = conn.WriteToUDPAddrPort(reply, from)
+		}
+	}
+	if answer, ok := a.quick(s, r.User, r.Size); ok {
+		send(out, answer)
+		return
+	}
+	select {
+	case a.flying <- struct{}{}:
+	default:
+		a.drop(from.Addr(), dropBusy)
+		return
+	}
+	go func() {
+		defer func() { <-a.flying }()
+		send(nil, a.Ask(context.Background(), r.User, r.Size))
+	}()
+}
+
+// admit reads a question of a client that may ask; nil: there is no answer.
+func (a *Agent) admit(s *setup, text []byte, client netip.Addr) *wire.Request {
+	if !s.mayAsk(client) {
+		a.drop(client, dropStranger)
+		return nil
+	}
+	if !a.within(client, s.config.Listen.Rate) {
+		a.drop(client, dropRate)
+		return nil
+	}
+	r, err := wire.ParseRequest(text)
+	if err != nil {
+		a.drop(client, dropMalformed)
+		return nil
+	}
+	return r
+}
+
+// serveTCP answers one line a connection until l is closed.
+func (a *Agent) serveTCP(l net.Listener) {
+	places := make(chan struct{}, maxConns)
+	for {
+		conn, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // out of descriptors: the next one may go
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		select {
+		case places <- struct{}{}:
+			go func() {
+				defer func() { <-places }()
+				a.line(conn)
+			}()
+		default:
+			a.drop(addressOf(conn.RemoteAddr()), dropBusy)
+			_ = conn.Close()
+		}
+	}
+}
+
+// line answers the line of a connection and closes it. The line ends with LF, or with the
+// client's end of sending.
+func (a *Agent) line(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(lineTime))
+	s, client := a.active.Load(), addressOf(conn.RemoteAddr())
+	text, err := bufio.NewReader(io.LimitReader(conn, 2*wire.MaxLine)).ReadBytes('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return // a check of whether somebody listens
+	}
+	r := a.admit(s, text, client)
+	if r == nil {
+		return
+	}
+	reply, silent := a.believe(s, r, client)
+	if !silent {
+		answer := a.Ask(context.Background(), r.User, r.Size)
+		a.counts.question(frontTCP, answer.State)
+		reply = s.reply(nil, r, answer)
+	}
+	if len(reply) > 0 {
+		_ = conn.SetDeadline(time.Now().Add(lineTime))
+		_, _ = conn.Write(append(reply, '\n'))
+	}
+}
+
+func addressOf(addr net.Addr) netip.Addr {
+	if tcp, ok := addr.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// friends is a listener that closes the connections of strangers at once.
+type friends struct {
+	net.Listener
+	agent *Agent
+}
+
+// Accept waits for a connection of a client that may ask.
+func (f friends) Accept() (net.Conn, error) {
+	for {
+		conn, err := f.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		client := addressOf(conn.RemoteAddr())
+		if f.agent.active.Load().mayAsk(client) {
+			return conn, nil
+		}
+		f.agent.drop(client, dropStranger)
+		_ = conn.Close()
+	}
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package quotad
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"rcptgate/check/quota/wire"
+	"rcptgate/config/setting"
+	"rcptgate/front/listen"
+	"rcptgate/metric"
+)
+
+// handler serves the CGI's path, the JSON form, metrics and health.
+func (a *Agent) handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector(a.counts.metrics()))
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /cgi-bin/quota.cgi", a.cgi)
+	mux.HandleFunc("GET /v1/quota", a.json)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		plainText(w, http.StatusOK, "ok\n")
+	})
+	return mux
+}
+
+func plainText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text))
+}
+
+// welcome reports whether the request may have an answer, and says why not.
+func (a *Agent) welcome(w http.ResponseWriter, r *http.Request) bool {
+	listen.Working(r.Context())
+	s := a.active.Load()
+	from, _ := netip.ParseAddrPort(r.RemoteAddr) // the server's own words
+	client := from.Addr().Unmap()
+	if !a.within(client, s.config.Listen.Rate) {
+		a.drop(client, dropRate)
+		plainText(w, http.StatusTooManyRequests, "too many questions\n")
+		return false
+	}
+	token, has := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	switch {
+	case has && s.keys.Accepts(token):
+		return true
+	case has && s.keys != nil:
+		a.drop(client, dropMAC)
+	case s.plainFor(client):
+		return true
+	default:
+		a.drop(client, dropUnsigned)
+	}
+	w.Header().Set("WWW-Authenticate", "Bearer")
+	plainText(w, http.StatusUnauthorized, "a token is needed\n")
+	return false
+}
+
+// cgi answers GET /cgi-bin/quota.cgi?u=USER as the CGI of that name does.
+func (a *Agent) cgi(w http.ResponseWriter, r *http.Request) {
+	if !a.welcome(w, r) {
+		return
+	}
+	user := r.URL.Query().Get("u")
+	if user == "" {
+		plainText(w, http.StatusOK, "")
+		return
+	}
+	answer := a.Ask(r.Context(), user, 0)
+	a.counts.question(frontHTTP, answer.State)
+	body, err := wire.AppendCGI(nil, user, &answer)
+	if err != nil {
+		plainText(w, http.StatusServiceUnavailable, "could not find out\n")
+		return
+	}
+	plainText(w, http.StatusOK, string(body))
+}
+
+// json answers GET /v1/quota?user=USER&size=SIZE.
+func (a *Agent) json(w http.ResponseWriter, r *http.Request) {
+	if !a.welcome(w, r) {
+		return
+	}
+	query := r.URL.Query()
+	user, size := query.Get("user"), setting.Size(0)
+	err := wire.CheckUser(user)
+	if text := query.Get("size"); err == nil && text != "" {
+		size, err = setting.ParseSize(text)
+	}
+	if err != nil {
+		a.counts.dropped[dropMalformed].Add(1)
+		plainText(w, http.StatusBadRequest, err.Error()+"\n")
+		return
+	}
+	answer := a.Ask(r.Context(), user, int64(size))
+	a.counts.question(frontHTTP, answer.State)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(wire.AppendJSON(nil, user, &answer))
+}
+
+// collector makes Prometheus metrics of families.
+type collector []metric.Family
+
+// Describe describes nothing: the collector is an unchecked one.
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect reads every family.
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	for _, f := range c {
+		desc := prometheus.NewDesc("rcptgate_"+f.Name, f.Help, f.Labels, nil)
+		if f.Kind == metric.Histogram {
+			f.Fill(func(b metric.Buckets, labels ...string) {
+				total, counts := uint64(0), map[float64]uint64{}
+				for i, n := range b.Counts {
+					if total += n; i < len(b.Bounds) {
+						counts[b.Bounds[i].Seconds()] = total
+					}
+				}
+				out <- prometheus.MustNewConstHistogram(desc, total, b.Sum.Seconds(), counts, labels...)
+			})
+			continue
+		}
+		kind := prometheus.CounterValue
+		if f.Kind == metric.Gauge {
+			kind = prometheus.GaugeValue
+		}
+		f.Read(func(value float64, labels ...string) {
+			out <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
+		})
+	}
+}
