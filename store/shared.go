@@ -9,14 +9,14 @@ import (
 )
 
 // ErrLeased says that another gateway is finding out what was asked for.
-var ErrLeased = errors.New("somebody else is finding out")
+var ErrLeased = errors.New("another gateway is finding out")
 
 // ErrDown says that no server of a shared place is alive: nothing was read or written.
 var ErrDown = errors.New("no server of the shared memory is alive")
 
 // ErrUnpublished says that a forget reached no server of the shared place: only this
 // gateway has forgotten so far. The others learn of it when a server is back.
-var ErrUnpublished = errors.New("only this gateway has forgotten so far: no server of the shared memory could be told")
+var ErrUnpublished = errors.New("only this gateway has forgotten so far: no server of the shared memory could be reached")
 
 // ErrBudget says that an answer has spent the time it may wait for a shared place.
 var ErrBudget = errors.New("the time for the shared memory is used up")

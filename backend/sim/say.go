@@ -90,7 +90,7 @@ func (c *session) fail(f Fault, reply string) bool {
 	case EndlessLines:
 		return c.endless("", "250-and so on\r\n")
 	case Garbage:
-		_, _ = c.w.WriteString("\x16\x03\x01\x00 this is no reply\r\n")
+		_, _ = c.w.WriteString("\x16\x03\x01\x00 this is not a reply\r\n")
 		_ = c.w.Flush()
 		return true
 	case MixedCodes:

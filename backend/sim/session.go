@@ -156,7 +156,7 @@ func (c *session) startTLS(b *Behaviour) bool {
 	}
 	switch b.STARTTLS {
 	case TLSGarbage:
-		_, _ = c.nc.Write([]byte("220 this is no TLS record\r\n"))
+		_, _ = c.nc.Write([]byte("220 this is not a TLS record\r\n"))
 		return c.hang()
 	case TLSHang:
 		return c.hang()

@@ -219,7 +219,7 @@ func (t *madeUpTest) find(ctx context.Context) store.Class {
 		answer.Class, answer.Text = store.AcceptAll, out.answer.Text
 		c.state.count.acceptAllFound.Add(1)
 		c.state.board.Warn("accept-all "+t.pair.backend+" "+t.pair.domain,
-			"this backend accepts every recipient of the domain: its answers prove nothing, so it is not asked, and nobody is refused",
+			"this backend accepts every recipient of the domain: its answers prove nothing, so it is not asked, and no recipient is refused",
 			"backend", t.pair.backend, "domain", t.pair.domain, "until", answer.Expire.UTC().Format(time.RFC3339))
 	case out.refusedForGood() && out.words.class != store.Full:
 		answer.Class = store.Selective

@@ -127,13 +127,13 @@ func New(opt Options) (*Check, error) {
 // always nil: what could not be found out has its own verdict here, the domain's.
 func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
 	if q.Known {
-		q.Trace.Note("exists; nobody is asked")
+		q.Trace.Note("exists; no server is asked")
 		return rcptgate.Verdict{}, nil
 	}
 	rt := c.router.Route(q)
 	switch {
 	case rt == nil:
-		q.Trace.Note("route: none; nobody is asked")
+		q.Trace.Note("route: none; no server is asked")
 		return rcptgate.Verdict{Reason: rcptgate.ReasonNotRouted}, nil
 	case rt.Delivered:
 		q.Trace.Note("route: the MTA delivers it itself; no server is asked, unless mailers in the section names its mailer")

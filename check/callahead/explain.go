@@ -56,7 +56,7 @@ func explainProbe(q *rcptgate.Query, out *outcome) {
 	if out.answer.Class == store.None {
 		err := out.err
 		if err == nil {
-			err = errors.New("nobody could be asked")
+			err = errors.New("no server could be asked")
 		}
 		q.Trace.Note("probe: " + err.Error())
 		return

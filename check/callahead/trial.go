@@ -267,7 +267,7 @@ func (t *trial) investigate(ctx context.Context, out *outcome, s *shape, k *know
 func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *knownShape) (means meaning, next outcome, asked bool) {
 	state := t.check.state
 	if state.spent(t.pair) && !out.words.clean() {
-		t.tell("too many kinds of refusal that cannot be told apart: nothing more is asked")
+		t.tell("too many kinds of refusal to tell apart: nothing more is asked")
 		return unproven, next, false
 	}
 	tested := false // how the server says unknown is looked for

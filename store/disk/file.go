@@ -187,7 +187,7 @@ func (f *file) migrate(ctx context.Context) error {
 	case version > schemaVersion:
 		return fmt.Errorf("%w: version %d, this release writes %d", errNewer, version, schemaVersion)
 	case version != 0 || tables != 0:
-		return fmt.Errorf("%w: version %d with %d tables is no disk store of ours", errNewer, version, tables)
+		return fmt.Errorf("%w: version %d with %d tables is not a disk store of this program", errNewer, version, tables)
 	}
 	_, err := f.conn.ExecContext(ctx, "BEGIN IMMEDIATE;"+schema+"COMMIT;")
 	return err

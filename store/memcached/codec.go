@@ -195,7 +195,7 @@ func (f *fields) number(before error, most int64) (int64, error) {
 	case before != nil:
 		return 0, before
 	case err != nil || n < 0 || n > most || s != strconv.FormatInt(n, 10):
-		return 0, formf("%.24q is no number from 0 to %d", s, most)
+		return 0, formf("%.24q is not a number from 0 to %d", s, most)
 	}
 	return n, nil
 }

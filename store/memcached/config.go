@@ -57,10 +57,10 @@ func (c Config) Validate() error {
 		seen[s.Address] = true
 	}
 	if c.KeyFile != "" && !filepath.IsAbs(c.KeyFile) {
-		errs = append(errs, setting.Keyf("memcached_key_file", "%q is no absolute path", c.KeyFile))
+		errs = append(errs, setting.Keyf("memcached_key_file", "%q is not an absolute path", c.KeyFile))
 	}
 	if c.Prefix != "" && (len(c.Prefix) > maxPrefix || strings.Trim(c.Prefix, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != "") {
-		errs = append(errs, setting.Keyf("memcached_prefix", "%q is no prefix: at most %d letters, digits, \"-\", \"_\" and \".\" are allowed", c.Prefix, maxPrefix))
+		errs = append(errs, setting.Keyf("memcached_prefix", "%q is not a prefix: at most %d letters, digits, \"-\", \"_\" and \".\" are allowed", c.Prefix, maxPrefix))
 	}
 	return errors.Join(errs...)
 }
@@ -79,7 +79,7 @@ func ParseServer(s string) (Server, error) {
 		return Server{}, fmt.Errorf("%w; \"HOST\" means port %s", err, defaultPort)
 	}
 	if _, port, err := net.SplitHostPort(sock.Address); sock.Network == "tcp" && err == nil && port == "0" {
-		return Server{}, fmt.Errorf("%q: nobody answers on port 0; \"HOST\" means port %s", s, defaultPort)
+		return Server{}, fmt.Errorf("%q: no server answers on port 0; \"HOST\" means port %s", s, defaultPort)
 	}
 	return Server{sock}, nil
 }

@@ -147,7 +147,7 @@ func lifeSeconds(life time.Duration) int32 {
 // Lines of other names are ignored: later versions may add some.
 const nameVersion = "rgn1"
 
-var errName = errors.New("the value is no published name")
+var errName = errors.New("the value is not a published name")
 
 // escapeName and unescapeName keep TAB and LF out of a field.
 var (
@@ -176,7 +176,7 @@ func decodeName(value []byte) (v store.Name, err error) {
 	for i := range times {
 		seconds, err := strconv.ParseInt(fields[i+1], 10, 64)
 		if err != nil || seconds < 0 || seconds > maxSeconds {
-			return v, fmt.Errorf("%w: %q is no time", errName, fields[i+1])
+			return v, fmt.Errorf("%w: %q is not a time", errName, fields[i+1])
 		}
 		times[i] = time.Unix(seconds, 0) //nolint:gosec // i is 0 or 1
 	}

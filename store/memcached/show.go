@@ -36,6 +36,6 @@ func Metrics(c *Client, s *Store) []metric.Family {
 		metric.Level("memcached_queue", "Records not yet written to memcached.", func() float64 { return float64(s.Queue().Waiting) }),
 		metric.Count("memcached_queue_dropped_total", "Records not written to memcached because the queue was full.", func() float64 { return float64(s.Queue().Dropped) }),
 		metric.Count("memcached_writes_failed_total", "Records not written to memcached because no server took them.", func() float64 { return float64(s.Queue().Failed) }),
-		metric.Level("memcached_tombstones", "Forgotten patterns that all gateways are told of.", func() float64 { return float64(s.Tombstones()) }),
+		metric.Level("memcached_tombstones", "Forgotten patterns that all gateways are to know.", func() float64 { return float64(s.Tombstones()) }),
 	}
 }

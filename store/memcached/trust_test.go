@@ -290,8 +290,8 @@ func TestConfigErrors(t *testing.T) {
 		{"unix:/run/memcached.sock", "unix:/run/memcached.sock", ""},
 		{"unix:memcached.sock", "", "absolute path"},
 		{"10.0.0.1:http", "", "no number"},
-		{"10.0.0.1:0", "", "nobody answers on port 0"},
-		{"inet:0@10.0.0.1", "", "nobody answers on port 0"},
+		{"10.0.0.1:0", "", "no server answers on port 0"},
+		{"inet:0@10.0.0.1", "", "no server answers on port 0"},
 		{"10.0.0.1:99999", "", "\"HOST\" means port 11211"},
 		{"two words", "", "no socket address"},
 	} {
@@ -302,12 +302,12 @@ func TestConfigErrors(t *testing.T) {
 	}
 	a, _ := ParseServer("10.0.0.1")
 	for want, cfg := range map[string]Config{
-		"named twice":    {Servers: []Server{a, a}},
-		"at most 64":     {Servers: make([]Server, 65)},
-		"empty server":   {Servers: []Server{{}}},
-		"absolute path":  {KeyFile: "cache.key"},
-		"is no prefix":   {Prefix: "a b"},
-		"at most 32 let": {Prefix: strings.Repeat("x", 33)},
+		"named twice":     {Servers: []Server{a, a}},
+		"at most 64":      {Servers: make([]Server, 65)},
+		"empty server":    {Servers: []Server{{}}},
+		"absolute path":   {KeyFile: "cache.key"},
+		"is not a prefix": {Prefix: "a b"},
+		"at most 32 let":  {Prefix: strings.Repeat("x", 33)},
 	} {
 		if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)

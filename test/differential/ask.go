@@ -20,7 +20,7 @@ type Fate string
 // The fates. A message for several mailboxes is delivered if one of them gets it.
 const (
 	Delivered Fate = "delivered" // to a mailbox, a program, a file, or the server behind; or thrown away on purpose
-	Bounced   Fate = "bounced"   // accepted, and nobody gets it
+	Bounced   Fate = "bounced"   // accepted, and not delivered
 	Deferred  Fate = "deferred"  // accepted and tried again later, or refused with 4xx
 	Refused   Fate = "refused"   // refused with 5xx
 	Held      Fate = "held"      // accepted and quarantined

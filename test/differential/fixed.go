@@ -195,7 +195,7 @@ func postfixWorlds() []Fixed {
 	}
 }
 
-// otherSettings are about settings of Postfix beside its tables.
+// otherSettings are about settings of Postfix other than its tables.
 func otherSettings() []Fixed {
 	return []Fixed{
 		{World{

@@ -191,7 +191,7 @@ func (b *Bench) start(t testing.TB, w *World) *front {
 	return &front{gated: p.Addr(), alone: fmt.Sprintf("127.0.0.1:%d", p.Plain), log: p.Log, table: table, reader: postfixLog{}, etc: filepath.Join(p.Dir, "etc")}
 }
 
-// config is the gate's configuration for a world: what a postmaster writes who names the MTA's own tables.
+// config is the gate's configuration for a world: that of a postmaster who names the MTA's own tables.
 func (b *Bench) config(w *World, f *front) string {
 	var c strings.Builder
 	fmt.Fprintf(&c, "enforce = true\n[log]\nformat = \"json\"\n[aliases]\npasswd = %q\n", b.passwd)

@@ -10,11 +10,11 @@ import (
 	"rcptgate/test/lab"
 )
 
-// told is how soon every gateway has to know what another one forgot, and what a busy machine gets more.
+// told is how soon every gateway must know what another one forgot, and what a busy machine gets more.
 const told = 60*time.Second + 15*time.Second
 
 // TestGatewaysForget is the story of a mailbox that is made and one that is deleted: one "cache forget" on one gateway is
-// enough for all, whoever is away meanwhile, and nothing brings the old answers back.
+// enough for all, even for gateways that are down meanwhile, and nothing brings the old answers back.
 func TestGatewaysForget(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, lab.MemcachedKit)
@@ -45,7 +45,7 @@ func TestGatewaysForget(t *testing.T) {
 		m.Restart()
 	}
 	first.Restart()
-	away.Run() // nobody has put the new answers into memcached again
+	away.Run() // the new answers have not been put into memcached again
 	s.follows(away)
 	s.stays()
 }
@@ -71,7 +71,7 @@ func (s *site) stays() {
 }
 
 // TestGatewaysForgetAlone forgets while no memcached can be reached: the exit code says that only this gateway has, and
-// the others are told when one is back.
+// the others learn of it when one is back.
 func TestGatewaysForgetAlone(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, lab.MemcachedKit)

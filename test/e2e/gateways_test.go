@@ -24,7 +24,7 @@ import (
 	"rcptgate/test/lab"
 )
 
-// site is several gateways in front of one mail server, which counts who is asked about, and the memcached servers that
+// site is several gateways in front of one mail server, which counts the recipients asked about, and the memcached servers that
 // they have in common.
 type site struct {
 	testing.TB
@@ -348,7 +348,7 @@ func (s *site) oneProbe() {
 	}
 }
 
-// oneKilled kills one of three memcached servers under load: nobody notices, and a gateway that has lost everything
+// oneKilled kills one of three memcached servers under load: no sender notices, and a gateway that has lost everything
 // finds what the others hold.
 func (s *site) oneKilled(list []string) {
 	const second = 1

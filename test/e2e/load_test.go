@@ -18,7 +18,7 @@ import (
 	"rcptgate/test/lab"
 )
 
-// numbered is a real Postfix with default limits whose mailboxes are u100, u101, ... but for every twentieth. Its
+// numbered is a real Postfix with default limits whose mailboxes are u100, u101, ... except every twentieth. Its
 // in_flow_delay is off: a probe of a good recipient takes a token that only a real message gives back, so without any
 // mail the 101st good probe and every later one would take a second, whoever asks.
 func numbered(t *testing.T) (*lab.Postfix, *lab.Tap) {

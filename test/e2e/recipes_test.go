@@ -15,17 +15,17 @@ import (
 	"rcptgate/test/lab"
 )
 
-// service is a user without any privilege: nobody. The daemon runs as such a user under the shipped unit.
+// service is a user without any privilege: "nobody". The daemon runs as such a user under the shipped unit.
 const service = 65534
 
-// A milter beside others: it has a failure mode of its own, and theirs stays as it is.
+// A milter next to others: it has a failure mode of its own, and theirs stays as it is.
 func TestMilterBesideOthers(t *testing.T) {
 	lab.Need(t, lab.PostfixKit)
 	_, tap := behind(t)
 	g := lab.StartGate(t, section("pf.test", "smtp:"+tap.Hop()))
 	p := lab.StartPostfix(t, lab.PostfixOptions{
 		Name:    "front-postfix",
-		Milters: []string{"{ " + g.PostfixMilter() + ", default_action=tempfail, command_timeout=10s }", "inet:127.0.0.1:1"}, // nobody answers there
+		Milters: []string{"{ " + g.PostfixMilter() + ", default_action=tempfail, command_timeout=10s }", "inet:127.0.0.1:1"}, // nothing answers there
 		Main:    map[string]string{"milter_default_action": "accept"},
 		Relay:   map[string]string{"pf.test": "smtp:" + tap.Hop()},
 	})

@@ -14,7 +14,7 @@ import (
 	"rcptgate/test/lab"
 )
 
-// stranger is somebody who can write to a memcached and has no key: a plain client.
+// stranger can write to a memcached and has no key: a plain client.
 type stranger struct {
 	testing.TB
 	*memcache.Client
@@ -56,7 +56,7 @@ func entry(class string, code int, enhanced, backend string) string {
 }
 
 // TestGatewaysTrust forges entries, copies good ones under other recipients' keys, and has gateways with different keys
-// use one memcached: with a key file nobody believes what is not sealed for that recipient.
+// use one memcached: with a key file no gateway believes what is not sealed for that recipient.
 func TestGatewaysTrust(t *testing.T) {
 	t.Parallel()
 	lab.Need(t, lab.MemcachedKit)

@@ -148,7 +148,7 @@ func mayImport(from, to string) bool {
 			}
 		}
 		// The folders of a family (store/ram, store/tiers) may build on each other,
-		// but a check never imports another check, nor a front another front but for
+		// but a check never imports another check, nor a front another front except for
 		// the sockets that they have in common.
 		family := strings.Split(from, "/")[0]
 		return within(to, family) && family != "check" && family != "front" && family != ""

@@ -148,7 +148,7 @@ func (d *Dovecot) Usage(user string) (used, limit int64) {
 	return 0, 0
 }
 
-// Doveadm runs doveadm(1) beside the server and returns what it printed; it fails the test if doveadm fails.
+// Doveadm runs doveadm(1) next to the server and returns what it printed; it fails the test if doveadm fails.
 func (d *Dovecot) Doveadm(args ...string) string {
 	d.t.Helper()
 	out, err := d.doveadm(args...)

@@ -81,7 +81,7 @@ func (m *Memcached) start(dir string) {
 	args := []string{"-u", "nobody", "-U", "0", "-t", "2"}
 	if m.Network == "unix" {
 		_ = os.Remove(m.Addr)
-		_ = os.Chmod(dir, 0o777) // nobody makes the socket //nolint:gosec // a test's own directory
+		_ = os.Chmod(dir, 0o777) // the user nobody creates the socket //nolint:gosec // a test's own directory
 		args = append(args, "-s", m.Addr, "-a", "0777")
 	} else {
 		host, port, _ := net.SplitHostPort(m.Addr)
@@ -99,7 +99,7 @@ func (m *Memcached) start(dir string) {
 	})
 }
 
-// Stop freezes the server (SIGSTOP): the kernel still accepts connections, nobody answers.
+// Stop freezes the server (SIGSTOP): the kernel still accepts connections, nothing answers.
 func (m *Memcached) Stop() {
 	m.t.Helper()
 	if err := m.Signal(syscall.SIGSTOP); err != nil {

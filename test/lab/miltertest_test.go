@@ -4,7 +4,7 @@ package lab
 
 import "testing"
 
-// miltertest talks to a filter here, and tells a refusal from a continue.
+// miltertest talks to a filter here, and distinguishes a refusal from a continue.
 func TestMiltertest(t *testing.T) {
 	Need(t, MiltertestKit)
 	w := startWitness(t, "tcp", "127.0.0.1:0", "", false)

@@ -12,7 +12,7 @@ import (
 // routeSymbols are the macros a recipient filter asks for.
 const routeSymbols = "i {rcpt_mailer} {rcpt_host} {rcpt_addr}"
 
-// recipients are put to both MTAs; what they make of each is golden (testdata) and told in README.md.
+// recipients are put to both MTAs; what they make of each is golden (testdata) and described in README.md.
 var recipients = []string{
 	"good@pf.test", "nobody@pf.test", "Good+Detail@PF.Test", `"quo ted"@pf.test`, "u@[203.0.113.9]",
 	"info@virt.test", "gone@virt.test", "x@elsewhere.test", "postmaster",
@@ -40,7 +40,7 @@ var gateways = []gateway{
 	}},
 }
 
-// What a filter is told by each MTA, on a unix and on an inet socket, is compared with the files in testdata: the
+// What each MTA tells a filter, on a unix and on an inet socket, is compared with the files in testdata: the
 // negotiation, the macros at RCPT, and the replies a client gets. RCPTGATE_GOLDEN=1 writes them anew.
 func TestWhatTheMTAsSend(t *testing.T) {
 	Need(t, PostfixKit, SendmailKit)

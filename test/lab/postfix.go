@@ -44,7 +44,7 @@ type PostfixOptions struct {
 	Relay map[string]string
 	// VirtualAliases is virtual_alias_maps: an address or "@domain" and its target.
 	VirtualAliases map[string]string
-	// Mailboxes are the addresses that exist here (virtual mailboxes, delivered to nobody); their domains are final here.
+	// Mailboxes are the addresses that exist here (virtual mailboxes, not delivered anywhere); their domains are final here.
 	Mailboxes []string
 	// Domains are final here even if they have no mailbox.
 	Domains []string
@@ -72,7 +72,7 @@ type PostfixOptions struct {
 // Addr returns the address of smtpd.
 func (p *Postfix) Addr() string { return fmt.Sprintf("127.0.0.1:%d", p.Port) }
 
-// StartPostfix starts a Postfix with Debian's defaults but for what the options say. There is no DNS and no chroot, all
+// StartPostfix starts a Postfix with Debian's defaults except what the options say. There is no DNS and no chroot, all
 // else (error limits, delays, process limits) is as it ships.
 func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	t.Helper()

@@ -223,7 +223,7 @@ func run(t testing.TB, kit Kit, dir string, args ...string) string {
 	return string(out)
 }
 
-// FreePort returns a loopback TCP port that nobody listens on, below those that the kernel gives to clients
+// FreePort returns a loopback TCP port that is not in use, below those that the kernel gives to clients
 // (net.ipv4.ip_local_port_range begins with 32768): one of these could be some other test's connection by the time a
 // server wants it.
 func FreePort(t testing.TB) int {

@@ -73,7 +73,7 @@ func TestLeaveOut(t *testing.T) {
 	}
 }
 
-// A recorder is a test that does not end when it is told to.
+// A recorder is a test that does not end when it is asked to.
 type recorder struct {
 	testing.TB
 	ended string
@@ -87,7 +87,7 @@ func (r *recorder) end(how string) {
 	}
 }
 
-// Replies are read whole and exactly: several lines, enhanced codes, and what is no reply.
+// Replies are read whole and exactly: several lines, enhanced codes, and what is not a reply.
 func TestSplitEnhanced(t *testing.T) {
 	for text, want := range map[string][2]string{
 		"5.1.1 User unknown":    {"5.1.1", "User unknown"},

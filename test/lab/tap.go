@@ -83,7 +83,7 @@ func (tap *Tap) Join() {
 	go tap.accept(l)
 }
 
-// Cut closes the listener and every connection: whoever connects now is refused, as by a machine without the server.
+// Cut closes the listener and every connection: further clients are refused, as by a machine without the server.
 func (tap *Tap) Cut() {
 	tap.mu.Lock()
 	if tap.listener != nil {
