@@ -92,6 +92,7 @@ func (e *Effective) readPostfix() error {
 		if e.TransportMaps, known = p.ReadTables("transport_maps", "transport_maps"); !known {
 			// The entry that counts may stand in the map that is not read.
 			e.TransportMaps = nil
+			e.Source.Forget("transport_maps")
 			p.Warn("transport_maps is not used: the next hop of a recipient may stand in the table that is not read")
 		}
 	}
@@ -149,6 +150,7 @@ func (e *Effective) readSendmail() error {
 	known := true
 	if e.Mailertable == nil {
 		if e.Mailertable, known = s.ReadMap("mailertable", "mailertable"); !known {
+			e.Source.Forget("mailertable")
 			s.Warn("mailertable is not used: the MTA's own next hop is, where it names one")
 		}
 	}

@@ -80,6 +80,9 @@ func TestEffectiveOfPostfix(t *testing.T) {
 		if got := e.String(); got != want {
 			t.Errorf("%s\n%s, want\n%s", text, got, want)
 		}
+		if noted := strings.Contains(fmt.Sprint(e.Source.Origins), "transport_maps"); noted != (len(e.TransportMaps) > 0) {
+			t.Errorf("%s\norigins %v", text, e.Source.Origins)
+		}
 		if e.Source.Partial != strings.Contains(text, "pcre") || (len(e.Source.Warnings) > 0) != (e.Source.Partial || strings.Contains(text, "dependent")) {
 			t.Errorf("%s\nwarnings %q", text, e.Source.Warnings)
 		}

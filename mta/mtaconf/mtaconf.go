@@ -95,6 +95,11 @@ func (s *Source) Took(setting, value, file string, line int) {
 	s.Origins = append(s.Origins, Origin{Setting: setting, Value: value, File: file, Line: line})
 }
 
+// Forget removes the origin of a setting that is not used after all.
+func (s *Source) Forget(setting string) {
+	s.Origins = slices.DeleteFunc(s.Origins, func(o Origin) bool { return o.Setting == setting })
+}
+
 // Warn notes something that was left out.
 func (s *Source) Warn(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
