@@ -149,8 +149,13 @@ func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 	if err != nil {
 		return CouldNotFindOut
 	}
-	if v.Action != Continue && v.Action != Accept && gen.Rehearse != nil && gen.Rehearse(q) {
-		v.Would, v.Action = v.Action, Continue
+	if (v.Action != Continue && v.Action != Accept || q.Message != nil) && gen.Rehearse != nil && gen.Rehearse(q) {
+		if v.Action != Continue && v.Action != Accept {
+			v.Would, v.Action = v.Action, Continue
+		}
+		if q.Message != nil {
+			q.Message.rehearsed = true
+		}
 	}
 	return v
 }

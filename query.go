@@ -39,7 +39,7 @@ func (s Stage) String() string {
 
 // Mailbox is one address (RFC 5321 section 2.3.11) in the two shapes that matter:
 // as it was written, and as it is compared. Package address makes them; the zero
-// Mailbox is no address.
+// Mailbox is not an address.
 type Mailbox struct {
 	// Path is the address as the client wrote it, without angle brackets, source
 	// route, a final dot and ESMTP parameters. It is what a backend is asked about. It
@@ -84,7 +84,7 @@ func (m Mailbox) Clone() Mailbox {
 	return Mailbox{Path: path, Local: strings.Clone(m.Local), Domain: strings.Clone(m.Domain)}
 }
 
-// IsZero reports whether m is no address at all.
+// IsZero reports whether m is not an address at all.
 func (m Mailbox) IsZero() bool { return m.Local == "" && m.Domain == "" && m.Path == "" }
 
 // NextHop is the MTA's own route for a recipient: the macros {rcpt_mailer},
@@ -114,6 +114,9 @@ type Query struct {
 	NextHop    NextHop
 	QueueID    string // may be empty until a recipient was accepted (Postfix)
 	Accepted   int    // recipients of the transaction that were taken before this question
+
+	// Message is the message, at StageMessage alone. Nil from a front that has none.
+	Message *Message
 
 	// Session is the connection and the transaction that the question belongs to. Nil from
 	// a front that has no connection to speak of, and from "rcptgate check".

@@ -85,7 +85,7 @@ const (
 	ReasonError         Reason = "error"          // a check could not find out
 )
 
-// Where a verdict came from, beside the names of steps.
+// Where a verdict came from, as well as the names of steps.
 const (
 	SourceRAM       = "ram"
 	SourceDisk      = "disk"
@@ -173,7 +173,7 @@ const (
 )
 
 // CleanText makes another server's reply text fit to be sent on: control
-// characters become spaces, octets that are no UTF-8 become "?", lines (separated
+// characters become spaces, octets that are not UTF-8 become "?", lines (separated
 // by "\n") are cut at 480 octets and the text after 32 lines. It allocates only when something has to change.
 func CleanText(s string) string {
 	if isClean(s) {

@@ -30,6 +30,12 @@ func appendDecision(b []byte, f *form, sh *shard, q *rcptgate.Query, v *rcptgate
 		b = f.some(b, "target", q.Target.Path)
 	}
 	b = sh.what.append(b, f, v)
+	if m := q.Message; m != nil {
+		b = f.number(b, "size", int(m.Size))
+		if n := len(m.Proposed()); n > 0 {
+			b = f.number(b, "edits", n)
+		}
+	}
 	if f.json {
 		b = appendMillis(append(b, `,"elapsed_ms":`...), q.Trace.Elapsed)
 	} else {

@@ -115,6 +115,13 @@ func decisions() (list []decision) {
 	add(rcptgate.Verdict{Action: rcptgate.Reject, Code: 554, Enhanced: "5.7.1", Text: "Listed", Reason: "blocklist", Source: "blocklist"}, func(q *rcptgate.Query) {
 		q.Stage, q.Recipient, q.Target, q.Sender, q.QueueID = rcptgate.StageConnect, rcptgate.Mailbox{}, rcptgate.Mailbox{}, "", ""
 	})
+	add(rcptgate.Verdict{Action: rcptgate.Hold, Reason: "rule", Source: "rule"}, func(q *rcptgate.Query) {
+		q.Stage, q.Recipient, q.Target = rcptgate.StageMessage, rcptgate.Mailbox{}, rcptgate.Mailbox{}
+		q.Message = rcptgate.NewMessage(rcptgate.EditHeader)
+		if q.Message.Size = 10240; q.Message.AddHeader("X-Seen", "yes") != nil {
+			panic("a field that is refused")
+		}
+	})
 	add(valid, func(q *rcptgate.Query) { // what a stranger can send
 		q.Sender, q.QueueID = "a b\"=\\\n\x1b[2J\u202e\xff", strings.Repeat("q", 300)
 		q.Recipient.Path = strings.Repeat("ü", 200) + "@d.example"

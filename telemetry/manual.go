@@ -24,6 +24,7 @@ is quoted as in Go; values are cut at 256 octets, texts at 512.
     reason        why, in one word: valid, unknown-user, mailbox-full, unreachable, ...
     source        where the answer came from: ram, disk, memcached, probe, alias, ...
     backend       the server that gave it
+    size, edits   of a message: the octets of its body, and the changes that steps proposed
     elapsed       milliseconds until the decision (elapsed_ms, a number, in JSON)
     text          what the sender sees, if the recipient is refused
     error         why something could not be found out

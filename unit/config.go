@@ -20,11 +20,12 @@ import (
 
 // Core are the settings of no unit in particular.
 type Core struct {
-	Hostname  string           `toml:"hostname" doc:"the gateway's own name, used as the EHLO name of probes and to recognise a call-ahead that comes back; the default is the machine's name" example:"\"mx1.example.org\""`
-	State     string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket" restart:"true"`
-	Enforce   bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, but refuses nothing. A [[domain]] section can override this for its domain"`
-	Deadline  setting.Duration `toml:"deadline" doc:"time limit for one answer; keep it below the MTA's timeout, which is 10s for Sendmail and 30s for Postfix" min:"100ms" max:"5m"`
-	FollowMTA bool             `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section"`
+	Hostname        string           `toml:"hostname" doc:"the gateway's own name, used as the EHLO name of probes and to recognise a call-ahead that comes back; the default is the machine's name" example:"\"mx1.example.org\""`
+	State           string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket" restart:"true"`
+	Enforce         bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, but refuses nothing. A [[domain]] section can override this for its domain"`
+	Deadline        setting.Duration `toml:"deadline" doc:"time limit for one answer; keep it below the MTA's timeout, which is 10s for Sendmail and 30s for Postfix" min:"100ms" max:"5m"`
+	MessageDeadline setting.Duration `toml:"message_deadline" doc:"time limit for the steps that look at a whole message; the MTA hears meanwhile that the gate is busy. Sendmail waits 5m in all" min:"1s" max:"10m"`
+	FollowMTA       bool             `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section"`
 }
 
 // Validate holds what one field alone cannot say.
@@ -60,7 +61,7 @@ func defaultCore() Core {
 	if err != nil {
 		hostname = "localhost"
 	}
-	return Core{Hostname: hostname, State: "/var/lib/rcptgate", Deadline: setting.Duration(8 * time.Second), FollowMTA: true}
+	return Core{Hostname: hostname, State: "/var/lib/rcptgate", Deadline: setting.Duration(8 * time.Second), MessageDeadline: setting.Duration(time.Minute), FollowMTA: true}
 }
 
 // listenHead has [listen] stand first among the sections.

@@ -28,10 +28,21 @@ type Setup struct {
 	release  []func()
 }
 
-// Step adds a step to the chain of a stage. Steps are asked in the order of the units.
-func (s *Setup) Step(at rcptgate.Stage, step rcptgate.Step) { s.steps[at] = append(s.steps[at], step) }
+// Step adds a step to the chain of a stage, which the MTA is then asked for. Steps are asked
+// in the order of the units.
+func (s *Setup) Step(at rcptgate.Stage, step rcptgate.Step) {
+	s.steps[at] = append(s.steps[at], step)
+	switch at {
+	case rcptgate.StageConnect:
+		s.Want(rcptgate.WantConnect)
+	case rcptgate.StageMail:
+		s.Want(rcptgate.WantMail)
+	case rcptgate.StageMessage:
+		s.Want(rcptgate.WantMessage)
+	}
+}
 
-// Want says what a step needs from the MTA besides recipients.
+// Want says what a step needs from the MTA besides being asked at its stage.
 func (s *Setup) Want(w rcptgate.Wants) { s.wants |= w }
 
 // Table gives a map file, read now and followed while the setup lives. A file that cannot
@@ -129,8 +140,12 @@ func (s *Setup) gateSetup(h *Host) rcptgate.Setup {
 	out := rcptgate.Setup{Wants: s.wants, Rehearse: s.Router.Rehearse, Observers: h.observers, Close: s.close}
 	for stage, steps := range s.steps {
 		if len(steps) > 0 {
+			deadline := s.Core().Deadline.Std()
+			if rcptgate.Stage(stage) == rcptgate.StageMessage {
+				deadline = s.Core().MessageDeadline.Std()
+			}
 			out.Chains[stage] = &rcptgate.Chain{
-				Steps: steps, Deadline: s.Core().Deadline.Std(), Patience: h.patience(), Rehearse: s.Router.Rehearse,
+				Steps: steps, Deadline: deadline, Patience: h.patience(), Rehearse: s.Router.Rehearse,
 			}
 		}
 	}

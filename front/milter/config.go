@@ -29,6 +29,10 @@ type Config struct {
 	FrameSize int `toml:"frame_size" doc:"maximum size of a frame of a negotiated event, in octets" min:"4096" max:"1_048_576"`
 	// Drain is how long transactions may go on after the daemon was asked to end.
 	Drain setting.Duration `toml:"drain" doc:"how long transactions may go on after the daemon was asked to end" min:"100ms" max:"5m"`
+	// Body is how much of a message's body steps see, and Spool bounds all bodies that are
+	// kept at one time.
+	Body  setting.Size `toml:"body" doc:"how much of a message's body is kept for the steps that look at messages, such as virus scanners; of a longer body they see the beginning, and that it is cut" min:"64KB" max:"4GB"`
+	Spool setting.Size `toml:"spool" doc:"limit for the bodies of all messages that are being received, in memory (up to 256KB each) and on disk together; beyond it senders are asked to try again later (452 4.3.1)" min:"1MB" max:"1TB"`
 	// SocketMode and SocketGroup are given to unix sockets: the MTA must be able to
 	// write to them.
 	SocketMode  FileMode `toml:"socket_mode" doc:"permissions of unix milter sockets: the MTA must be able to write to them"`
@@ -43,6 +47,8 @@ func DefaultConfig() Config {
 		FrameTime:   setting.Duration(10 * time.Second),
 		FrameSize:   wire.FrameMax,
 		Drain:       setting.Duration(10 * time.Second),
+		Body:        64 << 20,
+		Spool:       1 << 30,
 		SocketMode:  0o660,
 	}
 }
@@ -55,6 +61,8 @@ func (c Config) withDefaults() Config {
 	c.FrameTime = cmp.Or(c.FrameTime, d.FrameTime)
 	c.FrameSize = cmp.Or(c.FrameSize, d.FrameSize)
 	c.Drain = cmp.Or(c.Drain, d.Drain)
+	c.Body = cmp.Or(c.Body, d.Body)
+	c.Spool = cmp.Or(c.Spool, d.Spool)
 	c.SocketMode = cmp.Or(c.SocketMode, d.SocketMode)
 	return c
 }
@@ -72,7 +80,7 @@ func (m FileMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil
 func (m *FileMode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
-		return fmt.Errorf("%q are no permissions: an octal number from \"0001\" to \"0777\" is allowed, as in \"0660\"", text)
+		return fmt.Errorf("%q is not a file mode: an octal number from \"0001\" to \"0777\" is allowed, as in \"0660\"", text)
 	}
 	*m = FileMode(n)
 	return nil

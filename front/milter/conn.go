@@ -29,7 +29,13 @@ type conn struct {
 
 	negotiated bool
 	wants      rcptgate.Wants // of the gate when that was agreed with the MTA
+	takes      rcptgate.Wants // of it, header and body
+	can        rcptgate.Wants // what a message brings and what may be done to it
+	version    uint32         // of the protocol
 	actions    uint32         // changes that were agreed on (wire.Act*)
+	leadSpace  bool           // the space behind a field's colon is sent
+	canSkip    bool
+	letter     letter
 	silent     silent
 	inMail     bool // between MAIL and the end of the transaction
 	lingering  bool // a drain waits for a MAIL that the MTA may hold back
@@ -85,7 +91,8 @@ func (e ending) String() string {
 func newConn(l *listener, nc net.Conn) *conn {
 	c := &conn{l: l, nc: nc, reader: wire.NewReader(nc, &l.srv.limits), ack: newQuickAck(nc)}
 	c.watched.since = time.Now()
-	c.session.state.Listener = l.name
+	c.session.state.Listener, c.session.state.Local = l.name, l.local
+	c.letter.body.all = &l.srv.spools
 	return c
 }
 
@@ -98,6 +105,7 @@ func (c *conn) serve(ctx context.Context) {
 		}
 	}()
 	err := c.run(ctx)
+	c.letter.reset()
 	why := ending(c.ended.Load())
 	switch {
 	case errors.Is(err, wire.ErrFrame):

@@ -22,6 +22,10 @@ const recipientsMax = 50_000
 // the message. It changes the verdict of one that cannot be treated so.
 func (c *conn) take(q *rcptgate.Query, v *rcptgate.Verdict, argument []byte) {
 	s := &c.session
+	if v.Action.Refuses() && s.state.Local {
+		s.refuseLater(q, v)
+		return
+	}
 	if v.Action.Refuses() || v.Action == rcptgate.Discard {
 		return
 	}
@@ -43,19 +47,29 @@ func (c *conn) take(q *rcptgate.Query, v *rcptgate.Verdict, argument []byte) {
 	s.taken++
 }
 
+// refuseLater keeps the refusal of a recipient for the end of the message. A permanent one
+// is stronger: the user is to hear it now.
+func (s *session) refuseLater(q *rcptgate.Query, v *rcptgate.Verdict) {
+	if s.refused.Action != rcptgate.Reject {
+		s.refused = *v
+		s.refused.Text = rcptgate.CleanText("<" + q.Recipient.Path + ">: " + v.Text)
+	}
+	*v = rcptgate.Verdict{}
+}
+
 // record adds a recipient to the transaction.
 func (s *session) record(q *rcptgate.Query, argument []byte, drop bool) {
 	mail := &s.state.Mail
 	if drop {
 		mail.Dropped = append(mail.Dropped, len(mail.Recipients))
 	}
-	mail.Recipients = append(mail.Recipients, q.Recipient)
+	mail.Recipients = append(mail.Recipients, q.Recipient.Clone())
 	s.arguments = append(s.arguments, again(q.Recipient.Path, argument))
 }
 
 // forgetRecipients empties the transaction, and keeps memory of ordinary size.
 func (s *session) forgetRecipients() {
-	s.taken = 0
+	s.taken, s.refused = 0, rcptgate.Verdict{}
 	s.state.Mail.Reset()
 	clear(s.arguments)
 	if s.arguments = s.arguments[:0]; cap(s.arguments) > 64 {
@@ -71,34 +85,4 @@ func (c *conn) hold(v *rcptgate.Verdict) bool {
 	mail := &c.session.state.Mail
 	mail.Hold = cmp.Or(mail.Hold, v.Text, string(v.Reason), "held")
 	return true
-}
-
-// removals are the recipients to remove because they were discarded, as the MTA knows
-// them. All is true if that is everybody.
-//
-// Both MTAs remove with a recipient what it stands for: Postfix knows of every address from
-// which recipient it comes, and Sendmail follows aliases only after the message if a filter
-// may remove recipients (srvrsmtp.c, milter_can_delrcpts). One that was also taken under
-// the same name stays.
-func (s *session) removals() (list []string, all bool) {
-	mail := &s.state.Mail
-	if n := len(mail.Dropped); n == 0 || n == len(mail.Recipients) {
-		return nil, n > 0
-	}
-	met := make(map[string]bool, len(mail.Recipients))
-	next := 0
-	for i, argument := range s.arguments {
-		if next < len(mail.Dropped) && mail.Dropped[next] == i {
-			next++
-			continue
-		}
-		met[argument] = true
-	}
-	for _, at := range mail.Dropped {
-		if argument := s.arguments[at]; !met[argument] {
-			met[argument] = true
-			list = append(list, argument)
-		}
-	}
-	return list, false
 }

@@ -4,6 +4,7 @@ package milter_test
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,8 @@ func (g *dropsGate) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict {
 		return rcptgate.Verdict{Action: rcptgate.Hold, Text: "look at\nit", Reason: "rule:y"}
 	case strings.HasPrefix(name, "no"):
 		return rcptgate.Verdict{Action: rcptgate.Reject, Code: 550, Text: "no"}
+	case strings.HasPrefix(name, "later"):
+		return rcptgate.Verdict{Action: rcptgate.Tempfail, Code: 451, Text: "later"}
 	}
 	return rcptgate.Verdict{}
 }
@@ -156,5 +159,32 @@ func TestSession(t *testing.T) {
 	}
 	if len(gate.last.Mail.Recipients) > 0 {
 		t.Errorf("recipients of the message before: %v", gate.last.Mail.Recipients)
+	}
+}
+
+// TestLocalMail holds that no recipient of local mail is refused: the message is, at its end.
+func TestLocalMail(t *testing.T) {
+	for _, tc := range []struct{ rcpt, say string }{
+		{"ann bob", "+ + continue"},
+		{"ann no bob", "+ + + 550 <no@in.test>: no"},
+		{"later no no2", "+ + + 550 <no@in.test>: no"},
+		{"ann later", "+ + 451 <later@in.test>: later"},
+		{"ann drop", "+ + -<drop@in.test> continue"},
+	} {
+		srv := startLocal(t, &dropsGate{wants: wantsDrops})
+		c := srv.dial(t, mta.Options{})
+		for range 2 {
+			say := say(t)
+			say(c.Connect("localhost", netip.AddrPort{}))
+			say(c.Mail("s@example.org", nil))
+			var heard []string
+			for _, name := range strings.Fields(tc.rcpt) {
+				heard = append(heard, map[bool]string{true: "refused", false: "+"}[say(c.Rcpt(name+"@in.test")).Action.Refuses()])
+			}
+			end := say(c.EndOfMessage())
+			if got := strings.TrimSpace(strings.Join(append(heard, ends(end)), " ") + " " + end.Text); got != tc.say {
+				t.Errorf("%s: %q, want %q", tc.rcpt, got, tc.say)
+			}
+		}
 	}
 }

@@ -4,6 +4,7 @@ package milter
 
 import (
 	"context"
+	"fmt"
 
 	"rcptgate"
 	"rcptgate/front/milter/wire"
@@ -30,7 +31,11 @@ func (c *conn) handle(ctx context.Context, cmd byte, data []byte) (quit bool, er
 	case wire.CmdMail:
 		return false, c.mail(ctx, data)
 	case wire.CmdEndOfMsg:
-		return false, c.endOfMessage(ctx)
+		return false, c.endOfMessage(ctx, data)
+	case wire.CmdHeader:
+		return false, c.header(data)
+	case wire.CmdBody:
+		return false, c.body(data)
 	case wire.CmdAbort:
 		c.endMail()
 		return false, nil
@@ -54,14 +59,53 @@ func (c *conn) options(data []byte) error {
 		return err
 	}
 	wants := c.l.srv.gate.Wants()
+	if wants&rcptgate.EditHeader != 0 {
+		wants |= rcptgate.WantHeader // where a field goes depends on those that are there
+	}
 	agreed, err := negotiate(offer, wants)
 	if err != nil {
 		return err
 	}
 	c.endMail()
 	c.session.reset()
-	c.negotiated, c.wants, c.actions, c.silent = true, wants, agreed.Actions, silentUnder(agreed.Protocol)
+	c.agree(wants, &agreed)
 	return c.write(wire.AppendOptions(nil, agreed))
+}
+
+// agree notes what was agreed on with the MTA.
+func (c *conn) agree(wants rcptgate.Wants, o *wire.Options) {
+	c.negotiated, c.wants, c.version, c.actions, c.silent = true, wants, o.Version, o.Actions, silentUnder(o.Protocol)
+	c.leadSpace, c.canSkip = o.Protocol&wire.HeaderLeadSpace != 0, o.Protocol&wire.CanSkip != 0
+	c.takes = wants & (rcptgate.WantHeader | rcptgate.WantBody)
+	c.can = c.takes
+	for _, change := range changesWanted {
+		if change.wanted&wants != 0 && o.Actions&change.actions == change.actions {
+			c.can |= change.wanted
+		}
+	}
+	if c.takes != 0 {
+		c.reader.Use(&c.l.srv.letterLimits, &c.l.srv.buffers)
+	}
+}
+
+// header takes a field of the header.
+func (c *conn) header(data []byte) error {
+	if c.takes&rcptgate.WantHeader != 0 {
+		if err := c.letter.header(data); err != nil {
+			return err
+		}
+	}
+	return c.goOn(wire.CmdHeader)
+}
+
+// body takes a part of the body. The MTA hears when the rest is not wanted.
+func (c *conn) body(data []byte) error {
+	if c.takes&rcptgate.WantBody != 0 {
+		if c.letter.part(data, c.l.srv.bodyMax()); c.letter.skip && c.canSkip && !c.silent.has(wire.CmdBody) {
+			return c.write(skipFrame)
+		}
+	}
+	return c.goOn(wire.CmdBody)
 }
 
 // connect asks about the client where the gate wants to be asked. The answer is kept for
@@ -83,6 +127,7 @@ func (c *conn) mail(ctx context.Context, data []byte) error {
 	s := &c.session
 	c.inMail, c.lingering = true, false
 	c.counts.transactions.Add(1)
+	c.letter.reset()
 	if err := s.mail(data); err != nil {
 		return err
 	}
@@ -123,47 +168,58 @@ func (c *conn) rcpt(ctx context.Context, data []byte) error {
 	return c.reply(&v, c.session.smtputf8)
 }
 
-// endOfMessage ends the transaction. Where the gate wants to be asked about messages it
-// is asked here, without header and body: these are not negotiated.
-func (c *conn) endOfMessage(ctx context.Context) error {
-	var v rcptgate.Verdict
-	if c.wants&rcptgate.WantMessage != 0 {
-		v = c.ask(ctx, c.session.question(rcptgate.StageMessage))
+// endOfMessage ends the transaction: the gate is asked where it wants to be, and the message
+// is changed if it is taken.
+func (c *conn) endOfMessage(ctx context.Context, data []byte) error {
+	if c.takes&rcptgate.WantBody != 0 {
+		c.letter.part(data, c.l.srv.bodyMax()) // libmilter knows a last part here
+	}
+	v, err := c.askMessage(ctx)
+	if err != nil {
+		return err
 	}
 	if v.Action == rcptgate.Hold {
 		c.holdAll(&v)
 	}
 	c.out = c.out[:0]
 	if passes(&v) {
-		v = c.appendChanges(v)
+		if v, err = c.appendChanges(v); err != nil {
+			return err
+		}
 	}
 	utf8ok := c.session.smtputf8
 	c.endMail()
 	return c.reply(&v, utf8ok)
 }
 
-// appendChanges forms what is done to a message that is taken: the recipients that are
-// removed, and its quarantine. Nothing is done to one that all its recipients discard.
-func (c *conn) appendChanges(v rcptgate.Verdict) rcptgate.Verdict {
+// askMessage asks about the message. The MTA hears meanwhile that it takes time.
+func (c *conn) askMessage(ctx context.Context) (rcptgate.Verdict, error) {
 	mail := &c.session.state.Mail
-	if len(mail.Dropped) > 0 {
-		list, all := c.session.removals()
-		if all {
-			return rcptgate.Verdict{Action: rcptgate.Discard}
-		}
-		for _, address := range list {
-			c.out = wire.AppendChange(c.out, &wire.Change{Kind: wire.ChangeDelRcpt, Name: "<" + address + ">"})
-		}
+	switch {
+	case c.session.refused.Action.Refuses():
+		return c.session.refused, nil
+	case c.wants&rcptgate.WantMessage == 0:
+		return rcptgate.Verdict{}, nil
+	case len(mail.Dropped) > 0 && len(mail.Dropped) == len(mail.Recipients):
+		return rcptgate.Verdict{Action: rcptgate.Discard}, nil // it reaches no one
+	case c.letter.failed != nil:
+		c.l.srv.cannotSpool(c.letter.failed)
+		return noSpace, nil
 	}
-	if mail.Hold != "" {
-		c.out = wire.AppendChange(c.out, &wire.Change{Kind: wire.ChangeQuarantine, Name: quarantineReason(mail.Hold)})
+	q := c.session.question(rcptgate.StageMessage)
+	q.Message = c.letter.finish(&c.session, c.can)
+	busy := c.beginProgress()
+	v := c.ask(ctx, q)
+	if err := busy.stop(); err != nil {
+		return v, fmt.Errorf("write progress: %w", err)
 	}
-	return v
+	return v, nil
 }
 
 func (c *conn) endMail() {
 	c.inMail = false
 	c.session.endMail()
+	c.letter.reset()
 }
 
 func (c *conn) ask(ctx context.Context, q *rcptgate.Query) rcptgate.Verdict {

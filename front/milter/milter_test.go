@@ -5,6 +5,7 @@ package milter_test
 import (
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -102,6 +103,16 @@ type running struct {
 
 func start(t testing.TB, gate rcptgate.Asker, config milter.Config, network string) *running {
 	t.Helper()
+	return startWith(t, gate, config, network, (*milter.Server).Serve)
+}
+
+func startLocal(t testing.TB, gate rcptgate.Asker) *running {
+	t.Helper()
+	return startWith(t, gate, milter.Config{}, "unix", (*milter.Server).ServeLocal)
+}
+
+func startWith(t testing.TB, gate rcptgate.Asker, config milter.Config, network string, serve func(*milter.Server, context.Context, net.Listener) error) *running {
+	t.Helper()
 	r := &running{log: &logBuffer{}, done: make(chan error, 1)}
 	r.Server = milter.New(gate, config, slog.New(slog.NewTextHandler(r.log, nil)))
 	socket := setting.Socket{Network: "tcp", Address: "127.0.0.1:0"}
@@ -114,7 +125,7 @@ func start(t testing.TB, gate rcptgate.Asker, config milter.Config, network stri
 		t.Fatal(err)
 	}
 	r.socket, r.stop = setting.Socket{Network: network, Address: ln.Addr().String()}, cancel
-	go func() { r.done <- r.Serve(ctx, ln); close(r.done) }()
+	go func() { r.done <- serve(r.Server, ctx, ln); close(r.done) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-r.done; err != nil {

@@ -17,9 +17,8 @@ var events = []struct {
 	wanted      rcptgate.Wants
 	no, noReply uint32
 }{
-	// Nobody is handed header or body: the message stage is asked without them.
-	{wire.CmdBody, 0, wire.NoBody, wire.NoReplyBody},
-	{wire.CmdHeader, 0, wire.NoHeaders, wire.NoReplyHeader},
+	{wire.CmdBody, rcptgate.WantBody, wire.NoBody, wire.NoReplyBody},
+	{wire.CmdHeader, 0, wire.NoHeaders, wire.NoReplyHeader}, // where it is wanted: see negotiate
 	{wire.CmdEndOfHeader, 0, wire.NoEndOfHeader, wire.NoReplyEOH},
 	{wire.CmdUnknown, 0, wire.NoUnknown, wire.NoReplyUnknown},
 	{wire.CmdData, 0, wire.NoData, wire.NoReplyData},
@@ -29,7 +28,7 @@ var events = []struct {
 }
 
 // changes are the actions that somebody may want to take.
-var changes = []struct {
+var changesWanted = []struct {
 	wanted  rcptgate.Wants
 	actions uint32
 }{
@@ -58,7 +57,7 @@ func macrosFor(wants rcptgate.Wants) []wire.MacroList {
 	return list
 }
 
-// errNotNegotiated ends a connection whose first word is no option negotiation.
+// errNotNegotiated ends a connection that does not begin with the option negotiation.
 var errNotNegotiated = fmt.Errorf("%w: command before the option negotiation", wire.ErrFrame)
 
 // negotiate takes of an MTA's offer what the gate wants and nothing else: Sendmail ends
@@ -77,7 +76,17 @@ func negotiate(offer wire.Options, wants rcptgate.Wants) (wire.Options, error) {
 			agreed.Protocol |= offer.Protocol & event.noReply
 		}
 	}
-	for _, change := range changes {
+	if wants&rcptgate.WantHeader != 0 { // all fields, without a round trip for each
+		agreed.Protocol &^= wire.NoHeaders
+		agreed.Protocol |= offer.Protocol & wire.NoReplyHeader
+	}
+	if wants&(rcptgate.WantHeader|rcptgate.EditHeader) != 0 {
+		agreed.Protocol |= offer.Protocol & wire.HeaderLeadSpace
+	}
+	if wants&rcptgate.WantBody != 0 {
+		agreed.Protocol |= offer.Protocol & wire.CanSkip
+	}
+	for _, change := range changesWanted {
 		if change.wanted&wants != 0 {
 			agreed.Actions |= offer.Actions & change.actions
 		}

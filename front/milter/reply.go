@@ -12,6 +12,9 @@ import (
 // continueFrame is the reply to nearly everything.
 var continueFrame = []byte{0, 0, 0, 1, wire.ReplyContinue}
 
+// skipFrame asks for no more of the body.
+var skipFrame = []byte{0, 0, 0, 1, wire.ReplySkip}
+
 var discardFrame = []byte{0, 0, 0, 1, wire.ReplyDiscard}
 
 // passes reports whether the MTA hears "continue". That goes for Accept too: as a reply it

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"rcptgate"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/notice"
 )
 
 // Server answers milter connections on any number of listeners, whose connections
@@ -26,6 +28,11 @@ type Server struct {
 	totals   totals
 	full     logGap
 	refusing logGap
+
+	spools       spools
+	letterLimits wire.Limits // of connections that send messages
+	buffers      sync.Pool   // *[wire.BigBuffer]byte, for their frames
+	notices      *notice.Board
 	// maxConns is the number of connections that the limit of open files allows too.
 	maxConns func() int64
 
@@ -44,9 +51,16 @@ func New(gate rcptgate.Asker, config Config, log *slog.Logger) *Server {
 		gate: gate, config: config, limits: limitsFor(config.FrameSize), log: log,
 		listeners: make(map[*listener]struct{}), hurry: make(chan struct{}),
 	}
+	s.letterLimits = withMessages(s.limits)
+	s.spools.dir, s.spools.max = os.TempDir(), int64(config.Spool)
 	s.maxConns = sync.OnceValue(s.connectionLimit)
 	return s
 }
+
+// SpoolIn has bodies that do not fit into memory written to files in a directory, which is
+// made when it is needed, and reports to a board that they cannot be. It is called before
+// Serve.
+func (s *Server) SpoolIn(dir string, notices *notice.Board) { s.spools.dir, s.notices = dir, notices }
 
 // Hurry ends a drain, now or later, as if its time were up: transactions in progress
 // are cut off.
@@ -70,16 +84,40 @@ func limitsFor(frameSize int) (l wire.Limits) {
 	return l
 }
 
+// headerFrameMax bounds one field of a header: MTAs have limits of their own (Sendmail
+// MaxHeadersLength, Postfix header_size_limit), which are lower by default.
+const headerFrameMax = 1 << 20
+
+// withMessages are the limits of a connection that sends header and body.
+func withMessages(l wire.Limits) wire.Limits {
+	l[wire.CmdHeader] = wire.Limit{Max: headerFrameMax}
+	l[wire.CmdBody] = wire.Limit{Max: skippedMax}
+	l[wire.CmdEndOfMsg] = wire.Limit{Max: skippedMax}
+	return l
+}
+
+// bodyMax is how much of a body is kept.
+func (s *Server) bodyMax() int64 { return int64(s.config.Body) }
+
 // Serve answers the connections of ln until ctx ends, which is no error, or the
 // listener fails. Then it drains: connections between transactions are closed at
 // once, the others may finish theirs within Config.Drain. Questions still being
 // asked after that have their context cancelled. Serve closes ln and returns when
 // all connections have ended. It may be called for several listeners at once.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error { return s.serve(ctx, ln, false) }
+
+// ServeLocal is Serve for mail of the machine's own users, who do not speak SMTP: a
+// recipient that is refused is not answered with a refusal, which would leave the message
+// in the MTA's queue; the message is, at its end.
+func (s *Server) ServeLocal(ctx context.Context, ln net.Listener) error {
+	return s.serve(ctx, ln, true)
+}
+
+func (s *Server) serve(ctx context.Context, ln net.Listener, local bool) error {
 	// Questions outlive ctx: they are cancelled at the end of the drain.
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	l := &listener{srv: s, conns: make(map[*conn]struct{}), max: s.maxConns(), name: ln.Addr().String()}
+	l := &listener{srv: s, conns: make(map[*conn]struct{}), max: s.maxConns(), name: ln.Addr().String(), local: local}
 	s.mu.Lock()
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
@@ -110,6 +148,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 type listener struct {
 	srv      *Server
 	name     string // its address, or the path of its socket
+	local    bool
 	max      int64
 	draining atomic.Bool
 	running  sync.WaitGroup

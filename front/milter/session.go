@@ -32,6 +32,8 @@ type session struct {
 	taken    int // recipients that were taken
 	// arguments are what the MTA knows the recipients of state.Mail by.
 	arguments []string
+	// refused is what was said against a recipient of local mail; zero is nothing.
+	refused rcptgate.Verdict
 
 	// Macros, each set replaced by a new frame for the same command alone.
 	connectAddr netip.Addr // {client_addr}

@@ -13,6 +13,8 @@ type Stats struct {
 	Recipients     uint64 // RCPT commands, each a question
 	ProtocolErrors uint64 // connections ended by a malformed frame
 	TimedOut       uint64 // connections ended for being silent or slow
+	Spooled        int64  // octets of bodies that are kept now
+	Unspooled      uint64 // messages put off because their body could not be kept
 }
 
 // counts are one connection's own: nothing that all connections would write to is
@@ -25,6 +27,7 @@ type totals struct {
 	counts                                // of the connections that have ended
 	open                                  atomic.Int64
 	accepted, refused, malformed, timeout atomic.Uint64
+	unspooled                             atomic.Uint64
 }
 
 func (t *totals) add(c *counts) {
@@ -51,5 +54,7 @@ func (s *Server) Stats() Stats {
 		Recipients:     sum.recipients.Load(),
 		ProtocolErrors: s.totals.malformed.Load(),
 		TimedOut:       s.totals.timeout.Load(),
+		Spooled:        s.spools.used.Load(),
+		Unspooled:      s.totals.unspooled.Load(),
 	}
 }

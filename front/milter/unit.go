@@ -7,6 +7,8 @@ import (
 	"errors"
 	"net"
 	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 
 	"rcptgate/config"
@@ -20,8 +22,12 @@ import (
 
 // ListenConfig is this front's part of [listen].
 type ListenConfig struct {
-	Milter []setting.Socket `toml:"milter" doc:"milter sockets, in Sendmail's or Postfix's spelling" example:"[\"unix:/run/rcptgate/milter.sock\"]" restart:"true"`
+	Milter      []setting.Socket `toml:"milter" doc:"milter sockets, in Sendmail's or Postfix's spelling" example:"[\"unix:/run/rcptgate/milter.sock\"]" restart:"true"`
+	MilterLocal []setting.Socket `toml:"milter_local" doc:"further milter sockets, for mail that this machine's own users submit (Postfix: non_smtpd_milters). A recipient is never refused there, which would leave the mail in the queue: the message is refused at its end instead, so that it comes back to its sender" example:"[\"inet:127.0.0.1:8891\"]" restart:"true"`
 }
+
+// all are the sockets, those for local mail last.
+func (c *ListenConfig) all() []setting.Socket { return slices.Concat(c.Milter, c.MilterLocal) }
 
 // Unit is the front.
 func Unit() unit.Unit {
@@ -35,7 +41,9 @@ func Unit() unit.Unit {
 
 func open(env *unit.Env) (unit.Live, error) {
 	f := &front{env: env}
-	f.server = New(&env.Host.Gate, *unit.Part[Config](env.Host.Config()), env.Log)
+	c := env.Host.Config()
+	f.server = New(&env.Host.Gate, *unit.Part[Config](c), env.Log)
+	f.server.SpoolIn(filepath.Join(c.Core().State, "spool"), env.Notices)
 	return unit.Live{
 		Listen: f.listen, Serve: f.serve, Hurry: f.server.Hurry, Close: f.close, Warn: warn,
 		Metrics: f.metrics(), Show: f.show,
@@ -43,7 +51,7 @@ func open(env *unit.Env) (unit.Live, error) {
 }
 
 func warn(c *unit.Config) (list []string) {
-	for _, socket := range unit.Part[ListenConfig](c).Milter {
+	for _, socket := range unit.Part[ListenConfig](c).all() {
 		list = append(list, listen.Exposed("milter", socket, "everybody who reaches the port can ask")...)
 	}
 	return append(list, listen.NoGroup("socket_group in [milter]", unit.Part[Config](c).SocketGroup)...)
@@ -54,6 +62,7 @@ type front struct {
 	env    *unit.Env
 	server *Server
 	list   []net.Listener
+	local  map[net.Listener]bool
 }
 
 // listen takes what systemd has opened; one such socket stands for all of the
@@ -66,12 +75,14 @@ func (f *front) listen(ctx context.Context, c *unit.Config) error {
 	if len(sockets) == 0 {
 		return exit.With(exit.Config, errors.New("no milter socket: milter in [listen] is empty, and systemd has opened none"))
 	}
-	for _, socket := range sockets {
+	f.local = make(map[net.Listener]bool)
+	for i, socket := range unit.Part[ListenConfig](c).all() {
 		ln, err := listen.Open(ctx, "milter", socket, listen.Options{Mode: os.FileMode(cfg.SocketMode), Group: cfg.SocketGroup, MakeFolder: true}, f.env.Host.LookEvery(), f.env.Log)
 		if err != nil {
 			return err
 		}
 		f.list = append(f.list, ln)
+		f.local[ln] = i >= len(sockets)
 	}
 	return nil
 }
@@ -80,7 +91,11 @@ func (f *front) serve(ctx context.Context) error {
 	var all sync.WaitGroup
 	failed := make([]error, len(f.list))
 	for i, ln := range f.list {
-		all.Go(func() { failed[i] = f.server.Serve(ctx, ln) })
+		serve := f.server.Serve
+		if f.local[ln] {
+			serve = f.server.ServeLocal
+		}
+		all.Go(func() { failed[i] = serve(ctx, ln) })
 	}
 	all.Wait()
 	return errors.Join(failed...)
@@ -105,6 +120,8 @@ func (f *front) metrics() []metric.Family {
 		metric.Count("milter_transactions_total", "MAIL commands seen.", of(func(s *Stats) float64 { return float64(s.Transactions) })),
 		metric.Count("milter_recipients_total", "RCPT commands seen.", of(func(s *Stats) float64 { return float64(s.Recipients) })),
 		metric.Count("milter_protocol_errors_total", "Milter connections ended by a malformed frame.", of(func(s *Stats) float64 { return float64(s.ProtocolErrors) })),
+		metric.Level("milter_spool_bytes", "Octets of message bodies kept now, in memory and on disk.", of(func(s *Stats) float64 { return float64(s.Spooled) })),
+		metric.Count("milter_unspooled_total", "Messages put off because their bodies could not be kept.", of(func(s *Stats) float64 { return float64(s.Unspooled) })),
 		metric.Count("milter_timeouts_total", "Milter connections ended for being silent or slow.", of(func(s *Stats) float64 { return float64(s.TimedOut) })),
 	}
 }

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -187,4 +188,138 @@ func sendMarker(t *testing.T, addr, mark string) {
 func tail(log string) string {
 	lines := strings.Split(log, "\n")
 	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+}
+
+// TestStages puts sessions through both MTAs to a gate that is asked at every stage: what the client hears, what state lives
+// from one stage to the next, and what is done to the envelope.
+func TestStages(t *testing.T) {
+	lab.Need(t, lab.PostfixKit, lab.SendmailKit)
+	for _, m := range stagesMTAs {
+		t.Run(m.name, func(t *testing.T) {
+			s := &stages{wants: rcptgate.WantSession | rcptgate.EditRecipients | rcptgate.EditSender | rcptgate.Quarantine}
+			s.everyStage()
+			sink := lab.StartSink(t)
+			addr, log := m.start(t, s.start(t, ""), sink)
+			d := lab.MustDial(t, addr)
+			defer d.Close()
+			for sender, want := range map[string]string{"no@client.test": "554 5.7.1 no mail from you", "later@client.test": "450 4.7.1 later"} {
+				if r := d.Mail(t, sender); !strings.HasPrefix(r.String(), want[:9]) || !strings.HasSuffix(r.String(), want[9:]) { // Sendmail names the sender in between
+					t.Errorf("MAIL FROM %s: %q, want %q", sender, r, want)
+				}
+			}
+			for i, message := range []struct{ sender, rcpt, delivered, from string }{
+				{"x@client.test", "a@in.test b@in.test", "a@in.test b@in.test", "x@client.test"},
+				{"edit@client.test", "a@in.test b@in.test", "added@in.test b@in.test", "changed@client.test"},
+				{"gone@client.test", "a@in.test", "", ""},
+				{"hold@client.test", "a@in.test", "", ""},
+				{"x@client.test", "hold@in.test", "", ""},
+				{"refused@client.test", "a@in.test", "", ""},
+				{"x@client.test", "a@in.test", "a@in.test", "x@client.test"},
+			} {
+				mark := fmt.Sprintf("stages-%s-%d", m.name, i)
+				d.Must(t, 250, d.Mail(t, message.sender))
+				for _, rcpt := range split(message.rcpt) {
+					d.Must(t, 250, d.Rcpt(t, rcpt))
+				}
+				code := 250
+				if strings.HasPrefix(message.sender, "refused") {
+					code = 550
+				}
+				r := d.Data(t, mark+"\r\n")
+				if d.Must(t, code, r); code == 550 && r.String() != "550 5.6.0 not this message" {
+					t.Errorf("refused with %q", r)
+				}
+				sendMarker(t, addr, mark)
+				sink.Find(t, mark+"-after", 1)
+				got, found := sink.Find(t, "\n"+mark+"\r\n", len(split(message.delivered)))
+				if !slices.Equal(got, split(message.delivered)) || len(found) > 0 && found[0].Sender != message.from {
+					t.Errorf("%s to %s: delivered to %q: %+v", message.sender, message.rcpt, got, found)
+				}
+			}
+			if n := strings.Count(log(), "quarantine") + strings.Count(log(), "milter-hold"); n < 2 {
+				t.Errorf("%d messages were held\n%s", n, tail(log()))
+			}
+			mta := map[string]string{"postfix": "postfix", "sendmail": "sendmail"}[m.name]
+			for _, want := range []string{
+				"connect  " + mta, "mail x@client.test connect at " + mta, "rcpt a@in.test 0 connect at mail", "rcpt b@in.test 1 connect at mail", "message [a@in.test b@in.test] connect at mail",
+			} {
+				if !slices.Contains(s.notes(), want) {
+					t.Errorf("no stage saw %q: %q", want, s.notes())
+				}
+			}
+		})
+	}
+}
+
+// everyStage notes what each stage sees.
+func (s *stages) everyStage() {
+	reject := func(code int, enhanced, text string) (rcptgate.Verdict, error) {
+		return rcptgate.Verdict{Action: map[bool]rcptgate.Action{true: rcptgate.Reject, false: rcptgate.Tempfail}[code >= 500], Code: code, Enhanced: enhanced, Text: text}, nil
+	}
+	s.steps[rcptgate.StageConnect] = func(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+		s.note("connect %v %v", q.Sender, q.Session.MTA)
+		q.Session.Notes = map[string]any{"at": "connect"}
+		return rcptgate.Verdict{}, nil
+	}
+	s.steps[rcptgate.StageMail] = func(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+		s.note("mail %s %v at %v", q.Sender, q.Session.Notes["at"], q.Session.MTA)
+		if q.Session.Mail.Notes != nil || len(q.Session.Mail.Recipients) > 0 || q.Session.Mail.Hold != "" {
+			s.note("left over: %+v", q.Session.Mail)
+		}
+		q.Session.Mail.Notes = map[string]any{"at": "mail"}
+		switch q.Sender {
+		case "no@client.test":
+			return reject(554, "5.7.1", "no mail from you")
+		case "later@client.test":
+			return reject(450, "4.7.1", "later")
+		case "hold@client.test":
+			return rcptgate.Verdict{Action: rcptgate.Hold, Text: "look"}, nil
+		}
+		return rcptgate.Verdict{}, nil
+	}
+	s.steps[rcptgate.StageRcpt] = func(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+		s.note("rcpt %s %d %v at %v", q.Recipient.Path, q.Accepted, q.Session.Notes["at"], q.Session.Mail.Notes["at"])
+		if q.Recipient.Local == "hold" {
+			return rcptgate.Verdict{Action: rcptgate.Hold, Text: "look"}, nil
+		}
+		return rcptgate.Verdict{}, nil
+	}
+	s.steps[rcptgate.StageMessage] = func(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+		var list []string
+		for _, m := range q.Message.Recipients {
+			list = append(list, m.Path)
+		}
+		s.note("message %v %v at %v", list, q.Session.Notes["at"], q.Session.Mail.Notes["at"])
+		switch q.Sender {
+		case "edit@client.test":
+			return rcptgate.Verdict{}, errors.Join(q.Message.DeleteRecipient(0), q.Message.AddRecipient("added@in.test"), q.Message.ChangeSender("changed@client.test"))
+		case "gone@client.test":
+			return rcptgate.Verdict{Action: rcptgate.Discard}, nil
+		case "refused@client.test":
+			_ = q.Message.AddRecipient("added@in.test")
+			return reject(550, "5.6.0", "not this message")
+		}
+		return rcptgate.Verdict{}, nil
+	}
+}
+
+// TestRefusedClient has the gate refuse a client at connect: through both MTAs it hears why, at MAIL.
+func TestRefusedClient(t *testing.T) {
+	lab.Need(t, lab.PostfixKit, lab.SendmailKit)
+	for _, m := range stagesMTAs {
+		t.Run(m.name, func(t *testing.T) {
+			s := &stages{}
+			s.steps[rcptgate.StageConnect] = func(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+				return rcptgate.Verdict{Action: rcptgate.Reject, Code: 554, Enhanced: "5.7.1", Text: "You have sent a virus"}, nil
+			}
+			addr, _ := m.start(t, s.start(t, ""), lab.StartSink(t))
+			d := lab.MustDial(t, addr)
+			defer d.Close()
+			for range 2 {
+				if r := d.Mail(t, "x@client.test"); r.String() != "554 5.7.1 You have sent a virus" {
+					t.Errorf("heard %q", r)
+				}
+			}
+		})
+	}
 }

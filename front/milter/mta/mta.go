@@ -42,7 +42,7 @@ type Options struct {
 // Response is a filter's answer.
 type Response struct {
 	Action   rcptgate.Action
-	Code     int    // what the client would be told; 0 unless refused
+	Code     int    // the reply code for the client; 0 unless refused
 	Enhanced string // may be empty
 	Text     string // lines separated by "\n"; empty for a plain reject or tempfail
 	// Changes are what the filter changed, at the end of a message; Skip that it wants no

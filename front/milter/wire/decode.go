@@ -71,7 +71,7 @@ func (c Connect) Addr() netip.Addr {
 }
 
 // ParseAddr reads a client address as MTAs write it: with or without brackets and
-// "IPv6:". What is no address is the zero Addr.
+// "IPv6:". The zero Addr stands for everything else.
 func ParseAddr(s string) netip.Addr {
 	s = strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
 	if len(s) > 5 && strings.EqualFold(s[:5], "IPv6:") {

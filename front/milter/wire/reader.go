@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // ErrFrame is wrapped by every error that concerns a frame's form: the peer does
@@ -44,7 +45,18 @@ type Reader struct {
 	end    int    // behind the last octet read
 	skip   uint32 // octets of a skipped frame still to come
 	cmd    byte   // its command
+
+	small []byte     // the first buffer while a large one is used
+	big   *sync.Pool // of *[BigBuffer]byte; nil: large buffers are made as they are needed
 }
+
+// BigBuffer holds the largest frame of a body that is negotiated without more, and what
+// comes before it.
+const BigBuffer = FrameMax + ReadBuffer
+
+// Use changes the limits for the frames to come, and has large buffers taken from a pool
+// of *[BigBuffer]byte and given back to it.
+func (r *Reader) Use(limits *Limits, big *sync.Pool) { r.limits, r.big = limits, big }
 
 // NewReader reads frames from src within limits. Its memory is allocated by the
 // first Fill.
@@ -115,15 +127,13 @@ func (r *Reader) Fill() error {
 	case r.begin == r.end:
 		r.begin, r.end = 0, 0
 		if cap(r.buf) != ReadBuffer {
-			r.buf = make([]byte, ReadBuffer)
+			r.shrink()
 		}
 	case r.end == len(r.buf) && r.begin > 0:
 		r.end = copy(r.buf, r.buf[r.begin:r.end])
 		r.begin = 0
 	case r.end == len(r.buf):
-		bigger := make([]byte, 2*len(r.buf))
-		r.end = copy(bigger, r.buf[:r.end])
-		r.buf = bigger
+		r.grow()
 	}
 	n, err := r.src.Read(r.buf[r.end:])
 	if n < 0 || n > len(r.buf)-r.end {
@@ -137,4 +147,41 @@ func (r *Reader) Fill() error {
 		err = io.ErrNoProgress
 	}
 	return err
+}
+
+// grow makes room for a large frame.
+func (r *Reader) grow() {
+	bigger := r.large()
+	r.end = copy(bigger, r.buf[:r.end])
+	if cap(r.buf) == ReadBuffer {
+		r.small = r.buf
+	} else {
+		r.giveBack()
+	}
+	r.buf = bigger
+}
+
+func (r *Reader) large() []byte {
+	if r.big == nil || len(r.buf) >= BigBuffer {
+		return make([]byte, 2*len(r.buf))
+	}
+	if b, ok := r.big.Get().(*[BigBuffer]byte); ok {
+		return b[:]
+	}
+	return new([BigBuffer]byte)[:]
+}
+
+// shrink goes back to the first buffer.
+func (r *Reader) shrink() {
+	r.giveBack()
+	if r.buf = r.small; r.buf == nil {
+		r.buf = make([]byte, ReadBuffer)
+	}
+	r.small = nil
+}
+
+func (r *Reader) giveBack() {
+	if r.big != nil && cap(r.buf) == BigBuffer {
+		r.big.Put((*[BigBuffer]byte)(r.buf[:BigBuffer]))
+	}
 }
