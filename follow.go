@@ -118,6 +118,8 @@ func (v *Verdict) Withhold() {
 		v.Text = TextUnknownUser
 	case v.Reason == ReasonMailboxFull:
 		v.Text = TextFull
+	case v.Reason == ReasonTooLarge:
+		v.Text = TextTooLarge
 	case v.Reason == ReasonUnreachable, v.Reason == ReasonError, v.Reason == ReasonLoop:
 		v.Text = TextUnverified
 	case v.Action == Tempfail:

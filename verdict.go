@@ -70,6 +70,7 @@ const (
 	ReasonUnknownUser   Reason = "unknown-user"   // it has no such mailbox
 	ReasonLocal         Reason = "local"          // the gateway's own tables take this name
 	ReasonMailboxFull   Reason = "mailbox-full"   // it has no room
+	ReasonTooLarge      Reason = "too-large"      // larger than the mailbox may ever hold
 	ReasonRefused       Reason = "refused"        // refused, but not for want of a mailbox
 	ReasonDeferred      Reason = "deferred"       // the backend said 4xx to RCPT
 	ReasonUnreachable   Reason = "unreachable"    // nobody could be asked
@@ -126,6 +127,7 @@ type Verdict struct {
 const (
 	TextUnknownUser = "No such mailbox here"
 	TextFull        = "Mailbox is full"
+	TextTooLarge    = "Message is larger than this mailbox may hold"
 	TextRefused     = "Recipient refused"
 	TextDeferred    = "Recipient cannot take mail at the moment"
 	TextUnverified  = "Recipient cannot be verified at the moment"

@@ -5,6 +5,7 @@ package main
 import (
 	"rcptgate/check/alias"
 	"rcptgate/check/callahead"
+	"rcptgate/check/quota"
 	"rcptgate/check/syntax"
 	"rcptgate/check/trusted"
 	"rcptgate/front/admin"
@@ -25,6 +26,7 @@ func units() []unit.Unit {
 		trusted.Unit(),
 		alias.Unit(),
 		callahead.Unit(),
+		quota.Unit(),
 
 		milter.Unit(),
 		admin.Unit(),

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rcptgate"
+	"rcptgate/config/setting"
 	"rcptgate/kit/exit"
 	"rcptgate/kit/term"
 	"rcptgate/unit"
@@ -55,6 +56,11 @@ accepted. In rehearsal the code is that of the verdict that is held back.`,
 	flags.StringVar(&f.request.Host, "host", "", "the MTA's `NEXTHOP` for the recipient, as in {rcpt_host}")
 	flags.StringVar(&f.request.Mailer, "mailer", "", "the MTA's `MAILER` for the recipient, as in {rcpt_mailer} (default esmtp when --host is given)")
 	flags.StringVar(&f.request.Addr, "addr", "", "the `ADDRESS` after the MTA's rewriting, as in {rcpt_addr}")
+	flags.Func("size", "the message's `SIZE`, as in MAIL's SIZE parameter: octets, or 20M", func(text string) error {
+		size, err := setting.ParseSize(text)
+		f.request.Size = int64(size)
+		return err
+	})
 	flags.StringVar(&f.request.Auth, "auth", "", "`USER` as whom the client authenticated")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object for each recipient")
 	flags.BoolVar(&f.offline, "offline", false, "ask this program itself, not the running daemon")

@@ -19,7 +19,7 @@ func ticks(d time.Duration) Tick {
 type Clock struct{ start time.Time }
 
 // NewClock starts a clock at the moment now.
-func NewClock(now time.Time) Clock { return Clock{now.Add(-time.Second)} }
+func NewClock(now time.Time) Clock { return Clock{now.Add(-time.Hour)} }
 
 // At gives the tick of a moment.
 func (c Clock) At(t time.Time) Tick { return max(ticks(t.Sub(c.start)), 1) }
@@ -87,6 +87,10 @@ const (
 	letThrough   uint8 = 1 << 6 // something was, since the answer
 	recentlyUsed uint8 = 1 << 7 // of Table: asked about since the clock's hand passed
 )
+
+// Expire ends what the entry serves: it is asked about again, and what it knew still counts
+// for the guards.
+func (e *Entry) Expire() { e.roomEnd, e.fullEnd, e.asked = 1, 1, 1 }
 
 // Use is what an entry is good for.
 type Use uint8

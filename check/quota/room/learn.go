@@ -58,6 +58,19 @@ func (e *Entry) says(size int64) Use {
 	return UseRoom
 }
 
+// Of says what an answer about a message of size asked, which had that use, means for one of
+// another size. It is not ok when the answer says nothing of it.
+func (e *Entry) Of(size, asked int64, use Use) (_ Use, ok bool) {
+	size = min(max(size, 1), most)
+	switch {
+	case e.flags&hasNumbers != 0 && use != UseDoubted:
+		return e.says(size), true
+	case size >= asked && use != UseRoom, size <= asked && use == UseRoom:
+		return use, true
+	}
+	return Ask, false
+}
+
 // Hold has the storm guard go on counting a full mailbox as one that had room.
 func (e *Entry) Hold() { e.flags |= held }
 

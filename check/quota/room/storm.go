@@ -64,6 +64,13 @@ func (s *Storm) Holds(now Tick, share float64) bool {
 	return s.holding
 }
 
+// Held reports whether refusals were held back when the source was last heard.
+func (s *Storm) Held() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.holding
+}
+
 // Counts gives the mailboxes counted within the last hour.
 func (s *Storm) Counts(now Tick) (asked, full int) {
 	s.mu.Lock()

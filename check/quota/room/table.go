@@ -31,7 +31,7 @@ type shard struct {
 	used   int      // slots ever taken
 	free   []uint32 // slots given back
 	hand   int      // of the clock
-	_      [8]byte
+	served uint64
 }
 
 type slot struct {
@@ -62,7 +62,11 @@ func (t *Table) Serve(key string, now Tick, size int64) (use Use, known Entry) {
 	if at := s.lookup(key, hash); at >= 0 {
 		e := &s.slot(at).Entry
 		e.step |= recentlyUsed
-		if use = e.Serve(now, size); use == UseRoom {
+		use = e.Serve(now, size)
+		if use != Ask {
+			s.served++
+		}
+		if use == UseRoom {
 			e.Debit(now, size)
 		} else {
 			known = *e
@@ -139,6 +143,17 @@ func (t *Table) Range(f func(key string, e *Entry)) {
 		}
 		s.Unlock()
 	}
+}
+
+// Served is how many questions Serve has answered.
+func (t *Table) Served() (n uint64) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.Lock()
+		n += s.served
+		s.Unlock()
+	}
+	return n
 }
 
 // Len is how many mailboxes are known.

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package quota
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/backend"
+	"rcptgate/check/quota/source"
+	"rcptgate/check/quota/wire"
+	"rcptgate/config/setting"
+	"rcptgate/kit/notice"
+	"rcptgate/route"
+)
+
+const (
+	kb = int64(1000)
+	mb = 1000 * kb
+)
+
+// store is a mail store with an agent that answers over UDP, signed.
+type mailStore struct {
+	conn  net.PacketConn
+	keys  *wire.Keys
+	asked atomic.Int64
+
+	mu    sync.Mutex
+	boxes map[string][2]int64 // used, hard
+	spoil func(reply []byte, req *wire.Request) [][]byte
+	mute  bool
+	late  time.Duration
+	users []string // as they were asked about
+}
+
+const testKey = "g1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n"
+
+func startStore(t testing.TB) *mailStore {
+	t.Helper()
+	keys, err := wire.ParseKeys([]byte(testKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &mailStore{conn: conn, keys: keys, boxes: make(map[string][2]int64)}
+	t.Cleanup(func() { conn.Close() })
+	go s.serve()
+	return s
+}
+
+func (s *mailStore) spec() string { return "udp:" + s.conn.LocalAddr().String() }
+
+func (s *mailStore) serve() {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := s.conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		if req, err := wire.ParseRequest(buf[:n]); err == nil {
+			s.answer(req, from)
+		}
+	}
+}
+
+func (s *mailStore) answer(req *wire.Request, from net.Addr) {
+	s.asked.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users = append(s.users, req.User)
+	if s.mute {
+		return
+	}
+	box, known := s.boxes[req.User]
+	a := wire.NewAnswer(wire.Unknown)
+	if known {
+		a = wire.NewAnswer(wire.Room)
+		if a.Used, a.Hard = box[0], box[1]; a.Hard > 0 && a.Used+max(req.Size, 1) > a.Hard {
+			a.State = wire.Full
+		}
+	}
+	reply := s.keys.SignReply(nil, &a, req)
+	replies := [][]byte{reply}
+	if s.spoil != nil {
+		replies = s.spoil(reply, req)
+	}
+	time.AfterFunc(s.late, func() {
+		for _, r := range replies {
+			_, _ = s.conn.WriteTo(r, from)
+		}
+	})
+}
+
+func (s *mailStore) set(user string, used, hard int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.boxes[user] = [2]int64{used, hard}
+}
+
+func (s *mailStore) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// world is a check in front of stores.
+type world struct {
+	*Check
+	t     testing.TB
+	store *mailStore
+	board *notice.Board
+	log   *bytes.Buffer
+}
+
+// newWorld has example.com at a backend, and a store that knows ann.
+func newWorld(t testing.TB, change func(o *Options, s *mailStore)) *world {
+	t.Helper()
+	w := &world{t: t, store: startStore(t), log: new(bytes.Buffer)}
+	w.store.set("ann@example.com", 10*mb, 1000*mb)
+	w.board = notice.New(slog.New(slog.NewTextHandler(w.log, nil)))
+	router, err := route.New(route.Options{
+		Domains:   []route.DomainConfig{{Name: "example.com", Backend: []string{"smtp:[192.0.2.1]:25"}}, {Name: "unchecked.example", Backend: []string{"smtp:[192.0.2.1]:25"}, Check: new(bool)}},
+		FollowMTA: true, Hostname: "mx1.example.org", Servers: []string{"127.0.0.1:1"},
+		Get: func(a backend.Address) route.Backend { return nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Config: DefaultConfig(), Domains: make([]DomainConfig, 2), RejectFull: make([]bool, 2), Router: router, Delimiter: "+", State: NewState(1000, w.board)}
+	o.Config.Timeout = setting.Duration(5 * time.Second) // generous: machines are busy
+	o.Config.Sources = specs(t, w.store.spec())
+	if change != nil {
+		change(&o, w.store)
+	}
+	o.State.sources.Configure(source.Settings{Keys: w.store.keys, Timeout: o.Config.Timeout.Std()})
+	if w.Check, err = New(o); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { o.State.Close(); router.Close() })
+	return w
+}
+
+func specs(t testing.TB, texts ...string) (list []source.Spec) {
+	for _, text := range texts {
+		s, err := source.ParseSpec(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+func query(recipient string, size int64) *rcptgate.Query {
+	m := address.Parse(recipient)
+	return &rcptgate.Query{Stage: rcptgate.StageRcpt, Recipient: m, Target: m, Size: size, Client: netip.MustParseAddr("198.51.100.7")}
+}
+
+// says gives the verdict in words: "room", "452 4.2.2 mailbox-full", "error".
+func (w *world) says(recipient string, size int64) string { return w.put(query(recipient, size)) }
+
+func (w *world) put(q *rcptgate.Query) string {
+	v, err := w.Check.Check(context.Background(), q)
+	switch {
+	case err != nil:
+		return "error"
+	case v == rcptgate.Verdict{}:
+		return "room"
+	}
+	if strings.ContainsAny(v.Text, "0123456789@") {
+		w.t.Errorf("the text says %q", v.Text)
+	}
+	return fmt.Sprintf("%d %s %s", v.Code, v.Enhanced, v.Reason)
+}
+
+func (w *world) expect(recipient string, size int64, want string) {
+	w.t.Helper()
+	if got := w.says(recipient, size); got != want {
+		w.t.Errorf("%s, %d octets: %q, want %q", recipient, size, got, want)
+	}
+}
+
+// eventually waits for what other goroutines do.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for range 2000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatal(what)
+}

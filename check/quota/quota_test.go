@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package quota
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/check/quota/directory"
+	"rcptgate/check/quota/room"
+	"rcptgate/check/quota/source"
+	"rcptgate/check/quota/wire"
+	"rcptgate/config/setting"
+	storeplace "rcptgate/store"
+	"rcptgate/unit/checktest"
+)
+
+func TestRoomBySize(t *testing.T) {
+	w := newWorld(t, nil)
+	w.store.set("ann@example.com", 999_900*kb, 1000*mb) // 100 kB are left
+	w.expect("ann@example.com", 50*kb, "room")
+	w.expect("ann@example.com", 200*kb, "452 4.2.2 mailbox-full")
+	w.expect("ann@example.com", 50*kb, "room")
+	w.expect("ann@example.com", 2000*mb, "552 5.2.3 too-large")
+}
+
+// TestManyRecipientsMakeOneQuestion: below the soft limit memory answers.
+func TestManyRecipientsMakeOneQuestion(t *testing.T) {
+	w := newWorld(t, nil)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 1250 {
+				w.expect("Ann+list@Example.com", 2*kb, "room")
+			}
+		})
+	}
+	all.Wait()
+	if n := w.store.asked.Load(); n != 1 {
+		t.Errorf("%d questions", n)
+	}
+	if w.store.users[0] != "ann@example.com" && w.store.users[0] != "Ann@example.com" {
+		t.Errorf("asked about %q", w.store.users[0])
+	}
+}
+
+// TestFullIsAskedOnce: retries for a mailbox that is full cost the store nothing.
+func TestFullIsAskedOnce(t *testing.T) {
+	w := newWorld(t, func(_ *Options, s *mailStore) { s.set("full@example.com", 2000*mb, 1000*mb) }) // twice: Trash counts
+	for range 1000 {
+		w.expect("full@example.com", 0, "452 4.2.2 mailbox-full")
+	}
+	if n := w.store.asked.Load(); n != 1 {
+		t.Errorf("%d questions", n)
+	}
+	w.store.set("full@example.com", 0, 1000*mb)
+	w.State.Forget(storeplace.Pattern{Address: "full@example.com"})
+	w.expect("full@example.com", 0, "room")
+}
+
+// TestWhoIsAskedAbout: only mailboxes that are ours, and only names that a store may have.
+func TestWhoIsAskedAbout(t *testing.T) {
+	full := func(user string) func(*mailStore) { return func(s *mailStore) { s.set(user, 100*mb, 100*mb) } }
+	client := netip.MustParseAddr("192.0.2.1")
+	for name, c := range map[string]struct {
+		recipient string
+		change    func(q *rcptgate.Query)
+		asked     bool
+	}{
+		"ours":                       {"ann@example.com", nil, true},
+		"outgoing":                   {"ann@elsewhere.example", nil, false},
+		"the MTA's next hop":         {"ann@elsewhere.example", func(q *rcptgate.Query) { q.NextHop = rcptgate.NextHop{Mailer: "smtp", Host: "[192.0.2.9]"} }, false},
+		"known locally":              {"ann@elsewhere.example", func(q *rcptgate.Query) { q.Known = true }, true},
+		"local name":                 {"ann", func(q *rcptgate.Query) { q.Known = true }, true},
+		"local name, not known":      {"ann", nil, false},
+		"unchecked":                  {"ann@unchecked.example", nil, false},
+		"unchecked, known":           {"ann@unchecked.example", func(q *rcptgate.Query) { q.Known = true }, false},
+		"the backend's own mail":     {"ann@example.com", func(q *rcptgate.Query) { q.Client = client }, false},
+		"alias's target":             {"sales@example.com", func(q *rcptgate.Query) { q.Target = address.Parse("ann@example.com") }, true},
+		"delivered by the MTA":       {"ann@example.com", func(q *rcptgate.Query) { q.NextHop = rcptgate.NextHop{Mailer: "local"} }, false},
+		"space":                      {`"an n"@example.com`, nil, false},
+		"control":                    {"a\x01n@example.com", nil, false},
+		"long":                       {strings.Repeat("a", 400) + "@example.com", nil, false},
+		"nothing":                    {"@example.com", nil, false},
+		"path":                       {"../../etc/passwd@example.com", nil, true},
+		"filter":                     {"a*)(uid=*@example.com", nil, true},
+		"a verdict as a name":        {"OVERQUOTA@example.com", nil, true},
+		"percent":                    {"a%0ab@example.com", nil, true},
+		"an address literal of ours": {"ann@[192.0.2.1]", nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(_ *Options, s *mailStore) {
+				for _, u := range []string{"ann@example.com", "ann@elsewhere.example", "ann", "ann@unchecked.example"} {
+					full(u)(s)
+				}
+			})
+			q := query(c.recipient, 100)
+			if c.change != nil {
+				c.change(q)
+			}
+			got := w.put(q)
+			if asked := w.store.asked.Load() > 0; asked != c.asked {
+				t.Errorf("asked: %v", asked)
+			}
+			if strings.HasPrefix(name, "ours") && got != "452 4.2.2 mailbox-full" || !c.asked && got != "room" {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}
+
+func TestWords(t *testing.T) {
+	w := newWorld(t, func(o *Options, s *mailStore) {
+		o.RejectFull[0] = true
+		for _, u := range []string{"full", "postmaster", "abuse"} {
+			s.set(u+"@example.com", 1000*mb, 1000*mb)
+		}
+	})
+	w.expect("full@example.com", 0, "552 5.2.2 mailbox-full")
+	w.expect("postmaster@example.com", 0, "452 4.2.2 mailbox-full")
+	w.expect("Abuse@example.com", 2000*mb, "452 4.2.3 too-large")
+	for word, want := range map[string]string{"tempfail": "552 5.2.2 mailbox-full", "accept": "room"} {
+		w.Config.TooLarge = word
+		w.expect("ann@example.com", 2000*mb, want)
+	}
+	no := false
+	w = newWorld(t, func(o *Options, _ *mailStore) { o.Domains[0].ProbeSizes = &no })
+	w.expect("ann@example.com", 2000*mb, "room") // sizes tell nothing
+	none := []source.Spec{}
+	w = newWorld(t, func(o *Options, s *mailStore) { o.Domains[0].Quota = &none; s.set("ann@example.com", 100*mb, 100*mb) })
+	w.expect("ann@example.com", 0, "room")
+}
+
+// TestUser: stores call mailboxes by other names.
+func TestUser(t *testing.T) {
+	for user, want := range map[string]string{"{address}": "ann@example.com", "{local}": "ann", "{domain}/{local}": "example.com/ann"} {
+		w := newWorld(t, func(o *Options, _ *mailStore) { o.Config.User = user })
+		w.says("ann+detail@example.com", 0)
+		if got := w.store.users[0]; got != want {
+			t.Errorf("%s: asked about %q", user, got)
+		}
+	}
+}
+
+// TestFailures: whatever is wrong with a source, mail is taken, and nothing is learnt.
+func TestFailures(t *testing.T) {
+	other, err := wire.ParseKeys([]byte("g1 ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(keys *wire.Keys, user string) func([]byte, *wire.Request) [][]byte {
+		return func(_ []byte, req *wire.Request) [][]byte {
+			a := wire.NewAnswer(wire.Full)
+			r := *req
+			if user != "" {
+				r.User = user
+			}
+			return [][]byte{keys.SignReply(nil, &a, &r)}
+		}
+	}
+	earlier := make(map[string][]byte) // by the request's id
+	for name, spoil := range map[string]func(reply []byte, req *wire.Request) [][]byte{
+		"silent":         func([]byte, *wire.Request) [][]byte { return nil },
+		"garbage":        func([]byte, *wire.Request) [][]byte { return [][]byte{{0, 1, 2, 3}, []byte("QUOTA_FULL\x00"), {}} },
+		"plain, forged":  func([]byte, *wire.Request) [][]byte { return [][]byte{[]byte("QUOTA_FULL")} },
+		"another's MAC":  sign(other, ""),
+		"another's user": sign(startKeys(t), "bob@example.com"),
+		"64 KiB": func([]byte, *wire.Request) [][]byte {
+			return [][]byte{[]byte("QUOTA_FULL " + strings.Repeat("x", 60_000))}
+		},
+		"half": func(r []byte, _ *wire.Request) [][]byte { return [][]byte{r[:len(r)/2]} },
+		"replayed": func(r []byte, req *wire.Request) [][]byte {
+			for id, reply := range earlier {
+				if id != req.ID {
+					return [][]byte{reply}
+				}
+			}
+			earlier[req.ID] = r
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(o *Options, s *mailStore) {
+				o.Config.Timeout = setting.Duration(100 * time.Millisecond)
+				s.set("ann@example.com", 100*mb, 100*mb)
+				s.spoil = spoil
+			})
+			for range 2 {
+				w.expect("ann@example.com", 0, "error")
+			}
+			w.store.change(func() { w.store.spoil = nil })
+			eventually(t, "is not asked again", func() bool { return w.says("ann@example.com", 0) == "452 4.2.2 mailbox-full" })
+		})
+	}
+}
+
+func startKeys(t *testing.T) *wire.Keys {
+	keys, err := wire.ParseKeys([]byte(testKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// TestRightAnswerAmongWrongOnes: forged datagrams are waited past.
+func TestRightAnswerAmongWrongOnes(t *testing.T) {
+	w := newWorld(t, func(_ *Options, s *mailStore) {
+		s.spoil = func(r []byte, _ *wire.Request) [][]byte { return [][]byte{[]byte("QUOTA_FULL"), []byte("nonsense"), r} }
+	})
+	w.expect("ann@example.com", 0, "room")
+	if n := w.store.asked.Load(); n != 1 {
+		t.Errorf("%d questions", n)
+	}
+}
+
+// TestLateAnswerIsRemembered: its asker has gone on.
+func TestLateAnswerIsRemembered(t *testing.T) {
+	w := newWorld(t, func(o *Options, s *mailStore) {
+		o.Config.Timeout = setting.Duration(50 * time.Millisecond)
+		s.late = 300 * time.Millisecond
+		s.set("ann@example.com", 100*mb, 100*mb)
+	})
+	w.expect("ann@example.com", 0, "error")
+	eventually(t, "the late answer is not remembered", func() bool { _, ok := w.State.known.Get("ann@example.com"); return ok })
+	w.expect("ann@example.com", 0, "452 4.2.2 mailbox-full")
+}
+
+// TestSourcesInOrder: unknown and failing ones are passed over, and an error is one only if
+// nobody knows the mailbox.
+func TestSourcesInOrder(t *testing.T) {
+	closed, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := "udp:" + closed.LocalAddr().String()
+	closed.Close()
+	w := newWorld(t, func(o *Options, s *mailStore) {
+		first := startStore(t)
+		o.Config.Sources = specs(t, dead, first.spec(), s.spec())
+		s.set("ann@example.com", 100*mb, 100*mb)
+	})
+	w.expect("ann@example.com", 0, "452 4.2.2 mailbox-full")
+	w.expect("nobody@example.com", 0, "error")
+	w = newWorld(t, nil)
+	w.expect("nobody@example.com", 0, "room")
+	w.expect("nobody@example.com", 0, "room")
+	if n := w.store.asked.Load(); n != 1 {
+		t.Errorf("an unknown mailbox: %d questions", n)
+	}
+	if w.onError(nil, nil).Action != rcptgate.Continue {
+		t.Error("an error refuses")
+	}
+	w.Config.Unreachable = "tempfail"
+	if v := w.onError(nil, nil); v.Code != 451 || v.Enhanced != "4.3.0" {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestBreaker: a source that is dead is not waited for, and is asked again when it lives.
+func TestBreaker(t *testing.T) {
+	w := newWorld(t, func(o *Options, s *mailStore) {
+		o.Config.Timeout = setting.Duration(50 * time.Millisecond)
+		s.mute = true
+	})
+	for range 6 {
+		w.says("ann@example.com", 0)
+	}
+	eventually(t, "the breaker stays closed", func() bool { return !w.State.sources.All()[0].Health().Up })
+	asked := w.store.asked.Load()
+	for i := range 100 {
+		w.expect("ann@example.com", int64(i), "error")
+	}
+	if n := w.store.asked.Load() - asked; n > 3 { // one trial, tried thrice
+		t.Errorf("%d questions to a dead source", n)
+	}
+	if !strings.Contains(w.log.String(), "does not answer") {
+		t.Error("nobody is told")
+	}
+}
+
+func TestOneQuestionForAll(t *testing.T) {
+	w := newWorld(t, func(_ *Options, s *mailStore) {
+		s.late = 200 * time.Millisecond
+		s.set("ann@example.com", 995*mb, 1000*mb) // above soft
+	})
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			want := "room"
+			if i%2 == 1 {
+				want = "452 4.2.2 mailbox-full"
+			}
+			w.expect("ann@example.com", 1000+int64(i%2)*9*mb, want)
+		})
+	}
+	all.Wait()
+	if n := w.store.asked.Load(); n > 4 {
+		t.Errorf("%d questions", n)
+	}
+}
+
+// TestForgetBeatsAnAnswerOnItsWay: what was asked before a forget is not remembered.
+func TestForgetBeatsAnAnswerOnItsWay(t *testing.T) {
+	w := newWorld(t, func(_ *Options, s *mailStore) {
+		s.late = 200 * time.Millisecond
+		s.set("ann@example.com", 100*mb, 100*mb)
+	})
+	done := make(chan string)
+	go func() { done <- w.says("ann@example.com", 0) }()
+	eventually(t, "nothing is asked", func() bool { return w.store.asked.Load() > 0 })
+	w.State.Forget(storeplace.Pattern{Domain: "example.com"})
+	if got := <-done; got != "452 4.2.2 mailbox-full" {
+		t.Errorf("%q", got)
+	}
+	if _, ok := w.State.known.Get("ann@example.com"); ok {
+		t.Error("remembered")
+	}
+}
+
+// TestStormIsHeldBack: a store that suddenly says full of everybody stops no mail.
+func TestStormIsHeldBack(t *testing.T) {
+	w := newWorld(t, nil)
+	names := make([]string, 40)
+	for i := range names {
+		names[i] = strings.Repeat("x", i+1) + "@example.com"
+		w.store.set(names[i], 10*mb, 1000*mb)
+		w.expect(names[i], 0, "room")
+	}
+	for i, n := range names { // an upgrade has made the limit another
+		w.store.set(n, 600*mb, 500*mb)
+		w.State.known.Update(n, func(e *room.Entry) { *e = aged(*e) })
+		got := w.says(n, 0)
+		if i < 19 && got != "452 4.2.2 mailbox-full" || i > 25 && got != "room" {
+			t.Fatalf("mailbox %d: %q", i, got)
+		}
+	}
+	w.expect(names[0], 0, "room")
+	if !strings.Contains(w.log.String(), "many mailboxes at once") {
+		t.Error("nobody is told")
+	}
+}
+
+// aged is an entry whose answer has ended.
+func aged(e room.Entry) room.Entry {
+	e.Expire()
+	return e
+}
+
+type fakeDirectory struct {
+	entry directory.Entry
+	err   error
+}
+
+func (d *fakeDirectory) Find(context.Context, rcptgate.Mailbox) (directory.Entry, error) {
+	return d.entry, d.err
+}
+
+func TestDirectory(t *testing.T) {
+	for name, c := range map[string]struct {
+		entry directory.Entry
+		err   error
+		want  string
+	}{
+		"host and user":     {entry: directory.Entry{Found: 1, Host: "127.0.0.1", User: "u17", Limit: directory.NotKnown}, want: "452 4.2.2 mailbox-full"},
+		"host not allowed":  {entry: directory.Entry{Found: 1, Host: "192.0.2.1", User: "u17", Limit: directory.NotKnown}, want: "error"},
+		"no entry":          {entry: directory.Entry{}, want: "room"},
+		"two entries":       {entry: directory.Entry{Found: 2}, want: "room"},
+		"forwarded":         {entry: directory.Entry{Found: 1, Flags: directory.NoLocal}, want: "room"},
+		"over quota":        {entry: directory.Entry{Found: 1, Flags: directory.OverQuota}, want: "452 4.2.2 mailbox-full"},
+		"down":              {err: errors.New("down"), want: "error"},
+		"control in a user": {entry: directory.Entry{Found: 1, Host: "127.0.0.1", User: "u 17\r\n", Limit: directory.NotKnown}, want: "room"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(o *Options, s *mailStore) {
+				_, port, _ := net.SplitHostPort(s.conn.LocalAddr().String())
+				o.Config.Sources = specs(t, "udp:{mailhost}:"+port)
+				o.Config.Hosts = []setting.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
+				o.Directory = &fakeDirectory{c.entry, c.err}
+				s.set("u17", 100*mb, 100*mb)
+			})
+			w.expect("ann@example.com", 0, c.want)
+		})
+	}
+}
+
+func TestServedAnswerDoesNotAllocate(t *testing.T) {
+	w := newWorld(t, nil)
+	w.expect("ann@example.com", 0, "room")
+	q := query("ann@example.com", 0)
+	if n := testing.AllocsPerRun(100, func() { _, _ = w.Check.Check(t.Context(), q) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkServed(b *testing.B) {
+	w := newWorld(b, nil)
+	w.expect("ann@example.com", 0, "room")
+	b.ReportAllocs()
+	b.ResetTimer()
+	q := query("ann@example.com", 0)
+	for range b.N {
+		_, _ = w.Check.Check(context.Background(), q)
+	}
+}
+
+func TestSuite(t *testing.T) {
+	checktest.Run(t, checktest.Suite{
+		Unit: Unit(), Recipients: []string{"ann@example.com", "postmaster@example.com", "../x@example.com"},
+		Config: `
+[quota]
+sources = ["udp:127.0.0.1:1"]
+timeout = "20ms"
+[[domain]]
+name = "example.com"
+backend = ["smtp:[192.0.2.1]:25"]
+[[domain]]
+name = "b.example"
+backend = ["smtp:[192.0.2.1]:25"]
+quota = ["tcp:127.0.0.1:1", "file:/nonexistent"]
+`,
+	})
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package quota
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"rcptgate"
+	"rcptgate/check/quota/room"
+	"rcptgate/check/quota/source"
+	"rcptgate/check/quota/wire"
+	"rcptgate/config"
+	"rcptgate/config/setting"
+	"rcptgate/kit/keyfile"
+	"rcptgate/metric"
+	"rcptgate/route"
+	"rcptgate/unit"
+	"rcptgate/view"
+)
+
+// Unit is the check.
+func Unit() unit.Unit {
+	return unit.Unit{Name: "quota", Open: open, Parts: []config.Part{
+		{Section: "quota", Doc: "whether there is room for the message in the mailbox", Defaults: DefaultConfig()},
+		{Section: "domain", Repeated: true, Defaults: DomainConfig{}},
+	}}
+}
+
+func open(env *unit.Env) (unit.Live, error) {
+	state := NewState(unit.Part[Config](env.Host.Config()).Mailboxes, env.Notices)
+	next := source.Settings{} // of the configuration that is on its way in
+	return unit.Live{
+		Build: func(s *unit.Setup) error {
+			var err error
+			next, err = build(s, state)
+			return err
+		},
+		Adopt:   func(*unit.Config) { state.sources.Configure(next) },
+		Forget:  state.Forget,
+		Close:   func() error { state.Close(); return nil },
+		Metrics: metrics(state),
+		Show:    func() []view.Table { return show(state) },
+	}, nil
+}
+
+// build adds the step to a configuration, where a source is configured.
+func build(s *unit.Setup, state *State) (source.Settings, error) {
+	cfg := unit.Part[Config](s.Config)
+	next := source.Settings{Timeout: cfg.Timeout.Std()}
+	if cfg.KeyFile != "" {
+		keys, err := wire.LoadKeys(cfg.KeyFile)
+		if err != nil {
+			return next, setting.Keyf("quota.key_file", "%w", err)
+		}
+		next.Keys = keys
+	}
+	if cfg.DoveadmKey != "" {
+		text, err := keyfile.Read(cfg.DoveadmKey)
+		if err != nil {
+			return next, setting.Keyf("quota.doveadm_key_file", "%w", err)
+		}
+		next.Doveadm = strings.TrimSpace(string(text))
+	}
+	var rejectFull []bool
+	for _, d := range unit.Domains[route.DomainConfig](s.Config) {
+		rejectFull = append(rejectFull, d.RejectsFull())
+	}
+	check, err := New(Options{
+		Config: *cfg, Domains: unit.Domains[DomainConfig](s.Config), RejectFull: rejectFull, Router: s.Router, FoldCase: s.FoldCase,
+		Delimiter: unit.Part[route.TablesConfig](s.Config).Delimiter, State: state,
+	})
+	if err == nil && check.Active() {
+		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: stepName, Check: check, OnError: check.onError})
+	}
+	return next, err
+}
+
+func metrics(s *State) []metric.Family {
+	perSource := func(kind metric.Kind, name, help string, of func(*source.Guarded, *source.Health) float64) metric.Family {
+		return metric.Family{Kind: kind, Name: name, Help: help, Labels: []string{"source"}, Read: func(emit metric.Emit) {
+			for _, g := range s.sources.All() {
+				h := g.Health()
+				emit(of(g, &h), g.Name)
+			}
+		}}
+	}
+	return []metric.Family{
+		{Kind: metric.Counter, Name: "quota_questions_total", Help: "Questions to quota sources, by what came of them.", Labels: []string{"source", "result"}, Read: func(emit metric.Emit) {
+			for _, g := range s.sources.All() {
+				for result, n := range g.Health().Counts {
+					emit(float64(n), g.Name, result)
+				}
+			}
+		}},
+		perSource(metric.Counter, "quota_seconds_total", "Time that quota sources took for their answers.", func(_ *source.Guarded, h *source.Health) float64 { return h.Time.Seconds() }),
+		perSource(metric.Gauge, "quota_up", "1: the source answers.", func(_ *source.Guarded, h *source.Health) float64 { return metric.Bool(h.Up) }),
+		perSource(metric.Gauge, "quota_held", "1: refusals by the source are held back, because too many mailboxes are full at once.", func(g *source.Guarded, _ *source.Health) float64 {
+			return metric.Bool(g.Storm.Held())
+		}),
+		{Kind: metric.Counter, Name: "quota_memory_total", Help: "Questions to the memory of the quota check: served from it, asked, joined to a question in progress, or neither because too many were.", Labels: []string{"result"}, Read: func(emit metric.Emit) {
+			emit(float64(s.known.Served()+s.unknown.Served()), "served")
+			emit(float64(s.count.asked.Load()), "asked")
+			emit(float64(s.count.joined.Load()), "joined")
+			emit(float64(s.count.busy.Load()), "busy")
+			emit(float64(s.count.late.Load()), "late")
+		}},
+		{Kind: metric.Counter, Name: "quota_refused_total", Help: "Recipients refused for want of room.", Labels: []string{"why"}, Read: func(emit metric.Emit) {
+			emit(float64(s.count.full.Load()), "full")
+			emit(float64(s.count.tooLarge.Load()), "too-large")
+		}},
+		metric.Count("quota_refusals_held_total", "Refusals held back because the source says of too many mailboxes that they are full.", func() float64 { return float64(s.count.held.Load()) }),
+		{Kind: metric.Counter, Name: "quota_implausible_total", Help: "Answers with numbers that were not believed.", Labels: []string{"why"}, Read: func(emit metric.Emit) {
+			emit(float64(s.count.implausible.Load()), "numbers")
+			emit(float64(s.count.shrunk.Load()), "shrunk")
+		}},
+		metric.Count("quota_bad_mac_total", "Replies of quota agents whose MAC was not right.", func() (n float64) {
+			for _, g := range s.sources.All() {
+				n += float64(g.Health().BadMAC)
+			}
+			return n
+		}),
+		metric.Level("quota_mailboxes", "Mailboxes of which an answer is remembered.", func() float64 { return float64(s.known.Len()) }),
+	}
+}
+
+// maxShown bounds the mailboxes that are listed.
+const maxShown = 100
+
+// show is the sources, and the mailboxes that have little room left.
+func show(s *State) []view.Table {
+	all := s.sources.All()
+	if len(all) == 0 {
+		return nil
+	}
+	sources := view.Table{
+		Name: "quota", Title: "Quota sources",
+		Columns: view.Columns("source", "Source", "up", "Answers", "room", "Room", "full", "Full", "unknown", "Unknown", "errors", "Errors", "timeouts", "Timeouts", "held", "Held back", "error", "Error"),
+	}
+	for _, g := range all {
+		h := g.Health()
+		attention := ""
+		switch {
+		case g.Storm.Held():
+			attention = "quota source " + g.Name + " says of too many mailboxes that they are full: its refusals are held back"
+		case !h.Up:
+			attention = "quota source " + g.Name + " does not answer: " + h.Error
+		}
+		sources.Add(attention, g.Name, h.Up, h.Counts["room"], h.Counts["full"], h.Counts["unknown"], h.Counts["error"], h.Counts["timeout"], g.Storm.Held(), h.Error)
+	}
+	type row struct {
+		key string
+		room.Known
+	}
+	var rows []row
+	s.known.Range(func(key string, e *room.Entry) {
+		if k := e.Known(); k.Numbers && !k.NoLimit && k.Used >= k.Soft {
+			rows = append(rows, row{key, k})
+		}
+	})
+	slices.SortFunc(rows, func(x, y row) int { return strings.Compare(x.key, y.key) })
+	nearly := view.Table{
+		Name: "quota-mailboxes", Title: "Mailboxes above their soft limit", Empty: "none that were asked about",
+		Columns: view.Columns("mailbox", "Mailbox", "used", "Used", "limit", "Limit", "share", "Share", "asked", "Asked"),
+	}
+	for _, r := range rows {
+		nearly.Add("", r.key, r.Used, r.Hard, fmt.Sprintf("%d%%", 100*r.Used/max(r.Hard, 1)), s.clock.Time(r.Asked))
+	}
+	nearly.Limit(maxShown)
+	return []view.Table{sources, nearly}
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package quota
+
+import (
+	"fmt"
+	"time"
+
+	"rcptgate"
+	"rcptgate/check/quota/room"
+)
+
+// stepName is the step's word in traces, and the source of its verdicts.
+const stepName = "quota"
+
+// verdict says what the sender hears. Texts hold no numbers: how full a mailbox is, is not
+// the sender's business.
+func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.Verdict {
+	s := a.check.State
+	k := e.Known()
+	by := s.sources.ByNumber(k.Source)
+	if a.q.Trace.Explain {
+		a.explain(use, &k)
+	}
+	if use != room.UseFull && use != room.UseTooLarge {
+		return rcptgate.Verdict{}
+	}
+	v := rcptgate.Verdict{Source: stepName}
+	if by != nil {
+		v.Backend = by.Name
+		if by.Storm.Holds(s.clock.At(a.q.Now()), a.check.Config.Hold.Share()) {
+			s.count.held.Add(1)
+			a.q.Trace.Note("held back: the source says of too many mailboxes at once that they are full")
+			return rcptgate.Verdict{}
+		}
+	}
+	if remembered {
+		v.Learnt, v.Expires = s.clock.Time(k.Asked), s.clock.Time(k.FullEnd)
+	}
+	if use == room.UseTooLarge && a.check.Config.TooLarge != "tempfail" {
+		return a.tooLarge(v)
+	}
+	return a.full(v)
+}
+
+func (a *asking) full(v rcptgate.Verdict) rcptgate.Verdict {
+	a.check.State.count.full.Add(1)
+	v.Action, v.Code, v.Enhanced = rcptgate.Tempfail, 452, "4.2.2"
+	if a.rejectFull && !rcptgate.Reserved(a.q.Target.Local) {
+		v.Action, v.Code, v.Enhanced = rcptgate.Reject, 552, "5.2.2"
+	}
+	v.Text, v.Reason = rcptgate.TextFull, rcptgate.ReasonMailboxFull
+	return v
+}
+
+func (a *asking) tooLarge(v rcptgate.Verdict) rcptgate.Verdict {
+	if a.check.Config.TooLarge == "accept" {
+		a.q.Trace.Note("larger than the mailbox may hold; accepted, because too_large = \"accept\"")
+		return rcptgate.Verdict{}
+	}
+	a.check.State.count.tooLarge.Add(1)
+	v.Text, v.Reason = rcptgate.TextTooLarge, rcptgate.ReasonTooLarge
+	v.Action, v.Code, v.Enhanced = rcptgate.Reject, 552, "5.2.3"
+	if rcptgate.Reserved(a.q.Target.Local) {
+		v.Action, v.Code, v.Enhanced = rcptgate.Tempfail, 452, "4.2.3"
+	}
+	return v
+}
+
+// onError is the verdict when no source could be asked.
+func (c *Check) onError(_ *rcptgate.Query, _ error) rcptgate.Verdict {
+	if c.Config.Unreachable == "tempfail" {
+		v := rcptgate.CouldNotFindOut
+		v.Source = stepName
+		return v
+	}
+	return rcptgate.Verdict{Reason: rcptgate.ReasonError, Source: stepName}
+}
+
+// explainRoom notes what is known of the mailbox that has room.
+func (a *asking) explainRoom() {
+	if e, ok := a.check.State.known.Get(a.key); ok {
+		k := e.Known()
+		a.explain(room.UseRoom, &k)
+	}
+}
+
+func (a *asking) explainAsk(e *room.Entry) {
+	k := e.Known()
+	now := a.check.State.now()
+	switch {
+	case k.Asked == 0:
+		a.q.Trace.Note("nothing is remembered of the mailbox: asked")
+	case now >= k.RoomEnd && now >= k.FullEnd:
+		a.q.Trace.Note("what is remembered has ended: asked again")
+	default:
+		a.q.Trace.Note("what is remembered does not say enough about this size: asked again")
+	}
+}
+
+// explain notes the numbers, for the postmaster.
+func (a *asking) explain(use room.Use, k *room.Known) {
+	s := a.check.State
+	words := map[room.Use]string{room.UseRoom: "room", room.UseFull: "full", room.UseTooLarge: "larger than the mailbox may hold", room.UseUnknown: "no source knows the mailbox", room.UseDoubted: "full by a limit that is not believed yet"}
+	note := fmt.Sprintf("%s, for %d octets", words[use], a.size)
+	if by := s.sources.ByNumber(k.Source); by != nil {
+		note += "; " + by.Name + " said"
+		switch {
+		case k.NoLimit:
+			note += fmt.Sprintf(" %d used, no limit", k.Used)
+		case k.Numbers:
+			note += fmt.Sprintf(" %d used, soft limit %d, limit %d", k.Used, k.Soft, k.Hard)
+		case k.State == room.Full:
+			note += fmt.Sprintf(" no to %d octets", k.Hard)
+		default:
+			note += fmt.Sprintf(" yes to %d octets", k.Soft)
+		}
+		now := s.now()
+		note += fmt.Sprintf(" %v ago; %d octets let through since", s.clock.Time(now).Sub(s.clock.Time(k.Asked)).Round(time.Second), k.Debits)
+		for _, end := range []struct {
+			word string
+			at   room.Tick
+		}{{"room", k.RoomEnd}, {"a refusal", k.FullEnd}} {
+			if end.at > now {
+				note += fmt.Sprintf("; %s is kept for %v", end.word, s.clock.Time(end.at).Sub(s.clock.Time(now)).Round(time.Second))
+			}
+		}
+	}
+	a.q.Trace.Note(note)
+}
