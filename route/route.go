@@ -168,6 +168,9 @@ func (r *Router) find(domain string) *section {
 	return nil
 }
 
+// Delimiter is what separates a user's name from a detail; "" is nothing.
+func (r *Router) Delimiter() string { return r.opt.Delimiter }
+
 // Close ends the look-ups in progress.
 func (r *Router) Close() { r.dns.close() }
 

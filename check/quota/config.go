@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"rcptgate/check/quota/directory"
 	"rcptgate/check/quota/source"
 	"rcptgate/config/setting"
 )
@@ -27,6 +28,7 @@ type Config struct {
 	Hold        Percent           `toml:"hold" doc:"if a source says of more than this share of its mailboxes within an hour that they have just filled up (20 or more), its refusals are held back and the postmaster is notified; \"100%\" means never" example:"\"20%\""`
 	Grace       setting.Size      `toml:"grace" doc:"what the store accepts above the limit for the last message (Dovecot's quota_storage_grace). It applies to sources that show the limit without it: doveadm: and limits from a directory" example:"\"10MB\""`
 	Hosts       []setting.Network `toml:"hosts" doc:"networks in which the stores that {mailhost} names must lie" example:"[\"10.0.0.0/24\"]"`
+	LDAP        directory.Config  `toml:"ldap" doc:"the directory that says which store holds a mailbox, what the store calls it and which limit it has"`
 	Mailboxes   int               `toml:"mailboxes" doc:"mailboxes of which an answer is remembered; each takes about 120 octets" min:"1000" max:"100000000" restart:"true"`
 }
 
@@ -34,7 +36,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Timeout: setting.Duration(500 * time.Millisecond), User: "{address}", Soft: 90, Keep: setting.Duration(time.Hour), FullKeep: setting.Duration(5 * time.Minute),
-		TooLarge: "reject", Unreachable: "continue", Hold: 20, Mailboxes: 200_000,
+		TooLarge: "reject", Unreachable: "continue", Hold: 20, Mailboxes: 200_000, LDAP: directory.Defaults(),
 	}
 }
 

@@ -3,11 +3,13 @@
 package quota
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"rcptgate"
+	"rcptgate/check/quota/directory"
 	"rcptgate/check/quota/room"
 	"rcptgate/check/quota/source"
 	"rcptgate/check/quota/wire"
@@ -16,6 +18,7 @@ import (
 	"rcptgate/kit/keyfile"
 	"rcptgate/metric"
 	"rcptgate/route"
+	"rcptgate/store"
 	"rcptgate/unit"
 	"rcptgate/view"
 )
@@ -30,24 +33,61 @@ func Unit() unit.Unit {
 
 func open(env *unit.Env) (unit.Live, error) {
 	state := NewState(unit.Part[Config](env.Host.Config()).Mailboxes, env.Notices)
-	next := source.Settings{} // of the configuration that is on its way in
+	ldap := directory.NewState(env.Notices)
+	var next pending
 	return unit.Live{
 		Build: func(s *unit.Setup) error {
 			var err error
-			next, err = build(s, state)
+			next, err = build(s, state, ldap)
 			return err
 		},
-		Adopt:   func(*unit.Config) { state.sources.Configure(next) },
-		Forget:  state.Forget,
+		Adopt: func(*unit.Config) {
+			state.sources.Configure(next.settings)
+			ldap.Adopt(next.directory)
+		},
+		Forget: func(p store.Pattern) {
+			ldap.Forget(p)
+			state.Forget(p)
+		},
 		Close:   func() error { state.Close(); return nil },
-		Metrics: metrics(state),
-		Show:    func() []view.Table { return show(state) },
+		Metrics: append(metrics(state), ldap.Metrics()...),
+		Show:    func() []view.Table { return append(show(state), ldap.Show()...) },
 	}, nil
 }
 
+// pending is what a configuration that is on its way in changes in what outlives it.
+type pending struct {
+	settings  source.Settings
+	directory *directory.Directory // nil: none is configured
+}
+
 // build adds the step to a configuration, where a source is configured.
-func build(s *unit.Setup, state *State) (source.Settings, error) {
+func build(s *unit.Setup, state *State, ldap *directory.State) (next pending, err error) {
 	cfg := unit.Part[Config](s.Config)
+	if next.settings, err = readKeys(cfg); err != nil {
+		return next, err
+	}
+	o := Options{
+		Config: *cfg, Domains: unit.Domains[DomainConfig](s.Config), Router: s.Router, FoldCase: s.FoldCase, Delimiter: s.Router.Delimiter(), State: state,
+	}
+	for _, d := range unit.Domains[route.DomainConfig](s.Config) {
+		o.RejectFull = append(o.RejectFull, d.RejectsFull())
+	}
+	if cfg.LDAP.Enabled() {
+		if next.directory, err = ldap.Open(&cfg.LDAP); err != nil {
+			return next, below("quota.ldap", err)
+		}
+		s.Defer(next.directory.Close)
+		o.Directory = next.directory
+	}
+	check, err := New(o)
+	if err == nil && check.Active() {
+		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: stepName, Check: check, OnError: check.onError})
+	}
+	return next, err
+}
+
+func readKeys(cfg *Config) (source.Settings, error) {
 	next := source.Settings{Timeout: cfg.Timeout.Std()}
 	if cfg.KeyFile != "" {
 		keys, err := wire.LoadKeys(cfg.KeyFile)
@@ -63,18 +103,16 @@ func build(s *unit.Setup, state *State) (source.Settings, error) {
 		}
 		next.Doveadm = strings.TrimSpace(string(text))
 	}
-	var rejectFull []bool
-	for _, d := range unit.Domains[route.DomainConfig](s.Config) {
-		rejectFull = append(rejectFull, d.RejectsFull())
+	return next, nil
+}
+
+// below says in which section the key of err stands.
+func below(section string, err error) error {
+	var key *setting.KeyError
+	if errors.As(err, &key) {
+		return &setting.KeyError{Key: section + "." + key.Key, Err: key.Err}
 	}
-	check, err := New(Options{
-		Config: *cfg, Domains: unit.Domains[DomainConfig](s.Config), RejectFull: rejectFull, Router: s.Router, FoldCase: s.FoldCase,
-		Delimiter: unit.Part[route.TablesConfig](s.Config).Delimiter, State: state,
-	})
-	if err == nil && check.Active() {
-		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: stepName, Check: check, OnError: check.onError})
-	}
-	return next, err
+	return fmt.Errorf("[%s]: %w", section, err)
 }
 
 func metrics(s *State) []metric.Family {
