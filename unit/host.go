@@ -352,5 +352,5 @@ func (h *Host) Address(name string) string {
 // Version is the version of the program.
 func (h *Host) Version() string { return h.options.Version }
 
-// LookEvery is how often the names of unix sockets are looked at.
+// LookEvery is how often sockets are looked at: names that are gone, addresses that were taken.
 func (h *Host) LookEvery() time.Duration { return cmp.Or(h.options.Look, 5*time.Second) }

@@ -32,11 +32,11 @@ func greylistMain() {
 	os.Exit(run(context.Background(), slices.Insert(list, at, greylist.Unit()), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// TestAUnitIsALineOfBuiltin adds one line to builtin.go, with its import, and compiles the
-// program. Nothing else is changed.
+// TestAUnitIsALineOfBuiltin adds one line to builtin.go, with its import, and has the
+// compiler's front end check the program. Nothing else is changed.
 func TestAUnitIsALineOfBuiltin(t *testing.T) {
 	if testing.Short() {
-		t.Skip("compiles the program")
+		t.Skip("loads the whole program")
 	}
 	t.Parallel()
 	dir := t.TempDir()
@@ -65,11 +65,11 @@ func TestAUnitIsALineOfBuiltin(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Of several packages the result is not linked, which would take longer than all the rest.
-	build := exec.Command("go", "build", "-overlay", filepath.Join(dir, "overlay.json"), ".", "./testdata/unit/greylist")
+	// It checks types, and neither compiles nor links, which would take longer than all the rest.
+	build := exec.Command("go", "vet", "-overlay", filepath.Join(dir, "overlay.json"), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
+		t.Fatalf("go vet: %v\n%s", err, out)
 	}
 }
 

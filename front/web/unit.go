@@ -80,9 +80,6 @@ func (f *front) take(ln net.Listener) {
 // socketMode is for a unix socket: owner and group, as for the admin socket.
 const socketMode = 0o660
 
-// retryEvery is how often a page that cannot be served is tried again.
-const retryEvery = 5 * time.Second
-
 // listen opens the page. Mail does not wait for a status page: a port that is taken is
 // reported, and tried again.
 func (f *front) listen(ctx context.Context, c *unit.Config) error {
@@ -112,7 +109,7 @@ func (f *front) serve(ctx context.Context) error {
 	if f.socket.IsZero() && f.current() == nil {
 		return nil
 	}
-	retry := time.NewTicker(retryEvery)
+	retry := time.NewTicker(f.env.Host.LookEvery())
 	defer retry.Stop()
 	for f.current() == nil {
 		select {
