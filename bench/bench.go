@@ -71,6 +71,7 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"remembered", "remembered answers compared with an echo milter", remembered},
+		{"quota", "remembered answers with quota on, compared with an echo milter", rememberedQuota},
 		{"misses", "misses against a fast backend", fastMisses},
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},

@@ -54,7 +54,7 @@ func (b *bench) warm(ctx context.Context, s *side) (err error) {
 }
 
 // pair starts the echo milter and a gate that remembers everybody it will be asked about.
-func (b *bench) pair(ctx context.Context) (echo, gate *side, done func(), err error) {
+func (b *bench) pair(ctx context.Context, more ...func(dir string) error) (echo, gate *side, done func(), err error) {
 	backend, err := startBackend(0)
 	if err != nil {
 		return nil, nil, nil, err
@@ -69,20 +69,25 @@ func (b *bench) pair(ctx context.Context) (echo, gate *side, done func(), err er
 		}
 		backend.Stop()
 	}
-	if err := b.startPair(ctx, backend.Backend(), echo, gate); err != nil {
+	if err := b.startPair(ctx, backend.Backend(), echo, gate, more); err != nil {
 		done()
 		return nil, nil, nil, err
 	}
 	return echo, gate, done, nil
 }
 
-func (b *bench) startPair(ctx context.Context, backend string, echo, gate *side) (err error) {
+func (b *bench) startPair(ctx context.Context, backend string, echo, gate *side, more []func(dir string) error) (err error) {
 	if echo.process, err = b.echo(ctx); err != nil {
 		return err
 	}
 	dir, err := b.gateDir(map[string]string{domain: backend})
 	if err != nil {
 		return err
+	}
+	for _, configure := range more {
+		if err := configure(dir); err != nil {
+			return err
+		}
 	}
 	if gate.process, err = b.serve(ctx, dir); err != nil {
 		return err

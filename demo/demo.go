@@ -44,7 +44,7 @@ const domain = "demo.example"
 
 func users() sim.Behaviour {
 	return sim.Behaviour{
-		Users: []string{"ann@" + domain, "bob@" + domain},
+		Users: []string{"ann@" + domain, "bob@" + domain, "dan@" + domain},
 		Full:  []string{"carl@" + domain},
 	}
 }
@@ -61,7 +61,12 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("demo: start the mail server: %w", err)
 	}
 	defer server.Stop()
-	path, err := writeConfig(dir, server.Backend())
+	quota, err := startQuotaAgent()
+	if err != nil {
+		return fmt.Errorf("demo: start the quota agent: %w", err)
+	}
+	defer quota.Stop()
+	path, err := writeConfig(dir, server.Backend(), quota.Source())
 	if err != nil {
 		return err
 	}
@@ -78,7 +83,8 @@ func Run(ctx context.Context, o Options) error {
 	page := gate.Address("dashboard")
 	show := &show{out: o.Out, server: server, socket: setting.Socket{Network: "unix", Address: socketIn(dir)}}
 	show.say("rcptgate demo: a mail server, the gate in front of it, and an MTA that asks the gate.\n\n")
-	show.say("  mail server   %s has ann and bob; carl's mailbox is full\n", server.Backend())
+	show.say("  mail server   %s has ann, bob and dan; carl's mailbox is full\n", server.Backend())
+	show.say("  quota agent   %s knows that dan has no room left\n", quota.Source())
 	show.say("  gate          milter %s, status http://%s/\n\n", show.socket, page)
 	if err := show.play(ctx); err != nil {
 		return fmt.Errorf("demo: %w", err)
@@ -97,7 +103,7 @@ func socketIn(dir string) string { return filepath.Join(dir, "milter.sock") }
 
 // writeConfig writes the configuration as a user would, so that the command line
 // can be pointed at it.
-func writeConfig(dir, backend string) (path string, err error) {
+func writeConfig(dir, backend, quota string) (path string, err error) {
 	text := fmt.Sprintf(`hostname = "gateway.%s"
 state    = %q
 enforce  = true                      # refuse; without this line the gate only rehearses
@@ -106,10 +112,13 @@ enforce  = true                      # refuse; without this line the gate only r
 milter = [%q]
 http   = "127.0.0.1:0"
 
+[quota]
+sources = [%q]
+
 [[domain]]
 name    = %q
 backend = [%q]
-`, domain, dir, "unix:"+socketIn(dir), domain, backend)
+`, domain, dir, "unix:"+socketIn(dir), quota, domain, backend)
 	path = filepath.Join(dir, "rcptgate.toml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return "", fmt.Errorf("demo: %w", err)
@@ -155,6 +164,9 @@ func (s *show) play(ctx context.Context) error {
 		},
 		func() error {
 			return s.scene("Carl's mailbox is full: the sender is told to try again later.", "carl", 452)
+		},
+		func() error {
+			return s.scene("Dan exists, but the quota agent on the mail store says that his mailbox has no room.", "dan", 452)
 		},
 		s.stopServer,
 		func() error {
