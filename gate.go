@@ -149,7 +149,7 @@ func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 	if err != nil {
 		return CouldNotFindOut
 	}
-	if (v.Action != Continue && v.Action != Accept || q.Message != nil) && gen.Rehearse != nil && gen.Rehearse(q) {
+	if (v.Action != Continue && v.Action != Accept || q.Message != nil) && !v.Enforce && gen.Rehearse != nil && gen.Rehearse(q) {
 		if v.Action != Continue && v.Action != Accept {
 			v.Would, v.Action = v.Action, Continue
 		}

@@ -103,6 +103,9 @@ type Verdict struct {
 	// it is Continue when nothing was rehearsed. Code and Text stay as they would
 	// have been.
 	Would Action
+	// Enforce has the verdict act where the gate rehearses: whoever gave it was told to
+	// enforce, and the most specific setting counts.
+	Enforce bool
 	// Code is the SMTP reply code, 400 to 599 for Reject and Tempfail, else what the
 	// backend said (250) or 0. Its class always fits the action.
 	Code int

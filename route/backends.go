@@ -231,6 +231,17 @@ func (rt *Route) mxIsClient(hop backend.Address, domain string, client netip.Add
 	return false
 }
 
+// IsBackend reports whether a client is one of the servers that [[domain]] sections name,
+// as [Route.IsClient] finds out.
+func (r *Router) IsBackend(client netip.Addr) bool {
+	for _, s := range r.sects {
+		if s.route != nil && s.route.IsClient(s.name, client) {
+			return true
+		}
+	}
+	return false
+}
+
 // First is the server that is asked first, as Address.String writes it; empty when
 // DNS has to be asked for it.
 func (rt *Route) First() string {

@@ -39,6 +39,10 @@ type Format interface {
 	Stat(ctx context.Context, file io.ReaderAt, size int64) (Info, error)
 }
 
+// Summary is the key under which a format may add what it found in the file as a whole. It
+// is not an entry, and no key of a file.
+const Summary = "\x00summary"
+
 // Info is what a file says of itself.
 type Info struct {
 	Type    string // "Berkeley DB hash", "CDB", "LMDB", "text"

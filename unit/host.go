@@ -72,6 +72,7 @@ type Host struct {
 	reloading sync.Mutex // held by the one reload; it may take as long as a table is being written
 
 	mu       sync.Mutex // guards what a reload changes; never held for long
+	setup    *Setup
 	config   *Config
 	begun    *Config    // what it was opened with, for what a reload cannot change
 	followed []Followed // of the active setup
@@ -108,6 +109,11 @@ func Open(ctx context.Context, units []Unit, c *Config, o Options) (_ *Host, err
 	if err := h.reconfigureMemory(c); err != nil { // offline, only looks at the key file
 		setup.close()
 		return nil, exit.With(exit.Config, c.Place(err))
+	}
+	if !h.options.Offline {
+		if err := setup.verified(); err != nil {
+			h.Notices.Raise(slog.LevelError, "configuration", "the configuration fails its own expectations; it is active, since there is no other", "error", err)
+		}
 	}
 	h.adopt(setup)
 	return h, nil
@@ -175,7 +181,7 @@ func (h *Host) adopt(s *Setup) {
 		}
 	}
 	h.mu.Lock()
-	h.config, h.foldCase, h.followed = s.Config, s.FoldCase, s.followed
+	h.setup, h.config, h.foldCase, h.followed = s, s.Config, s.FoldCase, s.followed
 	h.mu.Unlock()
 	h.Gate.Swap(s.gateSetup(h))
 }
@@ -215,6 +221,27 @@ func (h *Host) Start(ctx context.Context) error {
 		}
 	}
 	h.setReady("")
+	return nil
+}
+
+// Verify asks whether the active configuration does what it says that it does.
+func (h *Host) Verify() error {
+	h.mu.Lock()
+	s := h.setup
+	h.mu.Unlock()
+	return s.verified()
+}
+
+// Step gives the check of a step of the active configuration, for commands; nil if it has no
+// such step.
+func (h *Host) Step(at rcptgate.Stage, name string) rcptgate.Check {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, step := range h.setup.steps[at] {
+		if step.Name == name {
+			return step.Check
+		}
+	}
 	return nil
 }
 

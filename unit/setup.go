@@ -3,8 +3,11 @@
 package unit
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"time"
 
 	"rcptgate"
 	"rcptgate/route"
@@ -20,12 +23,19 @@ type Setup struct {
 	// FoldCase reports whether the local parts of a domain ignore case: the unit that asks
 	// about existence says so. Nil means that all do.
 	FoldCase func(domain string) bool
+	// Trusted reports whether a client is in a trusted network, and Local whether a domain
+	// is one whose mail this machine delivers or expands itself. The units that know fill
+	// them in; they are called while questions are answered, so that the order of units does
+	// not matter. Nil: none is.
+	Trusted func(client netip.Addr) bool
+	Local   func(ctx context.Context, domain string) (bool, error)
 
 	steps    [rcptgate.StageCount][]rcptgate.Step
 	wants    rcptgate.Wants
 	lease    *pool.Lease
 	followed []Followed
 	release  []func()
+	verify   []func(context.Context) error
 }
 
 // Step adds a step to the chain of a stage, which the MTA is then asked for. Steps are asked
@@ -53,6 +63,24 @@ func (s *Setup) Table(use pool.Use, spec table.Spec) (table.Table, error) {
 
 // Defer has f called after the last query of this setup, or when the setup is refused.
 func (s *Setup) Defer(f func()) { s.release = append(s.release, f) }
+
+// Verify has f called when every unit has added its steps. An error refuses the
+// configuration; at the start of the daemon, which has no other, it is a notice.
+func (s *Setup) Verify(f func(context.Context) error) { s.verify = append(s.verify, f) }
+
+// verified asks those that verify the setup as a whole.
+func (s *Setup) verified() error {
+	ctx, cancel := context.WithTimeout(context.Background(), verifyTime)
+	defer cancel()
+	var errs []error
+	for _, f := range s.verify {
+		errs = append(errs, f(ctx))
+	}
+	return s.Place(errors.Join(errs...))
+}
+
+// verifyTime bounds how long a setup is verified.
+const verifyTime = 30 * time.Second
 
 // close gives back what the setup took, in reverse order.
 func (s *Setup) close() {

@@ -35,6 +35,7 @@ func (h *Host) Reload() (Reloaded, error) {
 		return done, err
 	}
 	h.Notices.Clear("reload", "")
+	h.Notices.Clear("configuration", "")
 	c := h.Config()
 	h.Log.Info("configuration reloaded", "configuration", c.Source(), "mode", h.Mode(), "needs_restart", done.Restart)
 	return done, nil
@@ -46,10 +47,15 @@ func (h *Host) Rebuild() error {
 	h.reloading.Lock()
 	defer h.reloading.Unlock()
 	setup, err := h.build(h.Config())
-	if err == nil {
-		h.adopt(setup)
+	if err != nil {
+		return err
 	}
-	return err
+	if err := setup.verified(); err != nil {
+		setup.close()
+		return err
+	}
+	h.adopt(setup)
+	return nil
 }
 
 func (h *Host) reload() (done Reloaded, err error) {
@@ -65,6 +71,10 @@ func (h *Host) reload() (done Reloaded, err error) {
 		return done, err
 	}
 	if err := errors.Join(setup.lease.Unread()...); err != nil { // at a start it is served without
+		setup.close()
+		return done, err
+	}
+	if err := setup.verified(); err != nil {
 		setup.close()
 		return done, err
 	}

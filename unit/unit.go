@@ -58,16 +58,20 @@ func Under(parent string, cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// Attach adds the units' commands to the program's.
+// Attach adds the units' commands to the program's, those first that are made with Under
+// by no one.
 func Attach(root *cobra.Command, list []*cobra.Command) {
 	for _, cmd := range list {
-		under := root
+		if cmd.Annotations[parentKey] == "" {
+			root.AddCommand(cmd)
+		}
+	}
+	for _, cmd := range list {
 		for _, c := range root.Commands() {
-			if c.Name() == cmd.Annotations[parentKey] {
-				under = c
+			if parent := cmd.Annotations[parentKey]; parent != "" && c.Name() == parent {
+				c.AddCommand(cmd)
 			}
 		}
-		under.AddCommand(cmd)
 	}
 }
 

@@ -185,6 +185,16 @@ func (c *Check) isLocal(ctx context.Context, domain string) (lists.Standing, err
 	return c.local.Find(ctx, domain)
 }
 
+// Local reports whether this machine delivers a domain's mail, or expands its names. "" is
+// the domain of a bare name.
+func (c *Check) Local(ctx context.Context, domain string) (bool, error) {
+	in, err := c.isLocal(ctx, domain)
+	if in.Any() || err != nil {
+		return in.Any(), err
+	}
+	return c.isVirtual(ctx, domain, false)
+}
+
 // isVirtual reports whether a domain's names stand in virtual_alias_maps or virtusertable
 // alone.
 func (c *Check) isVirtual(ctx context.Context, domain string, local bool) (bool, error) {

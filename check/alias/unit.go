@@ -67,6 +67,7 @@ func build(s *unit.Setup, published Published) error {
 	if err == nil {
 		cfg.effective = eff
 		s.Follow(unit.Followed{Section: "aliases", Source: eff.Source, Again: eff.again})
+		s.Local = check.Local
 		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "aliases", Check: check})
 	}
 	return err

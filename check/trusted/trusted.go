@@ -11,6 +11,7 @@ package trusted
 
 import (
 	"context"
+	"net/netip"
 
 	"rcptgate"
 	"rcptgate/config"
@@ -31,7 +32,9 @@ func Unit() unit.Unit {
 }
 
 func build(s *unit.Setup) error {
-	s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "trusted", Check: &Check{Trusted: unit.Part[Config](s.Config).Trusted}})
+	check := &Check{Trusted: unit.Part[Config](s.Config).Trusted}
+	s.Trusted = check.Has
+	s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "trusted", Check: check})
 	return nil
 }
 
@@ -49,6 +52,16 @@ func warn(c *unit.Config) (list []string) {
 type Check struct {
 	// Trusted are the networks whose recipients are not checked.
 	Trusted []setting.Network
+}
+
+// Has reports whether a client is in a trusted network.
+func (c *Check) Has(client netip.Addr) bool {
+	for _, n := range c.Trusted {
+		if n.Has(client) {
+			return true
+		}
+	}
+	return false
 }
 
 // Check accepts what is not ours to judge, and continues with the rest. The error is

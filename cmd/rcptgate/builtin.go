@@ -6,6 +6,7 @@ import (
 	"rcptgate/check/alias"
 	"rcptgate/check/callahead"
 	"rcptgate/check/quota"
+	"rcptgate/check/rules"
 	"rcptgate/check/syntax"
 	"rcptgate/check/trusted"
 	"rcptgate/front/admin"
@@ -23,6 +24,7 @@ import (
 func units() []unit.Unit {
 	return []unit.Unit{
 		syntax.Unit(),
+		rules.Unit(),
 		trusted.Unit(),
 		alias.Unit(),
 		callahead.Unit(),

@@ -82,6 +82,9 @@ HTTP on all addresses, memcached without a key. They change the exit code (to 1)
 				return err
 			}
 			defer h.Stop()
+			if err := h.Verify(); err != nil {
+				return exit.With(exit.Config, err)
+			}
 			warnings := h.Warnings()
 			for _, w := range warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: %s\n", view.Clean(w))

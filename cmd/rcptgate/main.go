@@ -106,10 +106,12 @@ Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(p.serve(), p.config(), p.demo(), p.table(), newBenchCommand(), p.man(), newVersionCommand())
 	cli := &unit.CLI{Units: p.units, Version: versionText(), Load: p.load, Offline: p.offline}
+	var list []*cobra.Command
 	for i := range p.units {
 		if commands := p.units[i].Commands; commands != nil {
-			unit.Attach(root, commands(cli))
+			list = append(list, commands(cli)...)
 		}
 	}
+	unit.Attach(root, list)
 	return root
 }

@@ -65,7 +65,7 @@ func (l *Live) doubt(c *content, sig signature) (why string, still time.Duration
 	lost := old.Lost(c.Index, l.breather())
 	switch {
 	case lost == 0:
-	case c.Len() == 0:
+	case c.entries() == 0:
 		return "it is empty", stillLong
 	case lost >= manyLost && lost > old.Len()/10:
 		return "it lost many names", stillLong

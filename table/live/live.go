@@ -183,6 +183,9 @@ func (l *Live) Index() *index.Index {
 	return nil
 }
 
+// Generation is equal to what it was as long as look-ups give the same answers.
+func (l *Live) Generation() any { return l.current.Load() }
+
 // Spec returns the table's spelling.
 func (l *Live) Spec() table.Spec { return l.cfg.Spec }
 

@@ -291,19 +291,27 @@ func (l *Live) active() string {
 	if c == nil || c.Index == nil {
 		return "nothing"
 	}
-	return fmt.Sprintf("%d entries of %s", c.Len(), c.modified.Format(time.DateTime))
+	return fmt.Sprintf("%d entries of %s", c.entries(), c.modified.Format(time.DateTime))
 }
 
 // loaded notes new content.
 func (l *Live) loaded(c *content, took time.Duration) {
 	st := &l.status
 	st.Lock()
-	st.Info, st.Entries, st.Octets, st.Modified = c.info, c.Len(), c.Size(), c.modified
+	st.Info, st.Entries, st.Octets, st.Modified = c.info, c.entries(), c.Size(), c.modified
 	st.Loaded, st.Took, st.Err, st.Rebuilding, st.Since = l.now(), took, nil, false, time.Time{}
 	st.Loads++
 	st.Unlock()
 	l.try.logged = ""
-	l.log.Info("table loaded", "table", l.cfg.Spec.String(), "entries", c.Len(), "format", strings.TrimSpace(c.info.Type+" "+c.info.Version), "took", took.Round(time.Millisecond))
+	l.log.Info("table loaded", "table", l.cfg.Spec.String(), "entries", c.entries(), "format", strings.TrimSpace(c.info.Type+" "+c.info.Version), "took", took.Round(time.Millisecond))
+}
+
+// entries is the number of keys, without the one that a format may add.
+func (c *content) entries() int {
+	if _, found := c.Get(table.Summary); found {
+		return c.Len() - 1
+	}
+	return c.Len()
 }
 
 // same notes that the file is again, or still, what is active.

@@ -28,6 +28,8 @@ type Use struct {
 	// Format is how the file is read when that does not follow from its type; nil when it
 	// does.
 	Format table.Format
+	// Wrap, if not nil, has the pairs of a file pass through another format.
+	Wrap func(table.Format) table.Format
 }
 
 // Pool is safe for concurrent use; of Leases, one at a time may open files.
@@ -115,7 +117,17 @@ func (p *Pool) newFile(use Use, spec table.Spec) (*live.Live, error) {
 		cfg.Format = func(func(error)) table.Format { return use.Format }
 		return live.New(cfg), nil
 	}
-	return open.Live(cfg)
+	if use.Wrap == nil {
+		return open.Live(cfg)
+	}
+	if _, err := open.Format(spec.Type, nil); err != nil {
+		return nil, err
+	}
+	cfg.Format = func(warn func(error)) table.Format {
+		f, _ := open.Format(spec.Type, warn) // tried above
+		return use.Wrap(f)
+	}
+	return live.New(cfg), nil
 }
 
 // Unread says of each file that this lease was the first to open, and that cannot be read,
