@@ -87,11 +87,28 @@ func newPart(entries int, now func() time.Time, ticks otter.Clock) part {
 		Weigher:       weigh,
 		StatsRecorder: counts,
 		Clock:         ticks,
+		Executor:      housekeeper(ticks),
 		ExpiryCalculator: otter.ExpiryWritingFunc(func(e otter.Entry[string, packed]) time.Duration {
 			return store.FromSeconds(e.Value.expire()).Sub(now())
 		}),
 	}
 	return part{otter.Must(opts), counts}
+}
+
+// housekeeper runs the cache's housekeeping on the goroutine of whoever has caused it: after
+// each write there is a little of it, and starting a goroutine for that costs several times
+// as much. When the cache's clock has moved on, which it does once a second, records end,
+// perhaps very many at once: that has a goroutine of its own.
+func housekeeper(ticks otter.Clock) func(work func()) {
+	var last atomic.Int64
+	return func(work func()) {
+		if now := ticks.NowNano(); last.Load() == now {
+			work()
+		} else {
+			last.Store(now)
+			go work()
+		}
+	}
 }
 
 // weigh makes long keys, which an attacker can choose, count for what they take.
