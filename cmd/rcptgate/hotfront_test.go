@@ -41,8 +41,8 @@ func (t *tape) Read(b []byte) (int, error) {
 
 func (t *tape) Write(b []byte) (int, error)     { return len(b), nil }
 func (t *tape) SetReadDeadline(time.Time) error { return nil }
-func (t *tape) RemoteAddr() net.Addr            { return nil }
-func (t *tape) LocalAddr() net.Addr             { return nil }
+func (t *tape) RemoteAddr() net.Addr            { return new(net.UnixAddr) }
+func (t *tape) LocalAddr() net.Addr             { return new(net.UnixAddr) }
 func (t *tape) Close() error {
 	t.close.Do(func() { close(t.closed) })
 	return nil
@@ -69,7 +69,7 @@ func (l *oneConn) Close() error {
 	return nil
 }
 
-func (l *oneConn) Addr() net.Addr { return nil }
+func (l *oneConn) Addr() net.Addr { return new(net.UnixAddr) }
 
 // newTape says what the load generator of package bench says: ten recipients a transaction.
 func newTape(people []rcptgate.Mailbox, recipients int) *tape {

@@ -60,6 +60,9 @@ func reopens(err error) bool {
 
 // code is the result code that SQLite gave, 0 if err is not from there.
 func code(err error) int {
+	if err == nil {
+		return 0
+	}
 	var e *sqlite.Error
 	if errors.As(err, &e) {
 		return e.Code()

@@ -90,7 +90,7 @@ func BenchmarkLine(b *testing.B) {
 				if i%batchSize == 0 {
 					_, _ = f.conn.ExecContext(ctx, "BEGIN IMMEDIATE")
 				}
-				if err := f.put(ctx, c.isNew, values(int64(i+1), partNew, numbered(i), c.rec), c.rec); err != nil {
+				if err := f.put(ctx, c.isNew, &entry{int64(i + 1), partNew, numbered(i), c.rec}); err != nil {
 					b.Fatal(err)
 				}
 				if i%batchSize == batchSize-1 || i == b.N-1 {

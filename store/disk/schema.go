@@ -59,7 +59,7 @@ CREATE VIEW remembered AS SELECT key, class, code, enhanced, text, backend,
 PRAGMA user_version = 1;
 `
 
-// columns are an answer's, in the order of values and row.scan.
+// columns are an answer's, in the order of entry.values and row.scan.
 const columns = `domain, key, part, class, code, enhanced, text, backend, learnt, refresh, expire,
 	passing, passing_code, passing_enhanced, passing_text, passing_backend, passing_learnt, passing_refresh, passing_expire,
 	doubt, doubt_first, doubt_last, tried, ends, sum`
@@ -71,7 +71,7 @@ const (
 	// to take back in a journal of the statement, which costs an eighth of it.
 	insertSQL = `INSERT` + into
 	// insertPlainSQL is for a new key with one answer and no doubt, as nearly all are:
-	// binding eleven values more costs a tenth of the whole. See plain.
+	// binding eleven values more costs a tenth of the whole. See isPlain.
 	insertPlainSQL = `INSERT INTO answers (id, ` + columns + `) VALUES
 	(?, ?,?,?,?,?,?,?,?,?,?,?, 'none',0,'','','',0,0,0, 0,0,0,?,?,?)`
 	replaceSQL       = `INSERT OR REPLACE` + into
@@ -101,28 +101,44 @@ type row struct {
 	foreign bool
 }
 
-// values are the id and the columns of key and rec.
-func values(id int64, part int, key string, rec *store.Record) []any {
-	s, p := &rec.Standing, &rec.Transient
-	return []any{
-		id, store.Domain(key), key, part,
-		s.Class.String(), s.Code, s.Enhanced, s.Text, s.Backend, seconds(s.Learnt), seconds(s.Refresh), seconds(s.Expire),
-		p.Class.String(), p.Code, p.Enhanced, p.Text, p.Backend, seconds(p.Learnt), seconds(p.Refresh), seconds(p.Expire),
-		rec.Doubt.Count, seconds(rec.Doubt.First), seconds(rec.Doubt.Last), seconds(rec.Tried),
-		seconds(rec.Expire()), int64(sum(key, rec)),
-	}
+// entry is a record on its way into the table.
+type entry struct {
+	id   int64
+	part int
+	key  string
+	rec  *store.Record
 }
 
-// plain gives of values those that insertPlainSQL binds, if rec has no others.
-func plain(line []any, rec *store.Record) ([]any, bool) {
-	if rec.Transient.Class != store.None || rec.Doubt != (store.Doubt{}) {
-		return nil, false
-	}
-	const passing, tried = 12, 23 // where their columns begin
-	return append(line[:passing:passing], line[tried:]...), true
+// append appends the id and the columns up to those of the answer that stands.
+func (e *entry) append(args []any) []any {
+	s := &e.rec.Standing
+	return append(args, e.id, store.Domain(e.key), e.key, int64(e.part),
+		s.Class.String(), int64(s.Code), s.Enhanced, s.Text, s.Backend, seconds(s.Learnt), seconds(s.Refresh), seconds(s.Expire))
 }
 
-// scan reads a line. What cannot have been written by values is errDamaged.
+// appendEnd appends the columns from tried on.
+func (e *entry) appendEnd(args []any) []any {
+	return append(args, seconds(e.rec.Tried), seconds(e.rec.Expire()), int64(sum(e.key, e.rec)))
+}
+
+// values are what insertSQL and replaceSQL bind.
+func (e *entry) values() []any {
+	p, d := &e.rec.Transient, &e.rec.Doubt
+	line := append(e.append(make([]any, 0, 26)),
+		p.Class.String(), int64(p.Code), p.Enhanced, p.Text, p.Backend, seconds(p.Learnt), seconds(p.Refresh), seconds(p.Expire),
+		int64(d.Count), seconds(d.First), seconds(d.Last))
+	return e.appendEnd(line)
+}
+
+// appendPlain appends what insertPlainSQL binds.
+func (e *entry) appendPlain(args []any) []any { return e.appendEnd(e.append(args)) }
+
+// isPlain reports whether rec is one answer and nothing beside it.
+func isPlain(rec *store.Record) bool {
+	return rec.Transient.Class == store.None && rec.Doubt == (store.Doubt{})
+}
+
+// scan reads a line. What cannot have been written by entry.values is errDamaged.
 func (r *row) scan(rows *sql.Rows) error {
 	var domain, class, passing string
 	var at [9]int64

@@ -409,7 +409,7 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 		}
 	}
 	f.filters.note(it.key)
-	if err := f.put(ctx, isNew, values(c.next, part, it.key, &it.rec), &it.rec); err != nil {
+	if err := f.put(ctx, isNew, &entry{c.next, part, it.key, &it.rec}); err != nil {
 		return err
 	}
 	c.next++
@@ -418,18 +418,19 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 
 // put writes a line. A new one that is in the way nevertheless, as another writer may
 // have written it, is replaced like an old one.
-func (f *file) put(ctx context.Context, isNew bool, line []any, rec *store.Record) error {
+func (f *file) put(ctx context.Context, isNew bool, e *entry) error {
 	if isNew {
-		query, args := insertSQL, line
-		if few, ok := plain(line, rec); ok {
-			query, args = insertPlainSQL, few
+		var err error
+		if isPlain(e.rec) {
+			_, err = f.exec(ctx, insertPlainSQL, e.appendPlain(make([]any, 0, 15))...)
+		} else {
+			_, err = f.exec(ctx, insertSQL, e.values()...)
 		}
-		_, err := f.exec(ctx, query, args...)
 		if code(err)&0xff != sqlitelib.SQLITE_CONSTRAINT {
 			return err
 		}
 	}
-	_, err := f.exec(ctx, replaceSQL, line...)
+	_, err := f.exec(ctx, replaceSQL, e.values()...)
 	return err
 }
 
