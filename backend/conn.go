@@ -83,7 +83,7 @@ func (c *conn) clock(due, until time.Time) {
 	c.due, c.until, c.late, c.stall = due, until, false, time.Time{}
 	c.mailAnswered, c.together = false, false
 	c.clockSet = time.Now()
-	c.wait()
+	c.waitFrom(c.clockSet)
 }
 
 // stallAfter makes reads fail with errStalled after d; 0 takes that back.
@@ -100,7 +100,9 @@ func (c *conn) stallAfter(d time.Duration) {
 }
 
 // wait sets the deadline to the next moment at which something has to be decided.
-func (c *conn) wait() {
+func (c *conn) wait() { c.waitFrom(time.Now()) }
+
+func (c *conn) waitFrom(now time.Time) {
 	at := c.until
 	if !c.late && c.due.Before(at) {
 		at = c.due
@@ -110,7 +112,7 @@ func (c *conn) wait() {
 	}
 	// One that is set already and passes before that does as well: Read looks at the
 	// clock and waits on. Under TLS writes would fail, so there it is exact.
-	if !c.secure && !c.armed.IsZero() && !at.Before(c.armed) && c.armed.After(time.Now().Add(time.Second)) {
+	if !c.secure && !c.armed.IsZero() && !at.Before(c.armed) && c.armed.After(now.Add(time.Second)) {
 		return
 	}
 	c.arm(at)

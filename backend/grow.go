@@ -145,7 +145,7 @@ func (p *pool) dialed(c *conn, fail *Failure) {
 		p.pause(fail, fail.Reply != nil && fail.Reply.Code == 421)
 		return
 	}
-	w := p.nextWaiter()
+	w := p.nextWaiter(time.Now())
 	p.mu.Unlock()
 	p.view.notOpened(fail, false) // first: a waiter that hears of it may ask again at once
 	p.mu.Lock()
@@ -207,7 +207,7 @@ func (p *pool) fill(c *conn) {
 	}
 	if p.room() > 0 {
 		p.conns[c] = struct{}{}
-		p.place(c)
+		p.place(c, time.Now())
 	} else {
 		p.retire(c)
 	}

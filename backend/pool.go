@@ -240,7 +240,7 @@ func (p *pool) release(c *conn, took time.Duration, keep bool, know knownNow) {
 		p.serveIdle()
 		p.grow()
 	default:
-		p.place(c)
+		p.place(c, now)
 	}
 	p.mu.Unlock()
 }
@@ -258,15 +258,15 @@ func (p *pool) average(took time.Duration) {
 }
 
 // place gives a free connection to the next waiter, or keeps it.
-func (p *pool) place(c *conn) {
+func (p *pool) place(c *conn, now time.Time) {
 	c.kept = c.kept || c.dirty
-	if w := p.nextWaiter(); w != nil {
+	if w := p.nextWaiter(now); w != nil {
 		p.busy++
 		w.ready <- grant{c: c}
 		return
 	}
 	c.kept = true
-	c.used = time.Now()
+	c.used = now
 	p.idle = append(p.idle, c)
 	if !p.reaping {
 		p.reaping = true
@@ -309,15 +309,14 @@ func (p *pool) serveIdle() {
 	if !p.hasIdle() {
 		return
 	}
-	if w := p.nextWaiter(); w != nil {
+	if w := p.nextWaiter(time.Now()); w != nil {
 		w.ready <- grant{c: p.takeIdle()}
 	}
 }
 
 // nextWaiter prefers those whose asker still waits; the others may hold at most half
 // of the connections.
-func (p *pool) nextWaiter() *waiter {
-	now := time.Now()
+func (p *pool) nextWaiter(now time.Time) *waiter {
 	for w := p.queue.first; w != nil && !w.due.IsZero() && now.After(w.due); w = p.queue.first {
 		p.queue.remove(w)
 		p.late.push(w)

@@ -200,7 +200,7 @@ const (
 
 // ask puts q to the backend in one transaction of its own. The clock is running.
 func (c *conn) ask(q *question, pipeline, proven bool) outcome {
-	start := time.Now()
+	start := c.clockSet
 	first := cmdMail
 	if c.dirty {
 		first = cmdRset

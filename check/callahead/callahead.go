@@ -158,7 +158,7 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 		a.settings = c.settings[i]
 	}
 	a.cautious = rt.Origin == route.MTA
-	a.exempt = exempt(q.Target.Local)
+	a.exempt = rcptgate.Reserved(q.Target.Local)
 	a.key = q.Target.Key(a.foldLocal)
 	return a.answer(ctx), nil
 }

@@ -3,8 +3,6 @@
 package callahead
 
 import (
-	"strings"
-
 	"rcptgate"
 	"rcptgate/store"
 )
@@ -107,12 +105,4 @@ func badAddress(text string) rcptgate.Verdict {
 		Action: rcptgate.Reject, Code: 501, Enhanced: "5.1.3", Text: text,
 		Reason: rcptgate.ReasonBadAddress, Source: rcptgate.SourceConfig,
 	}
-}
-
-// exempt reports whether a local part is one that every domain must have.
-func exempt(local string) bool {
-	if local == "" || (local[0]|0x20 != 'p' && local[0]|0x20 != 'a') {
-		return false
-	}
-	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
 }
