@@ -79,6 +79,7 @@ func measurements() []measurement {
 		{"memory", "a store full of answers", memory},
 		{"aliases", "an alias file of a million names, and reading it again", aliasTables},
 		{"mute", "a backend that says nothing", muteBackend},
+		{"messages", "whole messages compared with an echo milter that takes them", messages},
 		{"idle", "idle and half-dead milter connections", idleConnections},
 	}
 }

@@ -20,7 +20,7 @@ func ServeEcho(ctx context.Context, socket setting.Socket) error {
 	if err != nil {
 		return err
 	}
-	return milter.NewEcho().Serve(ctx, ln)
+	return milter.NewEcho(0).Serve(ctx, ln)
 }
 
 // Target is a milter that runs already, of whatever make.

@@ -56,7 +56,7 @@ func echo(t *testing.T) string {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := milter.NewEcho().Serve(ctx, ln); err != nil {
+		if err := milter.NewEcho(0).Serve(ctx, ln); err != nil {
 			t.Error(err)
 		}
 	})

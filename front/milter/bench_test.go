@@ -51,7 +51,7 @@ func startEcho(b testing.TB, network string) setting.Socket {
 		b.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- milter.NewEcho().Serve(ctx, ln) }()
+	go func() { done <- milter.NewEcho(0).Serve(ctx, ln) }()
 	b.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

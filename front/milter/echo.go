@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 
+	"rcptgate"
 	"rcptgate/front/milter/wire"
 )
 
@@ -16,10 +17,13 @@ import (
 // the same frames as a Server and looks into none of them.
 type Echo struct {
 	limits wire.Limits
+	wants  rcptgate.Wants
 }
 
-// NewEcho makes an Echo.
-func NewEcho() *Echo { return &Echo{limits: limitsFor(wire.FrameMax)} }
+// NewEcho makes an Echo for which an MTA sends what is wanted: 0 is recipients alone.
+func NewEcho(wants rcptgate.Wants) *Echo {
+	return &Echo{limits: limitsFor(wire.FrameMax), wants: wants}
+}
 
 // Serve answers the connections of ln until ctx ends, which is no error, then closes
 // them and waits for them.
@@ -64,7 +68,7 @@ func (e *Echo) answer(nc net.Conn) error {
 			if !ok {
 				break
 			}
-			if answered, err = echo(nc, cmd, data, &quiet); err != nil {
+			if answered, err = e.echo(nc, cmd, data, &quiet); err != nil {
 				return err
 			}
 		}
@@ -78,7 +82,7 @@ func (e *Echo) answer(nc net.Conn) error {
 }
 
 // echo answers one frame, if it has an answer.
-func echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered bool, err error) {
+func (e *Echo) echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered bool, err error) {
 	switch cmd {
 	case wire.CmdMacro, wire.CmdAbort, wire.CmdQuitNewConn:
 		return false, nil
@@ -89,7 +93,7 @@ func echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered bool, err
 		if err != nil {
 			return false, err
 		}
-		agreed, err := negotiate(offer, 0)
+		agreed, err := negotiate(offer, e.wants)
 		if err != nil {
 			return false, err
 		}
