@@ -19,6 +19,8 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
+
+	"golang.org/x/sys/unix"
 )
 
 const wantsAll = rcptgate.WantMessage | rcptgate.WantHeader | rcptgate.WantBody | rcptgate.EditHeader | rcptgate.EditBody | rcptgate.EditSender | rcptgate.EditRecipients | rcptgate.Quarantine
@@ -285,6 +287,31 @@ func TestSpoolDiskFull(t *testing.T) {
 	}
 	if r := send(t, c, usual, strings.Repeat("x", 200_000)); word(r) != "continue" {
 		t.Errorf("a message that fits into memory: %+v", r)
+	}
+}
+
+// TestSpoolOnAFullDisk has bodies spooled on a file system that is too small for them.
+func TestSpoolOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
+		t.Skip("mounting a file system needs a privilege: ", err)
+	}
+	defer func() {
+		if err := unix.Unmount(dir, 0); err != nil { // nothing is open any more
+			t.Error(err)
+		}
+	}()
+	gate := &letterGate{wants: wantsAll, do: func(*rcptgate.Query) rcptgate.Verdict { return rcptgate.Verdict{} }}
+	srv := start(t, gate, milter.Config{}, "unix")
+	srv.SpoolIn(dir+"/spool", nil)
+	c := srv.dial(t, mta.Options{})
+	for range 2 {
+		if r := send(t, c, usual, strings.Repeat("x", 900_000)); r.Code != 452 || srv.Stats().Spooled != 0 {
+			t.Errorf("too large: %+v, %+v", r, srv.Stats())
+		}
+		if r := send(t, c, usual, strings.Repeat("x", 400_000)); word(r) != "continue" {
+			t.Errorf("one that fits: %+v", r)
+		}
 	}
 }
 

@@ -5,13 +5,16 @@ package milter_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/netip"
 	"testing"
 	"time"
 
+	"rcptgate"
 	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
+	"rcptgate/unit"
 	"rcptgate/unit/fronttest"
 )
 
@@ -43,4 +46,47 @@ func TestSuite(t *testing.T) {
 			return milterClient{c}, err
 		},
 	})
+}
+
+// Sockets of milter_local are for mail in which no recipient is refused.
+func TestLocalSockets(t *testing.T) {
+	dir := t.TempDir()
+	units := []unit.Unit{milter.Unit(), {Name: "no", Open: unit.Steps(func(s *unit.Setup) error {
+		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "no", Check: rcptgate.CheckFunc(func(context.Context, *rcptgate.Query) (rcptgate.Verdict, error) {
+			return rcptgate.Verdict{Action: rcptgate.Reject, Code: 550, Text: "no"}, nil
+		})})
+		return nil
+	})}}
+	schema, err := unit.Compose(units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := unit.Parse(schema, "test.toml", fmt.Sprintf("enforce = true\nstate = %q\n[listen]\nmilter = [\"unix:%[1]s/a\"]\nmilter_local = [\"unix:%[1]s/b\"]\n", dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Stop()
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, refuses := range map[string]bool{"a": true, "b": false} {
+		m, err := mta.Dial(t.Context(), setting.Socket{Network: "unix", Address: dir + "/" + name}, mta.Options{Timeout: time.Minute})
+		if err != nil {
+			t.Fatal(err)
+		}
+		say := say(t)
+		say(m.Connect("localhost", netip.AddrPort{}))
+		say(m.Mail("s@example.org", nil))
+		if r := say(m.Rcpt("a@in.test")); r.Action.Refuses() != refuses {
+			t.Errorf("%s: the recipient: %+v", name, r)
+		}
+		if r := say(m.EndOfMessage()); r.Action.Refuses() == refuses {
+			t.Errorf("%s: the message: %+v", name, r)
+		}
+		_ = m.Quit()
+	}
 }
