@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package doctor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"rcptgate/backend/sim"
+	"rcptgate/kit/exit"
+	"rcptgate/route"
+)
+
+// healthy is a zone in which nothing is wrong: mx1.example.org (192.0.2.80) takes mail for
+// example.com and sends it.
+const healthy = `
+mx1.example.org. A 192.0.2.80
+80.2.0.192.in-addr.arpa. PTR mx1.example.org.
+example.com. MX 10 mx1.example.org.
+example.com. TXT "v=spf1 ip4:192.0.2.80 -all"
+_dmarc.example.com. TXT "v=DMARC1; p=none"
+`
+
+// place is an installation that a case changes.
+type place struct {
+	zone    string
+	files   map[string]string // main.cf, sendmail.cf, exim.conf, lists, logs
+	domains []route.DomainConfig
+	gate    bool
+	edit    func(*Doctor)
+	backend *sim.Config
+}
+
+// run builds the installation and has the doctor look at it.
+func (p place) run(t testing.TB, domains ...string) *Report {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range p.files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := &Doctor{Hostname: "mx1.example.org", FromIP: netip.MustParseAddr("192.0.2.80"), Now: time.Now,
+		DNS: &Resolver{Servers: []string{startZone(t, p.zone)}, Timeout: 2 * time.Second, Attempts: 1}}
+	for name, read := range map[string]func(string) (*MTA, error){
+		"main.cf":     func(path string) (*MTA, error) { return readPostfix(context.Background(), path) },
+		"sendmail.cf": readSendmail, "exim.conf": readExim,
+	} {
+		if p.files[name] != "" {
+			m, err := read(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.MTAs = append(d.MTAs, m)
+		}
+	}
+	if p.files["maillog"] != "" {
+		d.Logs = []string{filepath.Join(dir, "maillog")}
+	}
+	if p.gate || p.domains != nil || p.backend != nil {
+		d.Gate = &Gate{File: "rcptgate.toml", Deadline: 8 * time.Second, Enforce: true, Domains: p.domains, Sockets: []string{"inet:8890@127.0.0.1"}}
+	}
+	if p.backend != nil {
+		server := sim.New(*p.backend)
+		if err := server.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(server.Stop)
+		d.Gate.Domains = []route.DomainConfig{{Name: "example.com", Backend: []string{server.Backend()}}}
+	}
+	if p.edit != nil {
+		p.edit(d)
+	}
+	return d.Run(context.Background(), domains)
+}
+
+const (
+	milters    = "smtpd_milters = inet:127.0.0.1:8890\n"
+	sendmailCf = "O MaxAliasRecursion=10\nMlocal, P=/usr/bin/procmail, F=l\nDjmx1.example.org\nFwDIR/local-host-names\nXrcptgate, S=inet:8890@127.0.0.1, T=S:10s;R:10s\n"
+)
+
+// cases are broken installations, and the finding that each must give.
+var cases = []struct {
+	name string
+	id   string
+	p    place
+	says []string // in the finding, with its lines
+}{
+	{"the blog: mail at Google, the web server delivers it itself (Sendmail)", "mx-elsewhere",
+		place{zone: "example.com. MX 1 aspmx.l.google.com.\naspmx.l.google.com. A 198.51.100.1\n" + names + spfOK, files: map[string]string{"sendmail.cf": sendmailCf, "local-host-names": "# ours\nwww.example.org\nexample.com\n"}},
+		[]string{"Google Workspace", "local-host-names:3", "remove line 3"}},
+	{"the same for Postfix", "mx-elsewhere",
+		place{zone: "example.com. MX 1 aspmx.l.google.com.\naspmx.l.google.com. A 198.51.100.1\n" + names + spfOK, files: map[string]string{"main.cf": "myhostname = mx1.example.org\nmydestination = $myhostname, example.com\n" + milters}},
+		[]string{"main.cf:2", "take example.com out of mydestination"}},
+	{"the same for Exim on Debian", "mx-elsewhere",
+		place{zone: "example.com. MX 1 mx.zoho.com.\nmx.zoho.com. A 198.51.100.1\n" + names + spfOK, files: map[string]string{"exim.conf": "dc_eximconfig_configtype='internet'\ndc_other_hostnames='localhost;example.com'\n"}},
+		[]string{"Zoho", "exim.conf:2"}},
+	{"a domain in two classes of Postfix", "local-twice",
+		place{zone: healthy, files: map[string]string{"main.cf": "mydestination = example.com\nvirtual_alias_domains = example.com\n" + milters}}, []string{"main.cf:1", "main.cf:2"}},
+	{"a section, but no MX points here", "mx-not-us",
+		place{zone: "example.com. MX 1 other.example.net.\nother.example.net. A 198.51.100.1\n" + names + spfOK, domains: section}, []string{"other.example.net"}},
+	{"a section, but mail is hosted", "mx-not-us",
+		place{zone: "example.com. MX 1 example-com.mail.protection.outlook.com.\nexample-com.mail.protection.outlook.com. A 198.51.100.1\n" + names + spfOK, domains: section}, []string{"Microsoft 365"}},
+	{"a null MX for a domain that we take", "mx-null",
+		place{zone: "example.com. MX 0 .\n" + names + spfOK, domains: section}, []string{"takes no mail"}},
+	{"an MX without address", "mx-target",
+		place{zone: healthy + "example.com. MX 20 gone.example.net.\n"}, []string{"gone.example.net has no address"}},
+	{"an MX that is an alias", "mx-target",
+		place{zone: healthy + "example.com. MX 20 alias.example.net.\nalias.example.net. CNAME mx1.example.org.\n"}, []string{"CNAME"}},
+	{"an MX with a private address", "mx-target",
+		place{zone: healthy + "example.com. MX 20 in.example.net.\nin.example.net. A 10.0.0.1\n"}, []string{"private address"}},
+	{"an MX that is an address", "mx-target",
+		place{zone: healthy + "example.com. MX 20 192.0.2.80.\n"}, []string{"must be a name"}},
+	{"no SPF", "spf-none", place{zone: "example.com. MX 10 mx1.example.org.\n" + names}, []string{"v=spf1 mx ip4:192.0.2.80 ~all"}},
+	{"two SPF records", "spf-many", place{zone: healthy + "example.com. TXT \"v=spf1 mx -all\"\n"}, []string{"2 SPF records"}},
+	{"SPF with a word that means nothing", "spf-syntax", place{zone: strings.Replace(healthy, "-all", "ipv4:192.0.2.1 -all", 1)}, []string{"ipv4:192.0.2.1"}},
+	{"SPF that includes nothing", "spf-syntax", place{zone: strings.Replace(healthy, "-all", "include:gone.example.net -all", 1)}, []string{"include:gone.example.net"}},
+	{"SPF for everybody", "spf-plusall", place{zone: strings.Replace(healthy, "-all", "+all", 1)}, []string{"~all"}},
+	{"SPF with ptr", "spf-ptr", place{zone: strings.Replace(healthy, "-all", "ptr -all", 1)}, []string{"ip4:"}},
+	{"SPF that misses this host", "spf-missing-us",
+		place{zone: strings.Replace(healthy, "ip4:192.0.2.80", "include:_spf.google.com", 1) + "_spf.google.com. TXT \"v=spf1 ip4:198.51.100.0/24 ~all\"\n"},
+		[]string{"192.0.2.80", "fail", `"v=spf1 ip4:192.0.2.80 include:_spf.google.com -all"`, "1 of 10"}},
+	{"SPF with too many look-ups", "spf-lookups", place{zone: strings.Replace(healthy, "-all", manyIncludes(11)+" -all", 1) + includes(11)}, []string{"11 of 10", "include:i3.example.net"}},
+	{"SPF whose terms find nothing", "spf-void", place{zone: strings.Replace(healthy, "-all", "a:x1.example.net a:x2.example.net a:x3.example.net -all", 1)}, []string{"3 look-ups", "finds nothing"}},
+	{"no name for the address", "ptr", place{zone: strings.Replace(healthy, "80.2.0.192.in-addr.arpa. PTR mx1.example.org.", "", 1)}, []string{"80.2.0.192.in-addr.arpa. PTR mx1.example.org."}},
+	{"a name that does not lead back", "ptr", place{zone: strings.Replace(healthy, "PTR mx1.example.org.", "PTR other.example.net.", 1)}, []string{"does not lead back"}},
+	{"half a name in EHLO", "helo", place{zone: healthy, edit: func(d *Doctor) { d.Hostname = "mx1" }}, []string{"not a full name"}},
+	{"a name in EHLO without address", "helo", place{zone: healthy, edit: func(d *Doctor) { d.Hostname = "mx9.example.org" }}, []string{"has no address"}},
+	{"a resolver that does not answer", "dns-slow", place{zone: healthy + ";* drop\n", edit: func(d *Doctor) { d.DNS.Timeout = 50 * time.Millisecond }}, []string{"did not answer"}},
+	{"a slow resolver", "dns-slow", place{zone: healthy + ";example.com delay\n"}, []string{"took 1."}},
+	{"a resolver that fails", "dns-slow", place{zone: healthy + ";_dmarc.example.com servfail\n"}, []string{"SERVFAIL"}},
+	{"the blog: lost input channel", "lost-channel",
+		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx sm-mta[1]: 5A: lost input channel from pc7.example.net [198.51.100.7] to MTA after rcpt\n"}}, []string{"maillog:1", "pc7.example.net [198.51.100.7]", "nocanonify"}},
+	{"the same in Postfix's words", "lost-channel",
+		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx postfix/smtpd[1]: lost connection after RCPT from pc7.example.net[198.51.100.7]\n"}}, []string{"pc7.example.net[198.51.100.7]"}},
+	{"a server that takes every name", "backend-accept-all", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{AcceptAll: true}}}, []string{"made-up name", "relay_recipient_maps"}},
+	{"a server that is down", "backend-down", place{zone: healthy, domains: section}, []string{"cannot be reached"}},
+	{"a server that is ourselves", "backend-loop", place{zone: healthy, backend: &sim.Config{}, edit: func(d *Doctor) { d.Hostname = "sim.example" }}, []string{"is this machine"}},
+	{"a list that cannot be read", "mta-files", place{zone: healthy, files: map[string]string{"main.cf": "mydestination = /nonexistent/list\n" + milters}}, []string{"/nonexistent/list"}},
+	{"a deadline beyond the MTA's time-out", "gate-deadline",
+		place{zone: healthy, gate: true, files: map[string]string{"sendmail.cf": sendmailCf, "local-host-names": ""}, edit: func(d *Doctor) { d.Gate.Deadline = 20 * time.Second }}, []string{"20s", "10s", `deadline = "8s"`}},
+	{"an MTA that does not ask the gate", "gate-milter", place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \n"}}, []string{"smtpd_milters = inet:127.0.0.1:8890"}},
+	{"a socket outside of the chroot", "gate-chroot",
+		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = unix:/run/rcptgate/milter.sock\n", "master.cf": "smtp inet n - y - - smtpd\n"},
+			edit: func(d *Doctor) { d.Gate.Sockets = []string{"unix:/run/rcptgate/milter.sock"} }}, []string{"chroot", "/var/spool/postfix"}},
+	{"what config check warns of", "gate-config", place{zone: healthy, gate: true, edit: func(d *Doctor) { d.Gate.Warnings = []string{"table hash:/x cannot be read"} }}, []string{"hash:/x"}},
+}
+
+const names = "mx1.example.org. A 192.0.2.80\n80.2.0.192.in-addr.arpa. PTR mx1.example.org.\n_dmarc.example.com. TXT \"v=DMARC1; p=none\"\n"
+const spfOK = "example.com. TXT \"v=spf1 ip4:192.0.2.80 -all\"\n"
+
+var section = []route.DomainConfig{{Name: "example.com", Backend: []string{"smtp:[127.0.0.1]:9"}}}
+
+func manyIncludes(n int) (s string) {
+	for i := range n {
+		s += fmt.Sprintf(" include:i%d.example.net", i)
+	}
+	return s
+}
+
+func includes(n int) (s string) {
+	for i := range n {
+		s += fmt.Sprintf("i%d.example.net. TXT \"v=spf1 ip4:198.51.100.%d -all\"\n", i, i)
+	}
+	return s
+}
+
+// TestBroken: each broken installation gives its finding, with where it is and what to write;
+// the healthy one gives none of them.
+func TestBroken(t *testing.T) {
+	ids := map[string]bool{}
+	for _, tt := range cases {
+		t.Run(tt.name, func(t *testing.T) {
+			ids[tt.id] = true
+			report := tt.p.run(t, "example.com")
+			var found []Finding
+			for _, f := range report.Findings {
+				if f.ID == tt.id && f.Level != OK && f.Level != Note {
+					found = append(found, f)
+				}
+			}
+			if len(found) == 0 {
+				t.Fatalf("no %s among %+v", tt.id, report.Findings)
+			}
+			var out bytes.Buffer
+			_ = (&Report{Findings: found}).Print(&out, false, false)
+			for _, want := range tt.says {
+				if !strings.Contains(out.String(), want) {
+					t.Errorf("%q is not in\n%s", want, out.String())
+				}
+			}
+		})
+	}
+	for _, f := range (place{zone: healthy, gate: true}).run(t, "example.com").Findings {
+		if f.Level != OK {
+			t.Errorf("in the healthy installation: %+v", f)
+		}
+	}
+	if len(ids) < 25 {
+		t.Errorf("%d kinds of findings, want 25 at least", len(ids))
+	}
+}
+
+// TestHealthy: an installation in order takes one line and exit code 0.
+func TestHealthy(t *testing.T) {
+	p := place{zone: healthy, gate: true, backend: &sim.Config{Behaviour: sim.Behaviour{Users: []string{"ann@example.com"}}},
+		files: map[string]string{"main.cf": "myhostname = mx1.example.org\nmydestination = $myhostname\nrelay_domains = example.com\n" + milters, "maillog": "nothing\n"}}
+	report := p.run(t)
+	var out bytes.Buffer
+	_ = report.Print(&out, false, false)
+	if report.Exit(true) != exit.OK || strings.Count(out.String(), "\n") != 1 || !strings.Contains(out.String(), "everything is in order") {
+		t.Errorf("exit code %d:\n%s", report.Exit(true), out.String())
+	}
+	out.Reset()
+	_ = report.Print(&out, true, false)
+	if out.Len() != 0 {
+		t.Errorf("quiet: %s", out.String())
+	}
+	out.Reset()
+	_ = report.Print(&out, false, true)
+	if strings.Count(out.String(), "✓") < 10 {
+		t.Errorf("verbose:\n%s", out.String())
+	}
+}
+
+func TestExit(t *testing.T) {
+	for _, tt := range []struct {
+		levels []Level
+		strict bool
+		want   int
+	}{
+		{[]Level{OK, Note}, true, 0}, {[]Level{Warn}, false, 0}, {[]Level{Warn}, true, 78}, {[]Level{Unknown, OK}, false, 75}, {[]Level{Unknown, Fail}, false, 78},
+	} {
+		r := &Report{}
+		for _, l := range tt.levels {
+			r.Findings = append(r.Findings, Finding{Level: l})
+		}
+		if got := r.Exit(tt.strict); got != tt.want {
+			t.Errorf("%v: %d, want %d", tt.levels, got, tt.want)
+		}
+	}
+}
+
+// TestNothingComesThrough: what DNS and logs hold cannot command a terminal.
+func TestNothingComesThrough(t *testing.T) {
+	p := place{zone: healthy + "example.com. TXT \"v=spf1 \\027[2Jx -all\"\n", files: map[string]string{"maillog": "x lost connection after RCPT from \x1b[2Jevil[192.0.2.1]\n"}}
+	report := p.run(t, "example.com")
+	var out bytes.Buffer
+	_ = report.Print(&out, false, true)
+	if strings.ContainsRune(out.String(), '\x1b') {
+		t.Errorf("%q", out.String())
+	}
+	if data, err := json.Marshal(report); err != nil || bytes.ContainsRune(data, '\x1b') {
+		t.Error(err)
+	}
+}
+
+func TestTruncatedAnswersAreReadOverTCP(t *testing.T) {
+	report := place{zone: healthy + ";example.com truncate\n"}.run(t, "example.com")
+	for _, f := range report.Findings {
+		if f.Level != OK {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+func TestQuoteTXT(t *testing.T) {
+	long := "v=spf1 " + strings.Repeat("ip4:192.0.2.1 ", 40) + "-all"
+	parts := strings.Split(strings.Trim(quoteTXT(long), `"`), `" "`)
+	if strings.Join(parts, "") != long || len(parts) != 3 {
+		t.Errorf("%q", parts)
+	}
+	for _, p := range parts {
+		if len(p) > 255 {
+			t.Errorf("%d octets", len(p))
+		}
+	}
+}
+
+func TestRepair(t *testing.T) {
+	ip := netip.MustParseAddr("2001:db8::1")
+	for in, want := range map[string]string{
+		"v=spf1 -all":                         "v=spf1 ip6:2001:db8::1 -all",
+		"v=spf1 include:x ~ALL":               "v=spf1 ip6:2001:db8::1 include:x ~ALL",
+		"v=spf1 mx":                           "v=spf1 ip6:2001:db8::1 mx",
+		"v=spf1 mx redirect=_spf.example.com": "v=spf1 ip6:2001:db8::1 mx redirect=_spf.example.com",
+	} {
+		if got := spfRepair(in, ip); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestParseDomains(t *testing.T) {
+	out, err := parseDomains([]string{"Example.COM.", "bücher.example"})
+	if err != nil || strings.Join(out, " ") != "example.com xn--bcher-kva.example" {
+		t.Errorf("%q, %v", out, err)
+	}
+	for _, bad := range []string{"", "com", "a@b.example", "[192.0.2.1]", "a b.example", strings.Repeat("a.", 200), "../etc"} {
+		if out, err := parseDomains([]string{bad}); err == nil {
+			t.Errorf("%q: %q", bad, out)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"rcptgate/backend"
+	"rcptgate/route"
+	"rcptgate/unit"
+)
+
+// Gate is what the gate's configuration says.
+type Gate struct {
+	File     string
+	Deadline time.Duration
+	Enforce  bool
+	Domains  []route.DomainConfig
+	Sockets  []string // of the milter
+	Warnings []string // what "config check" warns of
+}
+
+// gateOf reads a configuration.
+func gateOf(c *unit.Config, warnings []string) (*Gate, error) {
+	g := &Gate{File: c.Source(), Deadline: c.Core().Deadline.Std(), Enforce: c.Core().Enforce, Domains: unit.Domains[route.DomainConfig](c), Warnings: warnings}
+	var shown struct {
+		Listen struct {
+			Milter []string `toml:"milter"`
+		} `toml:"listen"`
+	}
+	err := toml.Unmarshal([]byte(c.Show()), &shown) // a front's settings are its own: they are read as people see them
+	g.Sockets = shown.Listen.Milter
+	return g, err
+}
+
+// hasSection reports whether the gate has a section with servers for a domain.
+func (d *Doctor) hasSection(domain string) bool {
+	return d.sectionOf(domain) != nil
+}
+
+func (d *Doctor) sectionOf(domain string) *route.DomainConfig {
+	if d.Gate == nil {
+		return nil
+	}
+	for i := range d.Gate.Domains {
+		s := &d.Gate.Domains[i]
+		if len(s.Backend) > 0 && (s.Name == domain || strings.HasPrefix(s.Name, ".") && strings.HasSuffix(domain, s.Name)) {
+			return s
+		}
+	}
+	return nil
+}
+
+// gate looks at the gate's configuration beside the MTA's.
+func (d *Doctor) gate(context.Context) {
+	if d.Gate == nil {
+		return
+	}
+	for _, w := range d.Gate.Warnings {
+		d.add(Finding{ID: "gate-config", Level: Warn, What: w, Seen: []string{d.Gate.File}})
+	}
+	if len(d.Gate.Warnings) == 0 {
+		d.ok("gate-config", "", d.Gate.File+" is in order")
+	}
+	if !d.Gate.Enforce {
+		d.add(Finding{ID: "gate-rehearses", Level: Note, What: "the gate rehearses: it refuses nobody", Seen: []string{d.Gate.File}, Do: []string{"enforce = true"}})
+	}
+	for _, m := range d.MTAs {
+		if m.Name != "Exim" { // which has no milters
+			d.gateDeadline(m)
+			d.gateMilter(m)
+		}
+	}
+}
+
+// gateDeadline compares how long the gate takes at most with how long the MTA waits.
+func (d *Doctor) gateDeadline(m *MTA) {
+	wait := time.Duration(m.Timeout) * time.Second
+	if d.Gate.Deadline < wait {
+		d.ok("gate-deadline", "", fmt.Sprintf("the gate answers within %s, %s waits %s", d.Gate.Deadline, m.Name, wait))
+		return
+	}
+	d.add(Finding{ID: "gate-deadline", Level: Fail, What: fmt.Sprintf("the gate may take %s for an answer, but %s waits %s only", d.Gate.Deadline, m.Name, wait), Seen: []string{d.Gate.File, m.File},
+		Matters: "the MTA gives the gate up, and does without it or defers everything", Do: []string{fmt.Sprintf("deadline = %q in %s", (wait * 4 / 5).String(), filepath.Base(d.Gate.File))}})
+}
+
+// gateMilter looks whether the MTA asks the gate at one of its sockets.
+func (d *Doctor) gateMilter(m *MTA) {
+	for _, socket := range d.Gate.Sockets {
+		key, path := socketKey(socket)
+		for _, line := range m.Milter {
+			if !strings.Contains(line, key) {
+				continue
+			}
+			if m.Chroot && path && !strings.HasPrefix(key, "/var/spool/postfix/") {
+				d.add(Finding{ID: "gate-chroot", Level: Fail, What: fmt.Sprintf("Postfix's smtpd runs in a chroot and cannot reach %s", key), Seen: []string{line, filepath.Join(filepath.Dir(m.File), "master.cf")},
+					Matters: "every recipient is deferred, or the gate is not asked (milter_default_action)", Do: []string{"a socket below /var/spool/postfix, or inet:127.0.0.1:8890; or no chroot for smtpd in master.cf"}})
+				return
+			}
+			d.ok("gate-milter", "", m.Name+" asks the gate: "+line)
+			return
+		}
+	}
+	f := Finding{ID: "gate-milter", Level: Fail, What: m.Name + " does not ask the gate", Seen: append([]string{m.File}, m.Milter...), Matters: "the gate has no effect"}
+	if len(d.Gate.Sockets) == 0 {
+		f.What, f.Do = "the gate listens on no milter socket", []string{`[listen] milter = ["inet:8890@127.0.0.1"]`}
+	} else if m.Name == "Postfix" {
+		f.Do = []string{fmt.Sprintf("smtpd_milters = %s in %s, then postfix reload", postfixSocket(d.Gate.Sockets[0]), m.File)}
+	} else {
+		f.Do = []string{fmt.Sprintf("INPUT_MAIL_FILTER(`rcptgate', `S=%s, T=S:10s;R:10s;E:5m') in the .mc file", d.Gate.Sockets[0])}
+	}
+	d.add(f)
+}
+
+// socketKey gives what a milter line must hold to name a socket: the path, or the port with
+// the sign that stands beside it.
+func socketKey(socket string) (key string, path bool) {
+	_, rest, _ := strings.Cut(socket, ":")
+	switch {
+	case strings.HasPrefix(rest, "/"):
+		return rest, true
+	case strings.Contains(rest, "@"): // Sendmail's: inet:8890@127.0.0.1
+		port, _, _ := strings.Cut(rest, "@")
+		return port, false
+	}
+	_, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		return rest, false
+	}
+	return port, false
+}
+
+// postfixSocket writes a socket as Postfix has it.
+func postfixSocket(socket string) string {
+	kind, rest, _ := strings.Cut(socket, ":")
+	if port, host, ok := strings.Cut(rest, "@"); ok {
+		return kind + ":" + host + ":" + port
+	}
+	return socket
+}
+
+// backends has a dialogue with each server of a domain's section.
+func (d *Doctor) backends(ctx context.Context, domain string) {
+	section := d.sectionOf(domain)
+	if section == nil {
+		return
+	}
+	for _, text := range section.Backend {
+		a, err := backend.ParseAddress(text)
+		if err != nil {
+			continue // config check says it
+		}
+		d.backend(ctx, domain, a)
+	}
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// hosts are the names below which a provider's MX hosts stand.
+var hosts = []struct{ suffix, name, include string }{
+	{"google.com", "Google Workspace", "_spf.google.com"}, {"googlemail.com", "Google Workspace", "_spf.google.com"},
+	{"mail.protection.outlook.com", "Microsoft 365", "spf.protection.outlook.com"}, {"mx.microsoft", "Microsoft 365", "spf.protection.outlook.com"},
+	{"zoho.com", "Zoho Mail", "zoho.com"}, {"zoho.eu", "Zoho Mail", "zoho.eu"}, {"messagingengine.com", "Fastmail", "spf.messagingengine.com"},
+	{"protonmail.ch", "Proton Mail", "_spf.protonmail.ch"}, {"mail.icloud.com", "iCloud Mail", "icloud.com"}, {"mailbox.org", "mailbox.org", "mailbox.org"},
+	{"pphosted.com", "Proofpoint", ""}, {"mimecast.com", "Mimecast", ""}, {"barracudanetworks.com", "Barracuda", ""}, {"secureserver.net", "GoDaddy", "secureserver.net"},
+	{"emailsrvr.com", "Rackspace Email", "emailsrvr.com"}, {"yandex.net", "Yandex", "_spf.yandex.net"}, {"ovh.net", "OVH", "mx.ovh.com"}, {"one.com", "one.com", "_custspf.one.com"},
+	{"gandi.net", "Gandi", "_mailcust.gandi.net"}, {"migadu.com", "Migadu", "spf.migadu.com"}, {"amazonaws.com", "Amazon SES", "amazonses.com"}, {"titan.email", "Titan", "spf.titan.email"},
+}
+
+// hostedAt says whose an MX host is, or "".
+func hostedAt(host string) string {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	for _, h := range hosts {
+		if host == h.suffix || strings.HasSuffix(host, "."+h.suffix) {
+			return h.name
+		}
+	}
+	return ""
+}
+
+// target is an MX host with its addresses.
+type target struct {
+	host  string
+	ips   []netip.Addr
+	alias bool
+	err   error
+}
+
+// mx looks at a domain's MX records, and at what the MTAs here make of the domain.
+func (d *Doctor) mx(ctx context.Context, domain string) {
+	list, err := d.DNS.mx(ctx, domain)
+	if err != nil {
+		d.add(Finding{ID: "mx", Level: Unknown, Domain: domain, What: "the MX records cannot be read: " + err.Error()})
+		return
+	}
+	places := d.places(domain)
+	d.localTwice(domain)
+	if len(list) == 1 && list[0].Mx == "." {
+		d.nullMX(domain, places)
+		return
+	}
+	if len(list) == 0 {
+		d.add(Finding{ID: "mx-none", Level: Note, Domain: domain, What: "there is no MX record: mail goes to the addresses of the domain itself (RFC 5321 section 5.1)"})
+		list = []*dns.MX{{Mx: dns.Fqdn(domain)}}
+	}
+	var targets []target
+	for _, mx := range list[:min(len(list), 20)] {
+		t := target{host: strings.TrimSuffix(strings.ToLower(mx.Mx), ".")}
+		t.ips, t.alias, t.err = d.DNS.addresses(ctx, mx.Mx)
+		targets = append(targets, t)
+		d.mxTarget(domain, &t)
+	}
+	d.whoseMX(domain, targets, places)
+}
+
+// places gives where the MTAs here name a domain as delivered by this machine.
+func (d *Doctor) places(domain string) (out []Place) {
+	for _, m := range d.MTAs {
+		for _, p := range m.find(domain) {
+			if p.local() {
+				out = append(out, p)
+			}
+		}
+	}
+	return out
+}
+
+// localTwice finds a domain in two address classes of Postfix (ADDRESS_CLASS_README).
+func (d *Doctor) localTwice(domain string) {
+	for _, m := range d.MTAs {
+		if m.Name != "Postfix" {
+			continue
+		}
+		classes := map[string]bool{}
+		var seen []string
+		for _, p := range m.find(domain) {
+			classes[p.Class] = true
+			seen = append(seen, p.String())
+		}
+		if len(classes) > 1 {
+			d.add(Finding{ID: "local-twice", Level: Fail, Domain: domain, What: "Postfix has the domain in more than one class", Seen: seen,
+				Matters: "which one counts depends on the order of Postfix's own look-ups", Do: []string{"keep one of the lines"}})
+		}
+	}
+}
+
+func (d *Doctor) nullMX(domain string, places []Place) {
+	f := Finding{ID: "mx-null", Level: Note, Domain: domain, What: "the domain takes no mail (null MX, RFC 7505)"}
+	if len(places) > 0 || d.hasSection(domain) {
+		f.Level, f.What = Fail, "DNS says that the domain takes no mail (null MX, RFC 7505), but this machine does"
+		f.Seen, f.Do = placeTexts(places), []string{"publish an MX record, or remove the domain here"}
+	}
+	d.add(f)
+}
+
+func placeTexts(places []Place) (out []string) {
+	for _, p := range places {
+		out = append(out, p.String())
+	}
+	return out
+}
+
+// mxTarget looks at one MX host.
+func (d *Doctor) mxTarget(domain string, t *target) {
+	f := Finding{ID: "mx-target", Level: Fail, Domain: domain, Seen: []string{fmt.Sprintf("%s. MX %s.", domain, t.host)}}
+	_, literal := netip.ParseAddr(t.host)
+	switch {
+	case literal == nil:
+		f.What, f.Do = "the MX is an address; it must be a name", []string{"publish a name with an address record, and that as MX"}
+	case t.err != nil && len(t.ips) == 0:
+		f.Level, f.What = Unknown, fmt.Sprintf("the addresses of MX %s cannot be read: %v", t.host, t.err)
+	case len(t.ips) == 0:
+		f.What, f.Matters = fmt.Sprintf("MX %s has no address", t.host), "mail waits at the senders until it is returned"
+		f.Do = []string{fmt.Sprintf("publish  %s. A or AAAA, or remove the MX", t.host)}
+	case t.alias:
+		f.What, f.Matters = fmt.Sprintf("MX %s is an alias (CNAME)", t.host), "RFC 5321 section 5.1 forbids it; some senders do not follow it"
+		f.Do = []string{"publish the name that the alias stands for as MX"}
+	case slices.ContainsFunc(t.ips, isPrivate):
+		f.What, f.Matters = fmt.Sprintf("MX %s has a private address: %v", t.host, t.ips), "nobody outside reaches it"
+	default:
+		f.Level, f.What, f.Seen = OK, fmt.Sprintf("MX %s has %v", t.host, t.ips), nil
+	}
+	d.add(f)
+}
+
+// isPrivate reports whether an address means nothing to other sites.
+func isPrivate(ip netip.Addr) bool {
+	return ip.IsPrivate() || ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified()
+}
+
+// whoseMX joins the MX hosts with what this machine thinks of the domain.
+func (d *Doctor) whoseMX(domain string, targets []target, places []Place) {
+	provider, ours := "", false
+	var names []string
+	for _, t := range targets {
+		names = append(names, t.host)
+		if provider == "" {
+			provider = hostedAt(t.host)
+		}
+		ours = ours || t.host == d.Hostname || slices.ContainsFunc(t.ips, d.isSelf)
+	}
+	switch {
+	case len(places) > 0 && !ours:
+		d.mxElsewhere(domain, names, provider, places)
+	case d.hasSection(domain) && !ours && provider == "":
+		d.add(Finding{ID: "mx-not-us", Level: Warn, Domain: domain, What: "the gate has a section for the domain, but no MX points at this machine", Seen: []string{"MX " + strings.Join(names, ", ")},
+			Matters: "mail for it does not pass here (another gateway may stand in front)"})
+	case d.hasSection(domain) && !ours:
+		d.add(Finding{ID: "mx-not-us", Level: Fail, Domain: domain, What: fmt.Sprintf("the gate has a section for the domain, but its mail goes to %s", provider), Seen: []string{"MX " + strings.Join(names, ", ")},
+			Do: []string{fmt.Sprintf("remove the [[domain]] section %q, or publish this machine as MX", domain)}})
+	case ours:
+		d.ok("mx-elsewhere", domain, "an MX points at this machine")
+	default:
+		d.ok("mx-elsewhere", domain, "mail goes to "+strings.Join(names, ", ")+", and nothing here takes it")
+	}
+}
+
+// mxElsewhere is the story of the web server: the domain's mail is hosted elsewhere, and this
+// machine delivers its own forms' mail to itself.
+func (d *Doctor) mxElsewhere(domain string, names []string, provider string, places []Place) {
+	what := fmt.Sprintf("MX is %s, but this machine delivers %s itself", strings.Join(names, ", "), domain)
+	if provider != "" {
+		what = fmt.Sprintf("MX is %s (%s), but this machine delivers %s itself", names[0], provider, domain)
+	}
+	f := Finding{ID: "mx-elsewhere", Level: Fail, Domain: domain, What: what, Seen: placeTexts(places), Matters: "mail from this machine to the domain never reaches its mailboxes"}
+	for _, p := range places {
+		f.Do = append(f.Do, removal(p, domain))
+	}
+	f.Do = append(f.Do, "see docs/recipes.md, \"Mail hosted elsewhere\"")
+	d.add(f)
+}
+
+// removal is the line to change for a place.
+func removal(p Place, domain string) string {
+	switch {
+	case p.Class == "class w" && strings.HasSuffix(p.File, "sendmail.cf"):
+		return fmt.Sprintf("Sendmail: take %s out of class w (line Cw, or LOCAL_DOMAIN in the .mc file), make sendmail.cf anew, restart", domain)
+	case p.Class == "class w":
+		return fmt.Sprintf("Sendmail: remove line %d of %s and restart", p.Line, p.File)
+	case p.Line > 0:
+		return fmt.Sprintf("Postfix: take %s out of %s (%s, line %d), then postfix reload", domain, p.Class, p.File, p.Line)
+	}
+	return fmt.Sprintf("Postfix: take %s out of %s (%s), run postmap, then postfix reload", domain, p.Class, p.File)
+}

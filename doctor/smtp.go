@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package doctor
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/textproto"
+	"strings"
+	"time"
+
+	"rcptgate/backend"
+)
+
+// dialogueTime is how long one dialogue with a server may take.
+const dialogueTime = 20 * time.Second
+
+// talk is a dialogue with a server behind the gate. It never says DATA.
+type talk struct {
+	conn    net.Conn
+	text    *textproto.Conn
+	slowest time.Duration
+	step    string // that took longest
+	offers  map[string]string
+}
+
+// say sends a command and gives the reply.
+func (t *talk) say(command string) (code int, text string, err error) {
+	start := time.Now()
+	if err = t.text.PrintfLine("%s", command); err == nil {
+		code, text, err = t.reply()
+	}
+	if took := time.Since(start); took > t.slowest {
+		t.slowest, t.step = took, command
+	}
+	return code, text, err
+}
+
+// reply reads one reply; a code that is none is the only error that it has.
+func (t *talk) reply() (code int, text string, err error) {
+	code, text, err = t.text.ReadResponse(0)
+	var reply *textproto.Error
+	if errors.As(err, &reply) {
+		return reply.Code, reply.Msg, nil
+	}
+	return code, text, err
+}
+
+// backend has one dialogue with a server that the configuration names.
+func (d *Doctor) backend(ctx context.Context, domain string, a backend.Address) {
+	if a.IsMX {
+		return // the servers are those that DNS names: see mx
+	}
+	id := a.String()
+	network, address := "tcp", net.JoinHostPort(a.Host, fmt.Sprint(a.Port))
+	if a.Path != "" {
+		network, address = "unix", a.Path
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialogueTime)
+	defer cancel()
+	start := time.Now()
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	if err != nil {
+		d.add(Finding{ID: "backend-down", Level: Fail, Domain: domain, What: fmt.Sprintf("%s cannot be reached: %v", id, err), Matters: "recipients that are not remembered are deferred",
+			Do: []string{"start the server, or correct backend in the [[domain]] section"}})
+		return
+	}
+	defer conn.Close() //nolint:errcheck // the dialogue is over
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline) // a connection that has just been made
+	t := &talk{conn: conn, text: textproto.NewConn(conn), slowest: time.Since(start), step: "connect"}
+	if err := d.dialogue(domain, a, t); err != nil {
+		d.add(Finding{ID: "backend-smtp", Level: Fail, Domain: domain, What: fmt.Sprintf("the dialogue with %s broke off: %v", id, err)})
+		return
+	}
+	if t.slowest > 5*time.Second {
+		d.add(Finding{ID: "backend-slow", Level: Warn, Domain: domain, What: fmt.Sprintf("%s took %.1f s for %s", id, t.slowest.Seconds(), t.step), Matters: "the sender waits as long at RCPT"})
+	}
+}
+
+// dialogue goes through the steps of a call-ahead and says what is wrong with each.
+func (d *Doctor) dialogue(domain string, a backend.Address, t *talk) error {
+	id := a.String()
+	code, text, err := t.reply()
+	if err != nil {
+		return fmt.Errorf("greeting: %w", err)
+	}
+	if code != 220 {
+		d.add(Finding{ID: "backend-greeting", Level: Fail, Domain: domain, What: fmt.Sprintf("%s greets with %d %s", id, code, text)})
+		return nil
+	}
+	if name, _, _ := strings.Cut(text, " "); strings.EqualFold(name, d.Hostname) {
+		d.add(Finding{ID: "backend-loop", Level: Fail, Domain: domain, What: fmt.Sprintf("%s is this machine: it greets as %s", id, name), Matters: "a recipient would be asked about in a circle",
+			Do: []string{"name the server behind in backend, or give the gate a hostname of its own"}})
+		return nil
+	}
+	if err := d.hello(domain, a, t); err != nil {
+		return err
+	}
+	if err := d.tls(domain, a, t); err != nil {
+		return err
+	}
+	return d.envelope(domain, id, t)
+}
+
+// hello says EHLO, or LHLO, and reads what the server offers.
+func (d *Doctor) hello(domain string, a backend.Address, t *talk) error {
+	word := "EHLO"
+	if a.Protocol == backend.LMTP {
+		word = "LHLO"
+	}
+	code, text, err := t.say(word + " " + d.Hostname)
+	if err != nil {
+		return fmt.Errorf("%s: %w", word, err)
+	}
+	t.offers = map[string]string{}
+	for i, line := range strings.Split(text, "\n") {
+		name, value, _ := strings.Cut(line, " ")
+		if i > 0 {
+			t.offers[strings.ToUpper(name)] = value
+		}
+	}
+	switch {
+	case code != 250:
+		d.add(Finding{ID: "backend-ehlo", Level: Fail, Domain: domain, What: fmt.Sprintf("%s says %d %s to %s %s", a, code, text, word, d.Hostname)})
+	default:
+		if _, ok := t.offers["PIPELINING"]; !ok {
+			d.add(Finding{ID: "backend-pipelining", Level: Note, Domain: domain, What: fmt.Sprintf("%s does not offer PIPELINING: a question takes one round trip more", a)})
+		}
+		d.ok("backend-ehlo", domain, fmt.Sprintf("%s offers %s", a, strings.Join(strings.Fields(text), " ")))
+	}
+	return nil
+}
+
+// tls begins TLS where it is offered, and looks at the certificate.
+func (d *Doctor) tls(domain string, a backend.Address, t *talk) error {
+	if _, ok := t.offers["STARTTLS"]; !ok {
+		return nil
+	}
+	code, _, err := t.say("STARTTLS")
+	if err != nil || code != 220 {
+		d.add(Finding{ID: "backend-tls", Level: Warn, Domain: domain, What: fmt.Sprintf("%s offers STARTTLS and does not begin it (%d)", a, code)})
+		return err
+	}
+	conn := tls.Client(t.conn, &tls.Config{ServerName: a.Host, InsecureSkipVerify: true}) // #nosec G402 -- it is looked at below
+	if err := conn.Handshake(); err != nil {
+		d.add(Finding{ID: "backend-tls", Level: Warn, Domain: domain, What: fmt.Sprintf("TLS with %s fails: %v", a, err), Matters: "the gate then asks without TLS, unless the section requires it"})
+		return fmt.Errorf("TLS: %w", err)
+	}
+	cert := conn.ConnectionState().PeerCertificates[0]
+	left := cert.NotAfter.Sub(d.Now())
+	switch {
+	case left < 0:
+		d.add(Finding{ID: "backend-cert", Level: Fail, Domain: domain, What: fmt.Sprintf("the certificate of %s ended on %s", a, cert.NotAfter.Format(time.DateOnly)), Do: []string{"renew it"}})
+	case left < 14*24*time.Hour:
+		d.add(Finding{ID: "backend-cert", Level: Warn, Domain: domain, What: fmt.Sprintf("the certificate of %s ends on %s", a, cert.NotAfter.Format(time.DateOnly)), Do: []string{"renew it"}})
+	default:
+		d.ok("backend-cert", domain, fmt.Sprintf("the certificate of %s is good until %s", a, cert.NotAfter.Format(time.DateOnly)))
+	}
+	t.conn, t.text = conn, textproto.NewConn(conn)
+	return d.hello(domain, a, t)
+}
+
+// envelope asks about the null sender and a made-up recipient.
+func (d *Doctor) envelope(domain, id string, t *talk) error {
+	code, text, err := t.say("MAIL FROM:<>")
+	if err != nil {
+		return fmt.Errorf("MAIL FROM:<>: %w", err)
+	}
+	if code/100 != 2 {
+		d.add(Finding{ID: "backend-null", Level: Warn, Domain: domain, What: fmt.Sprintf("%s says %d %s to MAIL FROM:<>", id, code, text), Matters: "it refuses bounces, and call-aheads with the null sender; the gate then asks as postmaster",
+			Do: []string{"let the server take the null sender from this machine (RFC 5321 section 4.5.5)"}})
+		return t.quit()
+	}
+	name := "rcptgate-doctor-" + strings.ToLower(rand.Text()[:12]) + "@" + domain
+	code, text, err = t.say("RCPT TO:<" + name + ">")
+	if err != nil {
+		return fmt.Errorf("RCPT: %w", err)
+	}
+	switch {
+	case code/100 == 2:
+		d.add(Finding{ID: "backend-accept-all", Level: Fail, Domain: domain, What: fmt.Sprintf("%s takes a made-up name: %d %s", id, code, text), Matters: "the gate cannot tell who exists, and refuses nobody for it",
+			Do: []string{"have the server check recipients at RCPT (Postfix: relay_recipient_maps or local_recipient_maps; Exchange: recipient filtering)"}})
+	case code/100 == 4:
+		d.add(Finding{ID: "backend-defers", Level: Warn, Domain: domain, What: fmt.Sprintf("%s defers a made-up name: %d %s", id, code, text), Matters: "unknown recipients are deferred instead of refused"})
+	case strings.HasPrefix(text, "5.7.") && strings.Contains(strings.ToLower(text), "relay"):
+		d.add(Finding{ID: "backend-relay", Level: Fail, Domain: domain, What: fmt.Sprintf("%s does not take mail for the domain: %d %s", id, code, text), Do: []string{"let the server know the domain, or correct backend in the section"}})
+	default:
+		d.ok("backend-unknown", domain, fmt.Sprintf("%s refuses a made-up name: %d %s", id, code, text))
+	}
+	return t.quit()
+}
+
+// quit ends the dialogue; what the server says to it does not matter.
+func (t *talk) quit() error {
+	_, _, _ = t.say("QUIT")
+	return nil
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package doctor
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// zoneServer answers from zone texts with directives of its own: a line ";name word" has
+// questions for that name delayed ("delay"), refused ("servfail"), never answered ("drop") or
+// cut off in datagrams ("truncate").
+type zoneServer struct {
+	records map[string][]dns.RR // by lower-case name
+	special map[string]string
+}
+
+// startZone serves a zone on loopback and gives its address.
+func startZone(t testing.TB, text string) string {
+	t.Helper()
+	z := &zoneServer{records: map[string][]dns.RR{}, special: map[string]string{}}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		if name, word, ok := strings.Cut(strings.TrimPrefix(line, ";"), " "); ok && strings.HasPrefix(line, ";") {
+			z.special[dns.Fqdn(name)] = word
+			continue
+		}
+		if line == "" {
+			continue
+		}
+		rr, err := dns.NewRR(line)
+		if err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		name := strings.ToLower(rr.Header().Name)
+		z.records[name] = append(z.records[name], rr)
+	}
+	pc, l := listenBoth(t)
+	for _, server := range []*dns.Server{{PacketConn: pc, Handler: z}, {Listener: l, Handler: z}} {
+		go func() { _ = server.ActivateAndServe() }()
+		t.Cleanup(func() { _ = server.Shutdown() })
+	}
+	return pc.LocalAddr().String()
+}
+
+// listenBoth finds a port that is free for datagrams and connections.
+func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
+	t.Helper()
+	for range 50 {
+		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l, err := net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			return pc, l
+		}
+		_ = pc.Close()
+	}
+	t.Fatal("no port is free for both")
+	return nil, nil
+}
+
+// ServeDNS answers one question.
+func (z *zoneServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	out := new(dns.Msg).SetReply(q)
+	name := strings.ToLower(q.Question[0].Name)
+	special := z.special[name]
+	if special == "" {
+		special = z.special["*."]
+	}
+	switch special {
+	case "drop":
+		return
+	case "servfail":
+		out.Rcode = dns.RcodeServerFailure
+	case "delay":
+		time.Sleep(1100 * time.Millisecond)
+	case "truncate":
+		out.Truncated = w.LocalAddr().Network() == "udp"
+	}
+	z.answer(out, name, q.Question[0].Qtype, 0)
+	if len(z.records[name]) == 0 && out.Rcode == dns.RcodeSuccess {
+		out.Rcode = dns.RcodeNameError
+	}
+	if out.Truncated {
+		out.Answer = nil
+	}
+	_ = w.WriteMsg(out)
+}
+
+func (z *zoneServer) answer(out *dns.Msg, name string, qtype uint16, depth int) {
+	for _, rr := range z.records[name] {
+		if rr.Header().Rrtype == qtype {
+			out.Answer = append(out.Answer, rr)
+		} else if alias, ok := rr.(*dns.CNAME); ok && depth < 5 {
+			out.Answer = append(out.Answer, rr)
+			z.answer(out, strings.ToLower(alias.Target), qtype, depth+1)
+		}
+	}
+}
