@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rcptgate/backend/sim"
+	"rcptgate/doctor/zonetest"
 	"rcptgate/kit/exit"
 	"rcptgate/route"
 )
@@ -43,13 +44,18 @@ type place struct {
 func (p place) run(t testing.TB, domains ...string) *Report {
 	t.Helper()
 	dir := t.TempDir()
+	resolver, stop, err := zonetest.Start(p.zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
 	for name, text := range p.files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(strings.ReplaceAll(text, "DIR", dir)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	d := &Doctor{Hostname: "mx1.example.org", FromIP: netip.MustParseAddr("192.0.2.80"), Now: time.Now,
-		DNS: &Resolver{Servers: []string{startZone(t, p.zone)}, Timeout: 2 * time.Second, Attempts: 1}}
+		DNS: &Resolver{Servers: []string{resolver}, Timeout: 2 * time.Second, Attempts: 1}}
 	for name, read := range map[string]func(string) (*MTA, error){
 		"main.cf":     func(path string) (*MTA, error) { return readPostfix(context.Background(), path) },
 		"sendmail.cf": readSendmail, "exim.conf": readExim,

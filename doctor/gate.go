@@ -114,7 +114,7 @@ func (d *Doctor) gateMilter(m *MTA) {
 	} else if m.Name == "Postfix" {
 		f.Do = []string{fmt.Sprintf("smtpd_milters = %s in %s, then postfix reload", postfixSocket(d.Gate.Sockets[0]), m.File)}
 	} else {
-		f.Do = []string{fmt.Sprintf("INPUT_MAIL_FILTER(`rcptgate', `S=%s, T=S:10s;R:10s;E:5m') in the .mc file", d.Gate.Sockets[0])}
+		f.Do = []string{fmt.Sprintf("INPUT_MAIL_FILTER(`rcptgate', `S=%s, T=S:10s;R:10s;E:5m') in the .mc file", sendmailSocket(d.Gate.Sockets[0]))}
 	}
 	d.add(f)
 }
@@ -142,6 +142,15 @@ func postfixSocket(socket string) string {
 	kind, rest, _ := strings.Cut(socket, ":")
 	if port, host, ok := strings.Cut(rest, "@"); ok {
 		return kind + ":" + host + ":" + port
+	}
+	return socket
+}
+
+// sendmailSocket writes a socket as Sendmail has it.
+func sendmailSocket(socket string) string {
+	kind, rest, _ := strings.Cut(socket, ":")
+	if host, port, err := net.SplitHostPort(rest); err == nil {
+		return kind + ":" + port + "@" + host
 	}
 	return socket
 }

@@ -9,6 +9,7 @@ import (
 	"rcptgate/check/rules"
 	"rcptgate/check/syntax"
 	"rcptgate/check/trusted"
+	"rcptgate/doctor"
 	"rcptgate/front/admin"
 	"rcptgate/front/milter"
 	"rcptgate/front/web"
@@ -38,6 +39,6 @@ func units() []unit.Unit {
 		gossip.Unit(),
 
 		report.Unit(),
-		quotad.Unit(),
+		doctor.Unit(),
 	}
 }

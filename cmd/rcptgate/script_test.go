@@ -16,6 +16,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"rcptgate/backend/sim"
+	"rcptgate/doctor/zonetest"
 	"rcptgate/kit/testkit"
 )
 
@@ -27,7 +28,8 @@ func TestMain(m *testing.M) {
 // TestScripts runs the command line as a user does: each file is one story. $BACKEND
 // is a mail server with ann and bob at demo.example, carl whose mailbox is full;
 // $DEAD is an address where nobody listens. "exits CODE ARGS..." runs rcptgate and
-// wants that exit code; "socket FILE" waits for a unix socket.
+// wants that exit code; "socket FILE" waits for a unix socket;
+// "zone FILE" serves a DNS zone at $RESOLVER.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -50,11 +52,23 @@ func TestScripts(t *testing.T) {
 			"exits":  exits,
 			"socket": waitForSocket,
 			"subst":  subst,
+			"zone":   serveZone,
 			"newline": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Setenv(args[0], "\r\n")
 			},
 		},
 	})
+}
+
+// serveZone serves the zone in a file on loopback and sets $RESOLVER.
+func serveZone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: zone FILE")
+	}
+	address, stop, err := zonetest.Start(ts.ReadFile(args[0]))
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv("RESOLVER", address)
 }
 
 func deadAddress() (string, error) {

@@ -112,6 +112,7 @@ var allowed = []struct {
 	{"config", []string{"config/setting"}},
 	{"report", []string{"", "unit", "mail", "kit", "view"}},
 	{"mail", nil},
+	{"doctor", []string{"", "unit", "address", "mta", "table", "route", "backend", "kit", "view"}},
 	{"address", []string{""}},
 	{"", nil},
 }

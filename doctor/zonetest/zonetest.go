@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package doctor
+// Package zonetest serves zones on loopback for tests, with faults to order.
+package zonetest
 
 import (
+	"fmt"
 	"net"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/miekg/dns"
@@ -19,9 +20,29 @@ type zoneServer struct {
 	special map[string]string
 }
 
-// startZone serves a zone on loopback and gives its address.
-func startZone(t testing.TB, text string) string {
-	t.Helper()
+// Start serves a zone on loopback and gives its address, and what ends it.
+func Start(text string) (address string, stop func(), err error) {
+	z, err := parse(text)
+	if err != nil {
+		return "", nil, err
+	}
+	pc, l, err := listen()
+	if err != nil {
+		return "", nil, err
+	}
+	servers := []*dns.Server{{PacketConn: pc, Handler: z}, {Listener: l, Handler: z}}
+	for _, server := range servers {
+		go func() { _ = server.ActivateAndServe() }() // ends with Shutdown
+	}
+	return pc.LocalAddr().String(), func() {
+		for _, server := range servers {
+			_ = server.Shutdown() // it may not have begun
+		}
+	}, nil
+}
+
+// parse reads a zone and its directives.
+func parse(text string) (*zoneServer, error) {
 	z := &zoneServer{records: map[string][]dns.RR{}, special: map[string]string{}}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -34,34 +55,26 @@ func startZone(t testing.TB, text string) string {
 		}
 		rr, err := dns.NewRR(line)
 		if err != nil {
-			t.Fatalf("%q: %v", line, err)
+			return nil, fmt.Errorf("%q: %w", line, err)
 		}
 		name := strings.ToLower(rr.Header().Name)
 		z.records[name] = append(z.records[name], rr)
 	}
-	pc, l := listenBoth(t)
-	for _, server := range []*dns.Server{{PacketConn: pc, Handler: z}, {Listener: l, Handler: z}} {
-		go func() { _ = server.ActivateAndServe() }()
-		t.Cleanup(func() { _ = server.Shutdown() })
-	}
-	return pc.LocalAddr().String()
+	return z, nil
 }
 
-// listenBoth finds a port that is free for datagrams and connections.
-func listenBoth(t testing.TB) (net.PacketConn, net.Listener) {
-	t.Helper()
+// listen finds a port that is free for datagrams and connections.
+func listen() (pc net.PacketConn, l net.Listener, err error) {
 	for range 50 {
-		pc, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			return nil, nil, err
 		}
-		if l, err := net.Listen("tcp", pc.LocalAddr().String()); err == nil {
-			return pc, l
+		if l, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			return pc, l, nil
 		}
-		_ = pc.Close()
+		_ = pc.Close() // nothing was said on it
 	}
-	t.Fatal("no port is free for both")
-	return nil, nil
+	return nil, nil, err
 }
 
 // ServeDNS answers one question.
