@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package zonetest serves zones on loopback for tests, with faults to order.
+// Package zonetest serves DNS zones on loopback for tests, with faults to order: names whose
+// answers are delayed, lost, cut off or failures.
 package zonetest
 
 import (
