@@ -38,6 +38,8 @@ func units() []unit.Unit {
 		names.Unit(),
 		gossip.Unit(),
 
+		quotad.Unit(),
+
 		report.Unit(),
 		doctor.Unit(),
 	}
