@@ -9,7 +9,8 @@ endif
 export PATH := $(dir $(GO)):$(PATH)
 endif
 export CGO_ENABLED ?= 0
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Root may build in another user's clone: git then wants to be told that it is safe, and Go not to look at it.
+VERSION := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 .PHONY: all build install uninstall demo test unit scripts fuzz fuzz-brief vet lint docs clean
@@ -20,7 +21,7 @@ build: bin/rcptgate
 
 bin/rcptgate: FORCE
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/rcptgate
+	$(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/rcptgate
 
 FORCE:
 

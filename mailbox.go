@@ -53,11 +53,20 @@ func (m Mailbox) Canonical() string {
 	return local + "@" + m.Domain
 }
 
+// The local parts that every domain must have: RFC 5321 section 4.5.1 and RFC 2142.
+const (
+	postmaster    = "postmaster"
+	abuse         = "abuse"
+	reservedWords = postmaster + ", " + abuse
+)
+
 // Reserved reports whether a local part is one that every domain must have, in any case:
-// postmaster (RFC 5321 section 4.5.1) and abuse (RFC 2142). Such a recipient is never refused
-// by guess.
+// postmaster or abuse. Such a recipient is never refused by guess.
 func Reserved(local string) bool {
-	return strings.EqualFold(local, "postmaster") || strings.EqualFold(local, "abuse")
+	if local == "" || (local[0]|0x20 != postmaster[0] && local[0]|0x20 != abuse[0]) {
+		return false
+	}
+	return strings.EqualFold(local, postmaster) || strings.EqualFold(local, abuse)
 }
 
 // FoldCase makes lower case of what lower case can be turned back into. It is how

@@ -61,31 +61,6 @@ func (a Action) Refuses() bool { return a == Reject || a == Tempfail }
 // hears that it was taken.
 func (a Action) Discards() bool { return a == Discard || a == DiscardRecipient }
 
-// Reason is a stable word for why a verdict is what it is, for logs and metrics.
-type Reason string
-
-// The reasons that more than one package speaks of.
-const (
-	ReasonValid         Reason = "valid"          // the backend takes this mailbox
-	ReasonUnknownUser   Reason = "unknown-user"   // it has no such mailbox
-	ReasonLocal         Reason = "local"          // the gateway's own tables take this name
-	ReasonMailboxFull   Reason = "mailbox-full"   // it has no room
-	ReasonTooLarge      Reason = "too-large"      // larger than the mailbox may ever hold
-	ReasonRefused       Reason = "refused"        // refused, but not for want of a mailbox
-	ReasonDeferred      Reason = "deferred"       // the backend said 4xx to RCPT
-	ReasonUnreachable   Reason = "unreachable"    // nobody could be asked
-	ReasonAcceptAll     Reason = "accept-all"     // the backend takes every name
-	ReasonLoop          Reason = "loop"           // the call-ahead came back to us
-	ReasonBadAddress    Reason = "bad-address"    // the recipient cannot be asked about
-	ReasonNotRouted     Reason = "not-routed"     // no backend is responsible
-	ReasonUnchecked     Reason = "unchecked"      // the domain has check = false
-	ReasonTrusted       Reason = "trusted"        // client in a trusted network
-	ReasonAuthenticated Reason = "authenticated"  // client has authenticated
-	ReasonBackendClient Reason = "backend-client" // the client is the route's own backend
-	ReasonExempt        Reason = "exempt"         // postmaster, abuse: never refused by guess
-	ReasonError         Reason = "error"          // a check could not find out
-)
-
 // Where a verdict came from, as well as the names of steps.
 const (
 	SourceRAM       = "ram"

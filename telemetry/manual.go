@@ -2,8 +2,26 @@
 
 package telemetry
 
-// Manual describes the log for the manual page of the daemon.
-const Manual = `The log has one line for every decision, and lines about the daemon itself. A line consists
+import (
+	"fmt"
+	"strings"
+
+	"rcptgate"
+)
+
+// Manual describes the log for the manual page of the daemon, with the reasons that its
+// decisions can have.
+func Manual(reasons []rcptgate.ReasonDoc) string {
+	var b strings.Builder
+	b.WriteString(manual)
+	b.WriteString("\n\nReasons:\n\n")
+	for _, r := range reasons {
+		fmt.Fprintf(&b, "    %-14s  %s\n", r.Reason, r.Doc)
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+const manual = `The log has one line for every decision, and lines about the daemon itself. A line consists
 of key=value pairs (or, with format = "json", is one object). Keys without a value are left
 out. A value with anything but printable ASCII, or with a space, a quote, "=" or a backslash,
 is quoted as in Go; values are cut at 256 octets, texts at 512.
@@ -21,7 +39,7 @@ is quoted as in Go; values are cut at 256 octets, texts at 512.
     would         with enforce = false: the action that was not carried out
     code          the SMTP reply code of the answer
     enhanced      its enhanced status code (RFC 3463)
-    reason        why, in one word: valid, unknown-user, mailbox-full, unreachable, ...
+    reason        why, in one word; see below
     source        where the answer came from: ram, disk, memcached, probe, alias, ...
     backend       the server that gave it
     size, edits   of a message: the octets of its body, and the changes that steps proposed

@@ -54,6 +54,22 @@ out=$(run_make -n build || true)
 check "make runs an old Go: $out" has "$out" "needs Go $need or later"
 check "make runs an old Go: $out" no has "$out" "invalid go version"
 
+# Root in a clone of another user: Go must not ask git, which refuses to look at such a clone.
+out=$(RCPTGATE_GO_DIR="$dir/nothing" PATH="$dir/next:$PATH" make -n build 2>&1 || true)
+check "the build asks git: $out" has "$out" "build -buildvcs=false"
+if command -v git >/dev/null && [ "$(id -u)" = 0 ]; then
+	mkdir -p "$dir/clone/test" "$dir/clone/bench"
+	cp -r Makefile .ci go.mod "$dir/clone/"
+	cp test/test.mk "$dir/clone/test/"
+	cp bench/bench.mk "$dir/clone/bench/"
+	git -C "$dir/clone" init -q
+	git -C "$dir/clone" -c user.name=x -c user.email=x@x.example commit -q --allow-empty -m x
+	git -C "$dir/clone" tag v1.2.3
+	chown -R 65534 "$dir/clone"
+	out=$(RCPTGATE_GO_DIR="$dir/nothing" PATH="$dir/next:$PATH" make -C "$dir/clone" -n build 2>&1 || true)
+	check "the version of another user's clone is not known: $out" has "$out" "main.version=v1.2.3"
+fi
+
 # Installation, in a copy of the tree, with a program that says what it was asked for.
 mkdir -p "$dir/tree"
 cp -r Makefile .ci systemd go.mod "$dir/tree/"

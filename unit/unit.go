@@ -39,6 +39,8 @@ type Unit struct {
 	// Socket names the socket that systemd may open for a front (FileDescriptorName in
 	// systemd.socket(5)); sockets that no unit names are the milter's.
 	Socket string
+	// Reasons are those of its verdicts that rcptgate.Reasons does not have, for the manual.
+	Reasons []rcptgate.ReasonDoc
 }
 
 // File is a configuration file of a unit's commands.

@@ -115,7 +115,7 @@ func startBackend(t testing.TB, delay time.Duration) *sim.Server {
 func binary(t testing.TB) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "rcptgate")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", name, "rcptgate/cmd/rcptgate")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-o", name, "rcptgate/cmd/rcptgate")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building rcptgate: %v\n%s", err, out)

@@ -30,6 +30,7 @@ const stepName = "rules"
 func Unit() unit.Unit {
 	return unit.Unit{
 		Name: "rule", Open: openUnit, Commands: commands,
+		Reasons: []rcptgate.ReasonDoc{{Reason: "rule:NAME", Doc: "the rule of that name says so"}},
 		Parts: []config.Part{
 			{Section: "rules", Doc: "who may write to whom: tables that come before the [[rule]] sections", Defaults: Config{}},
 			{Section: "list", Doc: "patterns with a name, for rules", Repeated: true, Defaults: ListConfig{}},

@@ -113,5 +113,31 @@ Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status)
 		}
 	}
 	unit.Attach(root, list)
+	onlyCommands(root)
 	return root
+}
+
+// onlyCommands has each command that only holds others refuse a word that is not one of them,
+// and name the one that was probably meant.
+func onlyCommands(c *cobra.Command) {
+	if !c.HasSubCommands() {
+		return
+	}
+	for _, sub := range c.Commands() {
+		onlyCommands(sub)
+	}
+	c.SuggestionsMinimumDistance = 2
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		var hint string
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			hint = fmt.Sprintf("; did you mean %q?", near[0])
+		}
+		return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), hint)
+	}
+	if c.RunE == nil {
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	}
 }

@@ -12,12 +12,17 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
+	"rcptgate"
 	"rcptgate/kit/exit"
 	"rcptgate/telemetry"
 	"rcptgate/unit"
 )
 
 func (p *program) serve() *cobra.Command {
+	reasons := rcptgate.Reasons()
+	for i := range p.units {
+		reasons = append(reasons, p.units[i].Reasons...)
+	}
 	return &cobra.Command{
 		Use:   "serve",
 		Short: "run the daemon",
@@ -31,7 +36,7 @@ serves the watchdog. Sockets that socket units have opened replace those of the
 configuration: those with FileDescriptorName=admin and http for what they are named, all
 others for milters.
 
-` + telemetry.Manual,
+` + telemetry.Manual(reasons),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := p.load(cmd)

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"html/template"
 	"net/http"
+	"strings"
 	"time"
 
 	"rcptgate/unit"
@@ -23,6 +24,12 @@ var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
 	"ago": view.Ago, "clean": view.Clean, "text": view.Text, "class": class,
 }).Parse(statusText))
 
+// Calm reports whether the page may be green: questions are taken, refusals are in effect
+// everywhere, and nothing waits for a person.
+func (d *statusData) Calm() bool {
+	return len(d.NotReady) == 0 && len(d.Attention) == 0 && d.ReloadError == "" && d.Mode == "enforcing"
+}
+
 type statusData struct {
 	unit.Status
 	Now    time.Time
@@ -35,7 +42,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 		d.Tables[i].Limit(maxRows)
 	}
 	var out bytes.Buffer // so that an error is not half a page
-	if err := statusPage.Execute(&out, d); err != nil {
+	if err := statusPage.Execute(&out, &d); err != nil {
 		s.Log.Error("write status page", "error", err)
 		plain(w, http.StatusInternalServerError, "the page could not be written; see the log")
 		return
@@ -44,11 +51,20 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(out.Bytes())
 }
 
-// class is how a cell is shown: numbers stand at the right.
+// maxWord is the length in octets up to which a word is kept on one line; a longer one, which a
+// stranger may have chosen, is broken where it has to be.
+const maxWord = 80
+
+// class is how a cell is shown: numbers stand at the right, and addresses are not broken at
+// their hyphens.
 func class(cell any) string {
-	switch cell.(type) {
+	switch cell := cell.(type) {
 	case int, int64, uint64, float64, time.Time, time.Duration:
 		return "n"
+	case string:
+		if len(cell) <= maxWord && !strings.ContainsAny(cell, " \t\n") {
+			return "w"
+		}
 	}
 	return ""
 }

@@ -138,6 +138,47 @@ func TestWarningsDoNotUnready(t *testing.T) {
 	}
 }
 
+// TestGreenIsCalm: "Ready" is green only if the gate enforces everywhere and nothing waits for a person.
+func TestGreenIsCalm(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		st    unit.Status
+		green bool
+	}{
+		{"all is well", unit.Status{Mode: "enforcing"}, true},
+		{"rehearsing", unit.Status{Mode: "rehearsing"}, false},
+		{"some domains rehearse", unit.Status{Mode: "mixed"}, false},
+		{"the only server is down", unit.Status{Mode: "enforcing", Attention: []string{"server smtp:[192.0.2.1] is down"}}, false},
+		{"the last reload failed", unit.Status{Mode: "enforcing", ReloadError: "line 3"}, false},
+		{"starting", unit.Status{Mode: "enforcing", NotReady: []string{"starting"}}, false},
+	} {
+		body := get(New(Options{Status: func() unit.Status { return tc.st }}).Handler(false), "GET", "/", "").Body.String()
+		if got := strings.Contains(body, `<strong class="good">Ready<`); got != tc.green {
+			t.Errorf("%s: green %v", tc.name, got)
+		}
+		if !strings.Contains(body, ">"+tc.st.Mode+"</strong>") || strings.Contains(body, ">Ready<") == (len(tc.st.NotReady) > 0) {
+			t.Errorf("%s: %s", tc.name, body)
+		}
+	}
+}
+
+// TestAddressesStayInOnePiece: a browser breaks no address, at a hyphen or anywhere; a word that is longer than a
+// line has to be broken.
+func TestAddressesStayInOnePiece(t *testing.T) {
+	long := strings.Repeat("long-", 20) + "@example.com"
+	table := view.Table{Title: "Last refusals", Columns: view.Columns("r", "Recipient", "l", "Long", "t", "Reply")}
+	table.Add("", "jean-pierre@example-site.com", long, "550 No such mailbox here")
+	body := get(New(Options{Views: func() []view.Table { return []view.Table{table} }}).Handler(false), "GET", "/", "").Body.String()
+	for _, want := range []string{`<td class="w">jean-pierre@example-site.com</td>`, `<td class="">` + long, `<td class="">550 No such`, ".w { white-space: nowrap; }"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %q in %s", want, body)
+		}
+	}
+	if strings.Contains(body, "break-all") || strings.Contains(body, "overflow-wrap: anywhere") {
+		t.Error("words may be broken inside")
+	}
+}
+
 // TestHideAddresses: where addresses are hidden, they are hidden in what servers say too.
 func TestHideAddresses(t *testing.T) {
 	o := fullOptions()

@@ -60,7 +60,7 @@ var build = sync.OnceValues(func() (string, error) {
 	// Several test processes build at the same time: each for itself, and the name changes hands at once.
 	final := filepath.Join(repo, "bin", "rcptgate-e2e")
 	own := fmt.Sprintf("%s.%d", final, os.Getpid())
-	cmd := exec.Command("go", "build", "-o", own, "./cmd/rcptgate")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", own, "./cmd/rcptgate")
 	cmd.Dir = repo
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

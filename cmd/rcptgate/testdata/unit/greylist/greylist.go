@@ -46,7 +46,8 @@ func Unit() unit.Unit {
 			{Section: "greylist", Doc: "senders are asked to come again", Defaults: Config{Text: "Please try again later"}},
 			{Section: "domain", Repeated: true, Defaults: DomainConfig{}},
 		},
-		Ops: []unit.Op{{Use: "forgive SENDER...", Short: "take the next mail of senders at once", Long: "forgive has the daemon take the next mail of each sender."}},
+		Ops:     []unit.Op{{Use: "forgive SENDER...", Short: "take the next mail of senders at once", Long: "forgive has the daemon take the next mail of each sender."}},
+		Reasons: []rcptgate.ReasonDoc{{Reason: "greylist", Doc: "the sender has not been here before"}},
 	}
 }
 
