@@ -16,7 +16,8 @@
 //	cut|join SERVER                                       stop the server behind, start it again
 //	stage STAGE|ADDRESS REPLY                             what the scripted server says from now on; see lab.Scripted
 //	usual                                                 the scripted server is an ordinary one again
-//	asked SERVER ADDRESS N                                how often the server was asked for the address since "count"; N or N-M, because a control question may be among them
+//	asked SERVER ADDRESS N                                how often the server was asked for the address since "count"; control questions count
+//	records N                                             wait until the gate remembers N answers, what it found out about servers included
 //	connections SERVER N                                  how many connections at most it has had
 //	count                                                 counting begins anew
 //	run CODE ARGUMENTS... [/REGEXP/]                      the command of that name: its exit code and output
@@ -70,7 +71,7 @@ type Want struct {
 // arguments is how many words each verb takes at least and at most, besides /REGEXP/.
 var arguments = map[string][2]int{
 	"rcpt": {2, 4}, "until": {4, 6}, "mail": {1, 1}, "session": {0, 0}, "cut": {1, 1}, "join": {1, 1}, "stage": {2, 40},
-	"usual": {0, 0}, "asked": {3, 3}, "connections": {2, 2}, "count": {0, 0}, "run": {2, 20}, "logged": {0, 0},
+	"usual": {0, 0}, "asked": {3, 3}, "records": {1, 1}, "connections": {2, 2}, "count": {0, 0}, "run": {2, 20}, "logged": {0, 0},
 	"alias": {1, 20}, "restart": {0, 0}, "crash": {0, 0}, "pause": {1, 1},
 }
 

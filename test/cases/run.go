@@ -199,6 +199,8 @@ func (r *runner) do(s *Step) error {
 		r.w.Gate.Crash()
 	case "run":
 		return r.run(s)
+	case "records":
+		return r.w.Gate.Remembers(s.Args[0])
 	case "logged":
 		if !r.w.Gate.Logged(s.Expr.String()) {
 			return fmt.Errorf("no line matches %s", s.Expr)
@@ -251,19 +253,11 @@ func (r *runner) behind(s *Step) error {
 	case "join":
 		tap.Join()
 	case "asked":
-		least, most, ranged := strings.Cut(s.Args[2], "-")
-		if !ranged {
-			most = least
-		}
-		low, err := strconv.Atoi(least)
+		want, err := strconv.Atoi(s.Args[2])
 		if err != nil {
 			return err
 		}
-		high, err := strconv.Atoi(most)
-		if err != nil {
-			return err
-		}
-		if got := tap.Asked(s.Args[1]); got < low || got > high {
+		if got := tap.Asked(s.Args[1]); got != want {
 			return fmt.Errorf("asked %d times:%s", got, tap.Transcript())
 		}
 	case "connections":

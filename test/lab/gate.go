@@ -7,7 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -270,4 +272,25 @@ func (g *Gate) Logged(expr string) bool {
 		}
 	}
 	return false
+}
+
+// Remembers waits until the gate has so many records in RAM, at most a minute.
+func (g *Gate) Remembers(records string) error {
+	want := regexp.MustCompile(`(?m)^rcptgate_cache_records{[^}]*"ram"[^}]*} ` + regexp.QuoteMeta(records) + `$`)
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", g.HTTP))
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		switch {
+		case err != nil:
+			return err
+		case want.Match(text):
+			return nil
+		case time.Now().After(end):
+			return fmt.Errorf("the gate does not remember %s records", records)
+		}
+	}
 }
