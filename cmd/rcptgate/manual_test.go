@@ -138,14 +138,14 @@ func TestUnknownCommands(t *testing.T) {
 		"cache forget":    `forget takes recipients and domains`,
 	} {
 		var out, errs strings.Builder
-		code := run(t.Context(), strings.Fields(args), &out, &errs)
+		code := run(t.Context(), units(), strings.Fields(args), &out, &errs)
 		if code != 64 || !strings.Contains(errs.String(), want) || out.Len() > 0 {
 			t.Errorf("%s: exit code %d, want 64 and %q\n%s%s", args, code, want, &out, &errs)
 		}
 	}
 	for _, args := range []string{"", "cache", "config", "table", "--version", "version"} {
 		var out, errs strings.Builder
-		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != 0 || !strings.Contains(out.String(), "rcptgate ") {
+		if code := run(t.Context(), units(), strings.Fields(args), &out, &errs); code != 0 || !strings.Contains(out.String(), "rcptgate ") {
 			t.Errorf("%q: exit code %d\n%s%s", args, code, &out, &errs)
 		}
 	}
