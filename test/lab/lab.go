@@ -38,10 +38,11 @@ const (
 	// Optional: fetched when a test first needs them.
 	EximKit  Kit = "exim"
 	SlapdKit Kit = "slapd"
+	CyrusKit Kit = "cyrus"
 )
 
 // optional reports whether install.sh fetches the kit only when asked for it.
-func (k Kit) optional() bool { return k == EximKit || k == SlapdKit }
+func (k Kit) optional() bool { return k == EximKit || k == SlapdKit || k == CyrusKit }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
 // (Sendmail) and enterable by every user (Postfix).
