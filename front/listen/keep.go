@@ -13,7 +13,7 @@ import (
 const LookEvery = 10 * time.Second
 
 // Kept is a listener whose unix socket is created again when its name is gone. Connections
-// that were accepted before go on. Why: docs/decisions/0504-removed-files.md.
+// that were accepted before go on. Why: docs/decisions/0506-removed-files.md.
 type Kept struct {
 	open func() (*Socket, error)
 	name string
