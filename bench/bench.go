@@ -72,6 +72,7 @@ func measurements() []measurement {
 	return []measurement{
 		{"remembered", "remembered answers compared with an echo milter", remembered},
 		{"quota", "remembered answers with quota on, compared with an echo milter", rememberedQuota},
+		{"rules", "remembered answers with 10,000 pairs and 100 rules, compared with an echo milter", rememberedRules},
 		{"misses", "misses against a fast backend", fastMisses},
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},

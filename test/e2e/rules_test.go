@@ -162,6 +162,9 @@ func TestRuleWishes(t *testing.T) {
 				}
 				played[f.name]++
 				v := g.decided()
+				if v.Action == rcptgate.Accept { // by a rule, or because the client is trusted
+					v.Action = rcptgate.Continue
+				}
 				want := w.outcome
 				if want == "pass" || want == "accept" {
 					want = "continue"
@@ -270,7 +273,7 @@ func playPostfix(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) 
 		},
 	})
 	return func(t *testing.T, w *wish) (int, bool) {
-		if !w.needs("client auth helo name size") {
+		if !w.needs("client auth helo name size") || strings.Contains(w.with["client"], ":") { // the lab has IPv4 alone
 			return 0, false
 		}
 		d := lab.MustDial(t, p.Addr())
@@ -278,9 +281,6 @@ func playPostfix(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) 
 		attributes := ""
 		for name, attribute := range map[string]string{"client": "ADDR", "name": "NAME", "auth": "LOGIN"} {
 			if value := w.with[name]; value != "" {
-				if name == "client" && strings.Contains(value, ":") {
-					value = "IPV6:" + value
-				}
 				attributes += " " + attribute + "=" + value
 			}
 		}
@@ -293,7 +293,7 @@ func playPostfix(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) 
 
 // playSendmail plays a client on this machine.
 func playSendmail(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) {
-	s := lab.StartSendmail(t, lab.SendmailOptions{Milter: fmt.Sprintf("inet:%d@127.0.0.1", g.port), RelayDomains: []string{"example", "example.org", "example.net", "example.com"}})
+	s := lab.StartSendmail(t, lab.SendmailOptions{Milter: fmt.Sprintf("inet:%d@127.0.0.1", g.port), Aliases: map[string]string{"postmaster": "root"}, RelayDomains: []string{"example", "example.org", "example.net", "example.com"}})
 	return func(t *testing.T, w *wish) (int, bool) {
 		if !w.needs("helo size client") || w.with["client"] != "" && w.with["client"] != "127.0.0.1" {
 			return 0, false
