@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -373,6 +374,32 @@ func TestHTTP(t *testing.T) {
 		_ = resp.Body.Close()
 		if resp.StatusCode != http.StatusMethodNotAllowed {
 			t.Errorf("%s: %s", method, resp.Status)
+		}
+	}
+}
+
+// From elsewhere HTTP needs the token, unless plain is true.
+func TestHTTPFromElsewhere(t *testing.T) {
+	t.Parallel()
+	name, keys := keyed(t)
+	a, _, _ := open(t, "[listen]\nkey_file = \""+name+"\"\n"+spool(t))
+	open, _, _ := open(t, "[listen]\nplain = true\n"+spool(t))
+	for _, path := range []string{"/cgi-bin/quota.cgi?u=ann", "/v1/quota?user=ann"} {
+		for _, c := range []struct {
+			agent *Agent
+			token string
+			want  int
+		}{{a, "", http.StatusUnauthorized}, {a, "wrong", http.StatusUnauthorized}, {a, keys.Token(), http.StatusOK}, {open, "", http.StatusOK}} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.RemoteAddr = "192.0.2.7:1234"
+			if c.token != "" {
+				r.Header.Set("Authorization", "Bearer "+c.token)
+			}
+			w := httptest.NewRecorder()
+			c.agent.handler().ServeHTTP(w, r)
+			if w.Code != c.want {
+				t.Errorf("%s, token %q: %d, want %d", path, c.token, w.Code, c.want)
+			}
 		}
 	}
 }
