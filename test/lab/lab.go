@@ -39,10 +39,14 @@ const (
 	EximKit  Kit = "exim"
 	SlapdKit Kit = "slapd"
 	CyrusKit Kit = "cyrus"
+	// ClientsKit has netcat and curl.
+	ClientsKit Kit = "clients"
 )
 
 // optional reports whether install.sh fetches the kit only when asked for it.
-func (k Kit) optional() bool { return k == EximKit || k == SlapdKit || k == CyrusKit }
+func (k Kit) optional() bool {
+	return k == EximKit || k == SlapdKit || k == CyrusKit || k == ClientsKit
+}
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
 // (Sendmail) and enterable by every user (Postfix).
