@@ -123,7 +123,7 @@ func TestEffectiveFollows(t *testing.T) {
 		if err := os.WriteFile(cfg.Postfix, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if !e.Source.Changed() {
+		if e.Source.Changed() || !e.Source.Changed() {
 			t.Errorf("%q: not seen", text)
 		}
 		if _, got, err := e.Again(); got != same || err != nil {

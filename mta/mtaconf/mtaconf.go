@@ -37,6 +37,7 @@ type Source struct {
 	Otherwise string
 
 	files []stamp
+	seen  []stamp // as they were when Changed was last called, if different
 }
 
 // Origin is one setting that came from the MTA's configuration.
@@ -75,15 +76,26 @@ func stampOf(path string) stamp {
 // exist yet.
 func (s *Source) Watch(path string) { s.files = append(s.files, stampOf(path)) }
 
-// Changed reports whether a file that was read is another one now.
+// Changed reports whether a file that was read is another one now, and has been the same
+// since Changed was last called: a file that is being written may be empty for a moment.
 func (s *Source) Changed() bool {
-	return slices.ContainsFunc(s.files, func(old stamp) bool { return stampOf(old.path) != old })
+	now := make([]stamp, len(s.files))
+	for i := range s.files {
+		now[i] = stampOf(s.files[i].path)
+	}
+	if slices.Equal(now, s.files) {
+		s.seen = nil
+		return false
+	}
+	still := slices.Equal(now, s.seen)
+	s.seen = now
+	return still
 }
 
 // Equal reports whether two readings have the same settings, origins and warnings.
 func (s *Source) Equal(o *Source) bool {
 	a, b := *s, *o
-	a.files, b.files = nil, nil
+	a.files, b.files, a.seen, b.seen = nil, nil, nil, nil
 	return reflect.DeepEqual(a, b)
 }
 
