@@ -61,7 +61,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("demo: start the mail server: %w", err)
 	}
 	defer server.Stop()
-	quota, err := startQuotaAgent()
+	quota, err := startQuotaAgent(dir)
 	if err != nil {
 		return fmt.Errorf("demo: start the quota agent: %w", err)
 	}

@@ -3,45 +3,66 @@
 package demo
 
 import (
-	"net"
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
 
-	"rcptgate/check/quota/wire"
+	"rcptgate/quotad"
 )
 
-// quotaAgent answers for the mail store how much room a mailbox has: dan has none left.
-type quotaAgent struct{ conn net.PacketConn }
+// quotaAgent is the agent of a mail store whose mailboxes are files: dan's is full.
+type quotaAgent struct {
+	server *quotad.Server
+	stop   context.CancelFunc
+	done   chan struct{}
+}
 
-func startQuotaAgent() (*quotaAgent, error) {
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+// startQuotaAgent makes the store below dir and starts its agent.
+func startQuotaAgent(dir string) (*quotaAgent, error) {
+	mail := filepath.Join(dir, "mail")
+	for name, size := range map[string]int{"ann": 100, "bob": 200, "dan": 3000} {
+		if err := os.MkdirAll(mail, 0o700); err != nil {
+			return nil, err
+		}
+		if err := os.WriteFile(filepath.Join(mail, name), bytes.Repeat([]byte("x"), size), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	path := filepath.Join(dir, "agent.toml")
+	text := fmt.Sprintf("[listen]\nudp = [\"127.0.0.1:0\"]\ntcp = []\nhttp = \"\"\n\n[[store]]\ntype = \"mbox\"\nroot = %q\npath = %q\nlimit = \"2KB\"\n", mail, filepath.Join(mail, "{local}"))
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	config, err := quotad.LoadConfig(path)
 	if err != nil {
 		return nil, err
 	}
-	a := &quotaAgent{conn}
-	go a.serve()
+	agent, err := quotad.New(config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	server, err := agent.Listen(ctx)
+	if err != nil {
+		stop()
+		return nil, err
+	}
+	a := &quotaAgent{server, stop, make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		_ = server.Serve(ctx) // ends with the demo
+	}()
 	return a, nil
 }
 
 // Source is the agent as [quota] names it.
-func (a *quotaAgent) Source() string { return "udp:" + a.conn.LocalAddr().String() }
+func (a *quotaAgent) Source() string { return "udp:" + a.server.UDPAddr().String() }
 
-func (a *quotaAgent) Stop() { _ = a.conn.Close() }
-
-// serve answers in the plain words of the protocol until the socket is closed.
-func (a *quotaAgent) serve() {
-	buf := make([]byte, wire.MaxLine)
-	for {
-		n, from, err := a.conn.ReadFrom(buf)
-		if err != nil {
-			return
-		}
-		req, err := wire.ParseRequest(buf[:n])
-		if err != nil {
-			continue
-		}
-		answer := wire.NewAnswer(wire.Room)
-		if req.User == "dan@"+domain {
-			answer.State = wire.Full
-		}
-		_, _ = a.conn.WriteTo(answer.AppendPlain(nil), from)
-	}
+// Stop ends the agent.
+func (a *quotaAgent) Stop() {
+	a.stop()
+	<-a.done
 }

@@ -73,6 +73,9 @@ func (a *Agent) Listen(ctx context.Context) (*Server, error) {
 	return s, nil
 }
 
+// UDPAddr is where the first datagram socket listens.
+func (s *Server) UDPAddr() net.Addr { return s.udp[0].LocalAddr() }
+
 // Close closes the sockets.
 func (s *Server) Close() {
 	for _, c := range s.udp {
