@@ -14,7 +14,8 @@ import (
 	"rcptgate/front/milter/mta"
 )
 
-// dropsGate discards recipients whose name begins with "drop", holds for "hold" and refuses
+// dropsGate discards recipients whose name begins with "drop", and "first" if it is the first
+// recipient, holds for "hold" and refuses
 // "no".
 type dropsGate struct {
 	asker
@@ -29,7 +30,7 @@ func (g *dropsGate) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict {
 	g.last.Mail.Recipients, g.last.Mail.Dropped = slices.Clone(q.Session.Mail.Recipients), slices.Clone(q.Session.Mail.Dropped)
 	name := strings.ToLower(q.Recipient.Local)
 	switch {
-	case strings.HasPrefix(name, "drop"):
+	case strings.HasPrefix(name, "drop"), name == "first" && q.Accepted == 0:
 		return rcptgate.Verdict{Action: rcptgate.DiscardRecipient, Reason: "rule:x"}
 	case strings.HasPrefix(name, "hold"):
 		return rcptgate.Verdict{Action: rcptgate.Hold, Text: "look at\nit", Reason: "rule:y"}
@@ -62,6 +63,9 @@ func TestDiscards(t *testing.T) {
 		{"held", wantsDrops, "ann hold drop", "+ + + -<drop@in.test> qlook at it continue"},
 		{"held for a recipient, and all discarded", wantsDrops, "drop", "+ discard_message"},
 		{"not agreed on", 0, "ann drop hold", "+ 451 451 continue"},
+		{"one that is also taken stays", wantsDrops, "first first", "+ + continue"},
+		{"one that is also taken in another spelling stays", wantsDrops, `first "First"`, "+ + continue"},
+		{"one that is discarded in two spellings", wantsDrops, `ann drop "drop"`, "+ + + -<drop@in.test> -<\"drop\"@in.test> continue"},
 		{"one that is taken as well stays", wantsDrops, "ann dropping dropping ann", "+ + + + -<dropping@in.test> continue"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

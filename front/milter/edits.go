@@ -96,16 +96,18 @@ func (ch *changes) recipients(edits []rcptgate.Edit) (out []byte) {
 			out = wire.AppendChange(out, &wire.Change{Kind: wire.ChangeAddRcpt, Name: "<" + e.Name + ">"})
 		}
 	}
-	met := make(map[string]bool)
+	ch.left = added
+	stays := make(map[string]bool) // mailboxes: Sendmail knows one in two spellings once
 	for i := range gone {
 		if !gone[i] {
-			met[arguments[i]] = true
+			ch.left++
+			stays[mail.Recipients[i].Key(true)] = true
 		}
 	}
-	ch.left = len(met) + added
+	done := make(map[string]bool) // arguments: Postfix wants each spelling
 	for i := range gone {
-		if argument := arguments[i]; gone[i] && !met[argument] { // one that was also taken under the same name stays
-			met[argument] = true
+		if argument := arguments[i]; gone[i] && !done[argument] && !stays[mail.Recipients[i].Key(true)] {
+			done[argument] = true
 			out = wire.AppendChange(out, &wire.Change{Kind: wire.ChangeDelRcpt, Name: "<" + argument + ">"})
 		}
 	}
