@@ -57,7 +57,7 @@ func (l *letter) header(data []byte) error {
 	if !ok || !okValue || len(after) > 0 {
 		return fmt.Errorf("%w: header field without a final NUL, or with one inside", wire.ErrFrame)
 	}
-	if len(l.fields) >= fieldsMax || len(l.text)+len(name)+len(value) > headerMax {
+	if l.cut || len(l.fields) >= fieldsMax || len(l.text)+len(name)+len(value) > headerMax {
 		l.cut = true
 		return nil
 	}

@@ -245,6 +245,21 @@ func TestHeaderIsBounded(t *testing.T) {
 	}
 }
 
+// Behind a field that was too large nothing is kept: the fields that steps see are the first
+// ones, so that an index names the field that the MTA takes it for.
+func TestHeaderIsCutOnce(t *testing.T) {
+	gate := &letterGate{wants: wantsAll}
+	c := start(t, gate, milter.Config{}, "unix").dial(t, mta.Options{})
+	seen := 0
+	gate.set(func(q *rcptgate.Query) rcptgate.Verdict {
+		seen = q.Message.CountHeader("X")
+		return rcptgate.Verdict{}
+	})
+	if send(t, c, []field{{"X", " first"}, {"X", strings.Repeat("y", 300_000)}, {"X", " third"}}, ""); seen != 1 {
+		t.Errorf("%d fields are kept: the third one passes for the second", seen)
+	}
+}
+
 // TestSpoolLimit fills the spools, and finds room again when a message has gone.
 func TestSpoolLimit(t *testing.T) {
 	gate := &letterGate{wants: wantsAll, do: func(*rcptgate.Query) rcptgate.Verdict { return rcptgate.Verdict{} }}
