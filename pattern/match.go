@@ -6,6 +6,8 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+
+	"rcptgate/address"
 )
 
 // matching asks the two groups of a set. An error counts only if what can be found out
@@ -43,7 +45,7 @@ func (s *Set) Client(ctx context.Context, client netip.Addr) (bool, error) {
 
 // Host reports whether the set matches a host name.
 func (s *Set) Host(ctx context.Context, name string) (bool, error) {
-	name = fold(strings.TrimSuffix(name, "."))
+	name = address.Domain(name)
 	return s.matching(func(g *group) (bool, error) { return g.name(ctx, name, true) })
 }
 

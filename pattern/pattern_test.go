@@ -80,6 +80,7 @@ func TestAddresses(t *testing.T) {
 		{"@example.org !ann@example.org", "bob@example.org", "ann@example.org bob@example.net"},
 		{"!ann@example.org @example.org", "bob@example.org", "ann@example.org bob@example.net"},
 		{"a@[192.0.2.1]", "a@[192.0.2.1]", "a@[192.0.2.2]"},
+		{"*@[192.0.*.1]", "a@[192.0.2.1]", "a@[192.0.2.2]"},
 		{"@.0.2.1]", "", "a@[192.0.2.1]"}, // a literal has no domains above it
 		{"u@b\u00fccher.example", "u@xn--bcher-kva.example u@B\u00dcCHER.example", "u@bucher.example"},
 		{`"quo ted"@example.org`, `"quo ted"@example.org`, "quo@example.org"},
@@ -140,6 +141,7 @@ func TestOthers(t *testing.T) {
 		{Clients, "!$trusted", "192.0.2.2", "192.0.2.1"},
 		{Clients, "$trusted list:good", "192.0.2.1 10.1.2.3", "192.0.2.2"},
 		{Hosts, "mx.example.org .example.net", "MX.example.org. a.example.net a.b.example.net", "example.net xmx.example.org a.mx.example.org"},
+		{Hosts, "b\u00fccher.example .b\u00fccher.example", "xn--bcher-kva.example mx.B\u00dcCHER.example", "bucher.example"},
 		{Hosts, "$own dsl-*", "mx.example.org dsl-1-2-3.isp.example", "mx.example.net"},
 		{Hosts, `list:good /^\[/`, "a.good.example [192.0.2.1]", "good.example"},
 		{Names, "ann list:good", "ANN joe lab7", "bob"},

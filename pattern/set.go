@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 
+	"rcptgate/address"
 	"rcptgate/config/setting"
 )
 
@@ -188,10 +189,21 @@ func (l *Language) addText(g *group, kind Kind, text string) error {
 		g.wilds = append(g.wilds, fold(text))
 	case kind == Hosts && strings.ContainsAny(text, "@ \t"):
 		return fmt.Errorf("%q is not a host name: expected \"mx.example.org\", \".example.org\", a glob, \"/RE/\", \"$own\" or \"list:NAME\"", text)
+	case kind == Hosts:
+		g.addKey(hostKey(text))
 	default:
 		g.addKey(fold(text))
 	}
 	return nil
+}
+
+// hostKey is the form in which host names, and domains behind a dot, are compared: DNS and
+// HELO have A-labels.
+func hostKey(text string) string {
+	if rest, below := strings.CutPrefix(text, "."); below {
+		return "." + address.Domain(rest)
+	}
+	return address.Domain(text)
 }
 
 // Empty reports whether the set has no pattern at all.
@@ -254,6 +266,9 @@ func (g *glob) key() (Key, bool) {
 		return Key{FormUser, g.local + "@"}, true
 	}
 	fixed := g.domain[strings.LastIndexAny(g.domain, "*?")+1:]
+	if strings.HasSuffix(fixed, "]") { // a literal has no domains above it
+		return Key{}, false
+	}
 	if fixed == g.domain && fixed != "" && !g.below {
 		return Key{FormDomain, "@" + fixed}, true
 	}

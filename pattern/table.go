@@ -168,7 +168,7 @@ func readKey(kind Kind, key string) (string, error) {
 		}
 		return addr.Unmap().WithZone("").String(), nil
 	case Hosts:
-		key = strings.TrimSuffix(key, ".")
+		key = hostKey(key)
 	case Names:
 	}
 	if key == "" {
