@@ -34,8 +34,8 @@ func (a *agent) Ask(ctx context.Context, m Mailbox, size int64) (room.Answer, er
 	} else {
 		line, err = req.AppendPlain(nil)
 	}
-	if err != nil {
-		return room.Answer{}, err
+	if err != nil { // the name is too long when it is encoded, or cannot be put into plain words
+		return room.Of(room.Unknown), nil //nolint:nilerr // the agent has not failed
 	}
 	conn, err := dial(ctx, a.network, a.address)
 	if err != nil {
