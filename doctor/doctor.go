@@ -70,7 +70,7 @@ func (d *Doctor) Run(ctx context.Context, domains []string) *Report {
 // all gives the domains of the gate's sections and of the MTAs' files.
 func (d *Doctor) all() (out []string) {
 	add := func(domain string) {
-		if strings.Contains(domain, ".") && !strings.HasPrefix(domain, ".") && !strings.ContainsAny(domain, "*[/:") && domain != "localhost.localdomain" &&
+		if strings.Contains(domain, ".") && !strings.HasPrefix(domain, ".") && !strings.ContainsAny(domain, "*[/:") && !strings.HasPrefix(domain, "localhost.") &&
 			domain != d.Hostname && !slices.Contains(out, domain) && len(out) < maxDomains {
 			out = append(out, domain)
 		}

@@ -73,7 +73,11 @@ func readPostfix(ctx context.Context, path string) (*MTA, error) {
 		}
 	}
 	if set, ok := c.Set("smtpd_milters"); ok {
-		m.Milter = append(m.Milter, fmt.Sprintf("%s:%d smtpd_milters = %s", c.Path, set.Line, set.Value))
+		value, err := c.Get("smtpd_milters")
+		if err != nil {
+			value = set.Value
+		}
+		m.Milter = append(m.Milter, fmt.Sprintf("%s:%d smtpd_milters = %s", c.Path, set.Line, value))
 	}
 	m.Chroot = smtpdInChroot(filepath.Join(filepath.Dir(c.Path), "master.cf"))
 	return m, nil

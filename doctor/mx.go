@@ -93,6 +93,9 @@ func (d *Doctor) localTwice(domain string) {
 			classes[p.Class] = true
 			seen = append(seen, p.String())
 		}
+		if classes["mydestination"] {
+			delete(classes, "relay_domains") // $mydestination was its default before Postfix 3.0, and does no harm
+		}
 		if len(classes) > 1 {
 			d.add(Finding{ID: "local-twice", Level: Fail, Domain: domain, What: "Postfix has the domain in more than one class", Seen: seen,
 				Matters: "which one counts depends on the order of Postfix's own look-ups", Do: []string{"keep one of the lines"}})
@@ -179,6 +182,11 @@ func (d *Doctor) mxElsewhere(domain string, names []string, provider string, pla
 		what = fmt.Sprintf("MX is %s (%s), but this machine delivers %s itself", names[0], provider, domain)
 	}
 	f := Finding{ID: "mx-elsewhere", Level: Fail, Domain: domain, What: what, Seen: placeTexts(places), Matters: "mail from this machine to the domain never reaches its mailboxes"}
+	if provider == "" && d.FromIP.IsValid() && isPrivate(d.FromIP) {
+		f.Level = Warn
+		f.What += ", unless the MX is this machine's own address outside"
+		f.Do = append(f.Do, fmt.Sprintf("this machine's address, %s, is private: name the one that others see with --from-ip", d.FromIP))
+	}
 	for _, p := range places {
 		f.Do = append(f.Do, removal(p, domain))
 	}

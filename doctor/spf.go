@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"blitiri.com.ar/go/spf"
@@ -55,8 +56,10 @@ func (d *Doctor) spfOf(ctx context.Context, domain string) (out []string, err er
 // spfTree reads a record and all that it includes, as far as ten levels.
 func (d *Doctor) spfTree(ctx context.Context, domain, text string, depth int) spfRecord {
 	r := spfRecord{text: text}
-	for i, word := range strings.Fields(text) {
-		if i == 0 {
+	words := strings.Fields(text)
+	hasAll := slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(strings.TrimLeft(w, "+-~?"), "all") })
+	for i, word := range words {
+		if i == 0 || hasAll && strings.HasPrefix(strings.ToLower(word), "redirect=") { // all ends the record (RFC 7208 section 6.1)
 			continue
 		}
 		t := d.spfTerm(ctx, domain, word, depth)
