@@ -204,7 +204,11 @@ func (s *scanner) next(first bool) (int, bool) {
 // byLength follows the header's Content-Length (mboxcl, mboxcl2), if it leads to a From_
 // line or to the end of the file.
 func (s *scanner) byLength() (int, bool) {
-	header, _ := Split(s.win[:min(len(s.win), lookAhead/2)])
+	head := s.win[:min(len(s.win), lookAhead/2)]
+	if n := bytes.Index(head, append([]byte{s.eol}, fromWord...)); n >= 0 {
+		head = head[:n+1] // a header without an empty line ends there: many of them are not read again and again
+	}
+	header, _ := Split(head)
 	length, ok := contentLength(header)
 	if !ok || length > lookAhead/2 {
 		return 0, false
