@@ -83,7 +83,7 @@ func (c *Check) decide(ctx context.Context, q *question, all bool) (found, error
 			q.Trace.Note(fmt.Sprintf("%s %s has this pair: %s", t.name, t.spec, value))
 		}
 		if o := t.read(value); o.act != Pass || t.name != nameAccess {
-			return found{t.name, o.act, o.verdict, c.counters.of(t.name, o.act)}, nil
+			return found{t.name, o.act, o.verdict, t.hitsOf(c.counters, o.act)}, nil
 		}
 		exempt = true // OK is an exception to other entries of access maps, and no more
 	}

@@ -123,7 +123,7 @@ func (x *index) addUsers(number int32, r *rule) bool {
 		x.users = make(map[string][]int32)
 	}
 	for _, name := range names {
-		x.users[name] = append(x.users[name], number)
+		x.users[name] = appendNew(x.users[name], number)
 	}
 	return true
 }

@@ -137,6 +137,22 @@ table = ["texthash:/nonexistent/list"]
 	}
 }
 
+// TestRehearsedOnce: a rule that names a user twice is asked and counted once.
+func TestRehearsedOnce(t *testing.T) {
+	c := checkOf(t, `
+[[list]]
+name = "l"
+entries = ["ann"]
+[[rule]]
+auth_user = ["ann", "list:l"]
+enforce = false
+`)
+	ask(t, c, "a@b auth=ann -> c@d")
+	if n, _ := c.rules[0].hits.read(); n != 1 {
+		t.Errorf("%d hits of one question", n)
+	}
+}
+
 // TestTablesOfLists: keys of tables are patterns without globs, and changes count at once.
 func TestTablesOfLists(t *testing.T) {
 	dir := t.TempDir()

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"rcptgate"
@@ -29,6 +30,18 @@ type pairTable struct {
 	literal bool // details are part of a name
 	read    func(value string) outcome
 	pattern.Summary
+	counted [len(actionWords)]atomic.Pointer[hits] // by Action; nil: no pair has said so yet
+}
+
+// hitsOf gives the counter of an action. Only the first question that needs it takes the lock
+// of all counters.
+func (t *pairTable) hitsOf(all *counters, act Action) *hits {
+	h := t.counted[act].Load()
+	if h == nil {
+		h = all.of(t.name, act)
+		t.counted[act].Store(h)
+	}
+	return h
 }
 
 // outcome is what a pair says.
