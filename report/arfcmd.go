@@ -82,6 +82,9 @@ func (f *arfFlags) run(cmd *cobra.Command, paths []string) error {
 	}
 	o := arf.Options{Strict: f.strict}
 	if f.verp != "" {
+		if strings.Count(f.verp, "{local}") != 1 || strings.Count(f.verp, "{domain}") != 1 {
+			return exit.With(exit.Usage, fmt.Errorf("--verp: %q must have {local} and {domain}, each once", f.verp))
+		}
 		o.VERP = arf.ParseVERP(f.verp)
 	}
 	n := 0

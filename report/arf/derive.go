@@ -129,11 +129,11 @@ type VERP struct{ re *regexp.Regexp }
 // ParseVERP reads a pattern: "bounce-{local}={domain}@lists.example.org". What is not in
 // braces stands for itself; "*" stands for anything.
 func ParseVERP(pattern string) *VERP {
-	re := regexp.QuoteMeta(pattern)
+	re := regexp.QuoteMeta(strings.ToValidUTF8(pattern, "\uFFFD"))
 	re = strings.Replace(re, `\{local\}`, `(?P<local>.+)`, 1)
 	re = strings.Replace(re, `\{domain\}`, `(?P<domain>[^=@]+)`, 1)
 	re = strings.ReplaceAll(re, `\*`, `.*`)
-	return &VERP{regexp.MustCompile(`(?i)^` + re + `$`)} // it cannot fail: everything is quoted
+	return &VERP{regexp.MustCompile(`(?i)^` + re + `$`)} // it cannot fail: everything is quoted, and valid UTF-8
 }
 
 // recipient gives the recipient that a reverse-path names, or "".
