@@ -48,8 +48,8 @@ func TestAShiftedAnswerIsDoubted(t *testing.T) {
 				c.FlushEach = true
 				c.Pipelining = pipelining
 				// Held back until RSET is read, and then said before the reply to it.
-				c.Faults = map[sim.Stage]sim.Fault{sim.Rset: {Kind: sim.Before, Reply: "250 2.0.0 late", Every: 5 * time.Millisecond}}
-				c.Delays = map[sim.Stage]time.Duration{sim.Mail: 10 * time.Millisecond, sim.Rcpt: 20 * time.Millisecond}
+				c.Faults = map[sim.Stage]sim.Fault{sim.Rset: {Kind: sim.Before, Reply: "250 2.0.0 late", Every: 75 * time.Millisecond}}
+				c.Delays = map[sim.Stage]time.Duration{sim.Mail: 150 * time.Millisecond, sim.Rcpt: 300 * time.Millisecond}
 			})
 			b := newTestBackend(t, server, Config{})
 			var d doubts
@@ -82,7 +82,7 @@ func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
 		want   int
 	}{
 		"stray reply": {func(c *sim.Config) {
-			c.Faults = map[sim.Stage]sim.Fault{sim.Rcpt: {Kind: sim.LateStray, Every: 10 * time.Millisecond}}
+			c.Faults = map[sim.Stage]sim.Fault{sim.Rcpt: {Kind: sim.LateStray, Every: 200 * time.Millisecond}}
 		}, 1},
 		"stray reply at QUIT": {func(c *sim.Config) {
 			c.Faults = map[sim.Stage]sim.Fault{sim.Quit: {Kind: sim.Before, Reply: "550 5.1.1 late"}}
@@ -94,7 +94,7 @@ func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := startSim(t, tc.change)
-			b := newTestBackend(t, server, Config{Idle: seconds(0.2)})
+			b := newTestBackend(t, server, Config{Idle: seconds(0.8)})
 			var d doubts
 			if rep, err := d.ask(t, b, "user@example.com"); err != nil || rep.Code != 250 {
 				t.Fatalf("%+v, %v", rep, err)

@@ -48,6 +48,14 @@ const testKey = "g1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d
 
 func startStore(t testing.TB) *mailStore {
 	t.Helper()
+	s := newStore(t)
+	go s.serve()
+	return s
+}
+
+// newStore is a store that does not answer yet.
+func newStore(t testing.TB) *mailStore {
+	t.Helper()
 	keys, err := wire.ParseKeys([]byte(testKey))
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +66,6 @@ func startStore(t testing.TB) *mailStore {
 	}
 	s := &mailStore{conn: conn, keys: keys, boxes: make(map[string][2]int64)}
 	t.Cleanup(func() { conn.Close() })
-	go s.serve()
 	return s
 }
 
@@ -111,6 +118,13 @@ func (s *mailStore) set(user string, used, hard int64) {
 	s.boxes[user] = [2]int64{used, hard}
 }
 
+// user is the first that was asked about.
+func (s *mailStore) user() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.users[0]
+}
+
 func (s *mailStore) change(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +143,7 @@ type world struct {
 // newWorld has example.com at a backend, and a store that knows ann.
 func newWorld(t testing.TB, change func(o *Options, s *mailStore)) *world {
 	t.Helper()
-	w := &world{t: t, store: startStore(t), log: new(bytes.Buffer)}
+	w := &world{t: t, store: newStore(t), log: new(bytes.Buffer)}
 	w.store.set("ann@example.com", 10*mb, 1000*mb)
 	w.board = notice.New(slog.New(slog.NewTextHandler(w.log, nil)))
 	router, err := route.New(route.Options{
@@ -146,6 +160,7 @@ func newWorld(t testing.TB, change func(o *Options, s *mailStore)) *world {
 	if change != nil {
 		change(&o, w.store)
 	}
+	go w.store.serve()
 	o.State.sources.Configure(source.Settings{Keys: w.store.keys, Timeout: o.Config.Timeout.Std()})
 	if w.Check, err = New(o); err != nil {
 		t.Fatal(err)

@@ -47,8 +47,8 @@ func TestManyRecipientsMakeOneQuestion(t *testing.T) {
 	if n := w.store.asked.Load(); n != 1 {
 		t.Errorf("%d questions", n)
 	}
-	if w.store.users[0] != "ann@example.com" && w.store.users[0] != "Ann@example.com" {
-		t.Errorf("asked about %q", w.store.users[0])
+	if user := w.store.user(); user != "ann@example.com" && user != "Ann@example.com" {
+		t.Errorf("asked about %q", user)
 	}
 }
 
@@ -144,7 +144,7 @@ func TestUser(t *testing.T) {
 	for user, want := range map[string]string{"{address}": "ann@example.com", "{local}": "ann", "{domain}/{local}": "example.com/ann"} {
 		w := newWorld(t, func(o *Options, _ *mailStore) { o.Config.User = user })
 		w.says("ann+detail@example.com", 0)
-		if got := w.store.users[0]; got != want {
+		if got := w.store.user(); got != want {
 			t.Errorf("%s: asked about %q", user, got)
 		}
 	}

@@ -97,6 +97,9 @@ func BenchmarkCheck(b *testing.B) {
 }
 
 func TestAQuestionAllocatesNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector, with which the short tests run, allocates")
+	}
 	c, list := siteOf(t, 1000), questions(10)
 	list[0].Sender = "" // a bounce
 	list[1].Sender = "someone+news@host.sender.example"
