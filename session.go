@@ -82,13 +82,3 @@ func (t *Transaction) Reset() {
 	clear(recipients[:len(recipients)])
 	*t = Transaction{Recipients: recipients[:0], Dropped: dropped[:0]}
 }
-
-// IsDropped reports whether the recipient at a position was discarded.
-func (t *Transaction) IsDropped(at int) bool {
-	for _, d := range t.Dropped {
-		if d == at {
-			return true
-		}
-	}
-	return false
-}

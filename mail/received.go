@@ -33,3 +33,16 @@ var shared = netip.MustParsePrefix("100.64.0.0/10")
 func isPublic(ip netip.Addr) bool {
 	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
 }
+
+// Network gives the network that an address stands for in counts: its /24, or /64 in IPv6;
+// "" for one that is not valid.
+func Network(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return ""
+	}
+	bits := 24
+	if ip.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(ip, bits).Masked().String()
+}

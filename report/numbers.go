@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	netmail "net/mail"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,7 +104,7 @@ func (f *benfordFlags) groupOf(h mail.Header) string {
 		}
 		return date.UTC().Format("2006-01-02")
 	case "sender-net":
-		return network(h.SourceIP())
+		return mail.Network(h.SourceIP())
 	}
 	return domainOf(h.Value("From"))
 }
@@ -117,18 +116,6 @@ func domainOf(address string) string {
 		return ""
 	}
 	return strings.ToLower(strings.TrimRight(strings.TrimSpace(address[i+1:]), ">. "))
-}
-
-// network is the /24 or /64 of an address.
-func network(ip netip.Addr) string {
-	if !ip.IsValid() {
-		return ""
-	}
-	bits := 24
-	if ip.Is6() {
-		bits = 64
-	}
-	return netip.PrefixFrom(ip, bits).Masked().String()
 }
 
 // readLogs takes the numbers of mail logs.
@@ -143,7 +130,7 @@ func (f *benfordFlags) readLogs(cmd *cobra.Command, paths []string) (damaged boo
 			case "day":
 				return e.Day
 			case "sender-net":
-				return network(e.Client)
+				return mail.Network(e.Client)
 			}
 			return domainOf(e.Sender)
 		}

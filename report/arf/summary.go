@@ -6,11 +6,11 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"rcptgate/mail"
 	"rcptgate/view"
 )
 
@@ -35,16 +35,7 @@ var keys = []struct {
 }
 
 // network is the /24 or /64 of the source.
-func network(r *Report) string {
-	if !r.SourceIP.IsValid() {
-		return ""
-	}
-	bits := 24
-	if r.SourceIP.Is6() {
-		bits = 64
-	}
-	return netip.PrefixFrom(r.SourceIP, bits).Masked().String()
-}
+func network(r *Report) string { return mail.Network(r.SourceIP) }
 
 func reportedDomain(r *Report) string {
 	if len(r.ReportedDomain) > 0 {
