@@ -26,6 +26,12 @@ type Message struct {
 	// not seen.
 	Cut       bool
 	HeaderCut bool
+	// Virus is the name of what a scanner found in the message; Unscanned why none could
+	// say. Both are empty for a message that was scanned and is clean, and before a step
+	// has scanned it (see Scanned).
+	Virus     string
+	Unscanned string
+	Scanned   bool
 
 	has       Wants
 	edits     []Edit

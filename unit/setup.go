@@ -29,6 +29,16 @@ type Setup struct {
 	// not matter. Nil: none is.
 	Trusted func(client netip.Addr) bool
 	Local   func(ctx context.Context, domain string) (bool, error)
+	// Blocklists are the lists of clients' addresses by name, for units that come later.
+	Blocklists map[string]rcptgate.Blocklist
+	// Maps are what other programs may look up, by name: see [Map].
+	Maps map[string]Map
+	// Scan looks for viruses in a message, once, and leaves what it found in it
+	// ([rcptgate.Message.Scanned]). Nil: nothing scans.
+	Scan func(ctx context.Context, q *rcptgate.Query)
+	// Function finds a function of the script by its name, for rules that call it. The script
+	// comes after the rules, so ask once every unit was built. Nil: there is no script.
+	Function func(name string) (rcptgate.Check, bool)
 
 	steps    [rcptgate.StageCount][]rcptgate.Step
 	wants    rcptgate.Wants
@@ -37,6 +47,10 @@ type Setup struct {
 	release  []func()
 	verify   []func(context.Context) error
 }
+
+// Map answers another program's look-ups: a value, or found = false. An error is temporary.
+// It is safe for concurrent use.
+type Map func(ctx context.Context, key string) (value string, found bool, err error)
 
 // Step adds a step to the chain of a stage, which the MTA is then asked for. Steps are asked
 // in the order of the units.
