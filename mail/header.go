@@ -14,6 +14,7 @@ type Field struct {
 	Raw []byte
 	// Start and End are where the field stands in the message, its line end included.
 	Start, End int
+	colon      int // where it stands behind Start
 }
 
 // Value is the field's value unfolded (RFC 5322 section 2.2.3), without blanks around it.
@@ -70,48 +71,52 @@ func (h Header) Values(name string) []string {
 	return out
 }
 
-// headerScanner reads fields line by line.
-type headerScanner struct {
-	data   []byte
-	fields Header
-	limit  int // fields
-	over   bool
-	odd    bool // a line that is no field
+// differ reports whether there are fields of that name with different values: programs
+// disagree on which one counts.
+func (h Header) differ(name string) bool {
+	var first *Field
+	for i := range h {
+		if !strings.EqualFold(h[i].Name, name) {
+			continue
+		}
+		if first != nil && !bytes.Equal(h[i].Raw, first.Raw) {
+			return true
+		}
+		first = &h[i]
+	}
+	return false
 }
 
-// line adds one line of the header. It reports whether the header ends before it: an empty
-// line, or one that cannot belong to a header.
-func (h *headerScanner) line(start, end int) (ended, consumed bool) {
-	text := trimEOL(h.data[start:end])
-	if len(text) == 0 {
-		return true, true
-	}
-	if text[0] == ' ' || text[0] == '\t' {
-		if n := len(h.fields); n > 0 {
-			f := &h.fields[n-1]
-			f.Raw = h.data[f.Start+len(f.Name)+1 : start+len(text)]
-			f.End = end
-		} else {
-			h.odd = true
-		}
-		return false, true
+// lineKind is what a line of a header is.
+type lineKind uint8
+
+const (
+	lineField lineKind = iota
+	lineMore           // of the field before
+	lineOdd            // not a field, but passed over: a line of an mbox that got in
+	lineEmpty          // ends the header
+	lineBody           // cannot belong to a header: ends it, and belongs to the body
+)
+
+// headerState knows whether there is a field that the next line can continue.
+type headerState struct{ field bool }
+
+// take says what the next line is. It has no line end.
+func (h *headerState) take(text []byte) lineKind {
+	switch {
+	case len(text) == 0:
+		return lineEmpty
+	case (text[0] == ' ' || text[0] == '\t') && h.field:
+		return lineMore
+	case text[0] == ' ' || text[0] == '\t' || bytes.HasPrefix(text, []byte("From ")) || bytes.HasPrefix(text, []byte(">From ")):
+		return lineOdd
 	}
 	name, _, ok := bytes.Cut(text, []byte(":"))
-	trimmed := bytes.TrimRight(name, " \t") // obsolete syntax: blanks before the colon
-	if !ok || len(trimmed) == 0 || !isFieldName(trimmed) {
-		if bytes.HasPrefix(text, []byte("From ")) || bytes.HasPrefix(text, []byte(">From ")) {
-			h.odd = true
-			return false, true // a line of an mbox that got in
-		}
-		h.odd = true
-		return true, false
+	if name = bytes.TrimRight(name, " \t"); !ok || len(name) == 0 || !isFieldName(name) {
+		return lineBody
 	}
-	if len(h.fields) >= h.limit {
-		h.over = true
-		return false, true
-	}
-	h.fields = append(h.fields, Field{Name: string(name), Raw: text[len(name)+1:], Start: start, End: end})
-	return false, true
+	h.field = true
+	return lineField
 }
 
 // isFieldName reports whether name may be a field's (RFC 5322 section 2.2).
@@ -126,26 +131,47 @@ func isFieldName(name []byte) bool {
 
 // ParseHeader reads a header up to its empty line, and gives what follows.
 func ParseHeader(data []byte) (Header, []byte) {
-	h := headerScanner{data: data, limit: DefaultLimits.Fields}
+	var state headerState
 	at := 0
 	for start, end := range lines(data) {
-		ended, consumed := h.line(start, end)
-		if consumed {
+		kind := state.take(trimEOL(data[start:end]))
+		if kind != lineBody {
 			at = end
 		}
-		if ended {
+		if kind >= lineEmpty {
 			break
 		}
 	}
-	h.trimNames()
-	return h.fields, data[at:]
+	header, _ := parseHeader(data[:at], 0, DefaultLimits.Fields)
+	return header, data[at:]
 }
 
-// trimNames takes blanks before the colon from the names, once their length is not needed.
-func (h *headerScanner) trimNames() {
-	for i := range h.fields {
-		h.fields[i].Name = strings.TrimRight(h.fields[i].Name, " \t")
+// parseHeader reads the fields of a header that begins at an offset of its message. It
+// reports whether there are more than the limit.
+func parseHeader(data []byte, offset, limit int) (fields Header, over bool) {
+	var state headerState
+	for start, end := range lines(data) {
+		text := trimEOL(data[start:end])
+		switch state.take(text) {
+		case lineMore:
+			if over {
+				continue
+			}
+			f := &fields[len(fields)-1]
+			f.Raw = data[f.Start-offset+f.colon+1 : start+len(text)]
+			f.End = offset + end
+		case lineField:
+			if len(fields) >= limit {
+				over = true
+				continue
+			}
+			colon := bytes.IndexByte(text, ':')
+			fields = append(fields, Field{Name: string(bytes.TrimRight(text[:colon], " \t")), Raw: text[colon+1:],
+				Start: offset + start, End: offset + end, colon: colon})
+		case lineOdd, lineEmpty, lineBody:
+		}
 	}
+	return fields, over
 }
 
 // trimEOL takes the line end from a line.

@@ -4,6 +4,8 @@ package mail
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"iter"
 )
 
@@ -38,4 +40,70 @@ func next(data []byte, at int, c byte) int {
 		return at + i
 	}
 	return len(data)
+}
+
+// line is one line of a message.
+type line struct {
+	start, textEnd, end int // offsets: textEnd is before the line end
+	text                []byte
+	cut                 bool // text is only the beginning
+}
+
+// lineMax is how much of a line is looked at, and lineWindow how much is read at once.
+const (
+	lineMax    = 4 << 10
+	lineWindow = 64 << 10
+)
+
+// readLines gives the lines of in to take, without keeping more than a window of it in memory.
+func readLines(in io.Reader, take func(line)) error {
+	r := lineReader{take: take, window: make([]byte, 0, lineWindow)}
+	for {
+		n, err := in.Read(r.window[len(r.window):cap(r.window)])
+		r.window = r.window[:len(r.window)+n]
+		if err != nil && err != io.EOF {
+			return fmt.Errorf("read a message: %w", err)
+		}
+		if len(r.window) == cap(r.window) || err == io.EOF {
+			r.lines(err == io.EOF)
+		}
+		if err == io.EOF {
+			return nil
+		}
+	}
+}
+
+// lineReader is the state of readLines.
+type lineReader struct {
+	take   func(line)
+	offset int    // of the window
+	window []byte // begins with a line, or with more of a long one
+	long   []byte // the beginning of a line that is longer than a window
+	start  int    // of that line
+}
+
+// lines takes the whole lines of the window, and moves the rest to its beginning.
+func (r *lineReader) lines(last bool) {
+	rest := len(r.window)
+	for start, end := range lines(r.window) {
+		text := trimEOL(r.window[start:end])
+		// A CR at the end of the window may have its LF behind it.
+		if !last && end == len(r.window) && (len(text) == end-start || r.window[end-1] == '\r') {
+			rest = start
+			break
+		}
+		l := line{start: r.offset + start, textEnd: r.offset + start + len(text), end: r.offset + end, text: text}
+		if r.long != nil {
+			l.start, l.text, l.cut, r.long = r.start, r.long, true, nil
+		}
+		r.take(l)
+	}
+	if rest == 0 && !last { // a line as long as the window: all but a CR is not needed
+		if r.long == nil {
+			r.long, r.start = bytes.Clone(r.window[:lineMax]), r.offset
+		}
+		rest = len(r.window) - 1
+	}
+	r.offset += rest
+	r.window = append(r.window[:0], r.window[rest:]...)
 }

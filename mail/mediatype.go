@@ -19,6 +19,7 @@ type Param struct {
 type Media struct {
 	Type   string // lower case: "text/plain", "attachment"
 	Params []Param
+	More   bool // there are more parameters than are read
 }
 
 // Param gives the first parameter of that name, or "".
@@ -35,25 +36,25 @@ func (m *Media) Param(name string) string {
 // parameters, and the same parameter in the ways of RFC 2047 and RFC 2231, are all kept:
 // programs differ in which they use.
 func ParseMedia(value string) Media {
-	head, rest, _ := strings.Cut(value, ";")
+	head, _, _ := strings.Cut(value, ";")
+	if blank := strings.IndexAny(strings.TrimSpace(head), " \t("); blank >= 0 { // a comment, or a missing semicolon
+		head = strings.TrimSpace(head)[:blank]
+	}
 	m := Media{Type: strings.ToLower(strings.TrimSpace(head))}
+	params, more := rawParams(value)
+	m.More = more
 	pieces := map[string][]piece{}
 	var order []string
-	for rest != "" && len(m.Params)+len(order) < maxParams {
-		var name, val string
-		name, val, rest = nextParam(rest)
-		if name == "" {
-			continue
-		}
-		base, star, isStar := strings.Cut(name, "*")
+	for _, p := range params {
+		base, star, isStar := strings.Cut(p.name, "*")
 		if !isStar {
-			m.Params = append(m.Params, Param{name, DecodeWords(val)})
+			m.Params = append(m.Params, Param{p.name, DecodeWords(p.value)})
 			continue
 		}
 		if _, seen := pieces[base]; !seen {
 			order = append(order, base)
 		}
-		pieces[base] = append(pieces[base], newPiece(star, val))
+		pieces[base] = append(pieces[base], newPiece(star, p.value))
 	}
 	for _, base := range order {
 		m.Params = append(m.Params, Param{base, join(pieces[base])})
@@ -61,21 +62,50 @@ func ParseMedia(value string) Media {
 	return m
 }
 
+// maxParams is how many parameters of a field are read.
 const maxParams = 64
 
+// rawParam is a parameter as it is written.
+type rawParam struct {
+	name  string // lower case
+	value string // without quotation marks
+	raw   string // as it is written
+}
+
+// rawParams reads the parameters of a field's value. It reports whether there are more.
+func rawParams(value string) (out []rawParam, more bool) {
+	head, rest, _ := strings.Cut(value, ";")
+	if head = strings.TrimSpace(head); strings.Contains(head, "=") { // a missing semicolon
+		_, rest, _ = strings.Cut(strings.TrimSpace(value), " ")
+	}
+	for rest != "" {
+		if len(out) >= maxParams {
+			return out, true
+		}
+		var p rawParam
+		if p, rest = nextParam(rest); p.name != "" {
+			out = append(out, p)
+		}
+	}
+	return out, false
+}
+
 // nextParam reads one "name=value" up to its semicolon. The value may be quoted.
-func nextParam(s string) (name, value, rest string) {
+func nextParam(s string) (p rawParam, rest string) {
 	s = strings.TrimLeft(s, "; \t")
 	end := strings.IndexAny(s, "=;")
 	if end < 0 || s[end] == ';' {
 		_, rest, _ = strings.Cut(s, ";")
-		return "", "", rest
+		return p, rest
 	}
-	name = strings.ToLower(strings.TrimSpace(s[:end]))
+	if words := strings.Fields(s[:end]); len(words) > 0 { // a comment may stand before the name
+		p.name = strings.ToLower(words[len(words)-1])
+	}
 	s = strings.TrimLeft(s[end+1:], " \t")
 	if !strings.HasPrefix(s, `"`) {
-		value, rest, _ = strings.Cut(s, ";")
-		return name, strings.TrimSpace(value), rest
+		p.raw, rest, _ = strings.Cut(s, ";")
+		p.value = strings.TrimSpace(p.raw)
+		return p, rest
 	}
 	var out strings.Builder
 	i := 1
@@ -85,8 +115,11 @@ func nextParam(s string) (name, value, rest string) {
 		}
 		out.WriteByte(s[i])
 	}
-	_, rest, _ = strings.Cut(s[min(i, len(s)):], ";")
-	return name, out.String(), rest
+	p.value = out.String()
+	i = min(i, len(s))
+	tail, rest, _ := strings.Cut(s[i:], ";")
+	p.raw = s[:i+len(tail)]
+	return p, rest
 }
 
 // piece is one part of a parameter that RFC 2231 sections 3 and 4 part or encode.

@@ -4,6 +4,9 @@ package mail
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
+	"io"
 	"strings"
 )
 
@@ -39,22 +42,56 @@ type Part struct {
 // Message is a message taken apart.
 type Message struct {
 	*Part
-	Data []byte
-	// Malformed says in one word what is wrong first: "depth", "parts", "header",
-	// "boundary" (the last one is missing), "fields", or "" if nothing is.
+	Data []byte // of [Scan]
+	// Malformed says in one word what is wrong first, or is "" if nothing is:
+	//
+	//	depth      more nested parts than Limits.Depth
+	//	parts      more parts than Limits.Parts
+	//	header     a header that is too long, or has lines that are not fields
+	//	fields     more fields in one header than Limits.Fields
+	//	boundary   a multipart without a boundary, or without its last one, or with a line
+	//	           that only begins with its boundary
+	//	duplicate  two different fields of one name, such as Content-Type
+	//	encoding   a multipart or message in base64 or quoted-printable
+	//	name       a name longer than Limits.Name
 	Malformed string
 }
 
 // Scan takes a message apart. Data is kept.
 func Scan(data []byte, limits Limits) *Message {
 	limits.defaults()
-	s := &scanner{Limits: limits, msg: &Message{Data: data}, data: data}
+	s := &scanner{Limits: limits, msg: &Message{Data: data}, all: true,
+		octets: func(start, end int) ([]byte, error) { return data[start:end], nil }}
 	s.msg.Part = s.begin(0, 0, "text/plain")
 	for start, end := range lines(data) {
-		s.line(start, end)
+		text := trimEOL(data[start:end])
+		s.line(line{start: start, textEnd: start + len(text), end: end, text: text})
 	}
-	s.finish()
+	s.finish(len(data))
 	return s.msg
+}
+
+// ScanBody takes apart the body of a message whose header is known already: its offsets are
+// those of the body. It keeps neither the body nor more of it in memory than one header, and
+// of the parts' headers only the fields whose names begin with "Content-". The error is that
+// of reading the body.
+func ScanBody(header Header, body io.ReaderAt, size int, limits Limits) (*Message, error) {
+	limits.defaults()
+	s := &scanner{Limits: limits, msg: &Message{}, octets: func(start, end int) ([]byte, error) {
+		out := make([]byte, end-start)
+		if n, err := body.ReadAt(out, int64(start)); n < len(out) {
+			return nil, fmt.Errorf("read a part's header: %w", cmp.Or(err, io.ErrUnexpectedEOF))
+		}
+		return out, nil
+	}}
+	s.msg.Part = s.begin(0, 0, "text/plain")
+	s.header = nil
+	s.setHeader(s.msg.Part, header, 0)
+	if err := readLines(io.NewSectionReader(body, 0, int64(size)), s.line); err != nil {
+		return nil, err
+	}
+	s.finish(size)
+	return s.msg, s.err
 }
 
 func (l *Limits) defaults() {
@@ -73,10 +110,13 @@ func (l *Limits) defaults() {
 type scanner struct {
 	Limits
 	msg    *Message
-	data   []byte
+	octets func(start, end int) ([]byte, error) // of the message
+	all    bool                                 // keep whole headers of parts
+	err    error
 	open   []*Part
-	header *headerScanner // of the innermost part, while its header is read
+	header *headerState // of the innermost part, while its header is read
 	parts  int
+	kept   int // octets of the parts' headers
 	before int // where the line before ends, without its line end
 }
 
@@ -91,67 +131,138 @@ func (s *scanner) malformed(word string) {
 func (s *scanner) begin(at, depth int, media string) *Part {
 	p := &Part{Start: at, Body: at, Depth: depth, Media: Media{Type: media}}
 	s.open = append(s.open, p)
-	s.header = &headerScanner{data: s.data, limit: s.Fields}
+	s.header = &headerState{}
 	s.parts++
 	return p
 }
 
 // line takes one line of the message.
-func (s *scanner) line(start, end int) {
-	if line := s.data[start:end]; len(line) > 2 && line[0] == '-' && line[1] == '-' && s.boundary(start, end) {
+func (s *scanner) line(l line) {
+	if len(l.text) > 2 && l.text[0] == '-' && l.text[1] == '-' && !l.cut && s.boundary(l) {
 		return
 	}
 	if s.header != nil {
-		s.headerLine(start, end)
+		s.headerLine(l)
 	}
-	s.before = start + len(trimEOL(s.data[start:end]))
+	s.before = l.textEnd
 }
 
 // headerLine takes one line of the innermost part's header.
-func (s *scanner) headerLine(start, end int) {
+func (s *scanner) headerLine(l line) {
 	p := s.open[len(s.open)-1]
-	if end-p.Start > s.Header {
+	if l.end-p.Start > s.Header {
 		s.malformed("header")
-		s.endHeader(start)
+		s.endHeader(l.start, l.start)
 		return
 	}
-	ended, consumed := s.header.line(start, end)
-	if s.header.over {
-		s.malformed("fields")
-	}
-	if s.header.odd {
-		s.malformed("header")
-		s.header.odd = false
-	}
+	kind := s.header.take(l.text)
 	switch {
-	case ended && consumed:
-		s.endHeader(end)
-	case ended:
-		s.endHeader(start)
+	case kind == lineOdd:
+		s.malformed("header")
+	case kind == lineEmpty:
+		s.endHeader(l.start, l.end)
+	case kind == lineBody:
+		s.malformed("header")
+		s.endHeader(l.start, l.start)
 	}
 }
 
-// endHeader begins the body of the innermost part.
-func (s *scanner) endHeader(body int) {
+// endHeader ends the innermost part's header, and begins its body.
+func (s *scanner) endHeader(end, body int) {
 	p := s.open[len(s.open)-1]
-	s.header.trimNames()
-	p.Header, p.Body = s.header.fields, body
+	s.setHeader(p, s.takeHeader(p, end), body)
+}
+
+// takeHeader reads the innermost part's header, which ends at an offset.
+func (s *scanner) takeHeader(p *Part, end int) Header {
 	s.header = nil
-	if value := p.Header.Value("Content-Type"); value != "" {
-		p.Media = ParseMedia(value)
+	raw, err := s.octets(p.Start, end)
+	if err != nil {
+		s.err = err
+	}
+	header, over := parseHeader(raw, p.Start, s.Fields)
+	if over {
+		s.malformed("fields")
+	}
+	if !s.all && p != s.msg.Part {
+		header = s.content(header)
+	}
+	return header
+}
+
+// headersMax is how much the headers of all parts together may take, as a multiple of the
+// limit of one.
+const headersMax = 4
+
+// content gives copies of the fields that describe a part.
+func (s *scanner) content(header Header) (out Header) {
+	for _, f := range header {
+		if len(f.Name) < 8 || !strings.EqualFold(f.Name[:8], "content-") {
+			continue
+		}
+		if s.kept += len(f.Name) + len(f.Raw); s.kept > headersMax*s.Header || len(out) >= 64 {
+			s.malformed("header")
+			break
+		}
+		f.Raw = bytes.Clone(f.Raw)
+		out = append(out, f)
+	}
+	return out
+}
+
+// setHeader gives a part its header, and looks at what it says is in it.
+func (s *scanner) setHeader(p *Part, header Header, body int) {
+	p.Header, p.Body = header, body
+	p.setMedia()
+	if header.differ("Content-Type") || header.differ("Content-Transfer-Encoding") || header.differ("Content-Disposition") {
+		s.malformed("duplicate")
+	}
+	s.checkNames(p)
+	multipart := strings.HasPrefix(p.Media.Type, "multipart/")
+	message := p.Media.Type == "message/rfc822" || p.Media.Type == "message/global"
+	if enc := p.Encoding(); (multipart || message) && (enc == "base64" || enc == "quoted-printable") {
+		s.malformed("encoding")
 	}
 	switch {
-	case strings.HasPrefix(p.Media.Type, "multipart/"):
+	case multipart:
 		p.boundary = p.Media.Param("boundary")
 		if p.boundary == "" || len(p.boundary) > s.Name {
 			s.malformed("boundary")
 			p.boundary = ""
 		}
 		p.preamble = true
-	case p.Media.Type == "message/rfc822" || p.Media.Type == "message/global":
+	case message:
 		if s.room(p) {
 			p.Parts = append(p.Parts, s.begin(body, p.Depth+1, "text/plain"))
 		}
+	}
+}
+
+// checkNames looks for names that are longer than a limit, or that may stand behind more
+// parameters than are read.
+func (s *scanner) checkNames(p *Part) {
+	for _, field := range nameFields {
+		for i := range p.Header {
+			if f := &p.Header[i]; len(f.Raw) <= 3*maxParams || !strings.EqualFold(f.Name, field) {
+				continue // too short for either
+			}
+			media := ParseMedia(p.Header[i].Value())
+			if media.More {
+				s.malformed("header")
+			}
+			for _, param := range media.Params {
+				if isNameParam(param.Name) && len(param.Value) > s.Name {
+					s.malformed("name")
+				}
+			}
+		}
+	}
+}
+
+// setMedia reads the Content-Type; without one the type stays.
+func (p *Part) setMedia() {
+	if media := ParseMedia(p.Header.Value("Content-Type")); media.Type != "" {
+		p.Media = media
 	}
 }
 
@@ -171,19 +282,21 @@ func (s *scanner) room(p *Part) bool {
 // boundary reports whether a line separates the parts of an open multipart, and if so ends
 // what is inside. The innermost is looked at first; an outer one ends the inner ones, whose
 // own last boundary is missing.
-func (s *scanner) boundary(start, end int) bool {
-	line := bytes.TrimRight(trimEOL(s.data[start:end]), " \t")[2:]
+func (s *scanner) boundary(l line) bool {
+	text := bytes.TrimRight(l.text, " \t")[2:]
+	like := false
 	for i := len(s.open) - 1; i >= 0; i-- {
 		p := s.open[i]
-		if p.boundary == "" || p.ended || !bytes.HasPrefix(line, []byte(p.boundary)) {
+		if p.boundary == "" || p.ended || !bytes.HasPrefix(text, []byte(p.boundary)) {
 			continue
 		}
-		rest := line[len(p.boundary):]
+		rest := text[len(p.boundary):]
 		last := bytes.Equal(rest, []byte("--"))
 		if len(rest) > 0 && !last {
+			like = true
 			continue
 		}
-		s.endAbove(i, start)
+		s.endAbove(i, l.start)
 		p.preamble = false
 		if last {
 			p.ended = true
@@ -192,10 +305,13 @@ func (s *scanner) boundary(start, end int) bool {
 			if p.Media.Type == "multipart/digest" {
 				media = "message/rfc822"
 			}
-			p.Parts = append(p.Parts, s.begin(end, p.Depth+1, media))
+			p.Parts = append(p.Parts, s.begin(l.end, p.Depth+1, media))
 		}
-		s.before = end
+		s.before = l.end
 		return true
+	}
+	if like {
+		s.malformed("boundary")
 	}
 	return false
 }
@@ -215,24 +331,21 @@ func (s *scanner) endAbove(i, boundary int) {
 	s.open = s.open[:i+1]
 }
 
-// endHeaderOnly ends a header that a boundary or the end of the message cuts off.
+// endHeaderOnly ends a header that a boundary or the end of the message cuts off. Parts that
+// its type would have are not looked for.
 func (s *scanner) endHeaderOnly(at int) {
 	p := s.open[len(s.open)-1]
-	s.header.trimNames()
-	p.Header, p.Body = s.header.fields, at
-	s.header = nil
-	if value := p.Header.Value("Content-Type"); value != "" {
-		p.Media = ParseMedia(value)
-	}
+	p.Header, p.Body = s.takeHeader(p, at), at
+	p.setMedia()
 }
 
 // finish ends everything at the end of the message.
-func (s *scanner) finish() {
+func (s *scanner) finish(size int) {
 	if s.header != nil {
-		s.endHeaderOnly(len(s.data))
+		s.endHeaderOnly(size)
 	}
 	for _, p := range s.open {
-		p.End = len(s.data)
+		p.End = size
 		if p.boundary != "" && !p.ended {
 			s.malformed("boundary")
 		}
