@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"rcptgate/mail"
+	"rcptgate/mail/archive"
 )
 
 // Part is a message or a part of one.
@@ -28,6 +29,9 @@ type Part struct {
 	known bool // size and digest
 	size  int64
 	sum   string
+
+	listed *archive.Listing
+	limits archive.Limits // of listed
 }
 
 // Header gives the part's fields: of the message itself all, of other parts those whose names
@@ -140,4 +144,19 @@ func (p *Part) Text(max int) (string, error) {
 		out = strings.ToValidUTF8(out[:max], "")
 	}
 	return out, nil
+}
+
+// Archive lists what is in the part, if it is an archive: see [archive.List]. It reads the part
+// once, zip files with compressed files in them twice. The list is kept for limits that are
+// the same.
+func (p *Part) Archive(limits archive.Limits) (archive.Listing, error) {
+	if p.listed != nil && p.limits == limits {
+		return *p.listed, nil
+	}
+	l, err := archive.List(p.Open, limits)
+	if err != nil {
+		return l, fmt.Errorf("read a part: %w", err)
+	}
+	p.listed, p.limits = &l, limits
+	return l, nil
 }

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+// Package archive lists the names in archives that strangers send: zip, tar, gzip and bzip2,
+// and zip in zip. It reads forwards, keeps a window of the archive in memory, and stops at
+// limits of names and octets, so that no archive, however it is made, costs more.
+//
+// A zip file says twice what is in it, before each file and in the directory at its end, and
+// programs differ in whom they believe. Both are listed, wherever in the data they stand: a
+// zip file may begin with a program that unpacks it, be cut off, or be several in one.
+//
+// Sources: PKWARE's APPNOTE.TXT 6.3.10 sections 4.3 to 4.6 (zip), RFC 1952 (gzip), tar(5).
+package archive
+
+import (
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+
+	"rcptgate/mail"
+)
+
+// Limits bound what is listed. Fields that are 0 have the value of [DefaultLimits].
+type Limits struct {
+	Names int   // entries
+	Bytes int64 // octets that are read, and that are unpacked to find more names
+}
+
+// DefaultLimits hold for fields that are 0.
+func DefaultLimits() Limits { return Limits{Names: 1000, Bytes: 64 << 20} }
+
+// nameMax is how much of a name is kept, in octets.
+const nameMax = 1024
+
+// Entry is one file in an archive.
+type Entry struct {
+	// Name is as it is written, folders included, in UTF-8 and at most 1 KiB of it. That of a
+	// file in a zip file in the archive begins with the zip file's name and a slash.
+	Name      string
+	Size      int64 // unpacked, as the archive says
+	Encrypted bool  // with a password
+}
+
+// Listing is what is in an archive.
+type Listing struct {
+	// Kind is "zip", "tar", "gzip", "bzip2", or what is known but cannot be listed: "7z",
+	// "rar", "xz", "zstd", "cab", "arj", "ace", "lzh", "iso". It is "" if the data is not an
+	// archive. The data decides, not its name.
+	Kind string
+	// Entries are in the order in which they are found. A gzip or bzip2 file in which there
+	// is not a tar file has one at most: the name that it was packed with.
+	Entries []Entry
+	// Problem says why the list may not be what a program shows, or is "":
+	//
+	//	names        there are more names than Limits.Names
+	//	bytes        there is more data than Limits.Bytes
+	//	broken       the archive is cut off or damaged
+	//	differ       the names in a zip file and those in its directory differ
+	//	unsupported  the kind cannot be listed
+	Problem string
+}
+
+// sniffed is how much of the data decides what kind it is: enough for ISO 9660.
+const sniffed = 32774
+
+// magic is what the data of a kind has at an offset.
+var magic = [...]struct {
+	offset int
+	octets string
+	kind   string
+}{
+	{0, "PK\x03\x04", "zip"}, {0, "PK\x05\x06", "zip"}, {0, "PK\x07\x08", "zip"}, {0, "\x1f\x8b", "gzip"}, {0, "BZh", "bzip2"},
+	{257, "ustar", "tar"}, {0, "7z\xbc\xaf\x27\x1c", "7z"}, {0, "Rar!\x1a\x07", "rar"}, {0, "\xfd7zXZ\x00", "xz"},
+	{0, "\x28\xb5\x2f\xfd", "zstd"}, {0, "MSCF\x00\x00\x00\x00", "cab"}, {0, "\x60\xea", "arj"}, {7, "**ACE**", "ace"}, {2, "-lh", "lzh"},
+	{32769, "CD001", "iso"},
+}
+
+// Kind gives the kind of an archive that begins with head, or "". A tar file is known by its
+// first 512 octets, an ISO image by its first 32 KiB.
+func Kind(head []byte) string {
+	for _, m := range magic {
+		if len(head) > m.offset && bytes.HasPrefix(head[m.offset:], []byte(m.octets)) {
+			return m.kind
+		}
+	}
+	return ""
+}
+
+// errBytes ends reading at Limits.Bytes.
+var errBytes = errors.New("more octets than are read")
+
+// limited reads until its octets are used up.
+type limited struct {
+	in   io.Reader
+	left *int64
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if *l.left <= 0 {
+		return 0, errBytes
+	}
+	n, err := l.in.Read(p[:min(int64(len(p)), *l.left)])
+	*l.left -= int64(n)
+	return n, err
+}
+
+// source is the data, and remembers why it could not be read.
+type source struct {
+	in   io.Reader
+	list *lister
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.in.Read(p)
+	if err != nil && err != io.EOF {
+		s.list.err = err
+	}
+	return n, err
+}
+
+// lister makes one listing.
+type lister struct {
+	Limits
+	out   Listing
+	names map[string]bool
+	left  int64 // octets that may still be unpacked
+	// records are those of zip files that were looked at.
+	records int
+	err     error // of reading the data
+}
+
+// List lists the data that open reads from its beginning; it may be called twice. An error is
+// that of reading. Data that does not begin like an archive may have a zip file further down.
+func List(open func() io.Reader, limits Limits) (Listing, error) {
+	d := DefaultLimits()
+	if limits.Names <= 0 {
+		limits.Names = d.Names
+	}
+	if limits.Bytes <= 0 {
+		limits.Bytes = d.Bytes
+	}
+	l := &lister{Limits: limits, names: map[string]bool{}, left: limits.Bytes}
+	left := limits.Bytes
+	in := &limited{in: &source{open(), l}, left: &left}
+	head := make([]byte, sniffed)
+	n, _ := io.ReadFull(in, head) // what is wrong comes again
+	l.out.Kind = Kind(head[:n])
+	var err error
+	whole := io.MultiReader(bytes.NewReader(head[:n]), in)
+	switch l.out.Kind {
+	case "zip", "":
+		err = l.zip(whole, func() io.Reader { return &source{open(), l} })
+	case "tar":
+		err = l.tar(whole)
+	case "gzip":
+		err = l.gzip(whole)
+	case "bzip2":
+		err = l.tarIn(bzip2.NewReader(whole), "")
+	default:
+		l.problem("unsupported")
+	}
+	switch {
+	case l.err != nil:
+		return l.out, fmt.Errorf("read an archive: %w", l.err)
+	case errors.Is(err, errBytes):
+		l.problem("bytes")
+	case errors.Is(err, errNames):
+		l.problem("names")
+	case err != nil:
+		l.problem("broken")
+	}
+	return l.out, nil
+}
+
+// problem remembers the first thing that is wrong.
+func (l *lister) problem(word string) {
+	if l.out.Problem == "" {
+		l.out.Problem = word
+	}
+}
+
+// errNames ends a listing at Limits.Names.
+var errNames = errors.New("more names than are listed")
+
+// add adds an entry, each name once.
+func (l *lister) add(e Entry) error {
+	if len(e.Name) > nameMax {
+		e.Name = e.Name[:nameMax]
+	}
+	e.Name, _ = mail.ToUTF8("utf-8", []byte(e.Name))
+	if e.Name == "" || l.names[e.Name] {
+		return nil
+	}
+	if len(l.out.Entries) >= l.Names {
+		return errNames
+	}
+	l.names[e.Name] = true
+	l.out.Entries = append(l.out.Entries, e)
+	return nil
+}
+
+// gzip lists a gzip file.
+func (l *lister) gzip(in io.Reader) error {
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return err
+	}
+	return l.tarIn(z, z.Name)
+}

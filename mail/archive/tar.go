@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package archive
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+)
+
+// tarIn lists the tar file in compressed data, or else gives the data's own name.
+func (l *lister) tarIn(in io.Reader, name string) error {
+	unpacked := &limited{in, &l.left}
+	head := make([]byte, 512)
+	n, err := io.ReadFull(unpacked, head)
+	if Kind(head[:n]) != "tar" {
+		if err == io.EOF || err == io.ErrUnexpectedEOF { // short; gzip makes the latter of its own
+			_, err = unpacked.Read(head)
+			err = ignoreEOF(err)
+		}
+		if addErr := l.add(Entry{Name: name, Size: -1}); addErr != nil {
+			return addErr
+		}
+		return err
+	}
+	return l.tar(io.MultiReader(bytes.NewReader(head), unpacked))
+}
+
+// tar lists a tar file.
+func (l *lister) tar(in io.Reader) error {
+	r := tar.NewReader(in)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := l.add(Entry{Name: h.Name, Size: h.Size}); err != nil {
+			return err
+		}
+	}
+}
