@@ -18,7 +18,8 @@ type Part struct {
 	Doc string
 	// Repeated makes it a section that is written [[name]] and may stand several times.
 	Repeated bool
-	// Defaults is a struct with the default values. No two parts have one type: it is by its
+	// Defaults is a struct with the default values; those of a repeated section are what
+	// its method SetDefaults sets, see [Defaulter]. No two parts have one type: it is by its
 	// type that a unit finds its part again ([Get], [All]).
 	Defaults any
 }

@@ -133,3 +133,34 @@ func TestComposeRefuses(t *testing.T) {
 	}()
 	Get[struct{ X int }](composed(t))
 }
+
+// cautious is a part of a repeated section that begins with more than zero.
+type cautious struct {
+	Hours int      `toml:"hours" doc:"how long" min:"1"`
+	Open  []string `toml:"open" doc:"who"`
+}
+
+func (c *cautious) SetDefaults() { *c = cautious{Hours: 3, Open: []string{"postmaster@"}} }
+
+// TestRepeatedDefaults has every section of a repeated one begin with its parts' defaults.
+func TestRepeatedDefaults(t *testing.T) {
+	s, err := Compose(
+		Part{Section: "list", Doc: "a list", Repeated: true, Defaults: domainB{}}, Part{Section: "list", Repeated: true, Defaults: cautious{}},
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.Defaults()
+	if _, err := Parse("f", []byte("[[list]]\nhours = 5\n[[list]]\nopen = []\nroom = 2\n"), c.Any()); err != nil {
+		t.Fatal(err)
+	}
+	all, rooms := All[cautious](c), All[domainB](c)
+	if len(all) != 2 || all[0].Hours != 5 || len(all[0].Open) != 1 || all[1].Hours != 3 || len(all[1].Open) != 0 || rooms[1].Room != 2 {
+		t.Errorf("%+v, %+v", all, rooms)
+	}
+	for _, e := range Describe(c.Any()) {
+		if e.Name == "hours" && e.Default != "3" {
+			t.Errorf("the reference says %+v", e)
+		}
+	}
+}

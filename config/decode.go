@@ -106,6 +106,7 @@ func (d *decoder) list(n *node, v reflect.Value, path string, o *option) {
 	}
 	fresh := reflect.MakeSlice(v.Type(), len(n.items), len(n.items))
 	for i, item := range n.items {
+		fresh.Index(i).Set(newElement(v.Type().Elem()))
 		d.value(item, fresh.Index(i), fmt.Sprintf("%s[%d]", path, i+1), o)
 	}
 	v.Set(fresh)

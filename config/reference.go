@@ -35,7 +35,7 @@ func Describe(cfg any) []Entry {
 		head := Entry{Section: o.name, Doc: o.doc, Repeated: elementIsTable(o.typ)}
 		inner := v.FieldByIndex(o.index)
 		if head.Repeated {
-			inner = reflect.New(o.typ.Elem()).Elem()
+			inner = newElement(o.typ.Elem())
 		}
 		out = append(out, head)
 		out = append(out, describe(inner, head)...)

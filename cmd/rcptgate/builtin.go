@@ -4,6 +4,7 @@ package main
 
 import (
 	"rcptgate/check/alias"
+	"rcptgate/check/blocklist"
 	"rcptgate/check/callahead"
 	"rcptgate/check/quota"
 	"rcptgate/check/rules"
@@ -25,6 +26,7 @@ import (
 func units() []unit.Unit {
 	return []unit.Unit{
 		syntax.Unit(),
+		blocklist.Unit(),
 		rules.Unit(),
 		trusted.Unit(),
 		alias.Unit(),

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"rcptgate/config/setting"
+)
+
+// Config is a section [[blocklist]].
+type Config struct {
+	Name       string           `toml:"name" doc:"what log, metrics, commands and other settings call the list: letters, digits, \"-\" and \"_\"" example:"\"virus\""`
+	For        setting.Duration `toml:"for" doc:"how long a client stays listed after the last evidence against it" min:"1s" max:"365d"`
+	ForMax     setting.Duration `toml:"for_max" doc:"the longest that a client is listed. A client that is listed again within this time after its last listing ended is listed for twice as long as then, up to for_max. \"0\": it is always listed for the same time" max:"365d" example:"\"1d\""`
+	IPv6Prefix int              `toml:"ipv6_prefix" doc:"length of the IPv6 networks that are listed: a client has a whole network to send from" min:"32" max:"128"`
+	Never      []string         `toml:"never" doc:"clients that are never listed: networks, $own, $backends, $trusted, $local (private networks). This machine, servers behind, MX hosts of own domains, trusted networks and authenticated clients never are, whatever is set here" example:"[\"$local\", \"198.51.100.0/24\"]"`
+	Stage      string           `toml:"stage" doc:"when a listed client is refused: \"rcpt\" leaves the names of exempt reachable; at \"mail\" and \"connect\" nobody is. At \"connect\" Sendmail does not pass the text on" oneof:"rcpt,mail,connect"`
+	Exempt     []string         `toml:"exempt" doc:"patterns of recipients that a listed client can still write to, with stage \"rcpt\": whoever is listed by mistake must be able to say so" example:"[\"postmaster@\", \"abuse@\"]"`
+	Entries    int              `toml:"entries" doc:"networks that are remembered at most; those whose listing ends first make room" min:"100" max:"10000000"`
+	Code       int              `toml:"code" doc:"reply code: 5xx refuses for good, 4xx has the sender try again later" min:"400" max:"559"`
+	Text       string           `toml:"text" doc:"the text for the sender" example:"\"You have sent us mail containing a virus and are blocked for an hour.\""`
+	Enforce    *bool            `toml:"enforce" doc:"false: rehearse this list. Clients are listed and logged, but none is refused, and exports are empty. true: it refuses even where the gate rehearses"`
+}
+
+// SetDefaults makes c a section that sets nothing.
+func (c *Config) SetDefaults() {
+	*c = Config{
+		For: setting.Duration(time.Hour), IPv6Prefix: 64, Never: []string{"$local"}, Stage: "rcpt", Exempt: []string{"postmaster@", "abuse@"},
+		Entries: 100_000, Code: 550, Text: "Mail from your address is refused here for the time being; write to postmaster if this is a mistake",
+	}
+}
+
+// nameMax bounds a list's name, in octets: it stands in log lines, metrics and file names.
+const nameMax = 32
+
+// Validate reports what does not fit together.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Name == "" {
+		errs = append(errs, errors.New("a blocklist needs a name"))
+	} else if len(c.Name) > nameMax || strings.Trim(c.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		errs = append(errs, setting.Keyf("name", "%q: expected up to %d letters, digits, \"-\" and \"_\"", c.Name, nameMax))
+	}
+	if c.ForMax != 0 && c.ForMax < c.For {
+		errs = append(errs, setting.Keyf("for_max", "%s is shorter than for, %s", c.ForMax, c.For))
+	}
+	if c.Code == 421 || c.Code == 521 || c.Code == 556 {
+		errs = append(errs, setting.Keyf("code", "%d would end the client's session", c.Code))
+	}
+	if c.Code/100 == 4 && c.Code%100 > 59 {
+		errs = append(errs, setting.Keyf("code", "%d is not a reply code: expected 400 to 459 or 500 to 559", c.Code))
+	}
+	return errors.Join(errs...)
+}
+
+// longest is the longest life of a listing.
+func (c *Config) longest() time.Duration { return max(c.For, c.ForMax).Std() }

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rcptgate"
+	"rcptgate/pattern"
+)
+
+// List is a blocklist under one configuration. It implements [rcptgate.Blocklist].
+type List struct {
+	*state
+	cfg      Config
+	enforced bool
+	never    *never
+	exempt   *pattern.Set
+	verdict  rcptgate.Verdict
+}
+
+var _ rcptgate.Blocklist = (*List)(nil)
+
+// state is what of a list outlives configurations.
+type state struct {
+	name    string
+	log     *slog.Logger
+	now     func() time.Time
+	writing sync.Mutex // of those who change the table, or replace it
+	table   atomic.Pointer[table]
+	refused atomic.Uint64
+	listed  atomic.Uint64 // listings begun
+}
+
+func newState(name string, cfg *Config, log *slog.Logger, now func() time.Time) *state {
+	s := &state{name: name, log: log, now: now}
+	s.table.Store(newTable(cfg.Entries, cfg.IPv6Prefix))
+	return s
+}
+
+// Name is the list's name.
+func (l *List) Name() string { return l.name }
+
+// Enforced reports whether the list refuses anybody.
+func (l *List) Enforced() bool { return l.enforced }
+
+// Listed finds the listing that covers a client.
+func (l *List) Listed(client netip.Addr) (rcptgate.Listing, bool) {
+	if e := l.find(client, l.now()); e != nil {
+		return e.Listing, true
+	}
+	return rcptgate.Listing{}, false
+}
+
+// find gives the entry by which a client is listed; nil if it is not.
+func (l *List) find(client netip.Addr, now time.Time) *entry {
+	e := l.table.Load().get(client)
+	if e == nil || !e.active(now) || l.never.has(client) != "" { // a network may have become trusted since
+		return nil
+	}
+	return e
+}
+
+// Add lists a client for a while; life 0 is the list's own. Nobody is listed for longer than
+// for_max.
+func (l *List) Add(client netip.Addr, evidence, queueID string, life time.Duration) error {
+	return l.add(client, evidence, queueID, life)
+}
+
+func (l *List) add(client netip.Addr, evidence, queueID string, life time.Duration) error {
+	network, ok := l.table.Load().network(client)
+	if !ok {
+		return fmt.Errorf("%s is not an address that can be listed", client)
+	}
+	if why := l.never.has(client); why != "" {
+		return fmt.Errorf("%s is never listed: it is %s", client, why)
+	}
+	now := l.now()
+	begun := false
+	e := l.update(client, func(network netip.Prefix, old *entry) *entry {
+		begun = old == nil || !old.active(now)
+		return l.next(old, network, now, life, rcptgate.CleanText(evidence), rcptgate.CleanText(queueID))
+	})
+	if begun {
+		l.listed.Add(1)
+		l.log.Info("blocklist="+l.name+" client="+listedText(client, network)+" listed",
+			"evidence", e.Evidence, "queue_id", e.QueueID, "until", e.Until.UTC().Format(time.RFC3339), "rehearsed", !l.enforced)
+	}
+	return nil
+}
+
+// listedText is what is listed, for people and for programs that read the log: the address,
+// or the network where that is more.
+func listedText(client netip.Addr, network netip.Prefix) string {
+	if network.IsSingleIP() {
+		return client.Unmap().WithZone("").String()
+	}
+	return network.String()
+}
+
+// next is the entry after a piece of evidence. One that is active goes on for its life from
+// now; one that has ended begins anew, for twice as long if that was not long ago.
+func (l *List) next(old *entry, network netip.Prefix, now time.Time, life time.Duration, evidence, queueID string) *entry {
+	e := &entry{Listing: rcptgate.Listing{Network: network, First: now, Count: 1}, life: l.cfg.For.Std()}
+	switch {
+	case old == nil || !old.removed.IsZero():
+	case old.active(now):
+		e.First, e.Count, e.life, e.Until = old.First, old.Count+1, old.life, old.Until
+	case now.Before(old.Until.Add(l.cfg.ForMax.Std())):
+		e.life = min(2*old.life, l.cfg.longest())
+	}
+	if life > 0 {
+		e.life = min(life, l.cfg.longest())
+	}
+	e.Last, e.Evidence, e.QueueID = now, evidence, queueID
+	if until := now.Add(e.life); until.After(e.Until) {
+		e.Until = until
+	}
+	return e
+}
+
+// Remove ends the listing that covers a client.
+func (l *List) Remove(client netip.Addr) bool {
+	now, was := l.now(), false
+	network, ok := l.table.Load().network(client)
+	if !ok {
+		return false
+	}
+	l.update(client, func(_ netip.Prefix, old *entry) *entry {
+		if old == nil || !old.active(now) {
+			return old
+		}
+		was = true
+		return nil
+	})
+	if was {
+		l.log.Info("blocklist=" + l.name + " client=" + listedText(client, network) + " removed")
+	}
+	return was
+}
+
+// Each calls f for what is listed, until f returns false.
+func (l *List) Each(f func(rcptgate.Listing) bool) {
+	now := l.now()
+	l.table.Load().each(func(e *entry) bool {
+		return !e.active(now) || l.never.has(e.Network.Addr()) != "" || f(e.Listing)
+	})
+}
+
+// never is who is never listed.
+type never struct {
+	trusted func(netip.Addr) bool
+	own     func(netip.Addr) bool
+	backend func(netip.Addr) bool
+	extra   *pattern.Set
+}
+
+// has says in words what a client is that is never listed; "" if it may be.
+func (n *never) has(client netip.Addr) string {
+	client = client.Unmap()
+	switch {
+	case client.IsLoopback() || n.own(client):
+		return "this machine"
+	case n.trusted(client):
+		return "in a trusted network"
+	case n.backend(client):
+		return "a server behind"
+	}
+	if n.extra.Empty() {
+		return ""
+	}
+	if ok, err := n.extra.Client(context.Background(), client); ok || err != nil {
+		return "one of never"
+	}
+	return ""
+}
+
+// update changes the entry of the network that a client is in.
+func (l *List) update(client netip.Addr, change func(network netip.Prefix, old *entry) *entry) *entry {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	t := l.table.Load()
+	network, ok := t.network(client)
+	if !ok {
+		return nil
+	}
+	return t.update(network, l.cfg.Entries, func(old *entry) *entry { return change(network, old) })
+}
+
+// resize gives the state a table for other bounds, with what the old one has.
+func (s *state) resize(entries, ipv6Bits int) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	old := s.table.Load()
+	next := newTable(entries, ipv6Bits)
+	if len(next.shards) == len(old.shards) && next.bits == old.bits {
+		return
+	}
+	next.evicted.Store(old.evicted.Load())
+	old.each(func(e *entry) bool {
+		moved := *e
+		if network, ok := next.network(e.Network.Addr()); ok {
+			moved.Network = network
+			next.update(network, entries, func(*entry) *entry { return &moved })
+		}
+		return true
+	})
+	s.table.Store(next)
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	"rcptgate"
+	"rcptgate/config"
+	"rcptgate/config/setting"
+	"rcptgate/metric"
+	"rcptgate/pattern"
+	"rcptgate/unit"
+)
+
+// Unit is the check.
+func Unit() unit.Unit {
+	return unit.Unit{
+		Name: "blocklist", Open: open,
+		Parts: []config.Part{{
+			Section: "blocklist", Repeated: true, Defaults: Config{},
+			Doc: "a list of clients that are refused for a while, each with its evidence: senders of viruses, and whoever scripts and commands add",
+		}},
+		Reasons: []rcptgate.ReasonDoc{{Reason: "blocklist:NAME", Doc: "the client is on the blocklist of that name"}},
+	}
+}
+
+// live is what outlives configurations.
+type live struct {
+	env *unit.Env
+	now func() time.Time
+
+	mu     sync.Mutex
+	states map[string]*state
+	active []*List
+	next   []*List // of the configuration that was built last
+}
+
+func open(env *unit.Env) (unit.Live, error) {
+	u := &live{env: env, now: time.Now, states: map[string]*state{}}
+	return unit.Live{Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Metrics: u.metrics()}, nil
+}
+
+// build adds a step for each stage at which a list refuses.
+func (u *live) build(s *unit.Setup) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.next = nil
+	checks := map[rcptgate.Stage]*check{}
+	for i, cfg := range unit.Domains[Config](s.Config) {
+		l, err := u.newList(s, cfg)
+		if err != nil {
+			return setting.Keyf(fmt.Sprintf("blocklist[%d].%s", i+1, err.Key), "%w", err.Err)
+		}
+		u.next = append(u.next, l)
+		if s.Blocklists == nil {
+			s.Blocklists = map[string]rcptgate.Blocklist{}
+		}
+		if s.Blocklists[cfg.Name] != nil {
+			return setting.Keyf(fmt.Sprintf("blocklist[%d].name", i+1), "%q is the name of another blocklist", cfg.Name)
+		}
+		s.Blocklists[cfg.Name] = l
+		stage := stages[cfg.Stage]
+		if checks[stage] == nil {
+			checks[stage] = &check{delimiter: s.Router.Delimiter()}
+			s.Step(stage, rcptgate.Step{Name: stepName, Check: checks[stage]})
+		}
+		checks[stage].lists = append(checks[stage].lists, l)
+	}
+	return nil
+}
+
+var stages = map[string]rcptgate.Stage{"rcpt": rcptgate.StageRcpt, "mail": rcptgate.StageMail, "connect": rcptgate.StageConnect}
+
+// newList makes a list of a section.
+func (u *live) newList(s *unit.Setup, cfg Config) (*List, *setting.KeyError) {
+	trusted := func(a netip.Addr) bool { return s.Trusted != nil && s.Trusted(a) }
+	language := &pattern.Language{
+		Delimiters: s.Router.Delimiter(),
+		Clients: map[string]func(netip.Addr) bool{
+			"trusted": trusted, "own": s.Router.IsSelf, "backends": s.Router.IsBackend, "local": isLocal,
+		},
+	}
+	l := &List{cfg: cfg, enforced: s.Core().Enforce, never: &never{trusted: trusted, own: s.Router.IsSelf, backend: s.Router.IsBackend}}
+	var err error
+	if l.never.extra, err = newSet(language, pattern.Clients, cfg.Never); err != nil {
+		return nil, &setting.KeyError{Key: "never", Err: err}
+	}
+	if l.exempt, err = newSet(language, pattern.Addresses, cfg.Exempt); err != nil {
+		return nil, &setting.KeyError{Key: "exempt", Err: err}
+	}
+	l.verdict = rcptgate.Verdict{Action: rcptgate.Reject, Code: cfg.Code, Text: cfg.Text, Reason: rcptgate.Reason("blocklist:" + cfg.Name), Source: stepName}
+	if cfg.Code < 500 {
+		l.verdict.Action = rcptgate.Tempfail
+	}
+	l.verdict.Fit(cfg.Code, "5.7.1", "")
+	if cfg.Enforce != nil {
+		l.enforced = *cfg.Enforce
+		if l.verdict.Enforce = l.enforced; !l.enforced {
+			l.verdict.Would, l.verdict.Action = l.verdict.Action, rcptgate.Continue
+		}
+	}
+	if l.state = u.states[cfg.Name]; l.state == nil {
+		l.state = newState(cfg.Name, &cfg, u.env.Log, u.now)
+		u.states[cfg.Name] = l.state
+	}
+	return l, nil
+}
+
+// newSet reads patterns of which one has to match; no patterns match nothing.
+func newSet(language *pattern.Language, kind pattern.Kind, texts []string) (*pattern.Set, error) {
+	set := language.NewSet(kind)
+	for _, text := range texts {
+		if err := set.Add(text); err != nil {
+			return nil, err
+		}
+	}
+	return set, nil
+}
+
+// isLocal reports whether an address is a private one.
+func isLocal(a netip.Addr) bool { return a.IsPrivate() || a.IsLinkLocalUnicast() || a.IsLoopback() }
+
+// adopt makes the lists that were built last the active ones.
+func (u *live) adopt() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.active = u.next
+	kept := map[string]bool{}
+	for _, l := range u.active {
+		kept[l.name] = true
+		l.resize(l.cfg.Entries, l.cfg.IPv6Prefix)
+	}
+	maps.DeleteFunc(u.states, func(name string, _ *state) bool { return !kept[name] })
+}
+
+// lists are the active lists.
+func (u *live) lists() []*List {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.active
+}
+
+func (u *live) metrics() []metric.Family {
+	per := func(kind metric.Kind, name, help string, of func(*List) float64) metric.Family {
+		return metric.Family{Kind: kind, Name: name, Help: help, Labels: []string{"list"}, Read: func(emit metric.Emit) {
+			for _, l := range u.lists() {
+				emit(of(l), l.name)
+			}
+		}}
+	}
+	return []metric.Family{
+		per(metric.Gauge, "blocklist_entries", "Networks that a blocklist remembers, ended listings included.", func(l *List) float64 { return float64(l.table.Load().count.Load()) }),
+		per(metric.Counter, "blocklist_listed_total", "Listings begun.", func(l *List) float64 { return float64(l.listed.Load()) }),
+		per(metric.Counter, "blocklist_refused_total", "Questions of listed clients that were refused, or would have been in rehearsal.", func(l *List) float64 { return float64(l.refused.Load()) }),
+		per(metric.Counter, "blocklist_evicted_total", "Entries that made room for others before their end.", func(l *List) float64 { return float64(l.table.Load().evicted.Load()) }),
+	}
+}
