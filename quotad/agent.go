@@ -5,6 +5,7 @@ package quotad
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -22,7 +23,8 @@ type Agent struct {
 	now    func() time.Time
 	active atomic.Pointer[setup]
 	counts counts
-	rates  *recent.Map[netip.Addr, bucket]
+	rates  *recent.Map[asker, bucket]
+	seen   *recent.Map[string, uint8] // signed requests, by their MAC
 	logged *recent.Map[string, time.Time]
 	flying chan struct{} // datagrams whose answer is not kept
 }
@@ -38,13 +40,15 @@ type setup struct {
 const (
 	maxFlying  = 256
 	maxClients = 10_000
+	maxSeen    = 20_000
+	maxRepeats = 4 // a gateway sends a datagram three times
 	logEvery   = time.Minute
 )
 
 // New makes an agent with a configuration that is active. It opens files of keys, not
 // sockets.
 func New(c *Config, log *slog.Logger) (*Agent, error) {
-	a := &Agent{log: log, now: time.Now, rates: recent.New[netip.Addr, bucket](maxClients), logged: recent.New[string, time.Time](maxClients), flying: make(chan struct{}, maxFlying)}
+	a := &Agent{log: log, now: time.Now, rates: recent.New[asker, bucket](maxClients), seen: recent.New[string, uint8](maxSeen), logged: recent.New[string, time.Time](maxClients), flying: make(chan struct{}, maxFlying)}
 	return a, a.Adopt(c)
 }
 
@@ -138,10 +142,17 @@ type bucket struct {
 	at   time.Time
 }
 
+// asker is who asks. Signed questions are counted apart: nobody who has no key can use up what
+// a gateway may ask, not even from its address.
+type asker struct {
+	client netip.Addr
+	signed bool
+}
+
 // within takes one question off what a client may ask a second.
-func (a *Agent) within(client netip.Addr, rate int) (ok bool) {
+func (a *Agent) within(who asker, rate int) (ok bool) {
 	now := a.now()
-	a.rates.Update(client, func(b bucket) bucket {
+	a.rates.Update(who, func(b bucket) bucket {
 		if b.at.IsZero() {
 			b.left = float64(rate)
 		} else {
@@ -154,6 +165,16 @@ func (a *Agent) within(client netip.Addr, rate int) (ok bool) {
 		return b
 	})
 	return ok
+}
+
+// repeated reports whether a signed question has come more often than a gateway sends it:
+// somebody who has no key plays it again.
+func (a *Agent) repeated(r *wire.Request) (often bool) {
+	a.seen.Update(r.MAC(), func(n uint8) uint8 {
+		often = n >= maxRepeats
+		return min(n+1, maxRepeats)
+	})
+	return often
 }
 
 // mayAsk reports whether a client's address is one of those that may ask at all.
@@ -174,30 +195,55 @@ func (s *setup) plainFor(client netip.Addr) bool {
 	return s.config.Listen.Plain || client.Unmap().IsLoopback()
 }
 
-// believe checks a request, and answers it at once if that needs no store. silent means that
-// there is no answer.
-func (a *Agent) believe(s *setup, r *wire.Request, client netip.Addr) (reply []byte, silent bool) {
+// admit reads and checks a question. Without a request there is nothing to find out: then
+// refusal is the whole answer, or there is none.
+func (a *Agent) admit(s *setup, text []byte, client netip.Addr) (r *wire.Request, refusal []byte) {
+	if !s.mayAsk(client) {
+		a.drop(client, dropStranger)
+		return nil, nil
+	}
+	r, err := wire.ParseRequest(text)
+	wrong := dropMalformed
+	if err == nil {
+		wrong, err = s.believe(r, client, a.now())
+	}
+	genuine := err == nil && r.Signed()
+	switch {
+	case genuine && a.repeated(r):
+		a.drop(client, dropReplay)
+		return nil, nil
+	case !a.within(asker{client, genuine}, s.config.Listen.Rate):
+		a.drop(client, dropRate)
+		return nil, nil
+	case err == nil:
+		return r, nil
+	case !errors.Is(err, wire.ErrClock):
+		a.drop(client, wrong)
+		return nil, nil
+	}
+	a.clockDiffers(client, r)
+	failed := wire.Failed(whyClock)
+	return nil, s.keys.SignReply(nil, &failed, r)
+}
+
+// believe says whether a question is to be answered, and why not.
+func (s *setup) believe(r *wire.Request, client netip.Addr, now time.Time) (wrong int, err error) {
 	if !r.Signed() {
 		if s.plainFor(client) {
-			return nil, false
+			return 0, nil
 		}
-		a.drop(client, dropUnsigned)
-		return nil, true
+		return dropUnsigned, wire.ErrNotSigned
 	}
-	switch now := a.now(); s.keys.VerifyRequest(r, now) {
-	case nil:
-		return nil, false
-	case wire.ErrClock:
-		a.counts.dropped[dropClock].Add(1)
-		if a.mayLog("clock " + client.String()) {
-			a.log.Error("a question was refused: the clocks of gateway and agent are more than a minute apart", "client", client,
-				"gateway", r.Time.UTC().Format(time.RFC3339), "agent", now.UTC().Format(time.RFC3339))
-		}
-		failed := wire.Failed(whyClock)
-		return s.keys.SignReply(nil, &failed, r), true
+	return dropMAC, s.keys.VerifyRequest(r, now)
+}
+
+// clockDiffers counts a question whose time is wrong, and logs it once a minute.
+func (a *Agent) clockDiffers(client netip.Addr, r *wire.Request) {
+	a.counts.dropped[dropClock].Add(1)
+	if a.mayLog("clock " + client.String()) {
+		a.log.Error("a question was refused: the clocks of gateway and agent are more than a minute apart", "client", client,
+			"gateway", r.Time.UTC().Format(time.RFC3339), "agent", a.now().UTC().Format(time.RFC3339))
 	}
-	a.drop(client, dropMAC)
-	return nil, true
 }
 
 // drop counts a question that gets no answer, and logs it once a minute for a client.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"rcptgate/check/quota/wire"
 	"rcptgate/config"
 	"rcptgate/config/setting"
 )
@@ -38,7 +39,7 @@ type StoreConfig struct {
 	Type      string         `toml:"type" doc:"how to find out: mbox (size of a file), maildir (counted), maildirsize (a Maildir++ with its quota file), file (a list of mailboxes), exec (a program), doveadm (Dovecot, with numbers), policy (Dovecot's quota-status, yes or no)" oneof:"mbox,maildir,maildirsize,file,exec,doveadm,policy"`
 	Root      string         `toml:"root" doc:"folder that holds all mailboxes; nothing outside is ever opened, and links that lead out are not followed. For mbox, maildir, maildirsize, file" example:"\"/var/vmail\""`
 	Path      string         `toml:"path" doc:"the mailbox below root, or the list of type file. {user}, {local} and {domain} are replaced" example:"\"/var/vmail/{domain}/{local}/Maildir\""`
-	Limit     setting.Size   `toml:"limit" doc:"quota of every mailbox where the store does not say it; 0 means none. For mbox, maildir, maildirsize" example:"\"200MB\""`
+	Limit     *setting.Size  `toml:"limit" doc:"quota of every mailbox where the store does not say it; 0 means none. If it is left out the agent says how much is used, and the gateway may take the limit from its directory. For mbox, maildir, maildirsize" example:"\"200MB\""`
 	Override  bool           `toml:"override" doc:"limit counts, not the one that the file maildirsize has"`
 	Ignore    []string       `toml:"ignore" doc:"folders that do not count, as the delivering program has it. For maildir, maildirsize; \"Trash\" if it is left out" example:"[\"Trash\"]"`
 	Grace     setting.Size   `toml:"grace" doc:"what the delivering program lets a mailbox exceed its limit by with one message, while it is below the limit. For all types except policy" example:"\"10MB\""`
@@ -162,6 +163,14 @@ func uses(kind string) []string {
 	return nil
 }
 
+// limit is the configured limit in octets: 0 for none, wire.NotKnown if it was left out.
+func (c *StoreConfig) limit() int64 {
+	if c.Limit == nil {
+		return wire.NotKnown
+	}
+	return int64(*c.Limit)
+}
+
 // Validate checks what fits together.
 func (c *StoreConfig) Validate() error {
 	if uses(c.Type) == nil {
@@ -173,7 +182,7 @@ func (c *StoreConfig) Validate() error {
 		key string
 		set bool
 	}{
-		{"root", c.Root != ""}, {"path", c.Path != ""}, {"limit", c.Limit != 0}, {"override", c.Override}, {"ignore", c.Ignore != nil}, {"grace", c.Grace != 0},
+		{"root", c.Root != ""}, {"path", c.Path != ""}, {"limit", c.Limit != nil}, {"override", c.Override}, {"ignore", c.Ignore != nil}, {"grace", c.Grace != 0},
 		{"user", c.User != ""}, {"command", len(c.Command) > 0}, {"address", !c.Address.IsZero()}, {"quota_root", c.QuotaRoot != ""},
 	} {
 		if s.set && !slices.Contains(used, s.key) {

@@ -18,15 +18,16 @@ const (
 	dropUnsigned
 	dropMAC
 	dropClock
+	dropReplay
 	dropBusy
 	dropReasons
 )
 
-var dropWords = [dropReasons]string{"stranger", "rate", "malformed", "unsigned", "mac", "clock", "busy"}
+var dropWords = [dropReasons]string{"stranger", "rate", "malformed", "unsigned", "mac", "clock", "replay", "busy"}
 
 var dropTexts = [dropReasons]string{
 	"the address is not in [listen] clients", "it asks more often than [listen] rate allows", "it is not a question of this protocol", "it has no MAC",
-	"its MAC is wrong, or made with a key that is not in the key file", "the clocks are more than a minute apart", "too many questions are in progress",
+	"its MAC is wrong, or made with a key that is not in the key file", "the clocks are more than a minute apart", "the same signed question was sent too often", "too many questions are in progress",
 }
 
 // The fronts.

@@ -47,13 +47,10 @@ func (a *Agent) serveUDP(conn *net.UDPConn) {
 // goroutine of its own. out is space for an answer.
 func (a *Agent) datagram(conn *net.UDPConn, text, out []byte, from netip.AddrPort) {
 	s := a.active.Load()
-	r := a.admit(s, text, from.Addr())
+	r, refusal := a.admit(s, text, from.Addr().Unmap())
 	if r == nil {
-		return
-	}
-	if reply, silent := a.believe(s, r, from.Addr()); silent {
-		if len(reply) > 0 {
-			_, _ = conn.WriteToUDPAddrPort(reply, from)
+		if len(refusal) > 0 {
+			_, _ = conn.WriteToUDPAddrPort(refusal, from)
 		}
 		return
 	}
@@ -77,24 +74,6 @@ func (a *Agent) datagram(conn *net.UDPConn, text, out []byte, from netip.AddrPor
 		defer func() { <-a.flying }()
 		send(nil, a.Ask(context.Background(), r.User, r.Size))
 	}()
-}
-
-// admit reads a question of a client that may ask; nil: there is no answer.
-func (a *Agent) admit(s *setup, text []byte, client netip.Addr) *wire.Request {
-	if !s.mayAsk(client) {
-		a.drop(client, dropStranger)
-		return nil
-	}
-	if !a.within(client, s.config.Listen.Rate) {
-		a.drop(client, dropRate)
-		return nil
-	}
-	r, err := wire.ParseRequest(text)
-	if err != nil {
-		a.drop(client, dropMalformed)
-		return nil
-	}
-	return r
 }
 
 // serveTCP answers one line a connection until l is closed.
@@ -135,12 +114,8 @@ func (a *Agent) line(conn net.Conn) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return // a check of whether somebody listens
 	}
-	r := a.admit(s, text, client)
-	if r == nil {
-		return
-	}
-	reply, silent := a.believe(s, r, client)
-	if !silent {
+	r, reply := a.admit(s, text, client)
+	if r != nil {
 		answer := a.Ask(context.Background(), r.User, r.Size)
 		a.counts.question(frontTCP, answer.State)
 		reply = s.reply(nil, r, answer)

@@ -276,30 +276,95 @@ func TestWhoMayAsk(t *testing.T) {
 			t.Errorf("plain words of %s: %v", client, got)
 		}
 	}
-	if r := a.admit(s, []byte("CHECK_QUOTA ann"), addr("192.0.3.1")); r != nil || a.counts.dropped[dropStranger].Load() != 1 {
-		t.Errorf("a stranger's question is taken: %+v", r)
+	taken := func(text, client string) bool {
+		r, refusal := a.admit(s, []byte(text), addr(client))
+		if len(refusal) > 0 {
+			t.Errorf("%.40q of %s: %q", text, client, refusal)
+		}
+		return r != nil
 	}
-	r := a.admit(s, []byte("CHECK_QUOTA ann"), addr("192.0.2.7"))
-	if r == nil {
-		t.Fatal("a client's question is not taken")
+	if taken("CHECK_QUOTA ann", "192.0.3.1") || a.counts.dropped[dropStranger].Load() != 1 {
+		t.Error("a stranger's question is taken")
 	}
-	if reply, quiet := a.believe(s, r, addr("192.0.2.7")); !quiet || len(reply) > 0 {
-		t.Errorf("a plain question from elsewhere is answered: %q", reply)
+	for range 3 {
+		if taken("CHECK_QUOTA ann", "192.0.2.7") {
+			t.Error("a plain question from elsewhere is taken")
+		}
 	}
-	for i, want := range []bool{true, true, false, false} { // one is used up
-		if got := a.admit(s, []byte("CHECK_QUOTA ann"), addr("192.0.2.7")) != nil; got != want {
+	if n := a.counts.dropped[dropUnsigned].Load(); n != 3 {
+		t.Errorf("%d unsigned questions are counted", n)
+	}
+	if taken("CHECK_QUOTA ann", "192.0.2.7") || a.counts.dropped[dropRate].Load() != 1 {
+		t.Error("questions without a key have no limit")
+	}
+	for i, want := range []bool{true, true, true, false, false} {
+		if got := taken("CHECK_QUOTA ann", "127.0.0.1"); got != want {
 			t.Errorf("question %d: %v", i, got)
 		}
 	}
-	if a.admit(s, []byte("CHECK_QUOTA ann"), addr("192.0.2.8")) == nil {
+	if !taken("CHECK_QUOTA ann", "127.0.0.2") {
 		t.Error("another client is held responsible")
 	}
 	at.add(time.Second)
-	if a.admit(s, []byte("CHECK_QUOTA ann"), addr("192.0.2.7")) == nil {
+	if !taken("CHECK_QUOTA ann", "127.0.0.1") {
 		t.Error("a second later nothing is answered")
 	}
-	if n := strings.Count(log.String(), "a question was not answered"); n != 3 {
+	if n := strings.Count(log.String(), "a question was not answered"); n != 4 {
 		t.Errorf("%d lines, want one for a reason, client and minute:\n%s", n, log)
+	}
+}
+
+// A flood from the gateway's own address, without the key or played again, does not use up
+// what the gateway may ask.
+func TestFloodDoesNotStarveTheGateway(t *testing.T) {
+	t.Parallel()
+	name, keys := keyed(t)
+	a, at, _ := open(t, "[listen]\nrate = 10\nkey_file = \""+name+"\"\nclients = [\"192.0.2.0/24\"]\n"+spool(t))
+	s, gateway := a.active.Load(), addr("192.0.2.7")
+	other, err := wire.ParseKeys([]byte("g1 ffffffffffffffffffffffffffffffff"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := func(keys *wire.Keys, when time.Time) []byte {
+		text, err := (&wire.Request{User: "ann@example.org"}).Sign(nil, keys, when)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	taken := func(text []byte) bool {
+		r, _ := a.admit(s, text, gateway)
+		return r != nil
+	}
+	replayed := signed(keys, at.now())
+	if !taken(replayed) {
+		t.Fatal("the gateway's question is not taken")
+	}
+	old := signed(keys, at.now().Add(-time.Hour))
+	for _, flood := range [][]byte{[]byte("x"), []byte("CHECK_QUOTA ann"), signed(other, at.now()), old} {
+		for range 50 {
+			if taken(flood) {
+				t.Fatalf("%.40q is taken", flood)
+			}
+		}
+	}
+	for range maxRepeats - 1 { // the gateway itself repeats a datagram that is lost
+		if !taken(replayed) {
+			t.Error("a repeated datagram is not taken")
+		}
+	}
+	for range 50 {
+		if taken(replayed) {
+			t.Fatal("a question that is played again and again is taken")
+		}
+	}
+	for i := range 6 {
+		if !taken(signed(keys, at.now())) {
+			t.Errorf("question %d of the gateway is not taken", i)
+		}
+	}
+	if taken(signed(keys, at.now())) {
+		t.Error("the gateway has no limit")
 	}
 }
 

@@ -43,14 +43,15 @@ func (a *Agent) welcome(w http.ResponseWriter, r *http.Request) bool {
 	s := a.active.Load()
 	from, _ := netip.ParseAddrPort(r.RemoteAddr) // the server's own words
 	client := from.Addr().Unmap()
-	if !a.within(client, s.config.Listen.Rate) {
+	token, has := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	genuine := has && s.keys.Accepts(token)
+	if !a.within(asker{client, genuine}, s.config.Listen.Rate) {
 		a.drop(client, dropRate)
 		plainText(w, http.StatusTooManyRequests, "too many questions\n")
 		return false
 	}
-	token, has := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	switch {
-	case has && s.keys.Accepts(token):
+	case genuine:
 		return true
 	case has && s.keys != nil:
 		a.drop(client, dropMAC)

@@ -45,7 +45,7 @@ func (s *maildir) look(ctx context.Context, m mailbox, size int64) (wire.Answer,
 	defer func() { _ = box.Close() }()
 
 	a := wire.NewAnswer(wire.Room)
-	a.Hard, a.Max = int64(s.config.Limit), 0
+	a.Hard = s.config.limit()
 	if s.config.Type == "maildirsize" {
 		if file, age, ok := s.quotaFile(box); ok {
 			if file.limits != (total{}) && !s.config.Override {

@@ -138,12 +138,12 @@ func TestStrayFilesInMaildir(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, _, _ := open(t, section("maildirsize", root, "{local}", ""))
-	says(t, one(a, "ann"), wire.Room, 200, 0)
+	says(t, one(a, "ann"), wire.Room, 200, wire.NotKnown)
 	if got := one(a, "bob"); got.State != wire.Error {
 		t.Errorf("%+v", got)
 	}
-	says(t, one(a, "carl"), wire.Room, 200, 0)
-	says(t, one(a, "dora"), wire.Room, 200, 0)
+	says(t, one(a, "carl"), wire.Room, 200, wire.NotKnown)
+	says(t, one(a, "dora"), wire.Room, 200, wire.NotKnown)
 }
 
 func TestMaildirFolders(t *testing.T) {
@@ -162,9 +162,9 @@ func TestMaildirFolders(t *testing.T) {
 	a, _, _ := open(t, section("maildir", root, "{local}", `limit = "1TB"`))
 	says(t, one(a, "ann"), wire.Room, 200+33+4+50+1000, 1<<40)
 	a, _, _ = open(t, section("maildir", root, "{local}", `ignore = []`))
-	says(t, one(a, "ann"), wire.Room, 200+33+4+50+1000+10000, 0)
+	says(t, one(a, "ann"), wire.Room, 200+33+4+50+1000+10000, wire.NotKnown)
 	a, _, _ = open(t, section("maildir", root, "{local}/.Sent", ""))
-	says(t, one(a, "ann"), wire.Room, 200+33+4+50+1000, 0) // a folder leads to its Maildir
+	says(t, one(a, "ann"), wire.Room, 200+33+4+50+1000, wire.NotKnown) // a folder leads to its Maildir
 }
 
 // A Maildir is counted once and then followed: of what does not change nothing is read again,
@@ -182,7 +182,7 @@ func TestMaildirIsFollowed(t *testing.T) {
 		t.Helper()
 		at.add(2 * keepFor)
 		n, s := a.counts.scanned.Load(), a.counts.stats.Load()
-		says(t, one(a, "ann"), wire.Room, used, 0)
+		says(t, one(a, "ann"), wire.Room, used, wire.NotKnown)
 		if n, s = a.counts.scanned.Load()-n, a.counts.stats.Load()-s; n != names || s != stats {
 			t.Errorf("%d names were read and %d sizes asked, want %d and %d", n, s, names, stats)
 		}

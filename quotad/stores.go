@@ -74,7 +74,7 @@ func (s *mbox) look(_ context.Context, m mailbox, _ int64) (wire.Answer, error) 
 				return wire.Answer{}, fmt.Errorf("%s is not a file", name)
 			}
 			a := wire.NewAnswer(wire.Room)
-			a.Used, a.Hard = info.Size(), int64(s.config.Limit)
+			a.Used, a.Hard = info.Size(), s.config.limit()
 			return a, nil
 		}
 	}

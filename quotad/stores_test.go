@@ -88,7 +88,28 @@ func TestSizes(t *testing.T) {
 		t.Errorf("at its limit, grace is over: %v", got)
 	}
 	a, _, _ = open(t, section("mbox", root, "{local}", ""))
-	says(t, a.Ask(context.Background(), "ann", 1<<60), wire.Room, 900, 0)
+	says(t, a.Ask(context.Background(), "ann", 1<<60), wire.Room, 900, wire.NotKnown)
+}
+
+// A store without a limit says how much is used, and leaves the limit to whoever knows it; a
+// limit of 0 is none.
+func TestNoLimit(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	put(t, filepath.Join(root, "mbox"), "12345")
+	box(t, filepath.Join(root, "maildir"), 2)
+	put(t, filepath.Join(root, "maildir/maildirsize"), "\n200 2\n")
+	for kind, used := range map[string]int64{"mbox": 5, "maildir": 200, "maildirsize": 200} {
+		name := strings.TrimSuffix(kind, "size")
+		for config, want := range map[string]int64{"": wire.NotKnown, `limit = "0B"`: 0, `limit = "7KB"`: 7 << 10} {
+			a, _, _ := open(t, section(kind, root, name, config))
+			got := one(a, "ann")
+			says(t, got, wire.Room, used, want)
+			if json := string(wire.AppendJSON(nil, "ann", &got)); strings.Contains(json, `"hard"`) != (want >= 0) {
+				t.Errorf("%s %s: %s", kind, config, json)
+			}
+		}
+	}
 }
 
 // An answer is kept for a second, and no longer.
@@ -97,12 +118,12 @@ func TestAnswersAreKeptForASecond(t *testing.T) {
 	root := t.TempDir()
 	put(t, filepath.Join(root, "ann"), "12345")
 	a, at, _ := open(t, section("mbox", root, "{local}", ""))
-	says(t, one(a, "ann"), wire.Room, 5, 0)
+	says(t, one(a, "ann"), wire.Room, 5, wire.NotKnown)
 	put(t, filepath.Join(root, "ann"), "1234567")
 	at.add(999 * time.Millisecond)
-	says(t, one(a, "ann"), wire.Room, 5, 0)
+	says(t, one(a, "ann"), wire.Room, 5, wire.NotKnown)
 	at.add(time.Millisecond)
-	says(t, one(a, "ann"), wire.Room, 7, 0)
+	says(t, one(a, "ann"), wire.Room, 7, wire.NotKnown)
 }
 
 func TestStoresByDomain(t *testing.T) {

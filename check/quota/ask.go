@@ -3,6 +3,7 @@
 package quota
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -228,20 +229,30 @@ func (qn *question) askOne(ctx context.Context, spec source.Spec, wait time.Dura
 	return answer, by, err
 }
 
-// complete adds the directory's limit where the source has none, and the grace where the
-// source shows the limit without it.
+// complete adds the directory's limits where the source has none of its own, and the grace
+// where the source shows the limit without it. If nobody names a limit there is none.
 func (qn *question) complete(a *room.Answer, spec source.Spec, entry *directory.Entry) {
 	nominal := spec.Nominal()
-	if qn.check.Directory != nil && entry.Found == 1 && a.Used >= 0 && a.Hard == room.NotKnown && entry.Limit != directory.NotKnown {
-		a.Hard, nominal = entry.Limit, true
+	if qn.check.Directory != nil && entry.Found == 1 {
+		if a.Used >= 0 && a.Hard == room.NotKnown && entry.Limit != directory.NotKnown {
+			a.Hard, nominal = entry.Limit, true
+		}
+		if a.Count >= 0 && a.MaxCount == room.NotKnown && entry.Messages != directory.NotKnown {
+			a.MaxCount, nominal = entry.Messages, true
+		}
 	}
-	if grace := qn.check.rules.Grace; nominal && grace > 0 && a.HasNumbers() && a.Hard > 0 && a.Used < a.Hard {
+	if a.Used >= 0 && a.Hard == room.NotKnown && a.State == room.Room {
+		a.Hard = 0
+		a.Note = cmp.Or(a.Note, "no limit: neither the store nor a directory names one")
+	}
+	if !nominal || !a.HasNumbers() {
+		return
+	}
+	if grace := qn.check.rules.Grace; grace > 0 && a.Hard > 0 && a.Used < a.Hard {
 		a.Hard += grace
 	}
-	if nominal && a.HasNumbers() && (a.MaxCount <= 0 || a.Count < a.MaxCount) {
-		if a.State = room.Room; a.Hard > 0 && qn.size > a.Hard-a.Used {
-			a.State = room.Full
-		}
+	if a.State = room.Room; a.Hard > 0 && qn.size > a.Hard-a.Used || a.MaxCount > 0 && a.Count >= a.MaxCount {
+		a.State = room.Full
 	}
 }
 

@@ -36,12 +36,13 @@ type mailStore struct {
 	keys  *wire.Keys
 	asked atomic.Int64
 
-	mu    sync.Mutex
-	boxes map[string][2]int64 // used, hard
-	spoil func(reply []byte, req *wire.Request) [][]byte
-	mute  bool
-	late  time.Duration
-	users []string // as they were asked about
+	mu       sync.Mutex
+	boxes    map[string][2]int64 // used, hard
+	spoil    func(reply []byte, req *wire.Request) [][]byte
+	mute     bool
+	late     time.Duration
+	messages int64    // that every mailbox has; 0: it does not say
+	users    []string // as they were asked about
 }
 
 const testKey = "g1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n"
@@ -98,6 +99,9 @@ func (s *mailStore) answer(req *wire.Request, from net.Addr) {
 		a = wire.NewAnswer(wire.Room)
 		if a.Used, a.Hard = box[0], box[1]; a.Hard > 0 && a.Used+max(req.Size, 1) > a.Hard {
 			a.State = wire.Full
+		}
+		if s.messages > 0 {
+			a.Messages = s.messages
 		}
 	}
 	reply := s.keys.SignReply(nil, &a, req)

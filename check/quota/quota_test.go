@@ -391,6 +391,45 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
+// The directory's limit applies where the store has none of its own, and only there. If neither
+// names one, there is none, and the answer is kept.
+func TestLimitOfTheDirectory(t *testing.T) {
+	for name, c := range map[string]struct {
+		hard, limit int64 // of the store and of the directory
+		size        int64
+		want        string
+	}{
+		"fits":              {room.NotKnown, 100 * mb, 10 * mb, "room"},
+		"does not fit":      {room.NotKnown, 100 * mb, 90*mb + 1, "452 4.2.2 mailbox-full"},
+		"never fits":        {room.NotKnown, 100 * mb, 101 * mb, "552 5.2.3 too-large"},
+		"the store's own":   {200 * mb, 11 * mb, 90 * mb, "room"},
+		"unlimited there":   {room.NotKnown, directory.Unlimited, 1 << 40, "room"},
+		"unlimited here":    {0, 11 * mb, 90 * mb, "room"},
+		"nobody names one":  {room.NotKnown, directory.NotKnown, 1 << 40, "room"},
+		"no directory":      {room.NotKnown, -2, 1 << 40, "room"},
+		"messages directly": {room.NotKnown, -3, 1, "452 4.2.2 mailbox-full"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, func(o *Options, s *mailStore) {
+				if c.limit != -2 {
+					o.Directory = &fakeDirectory{entry: directory.Entry{Found: 1, Limit: c.limit, Messages: directory.NotKnown}}
+				}
+				if c.limit == -3 {
+					s.messages = 5
+					o.Directory = &fakeDirectory{entry: directory.Entry{Found: 1, Limit: directory.NotKnown, Messages: 5}}
+				}
+				s.set("ann@example.com", 10*mb, c.hard)
+			})
+			for range 2 {
+				w.expect("ann@example.com", c.size, c.want)
+			}
+			if n := w.store.asked.Load(); n != 1 {
+				t.Errorf("%d questions", n)
+			}
+		})
+	}
+}
+
 func TestServedAnswerDoesNotAllocate(t *testing.T) {
 	w := newWorld(t, nil)
 	w.expect("ann@example.com", 0, "room")

@@ -44,6 +44,9 @@ type Request struct {
 // Signed reports whether the request has a MAC, right or wrong.
 func (r *Request) Signed() bool { return r.mac != "" }
 
+// MAC is the request's MAC in base64url; "" if it has none.
+func (r *Request) MAC() string { return r.mac }
+
 // AppendPlain adds the plain form, without a line end. It is an error if the form cannot
 // express the request: it has no size and no percent-encoding.
 func (r *Request) AppendPlain(dst []byte) ([]byte, error) {
