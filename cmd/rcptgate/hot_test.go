@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,11 +17,11 @@ import (
 	"rcptgate/unit"
 )
 
-// hotGate is the gate of a daemon as configured by default, which remembers people at
-// example.com, with the log written to nowhere.
-func hotGate(tb testing.TB, people int) (*rcptgate.Gate, []rcptgate.Mailbox) {
+// hotGate is the gate of a daemon as configured by default and by more, which remembers people
+// at example.com, with the log written to nowhere.
+func hotGate(tb testing.TB, people int, more ...string) (*rcptgate.Gate, []rcptgate.Mailbox) {
 	tb.Helper()
-	p, c := testConfig(tb, fmt.Sprintf("state = %q\nenforce = true\n[cache]\ndisk_entries = 0\n[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[127.0.0.1]:9\"]\n", tb.TempDir()))
+	p, c := testConfig(tb, fmt.Sprintf("state = %q\nenforce = true\n[cache]\ndisk_entries = 0\n[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[127.0.0.1]:9\"]\n", tb.TempDir())+strings.Join(more, "\n"))
 	h, err := unit.Open(tb.Context(), p.units, c, unit.Options{Stderr: io.Discard})
 	if err != nil {
 		tb.Fatal(err)
