@@ -13,7 +13,10 @@ func SplitDetail(local, delimiters string) (user, sep, detail string) {
 	if delimiters == "" {
 		return local, "", ""
 	}
-	at := strings.IndexAny(local, delimiters)
+	at := strings.IndexByte(local, delimiters[0])
+	if len(delimiters) > 1 {
+		at = strings.IndexAny(local, delimiters)
+	}
 	if at <= 0 {
 		return local, "", ""
 	}

@@ -192,9 +192,9 @@ func show(s *State) []view.Table {
 		room.Known
 	}
 	var rows []row
-	s.known.Range(func(key string, e *room.Entry) {
+	s.known.Range(func(key []byte, e *room.Entry) {
 		if k := e.Known(); k.Numbers && !k.NoLimit && k.Used >= k.Soft {
-			rows = append(rows, row{key, k})
+			rows = append(rows, row{string(key), k})
 		}
 	})
 	slices.SortFunc(rows, func(x, y row) int { return strings.Compare(x.key, y.key) })

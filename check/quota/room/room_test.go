@@ -4,9 +4,13 @@ package room
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 const (
@@ -483,6 +487,47 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// What a table says of a mailbox is what was put there last, through evictions, removals and
+// names of every length.
+func TestTableKeepsMailboxesApart(t *testing.T) {
+	for limit, names := range map[int]int{1000: 20_000, 50_000: 20_000} {
+		table, last := NewTable(limit), make(map[string]int64)
+		random := rand.New(rand.NewPCG(1, uint64(limit)))
+		name := func() string {
+			i := random.IntN(names)
+			return strings.Repeat("x", i*i%330) + fmt.Sprint(i)
+		}
+		for i := range int64(testkit.Rounds(60_000, 2_000_000)) {
+			switch k := name(); random.IntN(6) {
+			case 0:
+				table.Remove(k)
+				delete(last, k)
+			case 1, 2:
+				e, ok := table.Get(k)
+				want, put := last[k]
+				if ok && (!put || e.Known().Used != want) || !ok && put && limit > names {
+					t.Fatalf("%.20s: %+v, %v; want %d, %v", k, e.Known(), ok, want, put)
+				}
+				if use, known := table.Serve(k, 100, gb); ok != (use != Ask) || ok && known.Known().Used != want {
+					t.Fatalf("%.20s: %d, %+v", k, use, known.Known())
+				}
+			default:
+				table.Update(k, func(e *Entry) { *e = Entry{}; e.Learn(numbers(gb+i, gb, 1), 1, 100, 1, &rules) })
+				last[k] = gb + i
+			}
+		}
+		n := 0
+		table.Range(func(key []byte, e *Entry) {
+			if n++; e.Known().Used != last[string(key)] {
+				t.Fatalf("%.20s: %+v, want %d", key, e.Known(), last[string(key)])
+			}
+		})
+		if n != table.Len() || limit > names && n != len(last) || n > limit+shardCount {
+			t.Errorf("%d listed, %d there, %d put", n, table.Len(), len(last))
+		}
+	}
+}
+
 func TestServeDoesNotAllocate(t *testing.T) {
 	table := NewTable(1000)
 	table.Update("a@example.org", func(e *Entry) { e.Learn(numbers(0, gb, 1), 1, 100, 1, &rules) })
@@ -491,11 +536,12 @@ func TestServeDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// A mailbox takes at most 128 octets, also one with a name of 42 octets.
 func TestBytesPerMailbox(t *testing.T) {
 	if testing.Short() {
 		t.Skip("fills a table")
 	}
-	const n = 200_000
+	n := testkit.Rounds(200_000, 1_000_000)
 	heap := func() uint64 {
 		runtime.GC()
 		runtime.GC()
@@ -503,17 +549,19 @@ func TestBytesPerMailbox(t *testing.T) {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	before := heap()
-	table := NewTable(n)
-	for i := range n {
-		table.Update(key(i), func(e *Entry) { e.Learn(numbers(0, gb, 1), 1, 100, 1, &rules) })
+	for _, length := range []int{20, 42} {
+		before := heap()
+		table := NewTable(n)
+		for i := range n {
+			table.Update(fmt.Sprintf("%0*d@example.org", length-12, i), func(e *Entry) { e.Learn(numbers(0, gb, 1), 1, 100, 1, &rules) })
+		}
+		each := float64(heap()-before) / float64(table.Len())
+		t.Logf("%.1f octets each for names of %d octets, %d mailboxes", each, length, table.Len())
+		if each > 128 {
+			t.Errorf("%.1f octets each for names of %d", each, length)
+		}
+		runtime.KeepAlive(table)
 	}
-	each := float64(heap()-before) / float64(table.Len())
-	t.Logf("%.1f octets each, of %d", each, table.Len())
-	if each > 128 {
-		t.Errorf("%.1f octets each", each)
-	}
-	runtime.KeepAlive(table)
 }
 
 func BenchmarkServe(b *testing.B) {

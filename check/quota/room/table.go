@@ -4,14 +4,13 @@ package room
 
 import (
 	"hash/maphash"
-	"strings"
 	"sync"
 )
 
 // Table keeps entries by mailbox: bounded, without a lock that all share. Where it is full,
 // a mailbox that was not asked about since the last round makes room (the clock algorithm).
-// An entry and its key take about 120 octets. Make one with NewTable; it is safe for
-// concurrent use.
+// An entry takes about 80 octets and the length of its key. Make one with NewTable; it is safe
+// for concurrent use.
 type Table struct {
 	seed   maphash.Seed
 	limit  int // of a shard
@@ -20,72 +19,111 @@ type Table struct {
 
 const (
 	shardCount = 256
-	chunkSize  = 19 // 1,528 octets: just below a size class of the allocator
+	chunkSize  = 30 // entries, 2,040 octets: just below a size class of the allocator
+	leastIndex = 8
 )
 
-// shard is an open-addressing index (linear probing) into chunks of slots.
+// shard is an open-addressing index (linear probing) into chunks of entries. A question is
+// answered from one cell of the index and one cache line, an entry.
 type shard struct {
 	sync.Mutex
-	index  []uint32 // 1 + the slot; 0: empty
-	chunks []*[chunkSize]slot
+	index  []cell
+	chunks []*chunk
+	keys   keys
 	used   int      // slots ever taken
 	free   []uint32 // slots given back
 	hand   int      // of the clock
 	served uint64
+	_      [24]byte // to whole cache lines
 }
 
-type slot struct {
-	key string // empty: free
-	Entry
+// chunk is entries and where their keys are.
+type chunk struct {
+	entries [chunkSize]Entry
+	keys    [chunkSize]uint32 // 0: the slot is free
+}
+
+// cell is 40 bits of a key's hash and 1 + the slot; 0 is an empty one.
+type cell uint64
+
+const (
+	slotBits = 24
+	slotMask = 1<<slotBits - 1
+)
+
+func (c cell) slot() int { return int(c&slotMask) - 1 }
+
+// hash is what a key is found by: eight bits choose the shard, 32 the place where the search
+// begins, and 40 others are compared.
+type hash uint64
+
+func (h hash) shard() int         { return int(h % shardCount) }
+func (h hash) home(cells int) int { return int(uint64(uint32(h>>8)) * uint64(cells) >> 32) } //nolint:gosec // bits of a hash
+func (h hash) cell(slot int) cell {
+	return cell((uint64(h)>>40<<16|uint64(h)>>8&0xffff)<<slotBits | uint64(slot+1)) //nolint:gosec // bounded by the limit
 }
 
 // NewTable makes a Table of about limit mailboxes.
 func NewTable(limit int) *Table {
-	t := &Table{seed: maphash.MakeSeed(), limit: max((limit+shardCount-1)/shardCount, 1), shards: make([]shard, shardCount)}
+	t := &Table{seed: maphash.MakeSeed(), limit: min(max((limit+shardCount-1)/shardCount, 1), slotMask-1), shards: make([]shard, shardCount)}
 	for i := range t.shards {
-		t.shards[i].index = make([]uint32, 8)
+		t.shards[i].index = make([]cell, leastIndex)
 	}
 	return t
 }
 
-func (t *Table) find(key string) (s *shard, hash uint64) {
-	hash = maphash.String(t.seed, key)
-	return &t.shards[hash%shardCount], hash / shardCount
+func (t *Table) find(key string) (*shard, hash) {
+	h := hash(maphash.String(t.seed, key))
+	return &t.shards[h.shard()], h
 }
 
 // Serve says what is known about a message of size octets to the mailbox, and debits it
 // when there is room. The copy of the entry is for whoever wants to know more.
+//
+// That there is room is served by the hash alone: one mailbox in a hundred billion is taken
+// for another that has room. A refusal is served only for the mailbox itself.
 func (t *Table) Serve(key string, now Tick, size int64) (use Use, known Entry) {
-	s, hash := t.find(key)
+	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	if at := s.lookup(key, hash); at >= 0 {
-		e := &s.slot(at).Entry
-		e.step |= recentlyUsed
-		use = e.Serve(now, size)
-		if use != Ask {
-			s.served++
-		}
-		if use == UseRoom {
-			e.Debit(now, size)
-		} else {
-			known = *e
-			known.step &^= recentlyUsed
-		}
+	at := s.first(h)
+	if at < 0 {
+		return Ask, Entry{}
 	}
+	e := s.entry(at)
+	use = e.Serve(now, size)
+	if use == UseRoom {
+		e.step |= recentlyUsed
+		e.Debit(now, size)
+		s.served++
+		return UseRoom, Entry{}
+	}
+	if at = s.lookup(key, h); at < 0 {
+		return Ask, Entry{}
+	}
+	e = s.entry(at)
+	e.step |= recentlyUsed
+	if use = e.Serve(now, size); use != Ask {
+		s.served++
+	}
+	if use == UseRoom {
+		e.Debit(now, size)
+	}
+	known = *e
+	known.step &^= recentlyUsed
 	return use, known
 }
 
 // Update changes what is known of the mailbox; f must not call the table.
 func (t *Table) Update(key string, f func(e *Entry)) {
-	s, hash := t.find(key)
+	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	at := s.lookup(key, hash)
+	at := s.lookup(key, h)
 	if at < 0 {
-		at = s.insert(t, strings.Clone(key), hash)
+		at = s.insert(t, key, h)
 	}
-	e := &s.slot(at).Entry
+	e := s.entry(at)
 	e.step &^= recentlyUsed
 	f(e)
 	e.step |= recentlyUsed
@@ -93,14 +131,14 @@ func (t *Table) Update(key string, f func(e *Entry)) {
 
 // Get gives a copy of what is known of the mailbox.
 func (t *Table) Get(key string) (e Entry, ok bool) {
-	s, hash := t.find(key)
+	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	at := s.lookup(key, hash)
+	at := s.lookup(key, h)
 	if at < 0 {
 		return Entry{}, false
 	}
-	e = s.slot(at).Entry
+	e = *s.entry(at)
 	e.step &^= recentlyUsed
 	return e, true
 }
@@ -111,7 +149,7 @@ func (t *Table) Forget(matches func(key string) bool) (n int) {
 		s := &t.shards[i]
 		s.Lock()
 		for at := range s.used {
-			if k := s.slot(at).key; k != "" && matches(k) {
+			if k := s.key(at); k != nil && matches(string(k)) {
 				s.remove(t.seed, at)
 				n++
 			}
@@ -123,22 +161,22 @@ func (t *Table) Forget(matches func(key string) bool) (n int) {
 
 // Remove drops one mailbox.
 func (t *Table) Remove(key string) {
-	s, hash := t.find(key)
+	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	if at := s.lookup(key, hash); at >= 0 {
+	if at := s.lookup(key, h); at >= 0 {
 		s.remove(t.seed, at)
 	}
 }
 
-// Range shows every mailbox. f must not call the table.
-func (t *Table) Range(f func(key string, e *Entry)) {
+// Range shows every mailbox. f must not call the table, nor keep the key.
+func (t *Table) Range(f func(key []byte, e *Entry)) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.Lock()
 		for at := range s.used {
-			if slot := s.slot(at); slot.key != "" {
-				f(slot.key, &slot.Entry)
+			if k := s.key(at); k != nil {
+				f(k, s.entry(at))
 			}
 		}
 		s.Unlock()
@@ -167,59 +205,99 @@ func (t *Table) Len() (n int) {
 	return n
 }
 
-func (s *shard) slot(at int) *slot { return &s.chunks[at/chunkSize][at%chunkSize] }
+func (s *shard) entry(at int) *Entry { return &s.chunks[at/chunkSize].entries[at%chunkSize] }
+
+func (s *shard) place(at int) *uint32 { return &s.chunks[at/chunkSize].keys[at%chunkSize] }
+
+// key gives the key of a slot; nil if the slot is free.
+func (s *shard) key(at int) []byte {
+	if p := *s.place(at); p != 0 {
+		return s.keys.at(p)
+	}
+	return nil
+}
+
+// first gives the first slot whose hash fits, -1 if there is none.
+func (s *shard) first(h hash) int {
+	want := h.cell(-1)
+	for i := h.home(len(s.index)); s.index[i] != 0; {
+		if c := s.index[i]; c&^slotMask == want {
+			return c.slot()
+		}
+		if i++; i == len(s.index) {
+			i = 0
+		}
+	}
+	return -1
+}
 
 // lookup gives the slot of a key, -1 if it is not there.
-func (s *shard) lookup(key string, hash uint64) int {
-	mask := uint64(len(s.index) - 1) //nolint:gosec // a power of two
-	for i := hash & mask; s.index[i] != 0; i = (i + 1) & mask {
-		if at := int(s.index[i] - 1); s.slot(at).key == key {
-			return at
+func (s *shard) lookup(key string, h hash) int {
+	want := h.cell(-1)
+	for i := h.home(len(s.index)); s.index[i] != 0; {
+		if c := s.index[i]; c&^slotMask == want && string(s.key(c.slot())) == key {
+			return c.slot()
+		}
+		if i++; i == len(s.index) {
+			i = 0
 		}
 	}
 	return -1
 }
 
 // insert takes a slot for a key that is not there.
-func (s *shard) insert(t *Table, key string, hash uint64) (at int) {
+func (s *shard) insert(t *Table, key string, h hash) (at int) {
 	switch n := len(s.free); {
 	case n > 0:
 		at = int(s.free[n-1])
 		s.free = s.free[:n-1]
 	case s.used < t.limit:
 		if at = s.used; at/chunkSize == len(s.chunks) {
-			s.chunks = append(s.chunks, new([chunkSize]slot))
+			s.chunks = append(s.chunks, new(chunk))
 		}
 		s.used++
 	default:
 		at = s.victim()
-		s.unlink(t.seed, at)
+		s.drop(t.seed, at)
 	}
-	*s.slot(at) = slot{key: key}
-	if 16*(s.used-len(s.free)) > 13*len(s.index) {
-		s.grow(t.seed)
-		if s.lookup(key, hash) >= 0 {
-			return at // growing has linked it
-		}
+	if n := s.used - len(s.free); 5*n > 4*len(s.index) {
+		s.grow(t)
 	}
-	s.link(hash, at)
+	if s.keys.wasteful() {
+		s.pack()
+	}
+	*s.entry(at), *s.place(at) = Entry{}, s.keys.add(key)
+	s.link(h, at)
 	return at
 }
 
-func (s *shard) link(hash uint64, at int) {
-	mask := uint64(len(s.index) - 1) //nolint:gosec // a power of two
-	i := hash & mask
+func (s *shard) link(h hash, at int) {
+	i := h.home(len(s.index))
 	for s.index[i] != 0 {
-		i = (i + 1) & mask
+		if i++; i == len(s.index) {
+			i = 0
+		}
 	}
-	s.index[i] = uint32(at + 1) //nolint:gosec // bounded by the limit
+	s.index[i] = h.cell(at)
 }
 
-func (s *shard) grow(seed maphash.Seed) {
-	s.index = make([]uint32, 2*len(s.index))
+// grow doubles the index, up to what the limit of the shard needs.
+func (s *shard) grow(t *Table) {
+	s.index = make([]cell, max(min(2*len(s.index), t.limit*5/4+leastIndex), len(s.index)+1))
 	for at := range s.used {
-		if k := s.slot(at).key; k != "" {
-			s.link(maphash.String(seed, k)/shardCount, at)
+		if k := s.key(at); k != nil {
+			s.link(hash(maphash.Bytes(t.seed, k)), at)
+		}
+	}
+}
+
+// pack writes the keys anew, without those that are gone.
+func (s *shard) pack() {
+	old := s.keys
+	s.keys = keys{}
+	for at := range s.used {
+		if p := s.place(at); *p != 0 {
+			*p = s.keys.add(string(old.at(*p)))
 		}
 	}
 }
@@ -229,7 +307,7 @@ func (s *shard) victim() int {
 	for {
 		at := s.hand % s.used
 		s.hand = (at + 1) % s.used
-		e := &s.slot(at).Entry
+		e := s.entry(at)
 		if e.step&recentlyUsed == 0 {
 			return at
 		}
@@ -238,25 +316,33 @@ func (s *shard) victim() int {
 }
 
 func (s *shard) remove(seed maphash.Seed, at int) {
-	s.unlink(seed, at)
-	*s.slot(at) = slot{}
+	s.drop(seed, at)
 	s.free = append(s.free, uint32(at)) //nolint:gosec // bounded by the limit
 }
 
-// unlink takes a slot out of the index and closes the gap.
+// drop empties a slot.
+func (s *shard) drop(seed maphash.Seed, at int) {
+	s.unlink(seed, at)
+	p := s.place(at)
+	s.keys.forget(*p)
+	*p, *s.entry(at) = 0, Entry{}
+}
+
+// unlink takes a slot out of the index. Cells that follow are linked again, so that no gap
+// stands between them and their home.
 func (s *shard) unlink(seed maphash.Seed, at int) {
-	mask := uint64(len(s.index) - 1) //nolint:gosec // a power of two
-	i := maphash.String(seed, s.slot(at).key) / shardCount & mask
-	for s.index[i] != uint32(at+1) { //nolint:gosec // bounded by the limit
-		i = (i + 1) & mask
+	n := len(s.index)
+	i := hash(maphash.Bytes(seed, s.key(at))).home(n)
+	for s.index[i].slot() != at {
+		i = (i + 1) % n
 	}
 	for j := i; ; {
-		j = (j + 1) & mask
+		j = (j + 1) % n
 		if s.index[j] == 0 {
 			break
 		}
-		home := maphash.String(seed, s.slot(int(s.index[j]-1)).key) / shardCount & mask
-		if (j-home)&mask >= (j-i)&mask {
+		home := hash(maphash.Bytes(seed, s.key(s.index[j].slot()))).home(n)
+		if (j-home+n)%n >= (j-i+n)%n {
 			s.index[i] = s.index[j]
 			i = j
 		}
