@@ -25,8 +25,8 @@ func text(s string) string {
 	return out
 }
 
-// charset gives the encoding of that name (RFC 2045 section 5.1), nil if it is not known.
-func charset(name string) encoding.Encoding {
+// Charset gives the encoding of that name (RFC 2045 section 5.1), nil if it is not known.
+func Charset(name string) encoding.Encoding {
 	name = strings.ToLower(strings.TrimSpace(name))
 	switch name { // names that mail has and HTML has not
 	case "ascii", "ansi_x3.4-1968", "646":
@@ -50,7 +50,7 @@ func ToUTF8(name string, data []byte) (string, bool) {
 	if (lower == "" || lower == "utf-8" || lower == "utf8" || lower == "us-ascii") && utf8.Valid(data) {
 		return string(data), true
 	}
-	enc := charset(name)
+	enc := Charset(name)
 	if enc == nil {
 		return text(string(data)), false
 	}

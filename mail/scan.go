@@ -31,8 +31,11 @@ type Part struct {
 	// Start is where the part's header begins, Body where its body begins, End where the
 	// part ends: before the line end that belongs to the boundary.
 	Start, Body, End int
-	Depth            int
-	Parts            []*Part // of a multipart, or the one message in a message/rfc822
+	// Delim is where the line of the boundary in front of the part begins, Next where that of
+	// the one behind it does: End if there is none. Both are 0 for what is not in a multipart.
+	Delim, Next int
+	Depth       int
+	Parts       []*Part // of a multipart, or the one message in a message/rfc822
 
 	boundary string // that separates its parts
 	preamble bool   // no part of it has begun yet
@@ -305,7 +308,9 @@ func (s *scanner) boundary(l line) bool {
 			if p.Media.Type == "multipart/digest" {
 				media = "message/rfc822"
 			}
-			p.Parts = append(p.Parts, s.begin(l.end, p.Depth+1, media))
+			inner := s.begin(l.end, p.Depth+1, media)
+			inner.Delim = l.start
+			p.Parts = append(p.Parts, inner)
 		}
 		s.before = l.end
 		return true
@@ -327,6 +332,10 @@ func (s *scanner) endAbove(i, boundary int) {
 			s.malformed("boundary")
 		}
 		p.End = max(min(s.before, boundary), p.Body)
+		p.Next = p.End
+		if j == i+1 {
+			p.Next = boundary
+		}
 	}
 	s.open = s.open[:i+1]
 }
@@ -345,7 +354,7 @@ func (s *scanner) finish(size int) {
 		s.endHeaderOnly(size)
 	}
 	for _, p := range s.open {
-		p.End = size
+		p.End, p.Next = size, size
 		if p.boundary != "" && !p.ended {
 			s.malformed("boundary")
 		}

@@ -32,6 +32,8 @@ type Part struct {
 
 	listed *archive.Listing
 	limits archive.Limits // of listed
+	change *change        // nil: none
+	spot   *spot          // where text can be appended, once it was looked for
 }
 
 // Header gives the part's fields: of the message itself all, of other parts those whose names

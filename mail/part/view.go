@@ -39,6 +39,9 @@ type View struct {
 	root    *Part
 	parts   []*Part
 	word    string // what is malformed
+	changed bool
+	applied bool
+	written int // octets that changes write anew
 }
 
 // Open gives a view of a message; nothing is read yet. When ctx ends, reading ends with its
