@@ -32,6 +32,8 @@ func appendDecision(b []byte, f *form, sh *shard, q *rcptgate.Query, v *rcptgate
 	b = sh.what.append(b, f, v)
 	if m := q.Message; m != nil {
 		b = f.number(b, "size", int(m.Size))
+		b = f.some(b, "virus", m.Virus)
+		b = f.some(b, "unscanned", m.Unscanned)
 		if n := len(m.Proposed()); n > 0 {
 			b = f.number(b, "edits", n)
 		}

@@ -43,6 +43,8 @@ is quoted as in Go; values are cut at 256 octets, texts at 512.
     source        where the answer came from: ram, disk, memcached, probe, alias, ...
     backend       the server that gave it
     size, edits   of a message: the octets of its body, and the changes that steps proposed
+    virus         the name of what a virus scanner found in the message, whatever the action
+    unscanned     why no virus scanner has looked into it
     elapsed       milliseconds until the decision (elapsed_ms, a number, in JSON)
     text          what the sender sees, if the recipient is refused
     error         why something could not be found out

@@ -28,7 +28,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab
 # Each kit is a directory of its own. It holds the packages named here, whether or not the system has them too, and those
 # libraries they need that the system lacks. Optional kits are fetched when a test first asks for them.
 kits=(postfix sendmail dovecot miltertest database maps memcached)
-optional=(exim slapd cyrus clients)
+optional=(exim slapd cyrus clients clamav)
 declare -A packages=(
 	[postfix]="postfix"
 	[sendmail]="sendmail-bin sendmail-base sendmail-cf m4"
@@ -41,6 +41,7 @@ declare -A packages=(
 	[exim]="exim4-daemon-light exim4-base"
 	[slapd]="slapd ldap-utils"
 	[cyrus]="cyrus-common cyrus-imapd"
+	[clamav]="clamav-daemon clamav-base"
 )
 
 # apt sees a system on which nothing is installed. It then names everything a kit needs, and no package that is here can

@@ -4,6 +4,7 @@ package main
 
 import (
 	"rcptgate/check/alias"
+	"rcptgate/check/antivirus"
 	"rcptgate/check/blocklist"
 	"rcptgate/check/callahead"
 	"rcptgate/check/quota"
@@ -28,6 +29,7 @@ func units() []unit.Unit {
 		syntax.Unit(),
 		blocklist.Unit(),
 		rules.Unit(),
+		antivirus.Unit(),
 		trusted.Unit(),
 		alias.Unit(),
 		callahead.Unit(),

@@ -192,13 +192,15 @@ func (c *conn) endOfMessage(ctx context.Context, data []byte) error {
 	return c.reply(&v, utf8ok)
 }
 
-// askMessage asks about the message. The MTA hears meanwhile that it takes time.
+// askMessage asks about the message. The MTA hears meanwhile that it takes time. A step that
+// came with a reload is asked on older connections too: whether a message without header and
+// body may pass is for the step to say.
 func (c *conn) askMessage(ctx context.Context) (rcptgate.Verdict, error) {
 	mail := &c.session.state.Mail
 	switch {
 	case c.session.refused.Action.Refuses():
 		return c.session.refused, nil
-	case c.wants&rcptgate.WantMessage == 0:
+	case (c.wants|c.l.srv.gate.Wants())&rcptgate.WantMessage == 0:
 		return rcptgate.Verdict{}, nil
 	case len(mail.Dropped) > 0 && len(mail.Dropped) == len(mail.Recipients):
 		return rcptgate.Verdict{Action: rcptgate.Discard}, nil // it reaches no one

@@ -32,7 +32,11 @@ type letterGate struct {
 	do    func(q *rcptgate.Query) rcptgate.Verdict
 }
 
-func (g *letterGate) Wants() rcptgate.Wants { return g.wants }
+func (g *letterGate) Wants() rcptgate.Wants {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.wants
+}
 
 func (g *letterGate) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict {
 	g.mu.Lock()
@@ -408,6 +412,30 @@ func TestProgress(t *testing.T) {
 		cancel()
 		<-done
 	})
+}
+
+// TestOlderConnection has messages wanted by a reload: connections that began before send none,
+// and yet the step is asked, with a message that says so.
+func TestOlderConnection(t *testing.T) {
+	gate := &letterGate{}
+	c := start(t, gate, milter.Config{}, "unix").dial(t, mta.Options{})
+	if r := send(t, c, usual, "body"); word(r) != "continue" {
+		t.Errorf("before: %+v", r)
+	}
+	gate.mu.Lock()
+	gate.wants = wantsAll
+	gate.mu.Unlock()
+	gate.set(func(q *rcptgate.Query) rcptgate.Verdict {
+		if m := q.Message; m == nil || m.Has(rcptgate.WantHeader) || m.Has(rcptgate.WantBody) || len(m.Fields) > 0 || m.Size > 0 {
+			t.Errorf("the step sees %+v", q.Message)
+		}
+		return refusal
+	})
+	for range 2 {
+		if r := send(t, c, usual, "body"); word(r) != "554" {
+			t.Errorf("after: %+v", r)
+		}
+	}
 }
 
 // TestNegotiationOfMessages holds what is asked of an MTA for each want.

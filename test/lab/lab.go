@@ -36,16 +36,17 @@ const (
 	DatabaseKit   Kit = "database"
 	MapsKit       Kit = "maps"
 	// Optional: fetched when a test first needs them.
-	EximKit  Kit = "exim"
-	SlapdKit Kit = "slapd"
-	CyrusKit Kit = "cyrus"
+	EximKit   Kit = "exim"
+	SlapdKit  Kit = "slapd"
+	CyrusKit  Kit = "cyrus"
+	ClamavKit Kit = "clamav"
 	// ClientsKit has netcat and curl.
 	ClientsKit Kit = "clients"
 )
 
 // optional reports whether install.sh fetches the kit only when asked for it.
 func (k Kit) optional() bool {
-	return k == EximKit || k == SlapdKit || k == CyrusKit || k == ClientsKit
+	return k == EximKit || k == SlapdKit || k == CyrusKit || k == ClamavKit || k == ClientsKit
 }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
