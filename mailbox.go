@@ -29,12 +29,12 @@ func (m Mailbox) IsCanonical() bool {
 		return false
 	}
 	domain := m.Path[n+1:]
-	if isASCII(domain) {
+	if IsASCII(domain) {
 		// With SMTPUTF8 the domain goes out as it is written, and U-labels are its usual form.
-		return equalASCII(domain, m.Domain) && (isASCII(m.Local) || !hasALabel(m.Domain))
+		return equalASCII(domain, m.Domain) && (IsASCII(m.Local) || !hasALabel(m.Domain))
 	}
 	// Package address makes A-labels only of what they can be turned back into.
-	return isASCII(m.Domain) || FoldCase(domain) == m.Domain
+	return IsASCII(m.Domain) || FoldCase(domain) == m.Domain
 }
 
 // Canonical writes the mailbox as a path: the local part, in quotes only if it needs
@@ -75,9 +75,9 @@ func Reserved(local string) bool {
 // when something changes.
 func FoldCase(s string) string {
 	switch {
-	case isLower(s):
+	case IsLower(s):
 		return s
-	case isASCII(s):
+	case IsASCII(s):
 		return strings.ToLower(s)
 	case utf8.ValidString(s):
 		return strings.Map(foldRune, s)
@@ -89,16 +89,6 @@ func FoldCase(s string) string {
 		}
 	}
 	return string(b)
-}
-
-// isLower reports whether s has neither capitals nor anything beyond ASCII.
-func isLower(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if c := s[i]; c-'A' <= 'Z'-'A' || c >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
 
 func foldRune(r rune) rune {
@@ -162,15 +152,6 @@ func equalASCII(domain, lower string) bool {
 			c += 'a' - 'A'
 		}
 		if c != lower[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
 			return false
 		}
 	}

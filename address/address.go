@@ -23,7 +23,7 @@ import (
 
 // Parse reads an address with or without angle brackets, with or without a source
 // route. It never fails: what has no "@" is a bare local part, and an address with
-// CR, LF or NUL (see [HasControl]) keeps these in Path for the caller to refuse.
+// CR, LF or NUL (see [rcptgate.HasControl]) keeps these in Path for the caller to refuse.
 func Parse(s string) rcptgate.Mailbox {
 	path := stripRoute(stripBrackets(s))
 	at := splitAt(path)
@@ -66,7 +66,7 @@ func Same(a, b rcptgate.Mailbox) bool {
 	if a.Domain != b.Domain {
 		return false
 	}
-	if isASCII(a.Local) && isASCII(b.Local) {
+	if rcptgate.IsASCII(a.Local) && rcptgate.IsASCII(b.Local) {
 		return strings.EqualFold(a.Local, b.Local)
 	}
 	return rcptgate.FoldCase(a.Local) == rcptgate.FoldCase(b.Local)
@@ -74,17 +74,19 @@ func Same(a, b rcptgate.Mailbox) bool {
 
 // NeedsUTF8 reports whether asking about m needs SMTPUTF8: octets above 127 in the local
 // part, or in a domain that has no A-labels.
-func NeedsUTF8(m rcptgate.Mailbox) bool { return !isASCII(m.Local) || !isASCII(m.Domain) }
+func NeedsUTF8(m rcptgate.Mailbox) bool {
+	return !rcptgate.IsASCII(m.Local) || !rcptgate.IsASCII(m.Domain)
+}
 
 // Wire gives the path to write into RCPT TO:<...>. It is the client's own spelling,
 // except for a domain in Unicode, which becomes A-labels unless SMTPUTF8 is used for the
 // address anyway.
 func Wire(m rcptgate.Mailbox, smtputf8 bool) string {
-	if smtputf8 || isASCII(m.Path) {
+	if smtputf8 || rcptgate.IsASCII(m.Path) {
 		return m.Path
 	}
 	at := splitAt(m.Path)
-	if at < 0 || !isASCII(m.Domain) {
+	if at < 0 || !rcptgate.IsASCII(m.Domain) {
 		return m.Path
 	}
 	return m.Path[:at+1] + m.Domain
@@ -100,9 +102,9 @@ const maxDomain = 255
 func Domain(s string) string {
 	s = stripDot(s)
 	switch {
-	case isLower(s):
+	case rcptgate.IsLower(s):
 		return s
-	case isASCII(s):
+	case rcptgate.IsASCII(s):
 		return strings.ToLower(s)
 	}
 	if !utf8.ValidString(s) || len(s) > maxDomain {

@@ -147,7 +147,7 @@ func TestLongDomains(t *testing.T) {
 	if got := Parse("u@" + long + ".").Domain; got != long {
 		t.Errorf("in an address: %.40q", got)
 	}
-	if got := Domain(string(label[:20]) + ".example"); !isASCII(got) {
+	if got := Domain(string(label[:20]) + ".example"); !rcptgate.IsASCII(got) {
 		t.Errorf("a short one is not converted: %q", got)
 	}
 }

@@ -5,7 +5,6 @@ package backend
 import (
 	"errors"
 	"strconv"
-	"strings"
 	"time"
 
 	"rcptgate"
@@ -66,7 +65,7 @@ func newQuestion(p *Probe) (q question, kind Kind, err error) {
 	q.size, q.doubted = p.Size, p.Doubted
 	q.utf8 = address.NeedsUTF8(p.Recipient)
 	q.recipient = address.Wire(p.Recipient, q.utf8)
-	if !q.utf8 && !isASCII(q.recipient) {
+	if !q.utf8 && !rcptgate.IsASCII(q.recipient) {
 		q.utf8 = true // a domain that IDNA cannot write: let the backend judge it
 	}
 	return q, "", nil
@@ -75,13 +74,13 @@ func newQuestion(p *Probe) (q question, kind Kind, err error) {
 // wireSender is the reverse-path as it goes into MAIL: its domain in A-labels unless the
 // local part needs SMTPUTF8 anyway.
 func wireSender(s string) (wire string, utf8 bool, err error) {
-	if err := writable(s); err != nil || isASCII(s) {
+	if err := writable(s); err != nil || rcptgate.IsASCII(s) {
 		return s, false, err
 	}
 	m := address.Parse(s)
 	utf8 = address.NeedsUTF8(m)
 	wire = address.Wire(m, utf8)
-	return wire, utf8 || !isASCII(wire), nil
+	return wire, utf8 || !rcptgate.IsASCII(wire), nil
 }
 
 // CheckSender reports why a reverse-path without brackets cannot be used in MAIL. A
@@ -126,10 +125,6 @@ func writable(s string) error {
 		return errors.New("quotes are not closed")
 	}
 	return nil
-}
-
-func isASCII(s string) bool {
-	return strings.IndexFunc(s, func(r rune) bool { return r >= 0x80 }) < 0
 }
 
 // The commands of a probe.

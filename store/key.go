@@ -6,7 +6,7 @@ import "strings"
 
 // special begins every key that is not a recipient's, and ends the domain in it. No
 // recipient has it: one with a line end is answered 501 before anything is asked or
-// remembered (address.HasControl).
+// remembered (rcptgate.HasControl).
 //
 //	LF DOMAIN LF BACKEND                   a finding about a domain at a backend
 //	LF DOMAIN LF "replaced" LF RECIPIENT   a mark; see ReplacedKey

@@ -146,7 +146,7 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 		return rcptgate.Verdict{Reason: rcptgate.ReasonBackendClient, Source: rcptgate.SourceConfig}, nil
 	case len(q.Target.Path) > maxPath:
 		return badAddress(textTooLong), nil
-	case address.HasControl(q.Target.Path):
+	case rcptgate.HasControl(q.Target.Path):
 		return badAddress(textBadPath), nil
 	}
 	if q.Trace.Explain {

@@ -57,13 +57,15 @@ func write(tb testing.TB, path, text string) {
 	}
 }
 
-// questions are those of ordinary mail: no rule matches.
-func questions(n int) []*rcptgate.Query {
+// questions are those of ordinary mail, with so many recipients a message: no rule matches.
+func questions(n, recipients int) []*rcptgate.Query {
 	list := make([]*rcptgate.Query, n)
 	for i := range list {
+		message := i / recipients
 		q := &rcptgate.Query{
-			Stage: rcptgate.StageRcpt, Sender: fmt.Sprintf("someone%d@host%d.sender.example", i, i%100), Recipient: address.Parse(fmt.Sprintf("user%d@example.com", i)),
-			Client: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), ClientName: "mx.sender.example", Helo: "mx.sender.example",
+			Stage: rcptgate.StageRcpt, Sender: fmt.Sprintf("someone%d@host%d.sender.example", message, message%100),
+			Recipient: address.Parse(fmt.Sprintf("user%d@example.com", i)),
+			Client:    netip.AddrFrom4([4]byte{192, 0, 2, byte(message)}), ClientName: "mx.sender.example", Helo: "mx.sender.example",
 		}
 		q.Target = q.Recipient
 		list[i] = q
@@ -76,9 +78,9 @@ func questions(n int) []*rcptgate.Query {
 const batch = 500
 
 func BenchmarkCheck(b *testing.B) {
-	for _, entries := range []int{1000, 1_000_000} {
-		b.Run(fmt.Sprintf("list=%d", entries), func(b *testing.B) {
-			c, list := siteOf(b, entries), questions(1000)
+	for _, of := range []struct{ entries, recipients int }{{1000, 10}, {1_000_000, 10}, {1000, 1}} {
+		b.Run(fmt.Sprintf("list=%d/recipients=%d", of.entries, of.recipients), func(b *testing.B) {
+			c, list := siteOf(b, of.entries), questions(1000, of.recipients)
 			b.ReportAllocs()
 			b.ResetTimer()
 			best := time.Hour
@@ -100,7 +102,7 @@ func TestAQuestionAllocatesNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector, with which the short tests run, allocates")
 	}
-	c, list := siteOf(t, 1000), questions(10)
+	c, list := siteOf(t, 1000), questions(10, 1)
 	list[0].Sender = "" // a bounce
 	list[1].Sender = "someone+news@host.sender.example"
 	list[2].Recipient = address.Parse("user+x@example.com")

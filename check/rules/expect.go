@@ -247,7 +247,7 @@ func (q *question) value(c condition) string {
 	case condClientName:
 		return orNone(q.ClientName)
 	case condSender:
-		return q.senderAddr.String()
+		return q.message.senderAddr.String()
 	case condTarget:
 		if q.rewritten {
 			return q.targetAddr.String()

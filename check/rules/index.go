@@ -175,20 +175,27 @@ func family(a netip.Addr) int {
 
 // find gives the lists of rules that may match.
 func (x *index) find(q *question) [][]int32 {
-	lists := x.recipients.find(&q.recipientAddr, q.lists)
-	lists = x.senders.find(&q.senderAddr, lists)
-	if len(x.users) > 0 && q.AuthUser != "" {
-		if list := x.users[lower(q.AuthUser)]; list != nil {
+	if m := &q.message; !m.filed {
+		m.lists, m.filed = x.findMessage(m, m.lists[:0]), true
+	}
+	q.lists = x.recipients.find(&q.recipientAddr, append(q.lists[:0], q.message.lists...))
+	return q.lists
+}
+
+// findMessage appends the lists of rules that may match some recipient of a message.
+func (x *index) findMessage(m *message, lists [][]int32) [][]int32 {
+	lists = x.senders.find(&m.senderAddr, lists)
+	if len(x.users) > 0 && m.authUser != "" {
+		if list := x.users[lower(m.authUser)]; list != nil {
 			lists = append(lists, list)
 		}
 	}
-	if x.nets4 != nil && q.Client.IsValid() {
-		lists = x.findNets(q.Client.Unmap(), lists)
+	if x.nets4 != nil && m.client.IsValid() {
+		lists = x.findNets(m.client.Unmap(), lists)
 	}
 	if len(x.rest) > 0 {
 		lists = append(lists, x.rest)
 	}
-	q.lists = lists
 	return lists
 }
 

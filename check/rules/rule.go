@@ -5,6 +5,7 @@ package rules
 import (
 	"context"
 	"math/bits"
+	"net/netip"
 	"time"
 
 	"rcptgate"
@@ -40,19 +41,29 @@ func (r *rule) rehearsed() bool { return r.enforce != nil && !*r.enforce }
 // question is a query as the rules see it. It is used again.
 type question struct {
 	*rcptgate.Query
-	sender                                string // that senderAddr was made of
-	senderAddr, recipientAddr, targetAddr pattern.Address
-	rewritten                             bool // the target is not the recipient
-	now                                   time.Time
-	key                                   []byte    // of pairs
-	lists                                 [][]int32 // candidates, see index
+	message                   message
+	recipientAddr, targetAddr pattern.Address
+	rewritten                 bool // the target is not the recipient
+	now                       time.Time
+	key                       []byte    // of pairs
+	lists                     [][]int32 // candidates, see index
+}
+
+// message is what all recipients of a message have in common. It stays in a question that is
+// used again.
+type message struct {
+	sender, authUser string
+	client           netip.Addr
+	senderAddr       pattern.Address
+	lists            [][]int32 // candidates, see index
+	filed            bool      // lists is what the index has
 }
 
 func (q *question) set(query *rcptgate.Query, delimiters string) {
-	q.Query, q.now, q.lists = query, time.Time{}, q.lists[:0]
-	if query.Sender != q.sender || q.sender == "" { // often the same as last time
-		q.senderAddr.SetPath(query.Sender, delimiters)
-		q.sender = query.Sender
+	q.Query, q.now = query, time.Time{}
+	if m := &q.message; query.Sender != m.sender || query.Client != m.client || query.AuthUser != m.authUser {
+		m.sender, m.client, m.authUser, m.filed = query.Sender, query.Client, query.AuthUser, false
+		m.senderAddr.SetPath(query.Sender, delimiters)
 	}
 	q.recipientAddr.Set(&query.Recipient, delimiters)
 	if q.rewritten = query.Target.Path != query.Recipient.Path; q.rewritten {
@@ -126,7 +137,7 @@ func (r *rule) holds(ctx context.Context, c condition, q *question) (bool, error
 	case condClientName:
 		return r.clientName.Host(ctx, q.ClientName)
 	case condSender:
-		return r.sender.Address(ctx, &q.senderAddr)
+		return r.sender.Address(ctx, &q.message.senderAddr)
 	case condRecipient:
 		return r.recipient.Address(ctx, &q.recipientAddr)
 	case condTarget:

@@ -79,7 +79,7 @@ func (t *pairTable) find(ctx context.Context, q *question) (value string, found 
 		return "", false, err
 	}
 	m := matrix(binary.BigEndian.Uint64([]byte(text[:8])))
-	q.senderAddr.Keys(m.senders(), t.literal, func(form pattern.Form, sender string) bool {
+	q.message.senderAddr.Keys(m.senders(), t.literal, func(form pattern.Form, sender string) bool {
 		return q.recipientAddr.Keys(m.recipients(form), t.literal, func(_ pattern.Form, recipient string) bool {
 			q.key = append(append(append(q.key[:0], sender...), 0), recipient...)
 			value, found, err = t.Lookup(ctx, unsafe.String(unsafe.SliceData(q.key), len(q.key))) // #nosec G103 -- a table keeps no key

@@ -10,7 +10,6 @@ import (
 	"context"
 
 	"rcptgate"
-	"rcptgate/address"
 	"rcptgate/unit"
 )
 
@@ -28,7 +27,7 @@ type Check struct{}
 // Check refuses with 501 5.1.3, and continues with the rest. The error is always nil. It
 // does not allocate.
 func (Check) Check(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
-	if address.HasControl(q.Recipient.Path) || (q.Target.Path != q.Recipient.Path && address.HasControl(q.Target.Path)) {
+	if rcptgate.HasControl(q.Recipient.Path) || (q.Target.Path != q.Recipient.Path && rcptgate.HasControl(q.Target.Path)) {
 		return rcptgate.Verdict{
 			Action: rcptgate.Reject, Code: 501, Enhanced: "5.1.3", Text: "Bad recipient address syntax",
 			Reason: rcptgate.ReasonBadAddress, Source: rcptgate.SourceConfig,

@@ -32,7 +32,7 @@ func (s *Server) pattern(text string) (store.Pattern, error) {
 		return store.Pattern{Domain: address.Domain(domain)}, nil
 	}
 	m := address.Parse(text)
-	if m.Local == "" || m.Domain == "" || address.HasControl(text) {
+	if m.Local == "" || m.Domain == "" || rcptgate.HasControl(text) {
 		return store.Pattern{}, bad("%q is no address: \"someone@example.com\" or \"@example.com\" is", text)
 	}
 	fold := s.FoldCase == nil || s.FoldCase(m.Domain)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-package address
+package rcptgate
 
 import (
 	"strings"
@@ -19,11 +19,11 @@ func TestScans(t *testing.T) {
 				if got, want := HasControl(s), c == 0 || c == '\r' || c == '\n'; got != want {
 					t.Fatalf("HasControl(%q) = %v", s, got)
 				}
-				if got, want := isASCII(s), c < 0x80; got != want {
-					t.Fatalf("isASCII(%q) = %v", s, got)
+				if got, want := IsASCII(s), c < 0x80; got != want {
+					t.Fatalf("IsASCII(%q) = %v", s, got)
 				}
-				if got, want := isLower(s), c < 0x80 && (c < 'A' || c > 'Z'); got != want {
-					t.Fatalf("isLower(%q) = %v", s, got)
+				if got, want := IsLower(s), c < 0x80 && (c < 'A' || c > 'Z'); got != want {
+					t.Fatalf("IsLower(%q) = %v", s, got)
 				}
 			}
 		}
@@ -33,7 +33,7 @@ func TestScans(t *testing.T) {
 // A capital or a control character behind octets that carry into it.
 func TestScansBehindHighOctets(t *testing.T) {
 	for _, s := range []string{"\xff\xff\xff\xffA\xff\xff\xff", "\x80A\x80A\x80A\x80A", "\xff\n\xff\xff\xff\xff\xff\xff"} {
-		if isLower(s) || isASCII(s) {
+		if IsLower(s) || IsASCII(s) {
 			t.Errorf("%q: taken for lower-case ASCII", s)
 		}
 		if HasControl(s) != strings.ContainsAny(s, "\r\n\x00") {
