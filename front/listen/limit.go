@@ -118,15 +118,14 @@ func (c *limitedConn) work(busy bool) {
 type connKey struct{}
 
 // Serve has h serve the connections of l. A connection is at work from the moment that
-// its request's handler calls [Working] until the handler returns.
+// its request's handler calls [Working] until the answer has been written, which is after
+// the handler has returned. It uses h's ConnContext and ConnState.
 func (l *Limited) Serve(h *http.Server) error {
-	next := h.Handler
-	h.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(connKey{}).(*limitedConn); ok {
-			defer c.work(false)
+	h.ConnState = func(conn net.Conn, state http.ConnState) {
+		if c, ok := conn.(*limitedConn); ok && state == http.StateIdle {
+			c.work(false)
 		}
-		next.ServeHTTP(w, r)
-	})
+	}
 	h.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	return h.Serve(l)
 }

@@ -28,12 +28,17 @@ func startLimited(t *testing.T, most int, hurry bool) *limited {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveLimited(t, ln, most, hurry)
+}
+
+func serveLimited(t *testing.T, ln net.Listener, most int, hurry bool) *limited {
+	t.Helper()
 	s := &limited{addr: ln.Addr().String(), release: make(chan struct{})}
 	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // on purpose
 		_, _ = io.Copy(io.Discard, r.Body)
 		Working(r.Context())
+		s.inside.Add(1)
 		if r.URL.Path == "/slow" {
-			s.inside.Add(1)
 			<-s.release
 		}
 		_, _ = io.WriteString(w, "ok")
@@ -123,6 +128,55 @@ func TestWorkIsFinished(t *testing.T) {
 	}
 	close(s.release)
 	for range 3 {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// heldListener has connections whose first write waits.
+type heldListener struct {
+	net.Listener
+	write chan struct{}
+}
+
+func (l heldListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return heldConn{c, l.write}, err
+}
+
+type heldConn struct {
+	net.Conn
+	write chan struct{}
+}
+
+func (c heldConn) Write(b []byte) (int, error) {
+	<-c.write
+	return c.Conn.Write(b)
+}
+
+// A connection is at work until its answer is out, not only until the handler returns.
+func TestAnAnswerOnItsWayIsNotCutOff(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := make(chan struct{})
+	s := serveLimited(t, heldListener{ln, write}, 1, false)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	results := make(chan error, 2)
+	go func() { results <- s.get(ctx, "/") }()
+	eventually(t, "the first is at work", func() bool { return s.inside.Load() == 1 })
+	go func() { results <- s.get(ctx, "/") }()
+	select {
+	case err := <-results:
+		close(write)
+		t.Fatalf("one ended before an answer was written: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(write)
+	for range 2 {
 		if err := <-results; err != nil {
 			t.Error(err)
 		}
