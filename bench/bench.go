@@ -24,7 +24,7 @@ type Options struct {
 	Binary string
 	// Connections is the number of MTA connections where a row does not name its own; default 8.
 	Connections int
-	// Each is how long one turn of a measurement lasts; default 3 s.
+	// Each is how long one turn of a measurement lasts; default 2 s.
 	Each time.Duration
 	// Rounds is the number of turns that each side gets; default 5.
 	Rounds int
@@ -47,7 +47,7 @@ func (o *Options) defaults() error {
 		o.Binary = name
 	}
 	o.Connections = cmp.Or(o.Connections, 8)
-	o.Each = cmp.Or(o.Each, 3*time.Second)
+	o.Each = cmp.Or(o.Each, 2*time.Second)
 	o.Rounds = cmp.Or(o.Rounds, 5)
 	o.Entries = cmp.Or(o.Entries, 1_000_000)
 	if o.Progress == nil {
@@ -71,8 +71,9 @@ type measurement struct {
 func measurements() []measurement {
 	return []measurement{
 		{"remembered", "remembered answers compared with an echo milter", remembered},
-		{"quota", "remembered answers with quota on, compared with an echo milter", rememberedQuota},
-		{"rules", "remembered answers with 10,000 pairs and 100 rules, compared with an echo milter", rememberedRules},
+		{"quota", "remembered answers with quota on, compared with an echo milter", withEcho(addQuota)},
+		{"rules", "remembered answers with 10,000 pairs and 100 rules, compared with an echo milter", withEcho(addRules)},
+		{"all", "remembered answers with quota, rules and a blocklist, compared with an echo milter", withEcho(addQuota, addRules, addLists)},
 		{"misses", "misses against a fast backend", fastMisses},
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},
@@ -81,6 +82,7 @@ func measurements() []measurement {
 		{"aliases", "an alias file of a million names, and reading it again", aliasTables},
 		{"mute", "a backend that says nothing", muteBackend},
 		{"messages", "whole messages compared with an echo milter that takes them", messages},
+		{"reports", "reports on a mailbox", reports},
 		{"idle", "idle and half-dead milter connections", idleConnections},
 	}
 }
@@ -154,8 +156,11 @@ func (b *bench) newDir(name string) (string, error) {
 	return dir, os.Mkdir(dir, 0o700)
 }
 
-// echo starts the echo milter.
-func (b *bench) echo(ctx context.Context) (*process, error) {
+// starter starts a program for recipients of a backend.
+type starter func(ctx context.Context, backend *sim.Server) (*process, error)
+
+// echo starts the echo milter, which has no use for the backend.
+func (b *bench) echo(ctx context.Context, _ *sim.Server) (*process, error) {
 	dir, err := b.newDir("echo")
 	if err != nil {
 		return nil, err
@@ -198,13 +203,33 @@ func (b *bench) serve(ctx context.Context, dir string) (*process, error) {
 	return start(ctx, "the gate", filepath.Join(dir, "milter.sock"), b.Binary, "serve", "-c", filepath.Join(dir, "rcptgate.toml"))
 }
 
-// gate starts the gate for the simulated backend's domain.
-func (b *bench) gate(ctx context.Context, backend *sim.Server) (*process, error) {
+// gate starts the gate for the simulated backend's domain, with what more there is.
+func (b *bench) gate(ctx context.Context, backend *sim.Server, more ...addition) (*process, error) {
 	dir, err := b.gateDir(map[string]string{domain: backend.Backend()})
 	if err != nil {
 		return nil, err
 	}
+	path := filepath.Join(dir, "rcptgate.toml")
+	text, err := os.ReadFile(path) // #nosec G304 -- our own folder
+	for _, a := range more {
+		if err == nil {
+			var part string
+			part, err = a.config(dir)
+			text = append(append(text, '\n'), part...)
+		}
+	}
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
 	return b.serve(ctx, dir)
+}
+
+// plain starts the gate with its defaults.
+func (b *bench) plain(ctx context.Context, backend *sim.Server) (*process, error) {
+	return b.gate(ctx, backend)
 }
 
 // dial opens n milter connections that ask for recipients.

@@ -135,7 +135,7 @@ func (b *bench) fromMemcached(ctx context.Context, t *Table) error {
 		return fmt.Errorf("filling memcached: %w", err)
 	}
 	echo, gate := new(side), new(side)
-	if echo.process, err = b.echo(ctx); err != nil {
+	if echo.process, err = b.echo(ctx, nil); err != nil {
 		return err
 	}
 	defer echo.stop()

@@ -53,15 +53,16 @@ func (b *bench) warm(ctx context.Context, s *side) (err error) {
 	return nil
 }
 
-// pair starts the echo milter and a gate that remembers everybody it will be asked about.
-func (b *bench) pair(ctx context.Context, more ...func(dir string) error) (echo, gate *side, done func(), err error) {
+// pair starts a program to compare with (b.echo, b.plain), and a gate with what more there is. Both have been asked about
+// everybody whom they will be asked about.
+func (b *bench) pair(ctx context.Context, compared starter, more ...addition) (other, gate *side, done func(), err error) {
 	backend, err := startBackend(0)
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	echo, gate = new(side), new(side)
+	other, gate = new(side), new(side)
 	done = func() {
-		for _, s := range []*side{echo, gate} {
+		for _, s := range []*side{other, gate} {
 			load.CloseAll(s.conns)
 			if s.process != nil {
 				s.stop()
@@ -69,35 +70,19 @@ func (b *bench) pair(ctx context.Context, more ...func(dir string) error) (echo,
 		}
 		backend.Stop()
 	}
-	if err := b.startPair(ctx, backend.Backend(), echo, gate, more); err != nil {
+	if other.process, err = compared(ctx, backend); err == nil {
+		gate.process, err = b.gate(ctx, backend, more...)
+	}
+	for _, s := range []*side{other, gate} {
+		if err == nil {
+			err = b.warm(ctx, s)
+		}
+	}
+	if err != nil {
 		done()
 		return nil, nil, nil, err
 	}
-	return echo, gate, done, nil
-}
-
-func (b *bench) startPair(ctx context.Context, backend string, echo, gate *side, more []func(dir string) error) (err error) {
-	if echo.process, err = b.echo(ctx); err != nil {
-		return err
-	}
-	dir, err := b.gateDir(map[string]string{domain: backend})
-	if err != nil {
-		return err
-	}
-	for _, configure := range more {
-		if err := configure(dir); err != nil {
-			return err
-		}
-	}
-	if gate.process, err = b.serve(ctx, dir); err != nil {
-		return err
-	}
-	for _, s := range []*side{echo, gate} {
-		if err := b.warm(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
+	return other, gate, done, nil
 }
 
 // turn loads one side as fast as it goes, or at a rate.
@@ -139,7 +124,7 @@ func (b *bench) turns(ctx context.Context, first, second *side, n int, each time
 
 // remembered measures remembered answers: their rate and their latency beside the echo milter's.
 func remembered(ctx context.Context, b *bench, t *Table) error {
-	echo, gate, done, err := b.pair(ctx)
+	echo, gate, done, err := b.pair(ctx, b.echo)
 	if err != nil {
 		return err
 	}
@@ -168,10 +153,9 @@ func remembered(ctx context.Context, b *bench, t *Table) error {
 func (s *side) perAnswer() float64 { return s.used.Seconds() * 1e6 / float64(max(s.asked, 1)) }
 
 func (b *bench) rememberedRows(t *Table, echo, gate *side, rate float64) {
-	ratio := MedianRatio(gate.rates, echo.rates)
-	values := map[string]float64{"gate": Median(gate.rates), "echo": Median(echo.rates), "ratio": ratio}
+	ratio, values := ratioOf(gate, echo)
 	what := fmt.Sprintf("remembered answers, %d MTA connections", b.Connections)
-	t.Bar(what, fmt.Sprintf("%.0f RCPT/s, echo milter %.0f: %.2f", values["gate"], values["echo"], ratio),
+	t.Bar(what, fmt.Sprintf("%.0f RCPT/s, echo milter %.0f: %.2f", values["gate"], values["other"], ratio),
 		"0.80 of the echo milter", ratio >= 0.80, values)
 	times := ratio / milterAhead
 	t.Bar("the same, compared with milter-ahead's 0.24 of an echo milter (an earlier lab's ratio, with its own generator)", fmt.Sprintf("%.1f x", times), "3 x",
