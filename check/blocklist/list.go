@@ -21,7 +21,10 @@ type List struct {
 	cfg      Config
 	enforced bool
 	never    *never
+	names    *pattern.Set // of hosts that are never listed
+	evidence *pattern.Set // of signatures
 	exempt   *pattern.Set
+	dns      *dns
 	verdict  rcptgate.Verdict
 }
 
@@ -36,11 +39,14 @@ type state struct {
 	table   atomic.Pointer[table]
 	refused atomic.Uint64
 	listed  atomic.Uint64 // listings begun
+	spared  atomic.Uint64 // clients with a virus, and much clean mail
+	traffic atomic.Pointer[traffic]
 }
 
 func newState(name string, cfg *Config, log *slog.Logger, now func() time.Time) *state {
 	s := &state{name: name, log: log, now: now}
 	s.table.Store(newTable(cfg.Entries, cfg.IPv6Prefix))
+	s.traffic.Store(newTraffic(cfg.For.Std(), cfg.Entries))
 	return s
 }
 
@@ -68,18 +74,32 @@ func (l *List) find(client netip.Addr, now time.Time) *entry {
 }
 
 // Add lists a client for a while; life 0 is the list's own. Nobody is listed for longer than
-// for_max.
+// for_max. Where DNS is asked first who is never listed, that is done in the background.
 func (l *List) Add(client netip.Addr, evidence, queueID string, life time.Duration) error {
-	return l.add(client, evidence, queueID, life)
+	if _, err := l.mayList(client); err != nil {
+		return err
+	}
+	l.accuse(accusation{list: l, client: client, evidence: evidence, queueID: queueID, life: life})
+	return nil
 }
 
-func (l *List) add(client netip.Addr, evidence, queueID string, life time.Duration) error {
+// mayList gives what is listed for a client. The error says why the client is never listed.
+func (l *List) mayList(client netip.Addr) (netip.Prefix, error) {
 	network, ok := l.table.Load().network(client)
 	if !ok {
-		return fmt.Errorf("%s is not an address that can be listed", client)
+		return network, fmt.Errorf("%s is not an address that can be listed", client)
 	}
 	if why := l.never.has(client); why != "" {
-		return fmt.Errorf("%s is never listed: it is %s", client, why)
+		return network, fmt.Errorf("%s is never listed: it is %s", client, why)
+	}
+	return network, nil
+}
+
+// list lists a client now.
+func (l *List) list(client netip.Addr, evidence, queueID string, life time.Duration) error {
+	network, err := l.mayList(client)
+	if err != nil {
+		return err
 	}
 	now := l.now()
 	begun := false
@@ -158,6 +178,7 @@ type never struct {
 	trusted func(netip.Addr) bool
 	own     func(netip.Addr) bool
 	backend func(netip.Addr) bool
+	isMX    func(netip.Addr) bool
 	extra   *pattern.Set
 }
 
@@ -171,6 +192,8 @@ func (n *never) has(client netip.Addr) string {
 		return "in a trusted network"
 	case n.backend(client):
 		return "a server behind"
+	case n.isMX(client):
+		return "an MX host of an own domain"
 	}
 	if n.extra.Empty() {
 		return ""
@@ -193,10 +216,14 @@ func (l *List) update(client netip.Addr, change func(network netip.Prefix, old *
 	return t.update(network, l.cfg.Entries, func(old *entry) *entry { return change(network, old) })
 }
 
-// resize gives the state a table for other bounds, with what the old one has.
-func (s *state) resize(entries, ipv6Bits int) {
+// resize gives the state a table for other bounds, with what the old one has, and begins to
+// count messages anew in another window.
+func (s *state) resize(entries, ipv6Bits int, window time.Duration) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if next := newTraffic(window, entries); next.half != s.traffic.Load().half {
+		s.traffic.Store(next)
+	}
 	old := s.table.Load()
 	next := newTable(entries, ipv6Bits)
 	if len(next.shards) == len(old.shards) && next.bits == old.bits {

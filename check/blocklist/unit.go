@@ -5,8 +5,11 @@ package blocklist
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"rcptgate"
@@ -14,6 +17,7 @@ import (
 	"rcptgate/config/setting"
 	"rcptgate/metric"
 	"rcptgate/pattern"
+	"rcptgate/route"
 	"rcptgate/unit"
 )
 
@@ -31,25 +35,34 @@ func Unit() unit.Unit {
 
 // live is what outlives configurations.
 type live struct {
-	env *unit.Env
-	now func() time.Time
+	env    *unit.Env
+	now    func() time.Time
+	dns    *dns
+	active atomic.Pointer[[]*List]
 
 	mu     sync.Mutex
 	states map[string]*state
-	active []*List
-	next   []*List // of the configuration that was built last
+	next   []*List  // of the configuration that was built last
+	own    []string // its domains
 }
 
 func open(env *unit.Env) (unit.Live, error) {
-	u := &live{env: env, now: time.Now, states: map[string]*state{}}
-	return unit.Live{Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Metrics: u.metrics()}, nil
+	u := &live{env: env, now: time.Now, dns: newDNS(net.DefaultResolver, env.Notices), states: map[string]*state{}}
+	return unit.Live{
+		Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Run: u.dns.run, Observer: u, Metrics: u.metrics(),
+	}, nil
 }
 
 // build adds a step for each stage at which a list refuses.
 func (u *live) build(s *unit.Setup) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.next = nil
+	u.next, u.own = nil, nil
+	for _, d := range unit.Domains[route.DomainConfig](s.Config) {
+		if len(d.Backend) > 0 && !strings.ContainsAny(d.Name, "*") {
+			u.own = append(u.own, strings.TrimPrefix(d.Name, "."))
+		}
+	}
 	checks := map[rcptgate.Stage]*check{}
 	for i, cfg := range unit.Domains[Config](s.Config) {
 		l, err := u.newList(s, cfg)
@@ -85,13 +98,22 @@ func (u *live) newList(s *unit.Setup, cfg Config) (*List, *setting.KeyError) {
 			"trusted": trusted, "own": s.Router.IsSelf, "backends": s.Router.IsBackend, "local": isLocal,
 		},
 	}
-	l := &List{cfg: cfg, enforced: s.Core().Enforce, never: &never{trusted: trusted, own: s.Router.IsSelf, backend: s.Router.IsBackend}}
-	var err error
-	if l.never.extra, err = newSet(language, pattern.Clients, cfg.Never); err != nil {
-		return nil, &setting.KeyError{Key: "never", Err: err}
-	}
-	if l.exempt, err = newSet(language, pattern.Addresses, cfg.Exempt); err != nil {
-		return nil, &setting.KeyError{Key: "exempt", Err: err}
+	l := &List{cfg: cfg, enforced: s.Core().Enforce, dns: u.dns, never: &never{
+		trusted: trusted, own: s.Router.IsSelf, backend: s.Router.IsBackend, isMX: u.dns.isMX,
+	}}
+	for _, p := range []struct {
+		key   string
+		kind  pattern.Kind
+		texts []string
+		set   **pattern.Set
+	}{
+		{"never", pattern.Clients, cfg.Never, &l.never.extra}, {"never_names", pattern.Hosts, cfg.NeverNames, &l.names},
+		{"evidence", pattern.Names, cfg.Evidence, &l.evidence}, {"exempt", pattern.Addresses, cfg.Exempt, &l.exempt},
+	} {
+		var err error
+		if *p.set, err = newSet(language, p.kind, p.texts); err != nil {
+			return nil, &setting.KeyError{Key: p.key, Err: err}
+		}
 	}
 	l.verdict = rcptgate.Verdict{Action: rcptgate.Reject, Code: cfg.Code, Text: cfg.Text, Reason: rcptgate.Reason("blocklist:" + cfg.Name), Source: stepName}
 	if cfg.Code < 500 {
@@ -129,20 +151,24 @@ func isLocal(a netip.Addr) bool { return a.IsPrivate() || a.IsLinkLocalUnicast()
 func (u *live) adopt() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.active = u.next
-	kept := map[string]bool{}
-	for _, l := range u.active {
+	next, kept := u.next, map[string]bool{}
+	for _, l := range next {
 		kept[l.name] = true
-		l.resize(l.cfg.Entries, l.cfg.IPv6Prefix)
+		l.resize(l.cfg.Entries, l.cfg.IPv6Prefix, l.cfg.For.Std())
+	}
+	u.active.Store(&next)
+	if len(next) > 0 {
+		u.dns.own(u.own)
 	}
 	maps.DeleteFunc(u.states, func(name string, _ *state) bool { return !kept[name] })
 }
 
 // lists are the active lists.
 func (u *live) lists() []*List {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.active
+	if list := u.active.Load(); list != nil {
+		return *list
+	}
+	return nil
 }
 
 func (u *live) metrics() []metric.Family {
@@ -157,6 +183,8 @@ func (u *live) metrics() []metric.Family {
 		per(metric.Gauge, "blocklist_entries", "Networks that a blocklist remembers, ended listings included.", func(l *List) float64 { return float64(l.table.Load().count.Load()) }),
 		per(metric.Counter, "blocklist_listed_total", "Listings begun.", func(l *List) float64 { return float64(l.listed.Load()) }),
 		per(metric.Counter, "blocklist_refused_total", "Questions of listed clients that were refused, or would have been in rehearsal.", func(l *List) float64 { return float64(l.refused.Load()) }),
+		per(metric.Counter, "blocklist_spared_total", "Viruses that did not list their senders because most of what these sent was clean.", func(l *List) float64 { return float64(l.spared.Load()) }),
+		metric.Count("blocklist_excused_total", "Clients that DNS kept from being listed.", func() float64 { return float64(u.dns.excused.Load()) }),
 		per(metric.Counter, "blocklist_evicted_total", "Entries that made room for others before their end.", func(l *List) float64 { return float64(l.table.Load().evicted.Load()) }),
 	}
 }
