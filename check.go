@@ -58,6 +58,7 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 	}
 	if c.Deadline <= 0 {
 		v := c.run(ctx, q, 0, start, nil)
+		q.guard(&v)
 		q.chain.stand(&v)
 		return v, nil
 	}
@@ -67,6 +68,7 @@ func (c *Chain) Check(ctx context.Context, q *Query) (Verdict, error) {
 	if lazy.stop() {
 		q.chain.spare = lazy
 	}
+	q.guard(&v)
 	q.chain.stand(&v)
 	return v, nil
 }

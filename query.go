@@ -126,6 +126,13 @@ type Query struct {
 	// follow need not ask whether it does; they may still have something against it.
 	Known bool
 
+	// Guard is asked before the client hears that a mailbox does not exist. Nil: it may.
+	Guard Guard
+	// Veil is what the client hears about a recipient of which nothing good is remembered:
+	// a step that would have to ask a server for this client answers with it, and does not
+	// ask. Nil: servers may be asked.
+	Veil *Verdict
+
 	// Trace is filled by the chain while it answers.
 	Trace Trace
 

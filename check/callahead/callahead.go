@@ -194,6 +194,9 @@ func (a *asking) answer(ctx context.Context) rcptgate.Verdict {
 	if a.q.Trace.Explain {
 		explainMemory(a, &rec, what, answer, source)
 	}
+	if a.veiled() && answer != nil && answer.Class != store.Valid && what != askNow {
+		return *a.q.Veil // what is remembered against a mailbox says that it exists, or does not
+	}
 	switch what {
 	case serve:
 		if source != rcptgate.SourceRAM {
@@ -212,6 +215,9 @@ func (a *asking) answer(ctx context.Context) rcptgate.Verdict {
 	net := *answer // a copy: rec shall not leave the stack for the queries that need no net
 	return a.miss(ctx, &net, source)
 }
+
+// veiled reports whether the client is to learn nothing that is not remembered as good.
+func (a *asking) veiled() bool { return a.q.Veil != nil && !a.exempt }
 
 // judged is judge, except that a refusal for another reason than a missing mailbox serves
 // only while there is proof that it is about the recipient.

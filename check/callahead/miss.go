@@ -81,6 +81,13 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 			return a.verdict(&found, from)
 		}
 	}
+	if a.veiled() {
+		a.q.Trace.Note("probe: none for this client")
+		if net != nil {
+			return a.verdict(net, source)
+		}
+		return *a.q.Veil
+	}
 	f, ok := a.takeOff(ctx, looked, net != nil)
 	if !ok {
 		a.check.state.count.busy.Add(1)

@@ -7,6 +7,7 @@ import (
 	"rcptgate/check/antivirus"
 	"rcptgate/check/blocklist"
 	"rcptgate/check/callahead"
+	"rcptgate/check/harvest"
 	"rcptgate/check/quota"
 	"rcptgate/check/rules"
 	"rcptgate/check/syntax"
@@ -31,6 +32,7 @@ func units() []unit.Unit {
 		rules.Unit(),
 		antivirus.Unit(),
 		trusted.Unit(),
+		harvest.Unit(),
 		alias.Unit(),
 		callahead.Unit(),
 		quota.Unit(),
