@@ -35,6 +35,7 @@ const (
 	EditRecipients                   // to add and remove recipients; DiscardRecipient needs it
 	Quarantine                       // to have the MTA hold the message (Hold)
 	WantSession                      // what kind of MTA it is, and the client's TLS (Session)
+	WantHelo                         // to be asked when a client says HELO or EHLO
 )
 
 // Recipients reports whether the recipients of a transaction are recorded in its

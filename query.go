@@ -14,6 +14,7 @@ type Stage uint8
 // The stages in the order in which an SMTP session reaches them.
 const (
 	StageConnect Stage = iota
+	StageHelo
 	StageMail
 	StageRcpt
 	StageMessage
@@ -27,6 +28,8 @@ func (s Stage) String() string {
 	switch s {
 	case StageConnect:
 		return "connect"
+	case StageHelo:
+		return "helo"
 	case StageMail:
 		return "mail"
 	case StageRcpt:

@@ -59,6 +59,8 @@ func (s *Setup) Step(at rcptgate.Stage, step rcptgate.Step) {
 	switch at {
 	case rcptgate.StageConnect:
 		s.Want(rcptgate.WantConnect)
+	case rcptgate.StageHelo:
+		s.Want(rcptgate.WantHelo)
 	case rcptgate.StageMail:
 		s.Want(rcptgate.WantMail)
 	case rcptgate.StageMessage:

@@ -43,11 +43,8 @@ func (c *conn) handle(ctx context.Context, cmd byte, data []byte) (quit bool, er
 		c.endMail()
 		c.session.reset()
 		return false, nil
-	case wire.CmdHelo: // ends a transaction (RFC 5321 section 4.1.4)
-		c.endMail()
-		if err := c.session.hello(data); err != nil {
-			return false, err
-		}
+	case wire.CmdHelo:
+		return false, c.helo(ctx, data)
 	}
 	return false, c.goOn(cmd)
 }
@@ -122,6 +119,24 @@ func (c *conn) connect(ctx context.Context, data []byte) error {
 	return c.goOn(wire.CmdConnect)
 }
 
+// helo ends a transaction (RFC 5321 section 4.1.4), and asks about the client's name where
+// the gate wants to be asked. The answer is kept for each MAIL, as that of connect is: a
+// client that is refused here would take the server for broken, and Sendmail would refuse
+// it everything, without the text. A client that has been refused already is not asked
+// about.
+func (c *conn) helo(ctx context.Context, data []byte) error {
+	s := &c.session
+	c.endMail()
+	if err := s.hello(data); err != nil {
+		return err
+	}
+	s.atHelo = rcptgate.Verdict{}
+	if c.wants&rcptgate.WantHelo != 0 && passes(&s.atConnect) {
+		s.atHelo = c.ask(ctx, s.question(rcptgate.StageHelo))
+	}
+	return c.goOn(wire.CmdHelo)
+}
+
 // mail begins a transaction, unless the client or the sender is refused.
 func (c *conn) mail(ctx context.Context, data []byte) error {
 	s := &c.session
@@ -134,6 +149,11 @@ func (c *conn) mail(ctx context.Context, data []byte) error {
 	v := &s.atConnect
 	if v.Action == rcptgate.Hold {
 		c.holdAll(v)
+	}
+	if passes(v) && s.atHelo.Action != rcptgate.Continue {
+		if v = &s.atHelo; v.Action == rcptgate.Hold {
+			c.holdAll(v)
+		}
 	}
 	if passes(v) && c.wants&rcptgate.WantMail != 0 {
 		if v = new(c.ask(ctx, s.question(rcptgate.StageMail))); v.Action == rcptgate.Hold {

@@ -89,7 +89,7 @@ type forgetful struct{ messages bool }
 
 func (g *forgetful) Wants() rcptgate.Wants {
 	if g.messages {
-		return wantsAll | rcptgate.WantConnect | rcptgate.WantMail | rcptgate.WantSession
+		return wantsAll | rcptgate.WantConnect | rcptgate.WantHelo | rcptgate.WantMail | rcptgate.WantSession
 	}
 	return 0
 }

@@ -23,8 +23,8 @@ var events = []struct {
 	{wire.CmdUnknown, 0, wire.NoUnknown, wire.NoReplyUnknown},
 	{wire.CmdData, 0, wire.NoData, wire.NoReplyData},
 	{wire.CmdHelo, 0, 0, wire.NoReplyHelo},
-	// A client that is refused hears it at MAIL.
-	{wire.CmdMail, rcptgate.WantMail | rcptgate.WantConnect, 0, wire.NoReplyMail},
+	// A client that is refused hears it at MAIL, whatever it is refused for.
+	{wire.CmdMail, rcptgate.WantMail | rcptgate.WantConnect | rcptgate.WantHelo, 0, wire.NoReplyMail},
 }
 
 // changes are the actions that somebody may want to take.

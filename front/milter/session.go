@@ -24,6 +24,7 @@ type session struct {
 	clientName string
 	helo       string
 	atConnect  rcptgate.Verdict // on the client, where the gate is asked about it
+	atHelo     rcptgate.Verdict // on the last HELO
 
 	// Of the transaction.
 	sender   string
@@ -212,6 +213,7 @@ func (s *session) connect(data []byte) error {
 		return err
 	}
 	s.clientName, s.client, s.atConnect = cut(from.Name), from.Addr(), rcptgate.Verdict{}
+	s.atHelo = rcptgate.Verdict{}
 	if !s.client.IsValid() && from.Family != wire.FamilyUnix {
 		s.client = s.connectAddr
 	}

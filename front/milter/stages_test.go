@@ -49,7 +49,7 @@ var (
 // holds what is answered to MAIL, RCPT and the end of the message.
 func TestStages(t *testing.T) {
 	const goOn, no, later, discard = "continue", "554", "451", "discard_message"
-	connect, mail, rcpt, message := rcptgate.StageConnect, rcptgate.StageMail, rcptgate.StageRcpt, rcptgate.StageMessage
+	connect, helo, mail, rcpt, message := rcptgate.StageConnect, rcptgate.StageHelo, rcptgate.StageMail, rcptgate.StageRcpt, rcptgate.StageMessage
 	for _, tc := range []struct {
 		name    string
 		wants   rcptgate.Wants
@@ -61,6 +61,10 @@ func TestStages(t *testing.T) {
 		{"all pass", everyStage, nil, []string{goOn, goOn, goOn}, []rcptgate.Stage{connect, mail, rcpt, message}},
 		{"the client is refused, and hears it at MAIL", everyStage, map[rcptgate.Stage]rcptgate.Verdict{connect: refusal}, []string{no}, []rcptgate.Stage{connect}},
 		{"put off at connect, MAIL is not asked about", rcptgate.WantConnect, map[rcptgate.Stage]rcptgate.Verdict{connect: laterOn}, []string{later}, []rcptgate.Stage{connect}},
+		{"the HELO name is refused, and the client hears it at MAIL", everyStage | rcptgate.WantHelo, map[rcptgate.Stage]rcptgate.Verdict{helo: refusal}, []string{no}, []rcptgate.Stage{connect, helo}},
+		{"a client that is refused is not asked about its name", everyStage | rcptgate.WantHelo, map[rcptgate.Stage]rcptgate.Verdict{connect: laterOn, helo: refusal}, []string{later}, []rcptgate.Stage{connect}},
+		{"HELO passes", rcptgate.WantHelo, nil, []string{goOn, goOn, goOn}, []rcptgate.Stage{helo, rcpt}},
+		{"mail is thrown away for its HELO", rcptgate.WantHelo, map[rcptgate.Stage]rcptgate.Verdict{helo: discards}, []string{discard}, []rcptgate.Stage{helo}},
 		{"the sender is refused", rcptgate.WantMail, map[rcptgate.Stage]rcptgate.Verdict{mail: refusal}, []string{no}, []rcptgate.Stage{mail}},
 		{"the sender's mail is thrown away", rcptgate.WantMail, map[rcptgate.Stage]rcptgate.Verdict{mail: discards}, []string{discard}, []rcptgate.Stage{mail}},
 		{"the message is refused", rcptgate.WantMessage, map[rcptgate.Stage]rcptgate.Verdict{message: refusal}, []string{"", goOn, no}, []rcptgate.Stage{rcpt, message}},
@@ -155,6 +159,7 @@ func TestNegotiationFollowsWants(t *testing.T) {
 	}{
 		{0, wire.NoReplyMail, 3},
 		{rcptgate.WantConnect, 0, 3},
+		{rcptgate.WantHelo, 0, 3},
 		{rcptgate.WantMail, 0, 3},
 		{rcptgate.WantMessage, wire.NoReplyMail, 4},
 	} {
@@ -166,5 +171,28 @@ func TestNegotiationFollowsWants(t *testing.T) {
 		if agreed.Protocol&(wire.NoBody|wire.NoHeaders) != wire.NoBody|wire.NoHeaders {
 			t.Errorf("wants %b: header and body are sent, and nobody reads them", tc.wants)
 		}
+	}
+}
+
+// A refusal of the HELO name holds for each MAIL until the client says another name.
+func TestHeloIsAskedAboutAnew(t *testing.T) {
+	gate := &stagesGate{wants: rcptgate.WantHelo}
+	gate.says[rcptgate.StageHelo] = refusal
+	c := start(t, gate, milter.Config{}, "unix").dial(t, mta.Options{})
+	say := say(t)
+	say(c.Connect("client.example", client))
+	say(c.Helo("localhost"))
+	for range 2 {
+		if got := word(say(c.Mail("s@example.org", nil))); got != "554" {
+			t.Errorf("after a refused HELO, MAIL is answered %s", got)
+		}
+	}
+	gate.says[rcptgate.StageHelo] = rcptgate.Verdict{}
+	say(c.Helo("client.example"))
+	if got := word(say(c.Mail("s@example.org", nil))); got != "continue" {
+		t.Errorf("after another HELO, MAIL is answered %s", got)
+	}
+	if q := gate.queries[0]; q.Helo != "localhost" || q.Sender != "" {
+		t.Errorf("asked with %s", describe(q))
 	}
 }
