@@ -144,6 +144,15 @@ type Query struct {
 	lane    uint32
 }
 
+// Again gives the same question anew, to be put to other checks while q is being answered:
+// with a trace of its own, and without what its own chain knows.
+func (q *Query) Again() *Query {
+	return &Query{
+		Stage: q.Stage, Recipient: q.Recipient, Target: q.Target, Sender: q.Sender, Client: q.Client, ClientName: q.ClientName, Helo: q.Helo, Size: q.Size,
+		AuthUser: q.AuthUser, NextHop: q.NextHop, QueueID: q.QueueID, Accepted: q.Accepted, Message: q.Message, Session: q.Session, Known: q.Known, lane: q.lane,
+	}
+}
+
 // Reset makes q ready for the next question, keeping the memory of the trace and the
 // deadline.
 func (q *Query) Reset() {

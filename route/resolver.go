@@ -53,6 +53,7 @@ type resolver struct {
 	system  *net.Resolver // for addresses: honours /etc/hosts
 	mxs     *cache[mxSet]
 	ips     *cache[[]netip.Addr]
+	records *cache[[]string] // see Records
 
 	ctx    context.Context //nolint:containedctx // the life of look-ups, which outlast their askers
 	cancel context.CancelFunc
@@ -64,7 +65,7 @@ type resolver struct {
 }
 
 func newResolver(servers []string) (*resolver, error) {
-	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), calls: flight.New[string, struct{}](maxLookups)}
+	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), records: newCache[[]string](), calls: flight.New[string, struct{}](maxLookups)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.system = &net.Resolver{PreferGo: true}
 	if len(servers) == 0 {

@@ -379,5 +379,8 @@ func (h *Host) Address(name string) string {
 // Version is the version of the program.
 func (h *Host) Version() string { return h.options.Version }
 
+// IsOffline reports whether the host answers in this process alone: nothing is kept or shared.
+func (h *Host) IsOffline() bool { return h.options.Offline }
+
 // LookEvery is how often sockets are looked at: names that are gone, addresses that were taken.
 func (h *Host) LookEvery() time.Duration { return cmp.Or(h.options.Look, 5*time.Second) }

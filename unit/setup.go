@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/pattern"
 	"rcptgate/route"
 	"rcptgate/table"
 	"rcptgate/table/lists"
@@ -36,8 +37,12 @@ type Setup struct {
 	// Scan looks for viruses in a message, once, and leaves what it found in it
 	// ([rcptgate.Message.Scanned]). Nil: nothing scans.
 	Scan func(ctx context.Context, q *rcptgate.Query)
+	// Language is what patterns are read with: the unit that has the lists fills it in. Its
+	// words are asked while questions are answered. Nil: there are no lists.
+	Language *pattern.Language
 	// Function finds a function of the script by its name, for rules that call it. The script
-	// comes after the rules, so ask once every unit was built. Nil: there is no script.
+	// comes after the rules, so ask once every unit was built (see Finish). Nil: there is no
+	// script.
 	Function func(name string) (rcptgate.Check, bool)
 
 	steps    [rcptgate.StageCount][]rcptgate.Step
@@ -46,6 +51,7 @@ type Setup struct {
 	followed []Followed
 	release  []func()
 	verify   []func(context.Context) error
+	finish   []func() error
 }
 
 // Map answers another program's look-ups: a value, or found = false. An error is temporary.
@@ -84,6 +90,26 @@ func (s *Setup) Defer(f func()) { s.release = append(s.release, f) }
 // configuration; at the start of the daemon, which has no other, it is a notice.
 func (s *Setup) Verify(f func(context.Context) error) { s.verify = append(s.verify, f) }
 
+// Finish has f called when every unit has added its steps, for what depends on units that
+// come later. An error refuses the configuration.
+func (s *Setup) Finish(f func() error) { s.finish = append(s.finish, f) }
+
+// After gives the steps of the recipient's stage that come after the one of a name, as a
+// check. It has no deadline of its own. Use it once every unit was built.
+func (s *Setup) After(step string) rcptgate.Check {
+	return &rcptgate.Chain{Steps: s.after(step), Rehearse: func(q *rcptgate.Query) bool { return s.Router.Rehearse(q) }}
+}
+
+func (s *Setup) after(step string) []rcptgate.Step {
+	steps := s.steps[rcptgate.StageRcpt]
+	for i := range steps {
+		if steps[i].Name == step {
+			return steps[i+1:]
+		}
+	}
+	return nil
+}
+
 // verified asks those that verify the setup as a whole.
 func (s *Setup) verified() error {
 	ctx, cancel := context.WithTimeout(context.Background(), verifyTime)
@@ -114,6 +140,9 @@ func (h *Host) build(c *Config) (*Setup, error) {
 		if build := h.live[i].Build; build != nil {
 			err = build(s)
 		}
+	}
+	for i := 0; err == nil && i < len(s.finish); i++ {
+		err = s.finish[i]()
 	}
 	if err != nil {
 		s.close()

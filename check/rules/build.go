@@ -68,6 +68,7 @@ func newCheck(o options) (*Check, error) {
 			_, _ = b.list(l.Name, pattern.Addresses)
 		}
 	}
+	b.language.List = b.later
 	return b.check, errors.Join(b.errs...)
 }
 
@@ -146,6 +147,16 @@ func (b *builder) rule(i int) {
 	}
 	b.check.rules = append(b.check.rules, r)
 	b.check.index.add(int32(i), r) // #nosec G115 -- few
+}
+
+// later is list for those who ask once the rules are made: the script.
+func (b *builder) later(name string, kind pattern.Kind) (*pattern.List, error) {
+	known := len(b.errs)
+	l, err := b.list(name, kind)
+	if err == nil && len(b.errs) > known {
+		err = b.errs[known]
+	}
+	return l, err
 }
 
 // list makes the list of a name, once for each kind.

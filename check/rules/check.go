@@ -4,10 +4,12 @@ package rules
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"rcptgate"
+	"rcptgate/config/setting"
 	"rcptgate/pattern"
 )
 
@@ -114,7 +116,20 @@ func (c *Check) decideRules(ctx context.Context, q *question, all bool) (f found
 		case err != nil:
 			return found{}, fmt.Errorf("rule %q: %w", r.name, err)
 		case ok && rehearsed:
-			f.rehearse(q, r)
+			f.rehearse(ctx, q, r)
+		case ok && r.act == Call:
+			v, err := r.call.Check(ctx, q.Query)
+			if err != nil {
+				return found{}, fmt.Errorf("rule %q: %w", r.name, err)
+			}
+			if q.Trace.Explain {
+				q.Trace.Note(fmt.Sprintf("rule %q matches: %s() says %s", r.name, r.cfg.Call, v.Action))
+			}
+			if v.Action != rcptgate.Continue {
+				v.Enforce = r.verdict.Enforce
+				return found{r.name, r.act, v, r.hits}, nil
+			}
+			r.hits.add(q.Lane(), q.Query.Now())
 		case ok:
 			if q.Trace.Explain {
 				q.Trace.Note(fmt.Sprintf("rule %q matches: %s", r.name, r.act))
@@ -133,14 +148,37 @@ func (c *Check) decideRules(ctx context.Context, q *question, all bool) (f found
 }
 
 // rehearse notes what a rehearsed rule would have done. The first one is logged.
-func (f *found) rehearse(q *question, r *rule) {
+func (f *found) rehearse(ctx context.Context, q *question, r *rule) {
 	r.hits.add(q.Lane(), q.Query.Now())
 	if q.Trace.Explain {
 		q.Trace.Note(fmt.Sprintf("rule %q matches, rehearsed: would %s", r.name, r.act))
 	}
-	if f.name != "" || r.verdict.Action == rcptgate.Continue {
+	verdict := r.verdict
+	if f.name == "" && r.act == Call {
+		verdict, _ = r.call.Check(ctx, q.Query) // a failure is logged there
+	}
+	if f.name != "" || verdict.Action == rcptgate.Continue {
 		return
 	}
-	f.name, f.act, f.verdict = r.name, r.act, r.verdict
-	f.verdict.Would, f.verdict.Action = r.verdict.Action, rcptgate.Continue
+	f.name, f.act, f.verdict = r.name, r.act, verdict
+	f.verdict.Would, f.verdict.Action = verdict.Action, rcptgate.Continue
+}
+
+// find finds the functions that rules call. The error names the setting.
+func (c *Check) find(function func(name string) (rcptgate.Check, bool)) error {
+	var errs []error
+	for i, r := range c.rules {
+		if r.act != Call {
+			continue
+		}
+		key := fmt.Sprintf("rule[%d].call", i+1)
+		if function == nil {
+			errs = append(errs, setting.Keyf(key, "%q: there is no script: [script] file names none", r.cfg.Call))
+		} else if f, ok := function(r.cfg.Call); ok {
+			r.call = f
+		} else {
+			errs = append(errs, setting.Keyf(key, "the script has no function %s(), of one argument", r.cfg.Call))
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -148,7 +148,7 @@ func words(f *found, failed error) string {
 	case f.name == "":
 		return "continue (no rule matches)"
 	}
-	text := f.act.String()
+	text := f.word()
 	if f.verdict.Action.Refuses() {
 		text += fmt.Sprintf(", %d %s %s", f.verdict.Code, f.verdict.Enhanced, f.verdict.Text)
 	}

@@ -44,7 +44,8 @@ type RuleConfig struct {
 	Rcpts      *Range   `toml:"rcpts" doc:"how many recipients the message has, this one included, not counting refused ones" example:"\">100\""`
 	At         []Window `toml:"at" doc:"days and times of the machine's own clock" example:"[\"Mon-Fri 18:00-08:00\", \"Sat,Sun\"]"`
 	Mailer     []string `toml:"mailer" doc:"patterns of the MTA's mailer or transport for the recipient" example:"[\"local\"]"`
-	Action     Action   `toml:"action" doc:"reject; tempfail; discard (this recipient); discard_message (for all recipients); pass (no further rule); accept (no further step: whether the mailbox exists is not asked); hold (the MTA keeps the message for a person)"`
+	Action     Action   `toml:"action" doc:"reject; tempfail; discard (this recipient); discard_message (for all recipients); pass (no further rule); accept (no further step: whether the mailbox exists is not asked); hold (the MTA keeps the message for a person); call (a function of the script decides)"`
+	Call       string   `toml:"call" doc:"with action = \"call\": the function of the script that decides. It is called with the recipient; if it returns None, the rules that follow are asked" example:"\"quiet_hours\""`
 	Code       int      `toml:"code" doc:"reply code; the default is 550, or 451 with tempfail" example:"551"`
 	Enhanced   string   `toml:"enhanced" doc:"enhanced status code; the default is 5.7.1, or 4.7.1 with tempfail" example:"\"5.7.1\""`
 	Text       string   `toml:"text" doc:"the text for the sender" example:"\"This list is for members.\""`
@@ -91,6 +92,12 @@ func (c RuleConfig) Validate() error {
 	}
 	class := map[Action]int{Reject: 5, Tempfail: 4}[c.Action]
 	switch {
+	case c.Action == Call && c.Call == "":
+		errs = append(errs, setting.Keyf("action", "\"call\" needs call = \"NAME\", a function of the script"))
+	case c.Action != Call && c.Call != "":
+		errs = append(errs, setting.Keyf("call", "action %q calls nothing: write action = \"call\"", c.Action))
+	}
+	switch {
 	case class == 0 && c.Code != 0:
 		errs = append(errs, setting.Keyf("code", "action %q has no reply code", c.Action))
 	case class != 0 && c.Code != 0 && (c.Code/100 != class || c.Code%100 > 59):
@@ -104,7 +111,7 @@ func (c RuleConfig) Validate() error {
 	case c.Enhanced != "" && (!smtpcode.Is(c.Enhanced) || int(c.Enhanced[0]-'0') != class):
 		errs = append(errs, setting.Keyf("enhanced", "%q is not a status code for action %q, such as \"%d.7.1\"", c.Enhanced, c.Action, class))
 	}
-	if (c.Action == Pass || c.Action == Accept) && c.Text != "" {
+	if (c.Action == Pass || c.Action == Accept || c.Action == Call) && c.Text != "" {
 		errs = append(errs, setting.Keyf("text", "action %q has no text", c.Action))
 	}
 	return errors.Join(errs...)
@@ -122,9 +129,10 @@ const (
 	Pass
 	Accept
 	Hold
+	Call
 )
 
-var actionWords = [...]string{"reject", "tempfail", "discard", "discard_message", "pass", "accept", "hold"}
+var actionWords = [...]string{"reject", "tempfail", "discard", "discard_message", "pass", "accept", "hold", "call"}
 
 // String gives the action's word.
 func (a Action) String() string { return actionWords[a] }

@@ -139,7 +139,7 @@ func (e *expectation) check(ctx context.Context, c *Check) error {
 	}
 	said, by := "continue", "no rule matches"
 	if f.name != "" {
-		said, by = f.act.String(), fmt.Sprintf("rule %q", f.name)
+		said, by = f.word(), fmt.Sprintf("rule %q", f.name)
 	}
 	if said != e.outcome && (e.outcome != "continue" || f.act != Pass) {
 		return fmt.Errorf("%q does not hold: the rules say %s (%s)", e.text, said, by)
@@ -148,6 +148,14 @@ func (e *expectation) check(ctx context.Context, c *Check) error {
 		return fmt.Errorf("%q does not hold: the reply code is %d (%s)", e.text, f.verdict.Code, by)
 	}
 	return nil
+}
+
+// word is the action that was decided on: by a function, where one was called.
+func (f *found) word() string {
+	if f.act == Call {
+		return f.verdict.Action.String()
+	}
+	return f.act.String()
 }
 
 // Verify checks the expectations of all rules. What depends on a table that cannot be read
@@ -206,6 +214,12 @@ func (c *Check) explain(ctx context.Context, query *rcptgate.Query, at time.Time
 	for _, r := range c.rules {
 		ok, failed, err := r.matches(ctx, q)
 		one := considered{r.name, r.act.String(), "matches"}
+		v, passes := r.verdict, false
+		if ok && err == nil && r.act == Call {
+			v, err = r.call.Check(ctx, q.Query)
+			one.result = fmt.Sprintf("matches: %s() says %s", r.cfg.Call, v.Action)
+			passes = v.Action == rcptgate.Continue
+		}
 		switch {
 		case err != nil:
 			one.result = "cannot be asked: " + err.Error()
@@ -215,8 +229,8 @@ func (c *Check) explain(ctx context.Context, query *rcptgate.Query, at time.Time
 			one.result = "matches; rehearsed, so the next rules are asked"
 		}
 		list = append(list, one)
-		if !r.rehearsed() && (ok || err != nil) {
-			return list, found{r.name, r.act, r.verdict, nil}, err
+		if !r.rehearsed() && (ok && !passes || err != nil) {
+			return list, found{r.name, r.act, v, nil}, err
 		}
 	}
 	return list, f, nil

@@ -30,6 +30,7 @@ type rule struct {
 	verdict rcptgate.Verdict
 	act     Action
 	enforce *bool
+	call    rcptgate.Check // of action "call": what decides
 	hits    *hits
 	expect  []*expectation
 	filed   string // where the index has it
@@ -190,7 +191,7 @@ func verdictOf(name string, act Action, code int, enhanced, text string) rcptgat
 		if text == "" {
 			v.Text = textHold + name
 		}
-	case Pass:
+	case Pass, Call:
 	}
 	if v.Text = rcptgate.CleanText(v.Text); v.Enhanced != "" && !smtpcode.Is(v.Enhanced) {
 		v.Enhanced = ""

@@ -76,25 +76,17 @@ func (u *live) adopt(c *Check) {
 func (u *live) build(s *unit.Setup) error {
 	cfg, rules := unit.Part[Config](s.Config), unit.Domains[RuleConfig](s.Config)
 	lists := unit.Domains[ListConfig](s.Config)
-	if len(rules)+len(lists)+len(cfg.Access)+len(cfg.Pairs) == 0 {
-		return nil
-	}
 	local, err := localDomains(s, cfg.Local)
 	if err != nil {
 		return err
 	}
+	language := languageOf(s, local)
+	if len(rules)+len(lists)+len(cfg.Access)+len(cfg.Pairs) == 0 {
+		s.Language = &language
+		return nil
+	}
 	check, err := newCheck(options{
-		config: cfg, lists: lists, rules: rules, counters: &u.counters,
-		language: pattern.Language{
-			Delimiters: s.Router.Delimiter(),
-			Local:      local,
-			Clients: map[string]func(netip.Addr) bool{
-				"trusted":  func(a netip.Addr) bool { return s.Trusted != nil && s.Trusted(a) },
-				"own":      func(a netip.Addr) bool { return a.IsLoopback() || s.Router.IsSelf(a) },
-				"backends": s.Router.IsBackend,
-			},
-			Hosts: map[string]func(string) bool{"own": func(name string) bool { return name == strings.ToLower(s.Core().Hostname) }},
-		},
+		config: cfg, lists: lists, rules: rules, counters: &u.counters, language: language,
 		open: func(kind pattern.Kind, spec table.Spec) (table.Table, error) {
 			return s.Table(pool.Use{Name: "list of " + kind.String(), Wrap: func(f table.Format) table.Format { return pattern.Format(kind, f) }}, spec)
 		},
@@ -106,11 +98,26 @@ func (u *live) build(s *unit.Setup) error {
 	if err != nil {
 		return err
 	}
-	cfg.check = check
+	cfg.check, s.Language = check, check.language
+	s.Finish(func() error { return check.find(s.Function) })
 	s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: stepName, Check: check})
 	s.Want(check.wants())
 	s.Verify(func(ctx context.Context) error { return check.Verify(ctx, false) })
 	return nil
+}
+
+// languageOf is the language of patterns, without lists.
+func languageOf(s *unit.Setup, local func(context.Context, string) (bool, error)) pattern.Language {
+	return pattern.Language{
+		Delimiters: s.Router.Delimiter(),
+		Local:      local,
+		Clients: map[string]func(netip.Addr) bool{
+			"trusted":  func(a netip.Addr) bool { return s.Trusted != nil && s.Trusted(a) },
+			"own":      func(a netip.Addr) bool { return a.IsLoopback() || s.Router.IsSelf(a) },
+			"backends": s.Router.IsBackend,
+		},
+		Hosts: map[string]func(string) bool{"own": func(name string) bool { return name == strings.ToLower(s.Core().Hostname) }},
+	}
 }
 
 // wants is what the rules need from the MTA.
@@ -124,7 +131,7 @@ func (c *Check) wants() (w rcptgate.Wants) {
 			w |= rcptgate.EditRecipients
 		case Hold:
 			w |= rcptgate.Quarantine
-		case Reject, Tempfail, DiscardMessage, Pass, Accept:
+		case Reject, Tempfail, DiscardMessage, Pass, Accept, Call:
 		}
 		if r.cfg.TLS != nil {
 			w |= rcptgate.WantSession

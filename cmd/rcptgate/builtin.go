@@ -10,6 +10,7 @@ import (
 	"rcptgate/check/harvest"
 	"rcptgate/check/quota"
 	"rcptgate/check/rules"
+	"rcptgate/check/script"
 	"rcptgate/check/syntax"
 	"rcptgate/check/trusted"
 	"rcptgate/doctor"
@@ -31,6 +32,7 @@ func units() []unit.Unit {
 		blocklist.Unit(),
 		rules.Unit(),
 		antivirus.Unit(),
+		script.Unit(),
 		trusted.Unit(),
 		harvest.Unit(),
 		alias.Unit(),

@@ -93,7 +93,7 @@ var allowed = []struct {
 	{"bench", []string{"*"}},
 	{"demo", []string{"*"}},
 	{"gossip", []string{"", "unit", "backend", "store", "config/setting", "config", "kit", "view", "metric"}},
-	{"unit", []string{"", "address", "mta", "route", "backend", "table", "store", "config", "kit", "view", "metric", "telemetry"}},
+	{"unit", []string{"", "address", "mta", "pattern", "route", "backend", "table", "store", "config", "kit", "view", "metric", "telemetry"}},
 	{"front", []string{"", "unit", "front/listen", "address", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric", "telemetry"}},
 	{"check", []string{"", "unit", "address", "mail", "mta", "names", "pattern", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
 	{"pattern", []string{"", "address", "table", "config/setting"}},

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package script
+
+import (
+	"cmp"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rcptgate/kit/notice"
+	"rcptgate/kit/recent"
+	"rcptgate/metric"
+	"rcptgate/view"
+)
+
+// sayEvery is the least time between two log lines about one line of the script.
+const sayEvery = time.Minute
+
+// reporter counts calls and failures, and logs the latter. It outlives configurations. A nil
+// reporter does nothing.
+type reporter struct {
+	log   *slog.Logger
+	board *notice.Board
+	said  *recent.Map[string, time.Time]
+
+	mu   sync.Mutex
+	read atomic.Pointer[map[string]*count] // copied when it changes
+}
+
+// count is what became of the calls of one function.
+type count struct {
+	calls, failed atomic.Uint64
+	last          atomic.Pointer[Error]
+	at            atomic.Int64
+}
+
+func newReporter(log *slog.Logger, board *notice.Board) *reporter {
+	r := &reporter{log: log, board: board, said: recent.New[string, time.Time](1000)}
+	r.read.Store(&map[string]*count{})
+	return r
+}
+
+// countsMax bounds the functions that are counted.
+const countsMax = 1000
+
+// of gives the count of a function.
+func (r *reporter) of(name string) *count {
+	if c := (*r.read.Load())[name]; c != nil {
+		return c
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := *r.read.Load()
+	if c := old[name]; c != nil {
+		return c
+	}
+	if len(old) >= countsMax {
+		return new(count)
+	}
+	next := make(map[string]*count, len(old)+1)
+	for k, v := range old {
+		next[k] = v
+	}
+	next[name] = new(count)
+	r.read.Store(&next)
+	return next[name]
+}
+
+func (r *reporter) called(name string) {
+	if r != nil {
+		r.of(name).calls.Add(1)
+	}
+}
+
+// failed counts a failure, and logs it at most once a minute for each line of the script.
+func (r *reporter) failed(f *function, err error) {
+	var e *Error
+	if r == nil || !errors.As(err, &e) {
+		return
+	}
+	c := r.of(f.name)
+	c.calls.Add(1)
+	c.failed.Add(1)
+	c.last.Store(e)
+	now := time.Now()
+	c.at.Store(now.UnixNano())
+	due := false
+	r.said.Update(e.Place, func(last time.Time) time.Time {
+		if due = now.Sub(last) >= sayEvery; due {
+			return now
+		}
+		return last
+	})
+	if !due {
+		return
+	}
+	r.log.Error("a function of the script failed", "function", f.name, "place", e.Place, "error", e.Text, "on_error", f.p.config.OnError, "backtrace", e.Backtrace)
+	r.board.Warn("script "+e.Place, "a function of the script fails", "function", f.name, "place", e.Place, "error", e.Text)
+}
+
+func (r *reporter) names() []string {
+	var list []string
+	for name := range *r.read.Load() {
+		list = append(list, name)
+	}
+	slices.SortFunc(list, cmp.Compare[string])
+	return list
+}
+
+func (r *reporter) metrics() []metric.Family {
+	family := func(name, help string, of func(*count) uint64) metric.Family {
+		return metric.Family{Kind: metric.Counter, Name: name, Help: help, Labels: []string{"function"}, Read: func(emit metric.Emit) {
+			for _, n := range r.names() {
+				emit(float64(of(r.of(n))), n)
+			}
+		}}
+	}
+	return []metric.Family{
+		family("script_calls_total", "Calls of the script's functions.", func(c *count) uint64 { return c.calls.Load() }),
+		family("script_failures_total", "Calls of the script's functions that failed.", func(c *count) uint64 { return c.failed.Load() }),
+	}
+}
+
+// show lists the functions that were called.
+func (r *reporter) show() view.Table {
+	t := view.Table{
+		Name: "script", Title: "Script", Empty: "nothing was called",
+		Columns: view.Columns("function", "Function", "calls", "Calls", "failed", "Failed", "at", "Last failure", "place", "Place", "error", "Error"),
+	}
+	for _, n := range r.names() {
+		c := r.of(n)
+		if e := c.last.Load(); e != nil {
+			t.Add("", n, c.calls.Load(), c.failed.Load(), time.Unix(0, c.at.Load()), e.Place, e.Text)
+		} else {
+			t.Add("", n, c.calls.Load(), c.failed.Load(), nil, nil, nil)
+		}
+	}
+	return t
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package script
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"rcptgate"
+)
+
+// TestHooks holds what each function is given and what becomes of what it returns.
+func TestHooks(t *testing.T) {
+	connect, helo, mail, rcpt := rcptgate.StageConnect, rcptgate.StageHelo, rcptgate.StageMail, rcptgate.StageRcpt
+	for _, tc := range []struct {
+		name, script string
+		at           rcptgate.Stage
+		want         string
+	}{
+		{"nothing", "def recipient(r): pass", rcpt, "continue"},
+		{"another stage alone", "def sender(m): return reject()", rcpt, "continue"},
+		{"accept", "def recipient(r): return accept()", rcpt, "accept"},
+		{"reject", "def recipient(r): return reject()", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+		{"reject with words", "def recipient(r): return reject('No', code=554, enhanced='5.1.1')", rcpt, "reject 554 5.1.1 No"},
+		{"tempfail", "def recipient(r): return tempfail('Later')", rcpt, "tempfail 451 4.7.1 Later"},
+		{"discard a recipient", "def recipient(r): return discard()", rcpt, "discard"},
+		{"discard mail", "def sender(m): return discard()", mail, "discard_message"},
+		{"hold", "def sender(m): return hold('look')", mail, "hold"},
+		{"connect", "def connect(c): return reject(c.ip + ' ' + c.name + ' ' + str(c.port))", connect, "reject 550 5.7.1 192.0.2.7 mx.sender.example 2525"},
+		{"helo", "def helo(c): return reject(c.helo)", helo, "reject 550 5.7.1 mx.sender.example"},
+		{"sender", "def sender(m): return reject(m.sender + ' ' + str(m.size) + ' ' + m.client.tls + m.queue_id)", mail, "reject 550 5.7.1 ann+x@sender.example 1000 TLSv1.3Q1"},
+		{"parts of addresses", "def recipient(r): return reject('%s %s %s %s %s' % (r.sender.local, r.sender.user, r.sender.detail, r.sender.domain, r.sender.null))", rcpt, "reject 550 5.7.1 ann+x ann x sender.example False"},
+		{"equal addresses", "def recipient(r): return reject() if r.sender == 'ann+x@sender.example' and 'bob@example.org' == r.address and r.address in ['bob@example.org'] else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+		{"addresses are keys", "D = {'bob@example.org': 'x'}\ndef recipient(r): return reject(D[r.address])", rcpt, "reject 550 5.7.1 x"},
+		{"verbatim", "def recipient(r): return reject(r.verbatim)", rcpt, "reject 550 5.7.1 Bob@Example.org"},
+		{"re", "FARM = re(r'@[a-z]+\\.example$')\ndef recipient(r): return discard() if FARM.search(r.sender) else None", rcpt, "discard"},
+		{"groups", "R = re('(.*)@(.*)')\ndef recipient(r): return reject(','.join(R.match(r.address).groups))", rcpt, "reject 550 5.7.1 bob,example.org"},
+		{"cidr", "N = cidr(['192.0.2.0/24'])\ndef connect(c): return reject() if c.ip in N and not c.ip.is6 else None", connect, "reject 550 5.7.1 Not permitted by local policy"},
+		{"patterns", "P = patterns(['@.example', '!bob@'])\ndef recipient(r): return reject() if r.sender in P and r.address not in P else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+		{"local", "P = patterns(['@$local'])\ndef recipient(r): return reject() if r.address in P and r.sender not in P else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+		{"a rule's list", "P = patterns('list:good')\ndef recipient(r): return reject() if r.address in P else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+		{"options", "def recipient(r): return reject(config.greeting)", rcpt, "reject 550 5.7.1 hello"},
+		{"json", "def recipient(r): return reject(json.encode({'a': [1, None]}) + str(json.decode('[2]')))", rcpt, `reject 550 5.7.1 {"a":[1,null]}[2]`},
+		{"time", "def recipient(r): return reject() if now().year > 2000 and time.now().unix > 0 else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+		{"text is cleaned", "def recipient(r): return reject('a\\r\\nb\\000')", rcpt, "reject 550 5.7.1 a\nb"},
+		{"hasattr, getattr", "def recipient(r): return reject() if hasattr(r, 'mailer') and getattr(r, 'index') == 0 else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := mustOpen(t, tc.script, "options = { greeting = \"hello\" }\n[rules]\nlocal = [\"example.org\"]\n[[list]]\nname = \"good\"\nentries = [\"bob@\"]\n")
+			q := at(tc.at, question("Bob@Example.org"))
+			v := h.Gate.Ask(t.Context(), q)
+			if got := says(v); got != tc.want {
+				t.Errorf("got %q, want %q; %+v", got, tc.want, q.Trace.Steps)
+			}
+			if v.Action != rcptgate.Continue && v.Reason != "script" {
+				t.Errorf("reason %q", v.Reason)
+			}
+		})
+	}
+}
+
+// TestRefusedFiles holds that a mistake is found before anything is active, with its line.
+func TestRefusedFiles(t *testing.T) {
+	for _, tc := range []struct {
+		name, script string
+		want         []string
+	}{
+		{"syntax", "def recipient(r):\n  return )", []string{"filter.star:2:10"}},
+		{"undefined name", "def recipient(r):\n  return rejct()", []string{"filter.star:2:10", "undefined: rejct"}},
+		{"undefined attribute", "def recipient(r):\n  return reject(r.adress)", []string{"filter.star:2:19", "no .adress", "did you mean .address"}},
+		{"undefined attribute of the client", "def recipient(r):\n  return reject(r.client.nam)", []string{"filter.star:2:26", "did you mean .name"}},
+		{"a string is returned", "def recipient(r):\n  if r.size:\n    return 'no'", []string{"filter.star:3:12", "returns a string"}},
+		{"True is returned", "def sender(m):\n  return True", []string{"filter.star:2:10", "True"}},
+		{"a word without ()", "def recipient(r):\n  return reject", []string{"filter.star:2:10", "needs ()"}},
+		{"a verdict that is not returned", "def recipient(r):\n  reject('no')", []string{"filter.star:2:3", "return reject"}},
+		{"two arguments", "def recipient(r, s):\n  pass", []string{"filter.star:1:5", "one argument"}},
+		{"a hook that is no function", "recipient = 5", []string{"recipient is a int"}},
+		{"an error at the top", "X = {}\nY = X['a']", []string{"filter.star:2:6", `key "a" not in dict`}},
+		{"a bad regular expression", "X = re('(')", []string{"filter.star:1:7", "missing closing"}},
+		{"a bad pattern", "X = patterns(['a b@'])", []string{"filter.star:1:13"}},
+		{"an unknown list", "X = patterns(['list:none'])", []string{"filter.star:1:13", "list:none"}},
+		{"an unknown blocklist", "X = blocklist('none')", []string{"filter.star:1:14", "none"}},
+		{"a bad table", "X = table('none:/x')", []string{"filter.star:1:10", "unknown type"}},
+		{"recursion in a load", "load('filter.star', 'x')", []string{"filter.star:1:6", "a circle"}},
+		{"a way out", "load('../x.star', 'x')", []string{"filter.star:1:6", "below the script's folder"}},
+		{"not there", "load('x.star', 'x')", []string{"filter.star:1:6", "no such file"}},
+		{"while", "def recipient(r):\n  while True: pass", []string{"filter.star:2:3", "while"}},
+		{"an endless loop at the top", "def f():\n  for i in range(1000000):\n    for j in range(1000000): pass\nf()", []string{"too many steps"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := open(t, tc.script, "")
+			if err == nil {
+				t.Fatal("it was taken")
+			}
+			for _, want := range append(tc.want, "script.file", "test.toml:5") {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v\ndoes not say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// A rule's function decides for the recipients of that rule.
+func TestRuleCallsFunction(t *testing.T) {
+	const script = "def quiet(r):\n  if r.address.user == 'bob': return reject('Quiet')\n"
+	const call = "[[rule]]\nname = \"night\"\nrecipient = [\"@example.org\"]\naction = \"call\"\ncall = \"%s\"\n%s[[rule]]\naction = \"tempfail\"\n"
+	h := mustOpen(t, script, strings.NewReplacer("%s\"\n%s", "quiet\"\nexpect = [\"x@y.example -> bob@example.org: reject 550\", \"x@y.example -> ann@example.org: tempfail\"]\n").Replace(call))
+	if err := h.Verify(); err != nil {
+		t.Error(err)
+	}
+	for recipient, want := range map[string]string{
+		"bob@example.org": "reject 550 5.7.1 Quiet", "ann@example.org": "tempfail 451 4.7.1 Not accepted at the moment, try again later", "bob@example.com": "tempfail 451 4.7.1 Not accepted at the moment, try again later",
+	} {
+		if got := says(h.Gate.Ask(t.Context(), question(recipient))); got != want {
+			t.Errorf("%s: %s, want %s", recipient, got, want)
+		}
+	}
+	for name, text := range map[string]string{"quite": "the script has no function quite()", "QUIET": "no function"} {
+		_, err := open(t, script, strings.NewReplacer("%s\"\n%s", name+"\"\n").Replace(call))
+		if err == nil || !strings.Contains(err.Error(), text) || !strings.Contains(err.Error(), "test.toml:10") {
+			t.Errorf("an unknown function: %v", err)
+		}
+	}
+}
+
+// exists() asks what comes after the script, with a question of its own.
+func TestExists(t *testing.T) {
+	asked := 0
+	after := behind(func(q *rcptgate.Query) (rcptgate.Verdict, error) {
+		asked++
+		switch q.Target.Local {
+		case "none":
+			return rcptgate.Verdict{Action: rcptgate.Reject, Code: 550, Enhanced: "5.1.1", Text: "no", Reason: rcptgate.ReasonUnknownUser}, nil
+		case "full":
+			return rcptgate.Verdict{Action: rcptgate.Tempfail, Code: 452, Enhanced: "4.2.2", Text: "full", Reason: rcptgate.ReasonMailboxFull}, nil
+		case "down":
+			return rcptgate.Verdict{}, context.DeadlineExceeded
+		}
+		return rcptgate.Verdict{Code: 250, Reason: rcptgate.ReasonValid}, nil
+	})
+	h := mustOpen(t, "def recipient(r): return reject(r.exists(), code=554)", "", after)
+	for recipient, want := range map[string]string{"ann": "valid", "none": "unknown", "full": "full", "down": "unsure"} {
+		q := question(recipient + "@example.com")
+		if v := h.Gate.Ask(t.Context(), q); v.Text != want {
+			t.Errorf("%s: %q, want %q", recipient, v.Text, want)
+		}
+		if n := len(q.Trace.Steps); n != 1 {
+			t.Errorf("%s: the trace has %d steps", recipient, n)
+		}
+	}
+	if asked != 4 {
+		t.Errorf("asked %d times", asked)
+	}
+}
+
+// What is negotiated follows from what the script names.
+func TestWants(t *testing.T) {
+	const session, holds, recipients = rcptgate.WantSession, rcptgate.Quarantine, rcptgate.EditRecipients
+	for script, want := range map[string]rcptgate.Wants{
+		"":                       0,
+		"def f(x): pass":         0,
+		"def recipient(r): pass": 0,
+		"def connect(c): pass":   rcptgate.WantConnect,
+		"def helo(c): pass":      rcptgate.WantHelo,
+		"def sender(m): pass":    rcptgate.WantMail,
+		"def message(m): pass":   rcptgate.WantMessage | rcptgate.WantHeader,
+		"def sender(m): return hold() if m.client.tls else None": rcptgate.WantMail | session | holds,
+		"def recipient(r): return discard()":                     recipients,
+	} {
+		h := mustOpen(t, script, "")
+		if got := h.Gate.Wants(); got != want {
+			t.Errorf("%s: wants %b, not %b", script, got, want)
+		}
+	}
+}
+
+// Notes live as long as the connection or the transaction.
+func TestNotes(t *testing.T) {
+	h := mustOpen(t, `
+def connect(c): c.notes["n"] = [1, "x"]
+def sender(m): m.notes["s"] = m.sender
+def recipient(r):
+    n = r.client.notes.get("n", [])
+    return reject("%s %s %s %s" % (n, r.notes.get("s"), "s" in r.notes, len(r.notes)))
+`, "")
+	session := &rcptgate.Session{}
+	ask := func(stage rcptgate.Stage) string {
+		q := at(stage, question("bob@example.org"))
+		q.Session = session
+		return h.Gate.Ask(t.Context(), q).Text
+	}
+	ask(rcptgate.StageConnect)
+	ask(rcptgate.StageMail)
+	if got := ask(rcptgate.StageRcpt); got != `[1, "x"] ann+x@sender.example True 1` {
+		t.Errorf("got %q", got)
+	}
+	session.Mail.Reset()
+	if got := ask(rcptgate.StageRcpt); got != `[1, "x"] None False 0` {
+		t.Errorf("after the transaction: %q", got)
+	}
+}
