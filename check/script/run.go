@@ -108,6 +108,11 @@ func (r *runner) call(ctx context.Context, q *rcptgate.Query, f *function) (v rc
 	if v, err = star.Result(result, q.Stage); err != nil {
 		return rcptgate.Verdict{}, f.failure(err, "")
 	}
+	if q.Message != nil && !v.Action.Refuses() && !v.Action.Discards() {
+		if err := r.call0.Apply(); err != nil {
+			return rcptgate.Verdict{}, f.failure(err, "")
+		}
+	}
 	return v, nil
 }
 

@@ -17,8 +17,9 @@ type member[T any] struct {
 	name string
 	sign string // the type of an attribute, the arguments and result of a method
 	doc  string
-	get  func(self T) starlark.Value // an attribute
-	call method[T]                   // a method
+	get  func(self T) starlark.Value          // an attribute
+	try  func(self T) (starlark.Value, error) // one that has to be read
+	call method[T]                            // a method
 }
 
 // class is the members of a type of object.
@@ -30,10 +31,15 @@ type class[T any] struct {
 }
 
 func newClass[T any](name, doc string, members ...member[T]) *class[T] {
-	c := &class[T]{name: name, doc: doc, members: members, byName: make(map[string]*member[T])}
-	for i := range members {
-		c.byName[members[i].name] = &members[i]
-		c.names = append(c.names, members[i].name)
+	c := &class[T]{name: name, doc: doc, byName: make(map[string]*member[T])}
+	for i := range members { // a later one takes the place of one of a class above
+		if !slices.ContainsFunc(members[i+1:], func(m member[T]) bool { return m.name == members[i].name }) {
+			c.members = append(c.members, members[i])
+		}
+	}
+	for i := range c.members {
+		c.byName[c.members[i].name] = &c.members[i]
+		c.names = append(c.names, c.members[i].name)
 	}
 	slices.Sort(c.names)
 	return c
@@ -45,9 +51,12 @@ func with[T, U any](base *class[U], of func(T) U) (list []member[T]) {
 	for i := range base.members {
 		m := &base.members[i]
 		w := member[T]{name: m.name, sign: m.sign, doc: m.doc}
-		if m.get != nil {
+		switch {
+		case m.get != nil:
 			w.get = func(self T) starlark.Value { return m.get(of(self)) }
-		} else {
+		case m.try != nil:
+			w.try = func(self T) (starlark.Value, error) { return m.try(of(self)) }
+		default:
 			w.call = func(c *Call, self T, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 				return m.call(c, of(self), b, args, kwargs)
 			}
@@ -63,8 +72,11 @@ func (cl *class[T]) attr(self T, name string) (starlark.Value, error) {
 	if m == nil {
 		return nil, nil //nolint:nilnil // as starlark.HasAttrs wants it
 	}
-	if m.get != nil {
+	switch {
+	case m.get != nil:
 		return m.get(self), nil
+	case m.try != nil:
+		return m.try(self)
 	}
 	return starlark.NewBuiltin(name, func(t *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		return m.call(callOf(t), self, b, args, kwargs)

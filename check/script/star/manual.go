@@ -7,7 +7,7 @@ import "slices"
 // Classes describes all types of objects, in the order of the manual.
 func Classes() []ClassDoc {
 	return []ClassDoc{
-		clientClass.describe(), mailClass.describe(), rcptClass.describe(), msgClass.describe(), verdictClass.describe(), notesClass.describe(),
+		clientClass.describe(), mailClass.describe(), rcptClass.describe(), msgClass.describe(), partClass.describe(), verdictClass.describe(), notesClass.describe(),
 		regexpClass.describe(), matchClass.describe(), tableClass.describe(), counterClass.describe(), memoryClass.describe(), blocklistClass.describe(),
 	}
 }

@@ -374,6 +374,11 @@ func (c *Call) listAdd(x *Blocklist, b *starlark.Builtin, args starlark.Tuple, k
 	return starlark.None, nil
 }
 
+// structure makes a value with named fields.
+func structure(name string, fields starlark.StringDict) starlark.Value {
+	return starlarkstruct.FromStringDict(text(name), fields)
+}
+
 func (c *Call) listRemove(x *Blocklist, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var ip string
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "ip", &ip); err != nil {
@@ -396,7 +401,7 @@ func (c *Call) listListed(x *Blocklist, b *starlark.Builtin, args starlark.Tuple
 	if !ok {
 		return starlark.None, nil
 	}
-	return starlarkstruct.FromStringDict(text("listing"), starlark.StringDict{
+	return structure("listing", starlark.StringDict{
 		"evidence": text(l.Evidence), "count": starlark.MakeInt(l.Count),
 		"first": timeValue(l.First), "last": timeValue(l.Last), "until": timeValue(l.Until),
 	}), nil
