@@ -89,7 +89,9 @@ func (r *Resolver) ask(ctx context.Context, name string, qtype uint16) *answer {
 	case full:
 		return &answer{err: errTooMany}
 	}
-	a = r.exchange(ctx, q)
+	if a = r.exchange(ctx, q); a.err != nil && ctx.Err() != nil {
+		return a // the caller's time was up, which says nothing about the name
+	}
 	r.mu.Lock()
 	r.answers[q] = a
 	r.mu.Unlock()

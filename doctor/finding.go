@@ -124,14 +124,31 @@ func printDomain(b *strings.Builder, domain string, list []Finding, quiet, verbo
 	}
 }
 
+// What strangers wrote takes this many lines of so many octets for people; JSON has all of it.
+const (
+	maxSeen = 50
+	maxLine = 1_000
+)
+
+// clip cuts a line that is too long to read.
+func clip(s string) string {
+	if len(s) <= maxLine {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxLine], "") + fmt.Sprintf("… (%d octets)", len(s))
+}
+
 // print writes one finding.
 func (f *Finding) print(b *strings.Builder) {
-	fmt.Fprintf(b, " %s %-16s %s\n", marks[f.Level], f.ID, view.Clean(f.What))
+	fmt.Fprintf(b, " %s %-16s %s\n", marks[f.Level], f.ID, view.Clean(clip(f.What)))
 	line := func(head, text string) {
 		fmt.Fprintf(b, "   %-9s%s\n", head, view.Clean(text))
 	}
-	for i, s := range f.Seen {
-		line(map[bool]string{true: "seen:"}[i == 0], s)
+	for i, s := range f.Seen[:min(len(f.Seen), maxSeen)] {
+		line(map[bool]string{true: "seen:"}[i == 0], clip(s))
+	}
+	if n := len(f.Seen) - maxSeen; n > 0 {
+		line("", fmt.Sprintf("and %d more", n))
 	}
 	if f.Matters != "" {
 		line("matters:", f.Matters)

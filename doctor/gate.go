@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,13 +96,13 @@ func (d *Doctor) gateDeadline(m *MTA) {
 // gateMilter looks whether the MTA asks the gate at one of its sockets.
 func (d *Doctor) gateMilter(m *MTA) {
 	for _, socket := range d.Gate.Sockets {
-		key, path := socketKey(socket)
+		own := parseSocket(socket)
 		for _, line := range m.Milter {
-			if !strings.Contains(line, key) {
+			if !slices.ContainsFunc(socketsOf(line), own.isAskedAt) {
 				continue
 			}
-			if m.Chroot && path && !strings.HasPrefix(key, "/var/spool/postfix/") {
-				d.add(Finding{ID: "gate-chroot", Level: Fail, What: fmt.Sprintf("Postfix's smtpd runs in a chroot and cannot reach %s", key), Seen: []string{line, filepath.Join(filepath.Dir(m.File), "master.cf")},
+			if m.Chroot && own.path != "" && !strings.HasPrefix(own.path, postfixQueue) {
+				d.add(Finding{ID: "gate-chroot", Level: Fail, What: fmt.Sprintf("Postfix's smtpd runs in a chroot and cannot reach %s", own.path), Seen: []string{line, filepath.Join(filepath.Dir(m.File), "master.cf")},
 					Matters: "every recipient is deferred, or the gate is not asked (milter_default_action)", Do: []string{"a socket below /var/spool/postfix, or inet:127.0.0.1:8890; or no chroot for smtpd in master.cf"}})
 				return
 			}
@@ -119,22 +121,66 @@ func (d *Doctor) gateMilter(m *MTA) {
 	d.add(f)
 }
 
-// socketKey gives what a milter line must hold to name a socket: the path, or the port with
-// the sign that stands beside it.
-func socketKey(socket string) (key string, path bool) {
-	_, rest, _ := strings.Cut(socket, ":")
-	switch {
-	case strings.HasPrefix(rest, "/"):
-		return rest, true
-	case strings.Contains(rest, "@"): // Sendmail's: inet:8890@127.0.0.1
-		port, _, _ := strings.Cut(rest, "@")
-		return port, false
+// postfixQueue is Postfix's usual queue_directory: its smtpd looks for relative paths there, and
+// for all paths when it runs in a chroot.
+const postfixQueue = "/var/spool/postfix/"
+
+// socket is a milter socket as the gate, Postfix (inet:HOST:PORT) or Sendmail (inet:PORT@HOST)
+// write it.
+type socket struct {
+	path, host, port string
+}
+
+// parseSocket reads a socket; without a type it is a path, as in Sendmail.
+func parseSocket(text string) (s socket) {
+	kind, rest, ok := strings.Cut(text, ":")
+	if !ok || strings.HasPrefix(text, "/") {
+		return socket{path: text}
 	}
-	_, port, err := net.SplitHostPort(rest)
-	if err != nil {
-		return rest, false
+	if kind != "inet" && kind != "inet6" {
+		return socket{path: rest}
 	}
-	return port, false
+	if port, host, at := strings.Cut(rest, "@"); at {
+		s.port, s.host = port, host
+	} else if i := strings.LastIndexByte(rest, ':'); i >= 0 {
+		s.host, s.port = rest[:i], rest[i+1:]
+	} else {
+		s.port = rest
+	}
+	s.host = strings.Trim(s.host, "[]")
+	return s
+}
+
+// socketsOf gives the sockets that a line of an MTA names: "FILE:LINE smtpd_milters = ..." or
+// "FILE:LINE Xname, S=..., F=T".
+func socketsOf(line string) (out []socket) {
+	_, line, _ = strings.Cut(line, " ")
+	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t,={}", r) }) {
+		if strings.ContainsAny(word, ":/") {
+			out = append(out, parseSocket(word))
+		}
+	}
+	return out
+}
+
+// isAskedAt reports whether an MTA that asks at other asks at s.
+func (s socket) isAskedAt(other socket) bool {
+	if s.path != "" {
+		return other.path == s.path || other.path != "" && postfixQueue+strings.TrimPrefix(other.path, "/") == s.path
+	}
+	return s.port == other.port && other.path == "" && (isEverywhere(s.host) || strings.EqualFold(s.host, other.host) || isLoopback(s.host) && isLoopback(other.host))
+}
+
+// isEverywhere reports whether a host stands for all addresses of this machine.
+func isEverywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || host == "*" || err == nil && ip.IsUnspecified()
+}
+
+// isLoopback reports whether a host is this machine for itself. Another name may be, too.
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err != nil || ip.IsLoopback()
 }
 
 // postfixSocket writes a socket as Postfix has it.

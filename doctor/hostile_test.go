@@ -3,9 +3,18 @@
 package doctor
 
 import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
+	"time"
+	"unicode/utf8"
 
+	"rcptgate/backend"
 	"rcptgate/kit/exit"
 )
 
@@ -47,4 +56,143 @@ func TestBehindNAT(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
+}
+
+// TestSocketsAreCompared: a port is not part of another port, nor of a path or an address.
+func TestSocketsAreCompared(t *testing.T) {
+	for _, tt := range []struct {
+		socket, line string
+		asks         bool
+	}{
+		{"inet:8890@127.0.0.1", "main.cf:1 smtpd_milters = inet:127.0.0.1:8890", true},
+		{"inet:127.0.0.1:8890", "sendmail.cf:9 Xrcptgate, S=inet:8890@127.0.0.1, F=T, T=S:10s;R:10s", true},
+		{"inet:8890@127.0.0.1", "main.cf:1 smtpd_milters = { inet:localhost:8890, default_action=tempfail }, inet:127.0.0.1:11332", true},
+		{"inet:8890", "main.cf:1 smtpd_milters = inet:192.0.2.7:8890", true},
+		{"inet6:8890@::1", "main.cf:1 smtpd_milters = inet:[::1]:8890", true},
+		{"unix:/run/rcptgate/milter.sock", "sendmail.cf:9 Xrcptgate, S=/run/rcptgate/milter.sock", true},
+		{"unix:/run/rcptgate/milter.sock", "main.cf:1 smtpd_milters = unix:/run/rcptgate/milter.sock", true},
+		{"unix:/var/spool/postfix/rcptgate/milter.sock", "main.cf:1 smtpd_milters = unix:rcptgate/milter.sock", true},
+		{"unix:/var/spool/postfix/rcptgate/milter.sock", "main.cf:1 smtpd_milters = unix:/rcptgate/milter.sock", true},
+		{"inet:8890@127.0.0.1", "main.cf:1 smtpd_milters = inet:127.0.0.1:18890", false},
+		{"inet:889@127.0.0.1", "main.cf:889 smtpd_milters = inet:127.0.0.1:8890", false},
+		{"inet:8890@127.0.0.1", "main.cf:8890 smtpd_milters = inet:127.0.0.1:11332", false},
+		{"inet:8890@127.0.0.1", "main.cf:1 smtpd_milters = unix:/run/8890", false},
+		{"inet:8890@127.0.0.1", "main.cf:1 smtpd_milters = inet:192.0.2.7:8890", false},
+		{"unix:/run/gate", "main.cf:1 smtpd_milters = unix:/run/gate2", false},
+		{"unix:/run/gate", "main.cf:1 smtpd_milters = inet:127.0.0.1:8890", false},
+	} {
+		own := parseSocket(tt.socket)
+		if got := slices.ContainsFunc(socketsOf(tt.line), own.isAskedAt); got != tt.asks {
+			t.Errorf("%s in %q: %v", tt.socket, tt.line, got)
+		}
+	}
+}
+
+// TestEndlessReplies: a server that never stops talking is given up after a short reply's worth.
+func TestEndlessReplies(t *testing.T) {
+	for name, piece := range map[string]string{"lines": "220-hello\r\n", "one line": strings.Repeat("x", 1024)} {
+		for _, first := range []string{"", "220 ready\r\n"} {
+			here, there := net.Pipe()
+			said := make(chan int)
+			go func() {
+				n, _ := io.WriteString(there, first)
+				if first != "" { // the EHLO
+					_, _ = there.Read(make([]byte, 512))
+				}
+				for {
+					m, err := io.WriteString(there, piece)
+					if n += m; err != nil {
+						said <- n
+						return
+					}
+				}
+			}()
+			talk := &talk{}
+			talk.use(here)
+			d := &Doctor{Hostname: "mx1.example.org", Now: time.Now}
+			if err := d.dialogue("example.com", backend.Address{}, talk); err == nil {
+				t.Errorf("%s after %q: no error", name, first)
+			}
+			_ = here.Close()
+			if n := <-said; n > maxReply+16<<10 {
+				t.Errorf("%s after %q: %d octets were read", name, first, n)
+			}
+		}
+	}
+}
+
+// TestLongRepliesAreBrief: what a server says does not fill the screen.
+func TestLongRepliesAreBrief(t *testing.T) {
+	if got := brief(strings.Repeat("é", 1000) + "\nb"); len(got) > 310 || !utf8.ValidString(got) {
+		t.Errorf("%d octets", len(got))
+	}
+	if got := brief("a\nb"); got != "a / b" {
+		t.Errorf("%q", got)
+	}
+	var out bytes.Buffer
+	r := Report{Findings: []Finding{{Level: Fail, ID: "x", What: strings.Repeat("y", 70_000), Seen: slices.Repeat([]string{strings.Repeat("z", 70_000)}, 1000)}}}
+	if err := r.Print(&out, false, false); err != nil || out.Len() > 60_000 || !strings.Contains(out.String(), "and 950 more") {
+		t.Errorf("%d octets, %v", out.Len(), err)
+	}
+}
+
+// TestHostileSPF: records that include themselves, each other or thousands of names end soon, and
+// the finding says what is wrong.
+func TestHostileSPF(t *testing.T) {
+	many := strings.Repeat(" include:example.com", 20)
+	wide := ""
+	for i := range 12 {
+		wide += fmt.Sprintf("w%d.example.net. TXT \"v=spf1%s -all\"\n", i, strings.Repeat(fmt.Sprintf(" include:w%d.example.net", i+1), 12))
+	}
+	chain := ""
+	for i := range 30 {
+		chain += fmt.Sprintf("c%d.example.net. TXT \"v=spf1 include:c%d.example.net -all\"\n", i, i+1)
+	}
+	for name, tt := range map[string]struct{ zone, id string }{
+		"itself":             {names + "example.com. MX 10 mx1.example.org.\nexample.com. TXT \"v=spf1" + many + " -all\"\n", "spf-syntax"},
+		"in a circle":        {strings.Replace(healthy, "-all", "include:b.example.net -all", 1) + "b.example.net. TXT \"v=spf1 redirect=example.com\"\n", "spf-syntax"},
+		"twelve to the 12th": {strings.Replace(healthy, "-all", "include:w0.example.net -all", 1) + wide, "spf-lookups"},
+		"a long chain":       {strings.Replace(healthy, "-all", "include:c0.example.net -all", 1) + chain, "spf-lookups"},
+	} {
+		found := false
+		for _, f := range (place{zone: tt.zone}).run(t, "example.com").Findings {
+			found = found || f.ID == tt.id && f.Level == Fail
+			if f.ID == "spf-lookups" && len(f.Seen) > spfTerms {
+				t.Errorf("%s: %d lines", name, len(f.Seen))
+			}
+		}
+		if !found {
+			t.Errorf("%s: no %s", name, tt.id)
+		}
+	}
+}
+
+// TestHostileDNS: answers that make no sense are findings, not more.
+func TestHostileDNS(t *testing.T) {
+	long := strings.Repeat(" \""+strings.Repeat("x", 250)+"\"", 200)
+	for name, zone := range map[string]string{
+		"a CNAME to itself":       names + spfOK + "example.com. MX 10 loop.example.net.\nloop.example.net. CNAME loop.example.net.\n",
+		"CNAMEs in a circle":      names + spfOK + "example.com. MX 10 a.example.net.\na.example.net. CNAME b.example.net.\nb.example.net. CNAME a.example.net.\n",
+		"a TXT of 50 KB":          healthy + "example.com. TXT" + long + "\n",
+		"an SPF record of 50 KB":  names + "example.com. MX 10 mx1.example.org.\nexample.com. TXT \"v=spf1 ip4:192.0.2.80 \"" + strings.ReplaceAll(long, "\"x", "\" x") + "\n",
+		"600 MX records":          names + spfOK + manyMX(600),
+		"cut off on TCP as well":  healthy + ";example.com cut\n",
+		"a name in place of data": healthy + "example.com. MX 5 xn--a\\000\\255.example.net.\n",
+	} {
+		report := place{zone: zone}.run(t, "example.com")
+		var out bytes.Buffer
+		if err := report.Print(&out, false, true); err != nil || out.Len() > 40_000 {
+			t.Errorf("%s: %d octets, %v", name, out.Len(), err)
+		}
+		if name != "a TXT of 50 KB" && report.Exit(false) == exit.OK {
+			t.Errorf("%s: nothing is wrong:\n%s", name, out.String())
+		}
+	}
+}
+
+func manyMX(n int) (s string) {
+	for i := range n {
+		s += fmt.Sprintf("example.com. MX %d m%d.example.net.\n", i, i)
+	}
+	return s
 }

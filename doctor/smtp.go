@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"strings"
@@ -19,13 +20,53 @@ import (
 // dialogueTime is how long one dialogue with a server may take.
 const dialogueTime = 20 * time.Second
 
+// maxReply bounds one reply, in octets: replies are short, and a server may never end one.
+const maxReply = 64 << 10
+
 // talk is a dialogue with a server behind the gate. It never says DATA.
 type talk struct {
 	conn    net.Conn
+	in      *replyReader
 	text    *textproto.Conn
 	slowest time.Duration
 	step    string // that took longest
 	offers  map[string]string
+}
+
+// replyReader reads what the server says, and fails beyond maxReply.
+type replyReader struct {
+	io.Reader
+	left int
+}
+
+var errLongReply = fmt.Errorf("the reply has more than %d KiB", maxReply>>10)
+
+func (r *replyReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errLongReply
+	}
+	n, err := r.Reader.Read(p)
+	r.left -= n
+	return n, err
+}
+
+// use has the dialogue go on over a connection.
+func (t *talk) use(conn net.Conn) {
+	t.conn, t.in = conn, &replyReader{Reader: conn}
+	t.text = textproto.NewConn(struct {
+		io.Reader
+		io.Writer
+		io.Closer
+	}{t.in, conn, conn})
+}
+
+// brief is a reply's text as findings have it.
+func brief(text string) string {
+	const most = 300
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return strings.ReplaceAll(text, "\n", " / ")
 }
 
 // say sends a command and gives the reply.
@@ -42,6 +83,7 @@ func (t *talk) say(command string) (code int, text string, err error) {
 
 // reply reads one reply; a code that is none is the only error that it has.
 func (t *talk) reply() (code int, text string, err error) {
+	t.in.left = maxReply
 	code, text, err = t.text.ReadResponse(0)
 	var reply *textproto.Error
 	if errors.As(err, &reply) {
@@ -72,7 +114,8 @@ func (d *Doctor) backend(ctx context.Context, domain string, a backend.Address) 
 	defer conn.Close() //nolint:errcheck // the dialogue is over
 	deadline, _ := ctx.Deadline()
 	_ = conn.SetDeadline(deadline) // a connection that has just been made
-	t := &talk{conn: conn, text: textproto.NewConn(conn), slowest: time.Since(start), step: "connect"}
+	t := &talk{slowest: time.Since(start), step: "connect"}
+	t.use(conn)
 	if err := d.dialogue(domain, a, t); err != nil {
 		d.add(Finding{ID: "backend-smtp", Level: Fail, Domain: domain, What: fmt.Sprintf("the dialogue with %s broke off: %v", id, err)})
 		return
@@ -90,7 +133,7 @@ func (d *Doctor) dialogue(domain string, a backend.Address, t *talk) error {
 		return fmt.Errorf("greeting: %w", err)
 	}
 	if code != 220 {
-		d.add(Finding{ID: "backend-greeting", Level: Fail, Domain: domain, What: fmt.Sprintf("%s greets with %d %s", id, code, text)})
+		d.add(Finding{ID: "backend-greeting", Level: Fail, Domain: domain, What: fmt.Sprintf("%s greets with %d %s", id, code, brief(text))})
 		return nil
 	}
 	if name, _, _ := strings.Cut(text, " "); strings.EqualFold(name, d.Hostname) {
@@ -126,12 +169,12 @@ func (d *Doctor) hello(domain string, a backend.Address, t *talk) error {
 	}
 	switch {
 	case code != 250:
-		d.add(Finding{ID: "backend-ehlo", Level: Fail, Domain: domain, What: fmt.Sprintf("%s says %d %s to %s %s", a, code, text, word, d.Hostname)})
+		d.add(Finding{ID: "backend-ehlo", Level: Fail, Domain: domain, What: fmt.Sprintf("%s says %d %s to %s %s", a, code, brief(text), word, d.Hostname)})
 	default:
 		if _, ok := t.offers["PIPELINING"]; !ok {
 			d.add(Finding{ID: "backend-pipelining", Level: Note, Domain: domain, What: fmt.Sprintf("%s does not offer PIPELINING: a question takes one round trip more", a)})
 		}
-		d.ok("backend-ehlo", domain, fmt.Sprintf("%s offers %s", a, strings.Join(strings.Fields(text), " ")))
+		d.ok("backend-ehlo", domain, fmt.Sprintf("%s offers %s", a, brief(strings.Join(strings.Fields(text), " "))))
 	}
 	return nil
 }
@@ -161,7 +204,7 @@ func (d *Doctor) tls(domain string, a backend.Address, t *talk) error {
 	default:
 		d.ok("backend-cert", domain, fmt.Sprintf("the certificate of %s is good until %s", a, cert.NotAfter.Format(time.DateOnly)))
 	}
-	t.conn, t.text = conn, textproto.NewConn(conn)
+	t.use(conn)
 	return d.hello(domain, a, t)
 }
 
@@ -172,7 +215,7 @@ func (d *Doctor) envelope(domain, id string, t *talk) error {
 		return fmt.Errorf("MAIL FROM:<>: %w", err)
 	}
 	if code/100 != 2 {
-		d.add(Finding{ID: "backend-null", Level: Warn, Domain: domain, What: fmt.Sprintf("%s says %d %s to MAIL FROM:<>", id, code, text), Matters: "it refuses bounces, and call-aheads with the null sender; the gate then asks as postmaster",
+		d.add(Finding{ID: "backend-null", Level: Warn, Domain: domain, What: fmt.Sprintf("%s says %d %s to MAIL FROM:<>", id, code, brief(text)), Matters: "it refuses bounces, and call-aheads with the null sender; the gate then asks as postmaster",
 			Do: []string{"let the server take the null sender from this machine (RFC 5321 section 4.5.5)"}})
 		return t.quit()
 	}
@@ -183,14 +226,14 @@ func (d *Doctor) envelope(domain, id string, t *talk) error {
 	}
 	switch {
 	case code/100 == 2:
-		d.add(Finding{ID: "backend-accept-all", Level: Fail, Domain: domain, What: fmt.Sprintf("%s takes a made-up name: %d %s", id, code, text), Matters: "the gate cannot tell who exists, and refuses nobody for it",
+		d.add(Finding{ID: "backend-accept-all", Level: Fail, Domain: domain, What: fmt.Sprintf("%s takes a made-up name: %d %s", id, code, brief(text)), Matters: "the gate cannot tell who exists, and refuses nobody for it",
 			Do: []string{"have the server check recipients at RCPT (Postfix: relay_recipient_maps or local_recipient_maps; Exchange: recipient filtering)"}})
 	case code/100 == 4:
-		d.add(Finding{ID: "backend-defers", Level: Warn, Domain: domain, What: fmt.Sprintf("%s defers a made-up name: %d %s", id, code, text), Matters: "unknown recipients are deferred instead of refused"})
+		d.add(Finding{ID: "backend-defers", Level: Warn, Domain: domain, What: fmt.Sprintf("%s defers a made-up name: %d %s", id, code, brief(text)), Matters: "unknown recipients are deferred instead of refused"})
 	case strings.HasPrefix(text, "5.7.") && strings.Contains(strings.ToLower(text), "relay"):
-		d.add(Finding{ID: "backend-relay", Level: Fail, Domain: domain, What: fmt.Sprintf("%s does not take mail for the domain: %d %s", id, code, text), Do: []string{"let the server know the domain, or correct backend in the section"}})
+		d.add(Finding{ID: "backend-relay", Level: Fail, Domain: domain, What: fmt.Sprintf("%s does not take mail for the domain: %d %s", id, code, brief(text)), Do: []string{"let the server know the domain, or correct backend in the section"}})
 	default:
-		d.ok("backend-unknown", domain, fmt.Sprintf("%s refuses a made-up name: %d %s", id, code, text))
+		d.ok("backend-unknown", domain, fmt.Sprintf("%s refuses a made-up name: %d %s", id, code, brief(text)))
 	}
 	return t.quit()
 }

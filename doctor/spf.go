@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"blitiri.com.ar/go/spf"
 	"github.com/miekg/dns"
@@ -18,6 +19,13 @@ import (
 const (
 	spfLookups = 10
 	spfVoid    = 2
+)
+
+// A record that a stranger wrote may include others without end, or servers that never answer:
+// so many terms are read, in so much time.
+const (
+	spfTerms = 300
+	spfTime  = time.Minute
 )
 
 // mechanism is one term of an SPF record, with those of the record that it includes.
@@ -37,6 +45,13 @@ type spfRecord struct {
 	void  int
 }
 
+// spfWalk reads a record and those that it includes.
+type spfWalk struct {
+	*Doctor
+	path []string // the domains whose records are being read
+	left int      // terms
+}
+
 // isSPF reports whether a text record is an SPF record (RFC 7208 section 4.5).
 func isSPF(s string) bool {
 	return strings.EqualFold(s, "v=spf1") || len(s) > 7 && strings.EqualFold(s[:7], "v=spf1 ")
@@ -53,8 +68,10 @@ func (d *Doctor) spfOf(ctx context.Context, domain string) (out []string, err er
 	return out, err
 }
 
-// spfTree reads a record and all that it includes, as far as ten levels.
-func (d *Doctor) spfTree(ctx context.Context, domain, text string, depth int) spfRecord {
+// tree reads a domain's record and all that it includes, as far as ten levels.
+func (d *spfWalk) tree(ctx context.Context, domain, text string) spfRecord {
+	d.path = append(d.path, strings.ToLower(domain))
+	defer func() { d.path = d.path[:len(d.path)-1] }()
 	r := spfRecord{text: text}
 	words := strings.Fields(text)
 	hasAll := slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(strings.TrimLeft(w, "+-~?"), "all") })
@@ -62,7 +79,10 @@ func (d *Doctor) spfTree(ctx context.Context, domain, text string, depth int) sp
 		if i == 0 || hasAll && strings.HasPrefix(strings.ToLower(word), "redirect=") { // all ends the record (RFC 7208 section 6.1)
 			continue
 		}
-		t := d.spfTerm(ctx, domain, word, depth)
+		if d.left--; d.left < 0 {
+			break
+		}
+		t := d.term(ctx, domain, word)
 		r.cost += t.cost
 		r.void += t.void
 		r.terms = append(r.terms, t)
@@ -70,8 +90,8 @@ func (d *Doctor) spfTree(ctx context.Context, domain, text string, depth int) sp
 	return r
 }
 
-// spfTerm reads one term (RFC 7208 section 5).
-func (d *Doctor) spfTerm(ctx context.Context, domain, word string, depth int) mechanism {
+// term reads one term (RFC 7208 section 5).
+func (d *spfWalk) term(ctx context.Context, domain, word string) mechanism {
 	t := mechanism{text: word}
 	name, value, _ := strings.Cut(strings.TrimLeft(strings.ToLower(word), "+-~?"), ":")
 	name, bits, _ := strings.Cut(name, "/")
@@ -88,7 +108,7 @@ func (d *Doctor) spfTerm(ctx context.Context, domain, word string, depth int) me
 	switch name {
 	case "include", "redirect=":
 		t.cost = 1
-		t.include(ctx, d, host, depth)
+		t.include(ctx, d, host)
 	case "a":
 		t.cost = 1
 		if ips, _, err := d.DNS.addresses(ctx, host); err == nil && len(ips) == 0 && !strings.Contains(host, "%") {
@@ -113,8 +133,12 @@ func (d *Doctor) spfTerm(ctx context.Context, domain, word string, depth int) me
 }
 
 // include follows include: and redirect=.
-func (t *mechanism) include(ctx context.Context, d *Doctor, host string, depth int) {
-	if strings.Contains(host, "%") || depth >= 10 {
+func (t *mechanism) include(ctx context.Context, d *spfWalk, host string) {
+	switch {
+	case strings.Contains(host, "%") || len(d.path) > 10:
+		return
+	case slices.Contains(d.path, strings.TrimSuffix(host, ".")):
+		t.broken = true // a circle
 		return
 	}
 	records, err := d.spfOf(ctx, host)
@@ -125,10 +149,11 @@ func (t *mechanism) include(ctx context.Context, d *Doctor, host string, depth i
 		t.broken, t.void = true, 1
 		return
 	}
-	r := d.spfTree(ctx, host, records[0], depth+1)
+	r := d.tree(ctx, host, records[0])
 	t.cost += r.cost
 	t.void += r.void
 	t.below = r.terms
+	t.broken = t.broken || slices.ContainsFunc(r.terms, func(m mechanism) bool { return m.broken }) // RFC 7208 section 5.2
 }
 
 // tree writes the terms with what they cost, indented.
@@ -149,6 +174,8 @@ func tree(terms []mechanism, indent string) (out []string) {
 
 // spf looks at a domain's SPF record, and whether it has this host.
 func (d *Doctor) spf(ctx context.Context, domain string) {
+	ctx, cancel := context.WithTimeout(ctx, spfTime)
+	defer cancel()
 	records, err := d.spfOf(ctx, domain)
 	switch {
 	case err != nil:
@@ -162,7 +189,8 @@ func (d *Doctor) spf(ctx context.Context, domain string) {
 			Matters: "receivers treat this as an error (RFC 7208 section 4.5)", Do: []string{"keep one record, with the terms of all"}})
 		return
 	}
-	r := d.spfTree(ctx, domain, records[0], 0)
+	walk := spfWalk{Doctor: d, left: spfTerms}
+	r := walk.tree(ctx, domain, records[0])
 	d.spfSyntax(domain, r)
 	d.spfLimits(domain, r)
 	d.spfMissing(ctx, domain, r)
@@ -194,7 +222,7 @@ func (d *Doctor) spfSyntax(domain string, r spfRecord) {
 		}
 	}
 	if len(bad) > 0 {
-		d.add(Finding{ID: "spf-syntax", Level: Fail, Domain: domain, What: "the SPF record has terms that mean nothing, or include a record that is missing: " + strings.Join(bad, " "),
+		d.add(Finding{ID: "spf-syntax", Level: Fail, Domain: domain, What: "the SPF record has terms that mean nothing, or include a record that is missing, broken or a circle: " + strings.Join(bad, " "),
 			Seen: []string{r.text}, Matters: "receivers treat this as an error"})
 		return
 	}

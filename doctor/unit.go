@@ -123,6 +123,9 @@ func (f *flags) doctor(cmd *cobra.Command, cli *unit.CLI) (*Doctor, error) {
 	return d, f.readMTAs(cmd.Context(), d)
 }
 
+// systemdSocket is the socket that rcptgate-postfix.socket opens for the gate.
+const systemdSocket = postfixQueue + "rcptgate/milter.sock"
+
 // readGate reads the gate's configuration. One that is not there at all is no mistake.
 func (f *flags) readGate(cmd *cobra.Command, cli *unit.CLI, d *Doctor) error {
 	c, err := cli.Load(cmd)
@@ -139,8 +142,13 @@ func (f *flags) readGate(cmd *cobra.Command, cli *unit.CLI, d *Doctor) error {
 	}
 	defer host.Stop()
 	d.Deadline = c.Core().Deadline.Std()
-	d.Gate, err = gateOf(c, host.Warnings())
-	return err
+	if d.Gate, err = gateOf(c, host.Warnings()); err != nil {
+		return err
+	}
+	if _, err := os.Stat(systemdSocket); err == nil {
+		d.Gate.Sockets = append(d.Gate.Sockets, "unix:"+systemdSocket)
+	}
+	return nil
 }
 
 // readMTAs reads the configurations that are named, or found where they usually are.

@@ -14,8 +14,8 @@ import (
 )
 
 // zoneServer answers from zone texts with directives of its own: a line ";name word" has
-// questions for that name delayed ("delay"), refused ("servfail"), never answered ("drop") or
-// cut off in datagrams ("truncate").
+// questions for that name delayed ("delay"), refused ("servfail"), never answered ("drop"),
+// cut off in datagrams ("truncate") or always ("cut").
 type zoneServer struct {
 	records map[string][]dns.RR // by lower-case name
 	special map[string]string
@@ -93,6 +93,8 @@ func (z *zoneServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		out.Rcode = dns.RcodeServerFailure
 	case "delay":
 		time.Sleep(1100 * time.Millisecond)
+	case "cut":
+		out.Truncated = true
 	case "truncate":
 		out.Truncated = w.LocalAddr().Network() == "udp"
 	}
