@@ -3,6 +3,8 @@
 package mailbox
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -21,4 +23,22 @@ func TestManyTinyHeaders(t *testing.T) {
 	if took := time.Since(begin); took > 8*time.Second {
 		t.Errorf("%v", took)
 	}
+}
+
+// TestEndlessFile: reading can be interrupted in the middle of a message.
+func TestEndlessFile(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	err := Walk(ctx, []string{"-"}, Options{Keep: 1024, Stdin: &cancelling{cancel}}, func(*Message) error { return nil })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}
+
+// cancelling is a file without end, such as a device, that cancels when it is read.
+type cancelling struct{ cancel context.CancelFunc }
+
+func (c *cancelling) Read(p []byte) (int, error) {
+	c.cancel()
+	clear(p)
+	return len(p), nil
 }

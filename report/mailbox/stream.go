@@ -72,6 +72,10 @@ func (s *scanner) fill() {
 	if s.eof {
 		return
 	}
+	if err := s.ctx.Err(); err != nil { // a file without end has no other
+		s.eof, s.win = true, nil
+		return
+	}
 	n := copy(s.buf, s.win)
 	for n < len(s.buf) {
 		m, err := s.in.Read(s.buf[n:])
@@ -109,6 +113,9 @@ func (s *scanner) run() error {
 	}
 	if s.failed != nil {
 		s.problem(s.name, s.at, s.failed)
+	}
+	if err == nil {
+		err = s.ctx.Err()
 	}
 	return err
 }
