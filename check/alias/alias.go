@@ -260,7 +260,7 @@ func (c *Check) follow(ctx context.Context, q *rcptgate.Query, local lists.Stand
 	}
 	held := false
 	switch {
-	case renamed && own[0] == '\\': // past the aliases
+	case strings.HasPrefix(own, `\`): // past the aliases
 		held, m = true, bare(own[1:])
 		w.user(&m)
 	case own != "":

@@ -89,6 +89,7 @@ func sendmailWorlds() []Fixed {
 		}, Delivered, Taken},
 		{World{Name: "quotes around a part of the name", MTA: Sendmail, Aliases: tables{"a": "gone@rela.test"}, Recipients: []string{`"a"nn@loc.test`}}, Delivered, Taken},
 		{World{Name: "backslash inside quotes", MTA: Sendmail, Aliases: tables{"ann": "gone@rela.test"}, Virtual: tables{"x@virt.test": "ann"}, Recipients: []string{`"\ann"@loc.test`}}, Delivered, Taken},
+		{World{Name: "backslash without quotes", MTA: Sendmail, Aliases: tables{"ann": "gone@rela.test"}, Virtual: tables{"x@virt.test": "ann"}, Recipients: []string{`\ann@loc.test`, `\ann@mx.gate.test`}}, Delivered, Taken},
 		{World{Name: "access map quarantines", MTA: Sendmail, Access: tables{"To:desk@rela.test": "QUARANTINE:x"}, Recipients: []string{"desk@rela.test"}}, Held, Taken},
 		{World{
 			Name: "deep alias chain", MTA: Sendmail, Gate: ofSendmail, Aliases: chain(13), Recipients: []string{"deep0@loc.test"},
