@@ -109,7 +109,7 @@ type Query struct {
 	Target Mailbox
 
 	Sender     string     // reverse-path without brackets; empty for <>
-	Client     netip.Addr // zero when the client is local or unknown
+	Client     netip.Addr // zero when the client is local or unknown; see ClientAddr
 	ClientName string     // the client's verified name as the MTA has it
 	Helo       string
 	Size       int64  // octets, from MAIL's SIZE=; 0 when not given
@@ -160,6 +160,15 @@ func (q *Query) Reset() {
 	trace.reset()
 	*q = Query{}
 	q.Trace, q.chain.spare, q.lane = trace, spare, lane
+}
+
+// ClientAddr is Client, or the loopback address for a program of this machine, which has none
+// (see [Session]).
+func (q *Query) ClientAddr() netip.Addr {
+	if !q.Client.IsValid() && q.Session != nil && q.Session.NoAddress {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return q.Client
 }
 
 // Lane is a number above 0 that stays with q: questions of one connection have one lane,

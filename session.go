@@ -37,7 +37,10 @@ type Session struct {
 	// Local says that the mail comes from this machine's own users, not from a client
 	// that can be refused: a recipient is never refused here, only removed.
 	Local bool
-	MTA   MTA    // known only where a step wants [WantSession]
+	// NoAddress says that the client has no address because it is a program of this
+	// machine: "sendmail -bs", a unix socket. False where the front cannot tell.
+	NoAddress bool
+	MTA       MTA    // known only where a step wants [WantSession]
 	Port  uint16 // the client's; 0 when unknown
 
 	// TLSVersion ("TLSv1.3") and TLSCipher are empty without TLS, and unless a step wants

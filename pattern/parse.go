@@ -163,16 +163,32 @@ type glob struct {
 }
 
 func newGlob(s, local, domain string) (*glob, error) {
-	for i := range len(domain) {
-		if domain[i] >= 0x80 {
-			return nil, fmt.Errorf("%q: in a glob, write the domain in A-labels (\"xn--...\")", s)
-		}
+	domain, err := globDomain(s, domain)
+	if err != nil {
+		return nil, err
 	}
 	g := &glob{local: local, domain: strings.TrimSuffix(fold(domain), ".")}
 	if rest, ok := strings.CutPrefix(g.domain, "."); ok {
 		g.domain, g.below = rest, true
 	}
 	return g, nil
+}
+
+// globDomain writes the labels of a glob of domains that are whole as DNS has them, in A-labels. Of a
+// label with "*" or "?" no A-label can be made. The error names the pattern s.
+func globDomain(s, domain string) (string, error) {
+	labels := strings.Split(domain, ".")
+	for i, label := range labels {
+		wild := strings.ContainsAny(label, "*?")
+		switch {
+		case label == "" || strings.HasPrefix(label, "["):
+		case !wild:
+			labels[i] = address.Domain(label)
+		case strings.ContainsFunc(label, func(r rune) bool { return r >= 0x80 }):
+			return "", fmt.Errorf("%q: DNS has %q as an A-label (\"xn--...\"), in which no part can be replaced by \"*\" or \"?\"", s, label)
+		}
+	}
+	return strings.Join(labels, "."), nil
 }
 
 // matches reports whether the glob names the address.

@@ -82,6 +82,7 @@ func TestAddresses(t *testing.T) {
 		{"a@[192.0.2.1]", "a@[192.0.2.1]", "a@[192.0.2.2]"},
 		{"*@[192.0.*.1]", "a@[192.0.2.1]", "a@[192.0.2.2]"},
 		{"@.0.2.1]", "", "a@[192.0.2.1]"}, // a literal has no domains above it
+		{"*@b\u00fccher.* u?@*.b\u00dccher.example", "a@xn--bcher-kva.example ux@mail.b\u00fccher.example", "a@bucher.example uxx@mail.b\u00fccher.example"},
 		{"u@b\u00fccher.example", "u@xn--bcher-kva.example u@B\u00dcCHER.example", "u@bucher.example"},
 		{`"quo ted"@example.org`, `"quo ted"@example.org`, "quo@example.org"},
 	} {
@@ -142,6 +143,7 @@ func TestOthers(t *testing.T) {
 		{Clients, "$trusted list:good", "192.0.2.1 10.1.2.3", "192.0.2.2"},
 		{Hosts, "mx.example.org .example.net", "MX.example.org. a.example.net a.b.example.net", "example.net xmx.example.org a.mx.example.org"},
 		{Hosts, "b\u00fccher.example .b\u00fccher.example", "xn--bcher-kva.example mx.B\u00dcCHER.example", "bucher.example"},
+		{Hosts, "*.b\u00fccher.example m?.b\u00dcCHER.test", "a.xn--bcher-kva.example a.b.b\u00fccher.example mx.xn--bcher-kva.test", "xn--bcher-kva.example a.bucher.example mxx.xn--bcher-kva.test"},
 		{Hosts, "$own dsl-*", "mx.example.org dsl-1-2-3.isp.example", "mx.example.net"},
 		{Hosts, `list:good /^\[/`, "a.good.example [192.0.2.1]", "good.example"},
 		{Names, "ann list:good", "ANN joe lab7", "bob"},
@@ -183,7 +185,7 @@ func TestRefused(t *testing.T) {
 	}{
 		{Addresses, "", "empty"}, {Addresses, "example.org", `no "@"`}, {Addresses, "@", "nothing but"}, {Addresses, "!!a@b", `one "!"`}, {Addresses, "/a@b", "slash at both ends"},
 		{Addresses, "/(/", "missing"}, {Addresses, "a@$trusted", `only "$local"`}, {Addresses, "$own", `only "$local"`}, {Addresses, "list:", "expected a name"}, {Addresses, "list:bad", "no such list"},
-		{Addresses, "a b@c", "blanks"}, {Addresses, "a@b..c", "not a domain"}, {Addresses, "a@.", "not a domain"}, {Addresses, "a@*b\u00fc", "A-labels"}, {Addresses, strings.Repeat("a", 2000) + "@b", "at most"},
+		{Addresses, "a b@c", "blanks"}, {Addresses, "a@b..c", "not a domain"}, {Addresses, "a@.", "not a domain"}, {Addresses, "a@*b\u00fc", "A-label"}, {Hosts, "*b\u00fc.example", "A-label"}, {Addresses, strings.Repeat("a", 2000) + "@b", "at most"},
 		{Addresses, "a*@$local", "no glob"}, {Clients, "192.0.2.1/24", "did you mean"}, {Clients, "mx.example.org", "network"}, {Clients, "$local", "$backends"}, {Clients, "/x/", "expected an address"},
 		{Hosts, "a@b", "not a host name"}, {Hosts, "$trusted", `only "$own"`},
 	} {

@@ -186,6 +186,11 @@ func (l *Language) addText(g *group, kind Kind, text string) error {
 	case done:
 		return l.addCommon(g, &p, kind)
 	case strings.ContainsAny(text, "*?"):
+		if kind == Hosts {
+			if text, err = globDomain(text, text); err != nil {
+				return err
+			}
+		}
 		g.wilds = append(g.wilds, fold(text))
 	case kind == Hosts && strings.ContainsAny(text, "@ \t"):
 		return fmt.Errorf("%q is not a host name: expected \"mx.example.org\", \".example.org\", a glob, \"/RE/\", \"$own\" or \"list:NAME\"", text)

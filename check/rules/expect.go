@@ -252,8 +252,8 @@ func (q *question) value(c condition) string {
 	case condMailer:
 		return orNone(q.NextHop.Mailer)
 	case condClient:
-		if q.Client.IsValid() {
-			return q.Client.String()
+		if client := q.message.client; client.IsValid() {
+			return client.String()
 		}
 		return orNone("")
 	case condHelo:

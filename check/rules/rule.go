@@ -62,8 +62,8 @@ type message struct {
 
 func (q *question) set(query *rcptgate.Query, delimiters string) {
 	q.Query, q.now = query, time.Time{}
-	if m := &q.message; query.Sender != m.sender || query.Client != m.client || query.AuthUser != m.authUser {
-		m.sender, m.client, m.authUser, m.filed = query.Sender, query.Client, query.AuthUser, false
+	if m, client := &q.message, query.ClientAddr(); query.Sender != m.sender || client != m.client || query.AuthUser != m.authUser {
+		m.sender, m.client, m.authUser, m.filed = query.Sender, client, query.AuthUser, false
 		m.senderAddr.SetPath(query.Sender, delimiters)
 	}
 	q.recipientAddr.Set(&query.Recipient, delimiters)
@@ -132,7 +132,7 @@ func (r *rule) holds(ctx context.Context, c condition, q *question) (bool, error
 	case condAuthUser:
 		return r.authUser.Name(ctx, q.AuthUser)
 	case condClient:
-		return r.client.Client(ctx, q.Client)
+		return r.client.Client(ctx, q.message.client)
 	case condHelo:
 		return r.helo.Host(ctx, q.Helo)
 	case condClientName:

@@ -5,6 +5,7 @@ package rules
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -327,6 +328,74 @@ rule "all" has no condition: it decides for every recipient
 rule "last" never matches: rule "all" before it has no other conditions and always decides first`
 	if got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestWarningsOfOtherPatterns: patterns that differ in case alone are equal, except where the case
+// means something.
+func TestWarningsOfOtherPatterns(t *testing.T) {
+	for _, tt := range []struct {
+		first, second string
+		dead          bool
+	}{
+		{`/^\\s/`, `/^\\S/`, false}, {`!/\\d/`, `!/\\D/`, false}, {"list:Good", "list:good", false}, {"Ann@X.example", "ann@x.EXAMPLE", true}, {`/^\\s/`, `/^\\s/`, true}, {"!Ann@x.example", "!ann@X.example", true},
+	} {
+		c := checkOf(t, fmt.Sprintf(`
+[[list]]
+name = "Good"
+entries = ["a@b.example"]
+[[list]]
+name = "good"
+entries = ["c@b.example"]
+[[rule]]
+name = "first"
+recipient = ["%s"]
+[[rule]]
+name = "second"
+recipient = ["%s"]
+`, tt.first, tt.second))
+		if got := strings.Contains(strings.Join(c.warnings(), "\n"), "never matches"); got != tt.dead {
+			t.Errorf("%s, then %s: never matches: %v", tt.first, tt.second, got)
+		}
+	}
+}
+
+// TestOwnWithoutAddress: a program of this machine that has no address is this machine, and a client of
+// which nothing is known is not.
+func TestOwnWithoutAddress(t *testing.T) {
+	c := checkOf(t, `
+[[rule]]
+name = "own"
+recipient = ["a@x.example"]
+client = ["$own"]
+[[rule]]
+name = "other"
+recipient = ["b@x.example"]
+client = ["!$own"]
+[[rule]]
+name = "network"
+client = ["127.0.0.0/8"]
+action = "tempfail"
+`)
+	for _, tt := range []struct {
+		noAddress bool
+		client    string
+		want      [3]string
+	}{
+		{true, "", [3]string{"reject", "tempfail", "tempfail"}},
+		{false, "", [3]string{"continue", "reject", "continue"}},
+		{false, "127.0.0.1", [3]string{"reject", "tempfail", "tempfail"}},
+		{true, "192.0.2.9", [3]string{"continue", "reject", "continue"}},
+	} {
+		for i, recipient := range []string{"a@x.example", "b@x.example", "c@x.example"} {
+			q := &rcptgate.Query{Recipient: address.Parse(recipient), Target: address.Parse(recipient), Sender: "s@y.example", Session: &rcptgate.Session{NoAddress: tt.noAddress}}
+			if tt.client != "" {
+				q.Client = netip.MustParseAddr(tt.client)
+			}
+			if v, err := c.Check(t.Context(), q); err != nil || v.Action.String() != tt.want[i] {
+				t.Errorf("%+v, %s: %s, %v", tt, recipient, v.Action, err)
+			}
+		}
 	}
 }
 

@@ -148,6 +148,15 @@ func (c *Check) coveredBy(i int) int {
 	return -1
 }
 
+// foldPattern gives a pattern in the case in which equal ones are equal. A regular expression has
+// \s and \S, and lists are found by their exact names.
+func foldPattern(text string) string {
+	if bare := strings.TrimPrefix(text, "!"); strings.HasPrefix(bare, "/") || strings.HasPrefix(bare, "list:") {
+		return text
+	}
+	return lower(text)
+}
+
 // conditions are the conditions that are set, written so that equal ones are equal.
 func (r *rule) conditions() map[condition]string {
 	cfg, out := r.cfg, make(map[condition]string)
@@ -156,8 +165,12 @@ func (r *rule) conditions() map[condition]string {
 		condClientName: cfg.ClientName, condHelo: cfg.Helo, condAuthUser: cfg.AuthUser, condMailer: cfg.Mailer,
 	} {
 		if len(list) > 0 {
-			sorted := slices.Sorted(slices.Values(list))
-			out[c] = lower(strings.Join(sorted, "\x00"))
+			folded := make([]string, len(list))
+			for i, text := range list {
+				folded[i] = foldPattern(text)
+			}
+			slices.Sort(folded)
+			out[c] = strings.Join(folded, "\x00")
 		}
 	}
 	if cfg.Auth != nil {

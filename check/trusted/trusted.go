@@ -71,9 +71,9 @@ func (c *Check) Check(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, e
 		q.Trace.Note("the client has authenticated")
 		return rcptgate.Verdict{Action: rcptgate.Accept, Reason: rcptgate.ReasonAuthenticated, Source: rcptgate.SourceConfig}, nil
 	}
-	if q.Client.IsValid() {
+	if client := q.ClientAddr(); client.IsValid() {
 		for _, n := range c.Trusted {
-			if n.Has(q.Client) {
+			if n.Has(client) {
 				if q.Trace.Explain {
 					q.Trace.Note("the client is in the trusted network " + n.String())
 				}

@@ -206,6 +206,10 @@ func (r *rcptMacros) repeats(data []byte) bool {
 	return true
 }
 
+// unknownName is how Postfix names a client of which it knows nothing: one that has left, or that
+// XCLIENT says is unavailable. It may be anybody.
+const unknownName = "unknown"
+
 // connect takes CmdConnect.
 func (s *session) connect(data []byte) error {
 	from, err := wire.ParseConnect(data)
@@ -217,6 +221,7 @@ func (s *session) connect(data []byte) error {
 	if !s.client.IsValid() && from.Family != wire.FamilyUnix {
 		s.client = s.connectAddr
 	}
+	s.state.NoAddress = from.Family == wire.FamilyUnix || from.Family == wire.FamilyUnknown && !s.client.IsValid() && s.clientName != unknownName
 	s.state.Connected, s.state.Port, s.state.Notes = time.Now(), from.Port, nil
 	return nil
 }

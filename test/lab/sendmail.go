@@ -3,12 +3,15 @@
 package lab
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -149,6 +152,40 @@ func (s *Sendmail) AddressTest(lines ...string) string {
 		s.t.Fatalf("sendmail -bt: %v", err)
 	}
 	return string(out)
+}
+
+// Session begins an SMTP session over standard input, as a local program does with "sendmail -bs".
+func (s *Sendmail) Session() *Dialogue {
+	s.t.Helper()
+	here, there, err := socketPair()
+	if err != nil {
+		s.t.Fatalf("sendmail -bs: %v", err)
+	}
+	cmd := s.command("-bs")
+	cmd.Stdin, cmd.Stdout = there, there
+	err = cmd.Start()
+	_ = there.Close() // the program has its own
+	if err != nil {
+		s.t.Fatalf("sendmail -bs: %v", err)
+	}
+	d := &Dialogue{conn: here, r: bufio.NewReader(here)}
+	s.t.Cleanup(func() { d.Close(); _ = cmd.Wait() })
+	if d.Banner, err = d.read(); err != nil {
+		s.t.Fatalf("sendmail -bs: %v", err)
+	}
+	return d
+}
+
+// socketPair gives two connected ends: a connection, and a file for a program. The program's end is
+// not the network's: it has no address.
+func socketPair() (net.Conn, *os.File, error) {
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	there, file := os.NewFile(uintptr(ends[1]), "there"), os.NewFile(uintptr(ends[0]), "here")
+	here, err := net.FileConn(file) // it has a copy
+	return here, there, errors.Join(err, file.Close())
 }
 
 // Conf is the path of sendmail.cf.

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"bufio"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strconv"
@@ -84,6 +85,18 @@ func MustDial(t testing.TB, addr string) *Dialogue {
 func (d *Dialogue) Close() {
 	_, _ = d.conn.Write([]byte("QUIT\r\n"))
 	_ = d.conn.Close()
+}
+
+// StartTLS begins TLS and introduces the client again; any certificate will do.
+func (d *Dialogue) StartTLS(t testing.TB) {
+	t.Helper()
+	d.Must(t, 220, d.Do(t, "STARTTLS"))
+	conn := tls.Client(d.conn, &tls.Config{InsecureSkipVerify: true}) // #nosec G402 -- a test's
+	if err := conn.Handshake(); err != nil {
+		t.Fatalf("beginning TLS: %v", err)
+	}
+	d.conn, d.r = conn, bufio.NewReader(conn)
+	d.Must(t, 250, d.Do(t, "EHLO client.test"))
 }
 
 // Cmd sends one command line, given without its CRLF, and reads the reply.
