@@ -28,7 +28,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab
 # Each kit is a directory of its own. It holds the packages named here, whether or not the system has them too, and those
 # libraries they need that the system lacks. Optional kits are fetched when a test first asks for them.
 kits=(postfix sendmail dovecot miltertest database maps memcached)
-optional=(exim slapd cyrus clients clamav)
+optional=(exim slapd cyrus clients clamav chromium)
 declare -A packages=(
 	[postfix]="postfix"
 	[sendmail]="sendmail-bin sendmail-base sendmail-cf m4"
@@ -42,6 +42,7 @@ declare -A packages=(
 	[slapd]="slapd ldap-utils"
 	[cyrus]="cyrus-common cyrus-imapd"
 	[clamav]="clamav-daemon clamav-base"
+	[chromium]="chromium chromium-common fonts-dejavu-core"
 )
 
 # apt sees a system on which nothing is installed. It then names everything a kit needs, and no package that is here can
@@ -158,8 +159,8 @@ unpack() { # KIT
 
 libraries() { # KIT: a missing one shows here and not as a server that does not start
 	local libs missing
-	libs=$(find "$lab/$1" -type d \( -path '*/lib/*-linux-gnu' -o -path '*/lib/postfix' -o -path '*/lib/dovecot' -o -path '*/lib/cyrus' -o -path '*/lib/libmilter' \) | paste -sd:)
-	missing=$(find "$lab/$1" -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -path '*/libexec/*' \) -exec \
+	libs=$(find "$lab/$1" -type d \( -path '*/lib/*-linux-gnu' -o -path '*/lib/postfix' -o -path '*/lib/dovecot' -o -path '*/lib/cyrus' -o -path '*/lib/libmilter' -o -path '*/pulseaudio' \) | paste -sd:)
+	missing=$(find "$lab/$1" -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -path '*/libexec/*' -o -path '*/lib/chromium/chromium' \) -exec \
 		env LD_LIBRARY_PATH="$libs" ldd {} + 2>/dev/null | grep 'not found' | sort -u || true)
 	[ -z "$missing" ] || fail "$1 lacks libraries: $missing"
 }

@@ -21,7 +21,7 @@ var statusText string
 const maxRows = 200
 
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
-	"ago": view.Ago, "clean": view.Clean, "text": view.Text, "class": class,
+	"ago": view.Ago, "clean": view.Clean, "text": view.Text, "class": class, "head": head,
 }).Parse(statusText))
 
 // Calm reports whether the page may be green: questions are taken, refusals are in effect
@@ -62,8 +62,28 @@ func class(cell any) string {
 	case int, int64, uint64, float64, time.Time, time.Duration:
 		return "n"
 	case string:
-		if len(cell) <= maxWord && !strings.ContainsAny(cell, " \t\n") {
+		words := strings.ContainsAny(cell, " \t\n")
+		switch {
+		case !words && len(cell) <= maxWord:
 			return "w"
+		case !words:
+			return "x"
+		case len(cell) > wideWord:
+			return "t"
+		}
+	}
+	return ""
+}
+
+// wideWord is the length in octets from which a text gets a column that is readable on a narrow
+// screen too.
+const wideWord = 40
+
+// head is how the head of a column stands: above numbers where the numbers stand.
+func head(t view.Table, column int) string {
+	for i := range t.Rows {
+		if cells := t.Rows[i].Cells; column < len(cells) && class(cells[column]) == "n" {
+			return "n"
 		}
 	}
 	return ""

@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,11 +43,13 @@ const (
 	ClamavKit Kit = "clamav"
 	// ClientsKit has netcat and curl.
 	ClientsKit Kit = "clients"
+	// ChromiumKit has a browser (see browser.go).
+	ChromiumKit Kit = "chromium"
 )
 
 // optional reports whether install.sh fetches the kit only when asked for it.
 func (k Kit) optional() bool {
-	return k == EximKit || k == SlapdKit || k == CyrusKit || k == ClamavKit || k == ClientsKit
+	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, ChromiumKit}, k)
 }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
@@ -70,7 +73,7 @@ func (k Kit) Path(name string) string { return filepath.Join(k.Root(), name) }
 // libraryPath returns the value of LD_LIBRARY_PATH with which the programs of the kit run.
 func (k Kit) libraryPath() string {
 	var dirs []string
-	for _, pattern := range []string{"usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/postfix", "usr/lib/dovecot"} {
+	for _, pattern := range []string{"usr/lib/*-linux-gnu", "lib/*-linux-gnu", "usr/lib/*-linux-gnu/pulseaudio", "usr/lib/postfix", "usr/lib/dovecot"} {
 		found, _ := filepath.Glob(k.Path(pattern)) // the patterns are well formed
 		dirs = append(dirs, found...)
 	}
