@@ -41,7 +41,7 @@ type Session struct {
 	// machine: "sendmail -bs", a unix socket. False where the front cannot tell.
 	NoAddress bool
 	MTA       MTA    // known only where a step wants [WantSession]
-	Port  uint16 // the client's; 0 when unknown
+	Port      uint16 // the client's; 0 when unknown
 
 	// TLSVersion ("TLSv1.3") and TLSCipher are empty without TLS, and unless a step wants
 	// [WantSession].
