@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -88,8 +89,23 @@ func (s *spool) spill() error {
 	return nil
 }
 
-// unnamedFile opens a file that has no name any more.
+// unnamedFile opens a file without a name. Where the file system cannot make one, it has a
+// name for a moment.
 func unnamedFile(dir string) (*os.File, error) {
+	file, err := openUnnamed(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(dir, 0o700); err == nil {
+			file, err = openUnnamed(dir)
+		}
+	}
+	if err == nil || !errors.Is(err, errors.ErrUnsupported) {
+		return file, err
+	}
+	return namedForAMoment(dir)
+}
+
+// namedForAMoment opens a file that has no name any more.
+func namedForAMoment(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -138,21 +137,5 @@ func (c *Clamd) Reload() {
 	c.t.Helper()
 	if reply, err := c.Say("RELOAD", time.Minute); err != nil || reply != "RELOADING" {
 		c.t.Errorf("RELOAD: %q, %v", reply, err)
-	}
-}
-
-// Hang has the scanner hang: it takes connections and answers nothing until Continue.
-func (c *Clamd) Hang() {
-	c.t.Helper()
-	if err := c.Signal(syscall.SIGSTOP); err != nil {
-		c.t.Error(err)
-	}
-}
-
-// Continue ends Hang.
-func (c *Clamd) Continue() {
-	c.t.Helper()
-	if err := c.Signal(syscall.SIGCONT); err != nil {
-		c.t.Error(err)
 	}
 }
