@@ -32,7 +32,7 @@ type Config struct {
 	// Body is how much of a message's body steps see, and Spool bounds all bodies that are
 	// kept at one time.
 	Body  setting.Size `toml:"body" doc:"how much of a message's body is kept for the steps that look at messages, such as virus scanners; of a longer body they see the beginning, and that it is cut" min:"64KB" max:"4GB"`
-	Spool setting.Size `toml:"spool" doc:"limit for the bodies of all messages that are being received, in memory (up to 256KB each) and on disk together; beyond it senders are asked to try again later (452 4.3.1)" min:"1MB" max:"1TB"`
+	Spool setting.Size `toml:"spool" doc:"limit for the bodies of all messages that are being received, in memory (up to 256KB each, 32MB for all) and on disk together; beyond it senders are asked to try again later (452 4.3.1)" min:"1MB" max:"1TB"`
 	// SocketMode and SocketGroup are given to unix sockets: the MTA must be able to
 	// write to them.
 	SocketMode  FileMode `toml:"socket_mode" doc:"permissions of unix milter sockets: the MTA must be able to write to them"`

@@ -12,8 +12,12 @@ import (
 	"sync/atomic"
 )
 
-// spoolRAM is how much of a body stays in memory, in octets; a longer one goes into a file.
-const spoolRAM = 256 << 10
+// spoolRAM is how much of a body stays in memory, in octets, and spoolRAMAll how much of all
+// bodies does; a longer one, and one that arrives when that is used up, goes into a file.
+const (
+	spoolRAM    = 256 << 10
+	spoolRAMAll = 32 << 20
+)
 
 // errSpoolFull is why a body could not be kept: the spools together have reached their limit.
 var errSpoolFull = errors.New("the spools are full")
@@ -23,7 +27,8 @@ type spools struct {
 	dir  string // of the files; made when the first is needed
 	max  int64  // octets of all together
 	used atomic.Int64
-	ram  sync.Pool // *[]byte
+	held atomic.Int64 // octets of them in memory
+	ram  sync.Pool    // *[]byte
 }
 
 // spool keeps one body: in memory, then in a file without a name, which is gone with the
@@ -52,7 +57,7 @@ func (s *spool) Write(p []byte) (int, error) {
 }
 
 func (s *spool) keep(p []byte) error {
-	if s.file == nil && s.size+int64(len(p)) > spoolRAM {
+	if s.file == nil && (s.size+int64(len(p)) > spoolRAM || s.all.held.Load()+int64(len(p)) > spoolRAMAll) {
 		if err := s.spill(); err != nil {
 			return fmt.Errorf("spool a message: %w", err)
 		}
@@ -69,6 +74,7 @@ func (s *spool) keep(p []byte) error {
 		}
 	}
 	*s.ram = append(*s.ram, p...)
+	s.all.held.Add(int64(len(p)))
 	return nil
 }
 
@@ -155,6 +161,7 @@ func (s *spool) Reset() {
 
 func (s *spool) freeRAM() {
 	if s.ram != nil {
+		s.all.held.Add(-int64(len(*s.ram)))
 		*s.ram = (*s.ram)[:0]
 		s.all.ram.Put(s.ram)
 		s.ram = nil

@@ -276,7 +276,14 @@ func (g *Gate) Logged(expr string) bool {
 
 // Remembers waits until the gate has so many records in RAM, at most a minute.
 func (g *Gate) Remembers(records string) error {
-	want := regexp.MustCompile(`(?m)^rcptgate_cache_records{[^}]*"ram"[^}]*} ` + regexp.QuoteMeta(records) + `$`)
+	return g.metric(`rcptgate_cache_records{[^}]*"ram"[^}]*}`, records)
+}
+
+// Metric waits until a metric without labels has a value, at most a minute.
+func (g *Gate) Metric(name, value string) error { return g.metric(regexp.QuoteMeta(name), value) }
+
+func (g *Gate) metric(name, value string) error {
+	want := regexp.MustCompile(`(?m)^` + name + ` ` + regexp.QuoteMeta(value) + `$`)
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", g.HTTP))
 		if err != nil {
@@ -290,7 +297,7 @@ func (g *Gate) Remembers(records string) error {
 		case want.Match(text):
 			return nil
 		case time.Now().After(end):
-			return fmt.Errorf("the gate does not remember %s records", records)
+			return fmt.Errorf("the gate does not say %s %s", name, value)
 		}
 	}
 }

@@ -170,6 +170,30 @@ func (p *Postfix) Postalias(text string) {
 	run(p.t, PostfixKit, p.etc, PostfixKit.Path("usr/sbin/postalias"), "-c", p.etc, p.Table("hash", "aliases"))
 }
 
+// Submit hands a message over as the machine's own users do, by sendmail(1): it goes through the maildrop queue and
+// pickup(8), past smtpd.
+func (p *Postfix) Submit(sender, message string, recipients ...string) {
+	p.t.Helper()
+	cmd := exec.Command(PostfixKit.Path("usr/sbin/sendmail"), append([]string{"-C", p.etc, "-i", "-f", sender, "--"}, recipients...)...)
+	cmd.Env = PostfixKit.environment()
+	cmd.Stdin = strings.NewReader(message)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.t.Fatalf("submitting a message: %v\n%s", err, out)
+	}
+}
+
+// Queued is how many messages are in a queue, such as "maildrop" or "deferred".
+func (p *Postfix) Queued(queue string) (n int) {
+	p.t.Helper()
+	_ = filepath.WalkDir(filepath.Join(p.Dir, "spool", queue), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			n++
+		}
+		return nil // what has just gone is not counted
+	})
+	return n
+}
+
 // Postmap makes the table of mailboxes anew, as postmap(1) does. Sessions that are open keep the old one: smtpd(8) looks for
 // changed tables between sessions only.
 func (p *Postfix) Postmap(mailboxes ...string) {
@@ -252,6 +276,7 @@ func mainCF(t testing.TB, dir, etc string, o PostfixOptions) string {
 		"maillog_file_prefixes": dir,
 		// The daemons run with a cleaned environment; their libraries lie in the kit.
 		"import_environment":    "MAIL_CONFIG MAIL_LOGTAG LD_LIBRARY_PATH TZ=UTC LANG=C",
+		"export_environment":    "MAIL_CONFIG LD_LIBRARY_PATH TZ=UTC LANG=C",
 		"myhostname":            o.Hostname,
 		"inet_interfaces":       "127.0.0.1",
 		"inet_protocols":        "ipv4",
