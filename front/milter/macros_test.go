@@ -67,3 +67,29 @@ func TestMacrosBehindARepeatedHead(t *testing.T) {
 		t.Error("a value without its NUL was taken")
 	}
 }
+
+// rspamd 1740, 1708, 2005: a macro without a value, or a frame without macros, ended the connection
+// or let the mail pass unscanned.
+func TestMacrosWithoutNamesOrValues(t *testing.T) {
+	for _, data := range []string{"C", "H", "M", "R", "T", "E", "C{client_addr}\x00\x00v\x00\x00", "Mi\x00\x00{auth_authen}\x00\x00", "Ri\x00\x00{rcpt_addr}\x00\x00{rcpt_host}\x00\x00", "Ei\x00\x00"} {
+		var s session
+		for _, before := range []string{"Mi\x00Q1\x00{auth_authen}\x00bob\x00", "Ri\x00Q1\x00{rcpt_addr}\x00a@x\x00"} {
+			if err := s.macros([]byte(before)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.macros([]byte(data)); err != nil {
+			t.Errorf("%q: %v", data, err)
+		}
+		switch data[0] {
+		case 'M':
+			if s.mailID != "" || s.authUser != "" {
+				t.Errorf("%q: of the frame before: %q %q", data, s.mailID, s.authUser)
+			}
+		case 'R':
+			if s.rcpt.id != "" || len(s.rcpt.addr) > 0 {
+				t.Errorf("%q: of the frame before: %q %q", data, s.rcpt.id, s.rcpt.addr)
+			}
+		}
+	}
+}
