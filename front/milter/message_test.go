@@ -173,6 +173,7 @@ func TestFieldBugs(t *testing.T) {
 		}), "+ <b@in.test>|- <a@in.test>|continue"},
 		{"a new body that cannot be read", pass(func(m *rcptgate.Message) error { return m.ReplaceBody(strings.NewReader("short"), 10) }), "451"},
 		{"a null sender", pass(func(m *rcptgate.Message) error { return m.ChangeSender("") }), "e <>|continue"},
+		{"lines of a new body end in CRLF", pass(func(m *rcptgate.Message) error { return m.ReplaceBody(strings.NewReader("a\nb\r\nc\r\r\n"), 9) }), "b10|continue"},
 		{"an empty body", pass(func(m *rcptgate.Message) error { return m.ReplaceBody(strings.NewReader(""), 0) }), "b0|continue"},
 		{"OpenDMARC 213: a crash at the end of the message", func(*rcptgate.Query) rcptgate.Verdict { return rcptgate.CouldNotFindOut }, "451"},
 	} {
