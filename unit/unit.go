@@ -10,6 +10,7 @@ package unit
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -88,6 +89,29 @@ type Op struct {
 	Short string
 	Long  string
 	Args  cobra.PositionalArgs // nil: any
+	Flags []Flag
+	// Lines prints the first column of its tables alone, a line each: for other programs.
+	Lines bool
+}
+
+// Flag is an option of an op. The daemon gets it among the arguments: see [SplitFlags].
+type Flag struct {
+	Name    string
+	Default string
+	Doc     string
+}
+
+// SplitFlags parts the arguments of an op from its flags, which are written "--name=value".
+func SplitFlags(all []string) (args []string, flags map[string]string) {
+	flags = map[string]string{}
+	for _, arg := range all {
+		if name, value, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(name, "--") {
+			flags[name[2:]] = value
+		} else {
+			args = append(args, arg)
+		}
+	}
+	return args, flags
 }
 
 // Live is a unit in a running process. What is nil it does not have.

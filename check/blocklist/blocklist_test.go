@@ -3,7 +3,9 @@
 package blocklist
 
 import (
+	"context"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"rcptgate/check/trusted"
 	"rcptgate/unit"
 	"rcptgate/unit/checktest"
+	"rcptgate/view"
 )
 
 func TestSuite(t *testing.T) {
@@ -28,21 +31,31 @@ type world struct {
 
 func newWorld(t testing.TB, text string) *world {
 	t.Helper()
+	w, err := tryWorld(t, t.TempDir(), text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// tryWorld is newWorld with a state directory; the error is that of the configuration.
+func tryWorld(t testing.TB, state, text string) (*world, error) {
+	t.Helper()
 	w := &world{t: t}
 	units := []unit.Unit{Unit(), trusted.Unit()}
 	schema, err := unit.Compose(units)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := unit.Parse(schema, "test.toml", "state = \""+t.TempDir()+"\"\nhostname = \"mx.example.org\"\ntrusted = [\"203.0.113.0/24\"]\nenforce = true\n"+text)
+	c, err := unit.Parse(schema, "test.toml", "state = \""+state+"\"\nhostname = \"mx.example.org\"\ntrusted = [\"203.0.113.0/24\"]\nenforce = true\n"+text)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if w.host, err = unit.Open(t.Context(), units, c, unit.Options{Offline: true, Hook: func(s *unit.Setup) { w.setup = s }}); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	t.Cleanup(w.host.Stop)
-	return w
+	return w, nil
 }
 
 func (w *world) list(name string) rcptgate.Blocklist { return w.setup.Blocklists[name] }
@@ -57,6 +70,27 @@ func (w *world) add(list, client string) {
 	if err := w.list(list).Add(netip.MustParseAddr(client), "Eicar-Test", "4Q1", 0); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+func (w *world) listed(list, client string) bool {
+	_, ok := w.list(list).Listed(netip.MustParseAddr(client))
+	return ok
+}
+
+// message has a client's message come to its end, as the front and the scanner do.
+func (w *world) message(client, virus string, change ...func(*rcptgate.Query)) {
+	m := rcptgate.NewMessage(0)
+	m.Virus, m.Scanned = virus, true
+	q := &rcptgate.Query{Stage: rcptgate.StageMessage, Client: netip.MustParseAddr(client), QueueID: "4Q1", Message: m}
+	for _, f := range change {
+		f(q)
+	}
+	w.host.Gate.Ask(w.t.Context(), q)
+}
+
+// do runs a command of the daemon.
+func (w *world) do(op string, args ...string) ([]view.Table, error) {
+	return w.host.Live("blocklist").Do(w.t.Context(), op, args)
 }
 
 func TestAListedClientIsRefusedForAnHour(t *testing.T) {
@@ -88,6 +122,230 @@ func TestAListedClientIsRefusedForAnHour(t *testing.T) {
 		time.Sleep(time.Second)
 		if v := w.ask(bad, "u@example.org"); v.Action != rcptgate.Continue {
 			t.Errorf("after an hour: %+v", v)
+		}
+	})
+}
+
+func TestSendersOfViruses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[[blocklist]]\nname = \"virus\"\n[[blocklist]]\nname = \"twice\"\nafter = 2\n[[blocklist]]\nname = \"other\"\nevidence = []\n")
+		w.message("198.51.100.1", "Win.Test.EICAR_HDB-1")
+		l, ok := w.list("virus").Listed(netip.MustParseAddr("198.51.100.1"))
+		if !ok || l.Evidence != "Win.Test.EICAR_HDB-1" || l.QueueID != "4Q1" || l.Count != 1 {
+			t.Errorf("%v, %+v", ok, l)
+		}
+		if w.listed("twice", "198.51.100.1") || w.listed("other", "198.51.100.1") {
+			t.Error("one virus lists on the other lists")
+		}
+		w.message("198.51.100.1", "Win.Test.EICAR_HDB-1")
+		if !w.listed("twice", "198.51.100.1") {
+			t.Error("two viruses do not list")
+		}
+		w.message("198.51.100.2", "Win.X")
+		time.Sleep(2 * time.Hour)
+		w.message("198.51.100.2", "Win.X")
+		if w.listed("twice", "198.51.100.2") {
+			t.Error("a virus two hours before counts")
+		}
+		for _, guess := range []string{"Heuristics.Phishing.Email.SpoofedDomain", "PUA.Win.Packer", "Junk.Spam-12", "Sanesecurity.Jurlbl.1", "Email.Phishing.DblDom-1", ""} {
+			w.message("198.51.100.3", guess)
+		}
+		if w.listed("virus", "198.51.100.3") {
+			t.Error("a guess lists its sender")
+		}
+		w.message("2001:db8:0:1::7", "Win.X")
+		if !w.listed("virus", "2001:db8:0:1:ffff::1") || w.listed("virus", "2001:db8:0:2::7") {
+			t.Error("not the /64 is listed")
+		}
+	})
+}
+
+// TestARelayIsSpared has a relay send one virus among many messages.
+func TestARelayIsSpared(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\n")
+	for range 40 {
+		w.message("198.51.100.25", "")
+	}
+	for range 9 {
+		w.message("198.51.100.25", "Win.X")
+	}
+	if w.listed("virus", "198.51.100.25") {
+		t.Error("listed for 9 of 49")
+	}
+	w.message("198.51.100.25", "Win.X")
+	if !w.listed("virus", "198.51.100.25") {
+		t.Error("not listed for 10 of 50")
+	}
+	for range 9 { // ten are too few to know
+		w.message("198.51.100.26", "")
+	}
+	if w.message("198.51.100.26", "Win.X"); !w.listed("virus", "198.51.100.26") {
+		t.Error("not listed for one of ten")
+	}
+}
+
+func TestWhoIsNeverListed(t *testing.T) {
+	const domain = "[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[192.0.2.9]:25\"]\n"
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nnever = [\"$local\", \"198.51.100.64/26\"]\n"+domain)
+	for client, why := range map[string]string{
+		"203.0.113.5": "trusted", "::ffff:203.0.113.5": "trusted", "192.0.2.9": "behind", "127.0.0.1": "this machine", "::1": "this machine",
+		"10.1.2.3": "never", "192.168.1.1": "never", "fe80::1": "never", "fd00::1": "never", "198.51.100.65": "never", "169.254.1.1": "never",
+	} {
+		addr := netip.MustParseAddr(client)
+		err := w.list("virus").Add(addr, "Win.X", "", 0)
+		w.message(client, "Win.X")
+		if err == nil || !strings.Contains(err.Error(), why) || w.listed("virus", client) {
+			t.Errorf("%s: %v, listed: %v", client, err, w.listed("virus", client))
+		}
+	}
+	if err := w.list("virus").Add(netip.Addr{}, "", "", 0); err == nil {
+		t.Error("no address is listed")
+	}
+	w.message("198.51.100.1", "Win.X", func(q *rcptgate.Query) { q.AuthUser = "joe" })
+	w.message("198.51.100.1", "Win.X", func(q *rcptgate.Query) { q.Session = &rcptgate.Session{Local: true} })
+	if w.listed("virus", "198.51.100.1") {
+		t.Error("an authenticated client is listed")
+	}
+	w.add("virus", "198.51.100.1")
+	m := address.Parse("u@example.com")
+	if v := w.host.Gate.Ask(t.Context(), &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr("198.51.100.1"), AuthUser: "joe", Recipient: m, Target: m}); v.Action.Refuses() {
+		t.Errorf("a client that has authenticated is refused: %+v", v)
+	}
+	private := newWorld(t, "[[blocklist]]\nname = \"virus\"\nnever = []\n")
+	if private.message("10.1.2.3", "Win.X"); !private.listed("virus", "10.1.2.3") {
+		t.Error("without $local a private address is not listed")
+	}
+}
+
+func TestStagesAndRehearsal(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"early\"\nstage = \"connect\"\n[[blocklist]]\nname = \"mail\"\nstage = \"mail\"\ncode = 450\n[[blocklist]]\nname = \"dry\"\nenforce = false\n")
+	for _, name := range []string{"early", "mail", "dry"} {
+		w.add(name, "198.51.100.1")
+	}
+	q := &rcptgate.Query{Client: netip.MustParseAddr("198.51.100.1")}
+	for _, tt := range []struct {
+		stage  rcptgate.Stage
+		action rcptgate.Action
+		would  rcptgate.Action
+		code   int
+		reason rcptgate.Reason
+	}{
+		{rcptgate.StageConnect, rcptgate.Reject, 0, 550, "blocklist:early"},
+		{rcptgate.StageMail, rcptgate.Tempfail, 0, 450, "blocklist:mail"},
+		{rcptgate.StageRcpt, rcptgate.Continue, rcptgate.Reject, 550, "blocklist:dry"},
+	} {
+		q.Reset()
+		q.Stage, q.Client, q.Recipient = tt.stage, netip.MustParseAddr("198.51.100.1"), address.Parse("u@example.com")
+		q.Target = q.Recipient
+		if v := w.host.Gate.Ask(t.Context(), q); v.Action != tt.action || v.Would != tt.would || v.Code != tt.code || v.Reason != tt.reason {
+			t.Errorf("%s: %+v", tt.stage, v)
+		}
+	}
+	for name, lines := range map[string]int{"early": 1, "dry": 0} {
+		tables, err := w.do("export", name, "--format=text")
+		if err != nil || len(tables[0].Rows) != lines {
+			t.Errorf("export of %s: %v, %+v", name, err, tables)
+		}
+	}
+	if w.list("dry").Enforced() || !w.list("early").Enforced() {
+		t.Error("which lists refuse")
+	}
+}
+
+func TestCommands(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nfor_max = \"4h\"\n")
+	for _, tt := range []struct {
+		op   string
+		args []string
+		want string // in the first row, or the error
+	}{
+		{"list", nil, ""},
+		{"show", []string{"198.51.100.1"}, "not listed"},
+		{"show", []string{"127.0.0.1"}, "never listed: this machine"},
+		{"show", []string{"nonsense"}, "not an address"},
+		{"add", []string{"virus", "198.51.100.1", "called us names", "--for=2h"}, "called us names"},
+		{"add", []string{"virus", "198.51.100.1", "--for=5h"}, "longer than"},
+		{"add", []string{"none", "198.51.100.1"}, "there is no blocklist"},
+		{"add", []string{"virus", "127.0.0.1"}, "never listed"},
+		{"list", []string{"virus"}, "198.51.100.1"},
+		{"show", []string{"198.51.100.1"}, "listed"},
+		{"stats", nil, "refuses"},
+		{"export", []string{"virus", "--format=nonsense"}, "not a format"},
+		{"export", []string{"virus", "--format=nft"}, "add element inet mail virus { 198.51.100.1 timeout 7"},
+		{"export", []string{"virus", "--format=cidr"}, "198.51.100.1/32 550 5.7.1 Mail from your address"},
+		{"export", []string{"virus", "--format=texthash"}, "198.51.100.1 550 5.7.1 Mail"},
+		{"export", []string{"virus", "--format=rbldnsd"}, "$DATASET ip4set:virus-ip4set @"},
+		{"export", []string{"virus", "--format=json"}, "{"},
+		{"remove", []string{"virus", "198.51.100.1"}, "198.51.100.1"},
+		{"remove", []string{"virus", "198.51.100.1"}, "not on blocklist"},
+		{"show", []string{"198.51.100.1"}, "removed"},
+		{"add", []string{"virus"}, "missing"}, {"export", nil, "missing"}, {"nonsense", []string{"virus"}, "does not have"},
+	} {
+		tables, err := w.do(tt.op, tt.args...)
+		said := ""
+		if err != nil {
+			said = err.Error()
+		} else {
+			for _, row := range tables[0].Rows[:min(len(tables[0].Rows), 1)] {
+				for _, cell := range row.Cells {
+					said += view.Text(cell, time.Now()) + " "
+				}
+			}
+		}
+		if !strings.Contains(said, tt.want) || tt.want == "" && said != "" {
+			t.Errorf("%s %q: %q, want %q", tt.op, tt.args, said, tt.want)
+		}
+	}
+}
+
+func TestConfigurationsThatCannotBeMeant(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                "needs a name",
+		"name = \"a b\"":  "name",
+		"name = \"../x\"": "name",
+		"name = \"x\"\nfor = \"2h\"\nfor_max = \"1h\"":                 "for_max",
+		"name = \"x\"\nnever = [\"nonsense\"]":                         "never",
+		"name = \"x\"\ncode = 421":                                     "code",
+		"name = \"x\"\ncode = 470":                                     "code",
+		"name = \"x\"\nstage = \"data\"":                               "stage",
+		"name = \"x\"\nexempt = [\"/[/\"]":                             "exempt",
+		"name = \"x\"\nexport = [{ format = \"text\", file = \"x\" }]": "export[1].file",
+		"name = \"x\"\n[[blocklist]]\nname = \"x\"":                    "another",
+	} {
+		if _, err := tryWorld(t, t.TempDir(), "[[blocklist]]\n"+text+"\n"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestAQuestionDoesNotAllocate(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\n")
+	w.add("virus", "198.51.100.1")
+	check := w.host.Step(rcptgate.StageRcpt, stepName)
+	for _, client := range []string{"198.51.100.1", "198.51.100.2", "2001:db8::1"} {
+		m := address.Parse("u@example.com")
+		q := &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(client), Recipient: m, Target: m}
+		list, addr := w.list("virus"), q.Client
+		if n := testing.AllocsPerRun(100, func() { _, _ = check.Check(context.Background(), q); list.Listed(addr) }); n > 0 {
+			t.Errorf("%s: %v allocations", client, n)
+		}
+	}
+}
+
+// BenchmarkQuestion asks a full list from all processors.
+func BenchmarkQuestion(b *testing.B) {
+	w := newWorld(b, "[[blocklist]]\nname = \"virus\"\n")
+	for i := range 100_000 {
+		_ = w.setup.Blocklists["virus"].(*List).list(netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}), "Win.X", "", 0)
+	}
+	check := w.host.Step(rcptgate.StageRcpt, stepName)
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		q := &rcptgate.Query{Stage: rcptgate.StageRcpt}
+		for i := 0; pb.Next(); i++ {
+			q.Client = netip.AddrFrom4([4]byte{198, byte(i >> 15), byte(i >> 8), byte(i)})
+			_, _ = check.Check(context.Background(), q)
 		}
 	})
 }

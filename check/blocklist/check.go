@@ -18,6 +18,7 @@ const stepName = "blocklist"
 // check asks the lists of one stage. It is safe for concurrent use.
 type check struct {
 	lists     []*List
+	exchange  *exchange // nil: nothing is shared
 	delimiter string
 	pool      sync.Pool // of *pattern.Address
 }
@@ -29,13 +30,14 @@ func (c *check) Check(ctx context.Context, q *rcptgate.Query) (v rcptgate.Verdic
 		return v, nil
 	}
 	now := q.Now()
+	c.exchange.look(ctx, c.lists, q.Client, now)
 	for _, l := range c.lists {
 		e := l.find(q.Client, now)
 		if e == nil {
 			continue
 		}
 		if q.Trace.Explain {
-			q.Trace.Note(fmt.Sprintf("%s is on blocklist %q until %s: %s", listedText(q.Client, e.Network), l.name, e.Until.Format(time.RFC3339), e.Evidence))
+			q.Trace.Note(fmt.Sprintf("%s is on blocklist %q until %s: %s", plain(e.Network), l.name, e.Until.Format(time.RFC3339), e.Evidence))
 		}
 		if q.Stage == rcptgate.StageRcpt && c.exempts(ctx, l, &q.Recipient) {
 			q.Trace.Note("listed clients can still write to this recipient")

@@ -4,6 +4,8 @@ package blocklist
 
 import (
 	"errors"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -25,6 +27,8 @@ type Config struct {
 	Stage      string           `toml:"stage" doc:"when a listed client is refused: \"rcpt\" leaves the names of exempt reachable; at \"mail\" and \"connect\" nobody is. At \"connect\" Sendmail does not pass the text on" oneof:"rcpt,mail,connect"`
 	Exempt     []string         `toml:"exempt" doc:"patterns of recipients that a listed client can still write to, with stage \"rcpt\": whoever is listed by mistake must be able to say so" example:"[\"postmaster@\", \"abuse@\"]"`
 	Entries    int              `toml:"entries" doc:"networks that are remembered at most; those whose listing ends first make room" min:"100" max:"10000000"`
+	Shared     bool             `toml:"shared" doc:"share the list with the other gateways where [cache] has memcached servers: they know of a listing as soon as the client comes to them"`
+	Export     []ExportConfig   `toml:"export" doc:"files for other programs" example:"[{ format = \"cidr\", file = \"/var/lib/rcptgate/virus.cidr\" }]"`
 	Code       int              `toml:"code" doc:"reply code: 5xx refuses for good, 4xx has the sender try again later" min:"400" max:"559"`
 	Text       string           `toml:"text" doc:"the text for the sender" example:"\"You have sent us mail containing a virus and are blocked for an hour.\""`
 	Enforce    *bool            `toml:"enforce" doc:"false: rehearse this list. Clients are listed and logged, but none is refused, and exports are empty. true: it refuses even where the gate rehearses"`
@@ -34,7 +38,7 @@ type Config struct {
 func (c *Config) SetDefaults() {
 	*c = Config{
 		For: setting.Duration(time.Hour), After: 1, Share: 0.2, Evidence: []string{"!Heuristics.*", "!PUA.*", "!*.Spam*", "!Sanesecurity.*", "!*Phishing*"}, IPv6Prefix: 64, Never: []string{"$local"}, Stage: "rcpt", Exempt: []string{"postmaster@", "abuse@"},
-		Entries: 100_000, Code: 550, Text: "Mail from your address is refused here for the time being; write to postmaster if this is a mistake",
+		Entries: 100_000, Shared: true, Code: 550, Text: "Mail from your address is refused here for the time being; write to postmaster if this is a mistake",
 	}
 }
 
@@ -57,6 +61,11 @@ func (c Config) Validate() error {
 	}
 	if c.Code/100 == 4 && c.Code%100 > 59 {
 		errs = append(errs, setting.Keyf("code", "%d is not a reply code: expected 400 to 459 or 500 to 559", c.Code))
+	}
+	for i, x := range c.Export {
+		if !filepath.IsAbs(x.File) {
+			errs = append(errs, setting.Keyf(fmt.Sprintf("export[%d].file", i+1), "%q is not an absolute path", x.File))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -83,7 +83,7 @@ func (l *List) sawMessage(q *rcptgate.Query) {
 	case !infected || int(sum.infected) < l.cfg.After:
 	case sum.messages > few && float64(sum.infected) < float64(l.cfg.Share)*float64(sum.messages):
 		l.spared.Add(1)
-		l.log.Info("blocklist="+l.name+" client="+listedText(q.Client, network)+" spared: most of its mail is clean",
+		l.log.Info("blocklist="+l.name+" client="+plain(network)+" spared: most of its mail is clean",
 			"evidence", rcptgate.CleanText(q.Message.Virus), "messages", sum.messages, "infected", sum.infected)
 	default:
 		l.accuse(accusation{list: l, client: q.Client, name: q.ClientName, evidence: q.Message.Virus, queueID: q.QueueID})
@@ -113,11 +113,9 @@ func (l *List) accuse(a accusation) {
 		_ = l.list(a.client, a.evidence, a.queueID, a.life)
 		return
 	}
-	if t := l.table.Load(); t != nil { // already known not to be an exception
-		if e := t.get(a.client); e != nil && e.active(l.now()) {
-			_ = l.list(a.client, a.evidence, a.queueID, a.life)
-			return
-		}
+	if e := l.table.Load().get(a.client); e != nil && e.active(l.now()) { // DNS has been asked
+		_ = l.list(a.client, a.evidence, a.queueID, a.life)
+		return
 	}
 	l.dns.accuse(a)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/notice"
 	"rcptgate/pattern"
 )
 
@@ -25,6 +26,8 @@ type List struct {
 	evidence *pattern.Set // of signatures
 	exempt   *pattern.Set
 	dns      *dns
+	exchange *exchange // nil: nothing is shared
+	notices  *notice.Board
 	verdict  rcptgate.Verdict
 }
 
@@ -35,7 +38,14 @@ type state struct {
 	name    string
 	log     *slog.Logger
 	now     func() time.Time
+	journal journal
+	loaded  bool
+	swept   time.Time
+
 	writing sync.Mutex // of those who change the table, or replace it
+	changed []*entry   // not yet in the journal
+	all     bool       // so many have changed that all are to be written
+	edition atomic.Uint64
 	table   atomic.Pointer[table]
 	refused atomic.Uint64
 	listed  atomic.Uint64 // listings begun
@@ -105,23 +115,15 @@ func (l *List) list(client netip.Addr, evidence, queueID string, life time.Durat
 	begun := false
 	e := l.update(client, func(network netip.Prefix, old *entry) *entry {
 		begun = old == nil || !old.active(now)
-		return l.next(old, network, now, life, rcptgate.CleanText(evidence), rcptgate.CleanText(queueID))
+		return l.next(old, network, now, life, word(evidence, evidenceMax), word(queueID, queueIDMax))
 	})
+	l.exchange.publish(l, e)
 	if begun {
 		l.listed.Add(1)
-		l.log.Info("blocklist="+l.name+" client="+listedText(client, network)+" listed",
+		l.log.Info("blocklist="+l.name+" client="+plain(network)+" listed",
 			"evidence", e.Evidence, "queue_id", e.QueueID, "until", e.Until.UTC().Format(time.RFC3339), "rehearsed", !l.enforced)
 	}
 	return nil
-}
-
-// listedText is what is listed, for people and for programs that read the log: the address,
-// or the network where that is more.
-func listedText(client netip.Addr, network netip.Prefix) string {
-	if network.IsSingleIP() {
-		return client.Unmap().WithZone("").String()
-	}
-	return network.String()
 }
 
 // next is the entry after a piece of evidence. One that is active goes on for its life from
@@ -145,24 +147,31 @@ func (l *List) next(old *entry, network netip.Prefix, now time.Time, life time.D
 	return e
 }
 
-// Remove ends the listing that covers a client.
+// Remove ends the listing that covers a client. That it was removed is remembered as long as
+// another gateway may still hold it.
 func (l *List) Remove(client netip.Addr) bool {
 	now, was := l.now(), false
-	network, ok := l.table.Load().network(client)
-	if !ok {
-		return false
-	}
-	l.update(client, func(_ netip.Prefix, old *entry) *entry {
-		if old == nil || !old.active(now) {
+	e := l.update(client, func(network netip.Prefix, old *entry) *entry {
+		if was = old != nil && old.active(now); !was {
 			return old
 		}
-		was = true
-		return nil
+		gone := *old
+		gone.Until, gone.removed = now, now
+		return &gone
 	})
 	if was {
-		l.log.Info("blocklist=" + l.name + " client=" + listedText(client, network) + " removed")
+		l.exchange.publish(l, e)
+		l.log.Info("blocklist="+l.name+" client="+plain(e.Network)+" removed", "by", "command")
 	}
 	return was
+}
+
+// forgotten is when nothing of an entry matters any more.
+func (l *List) forgotten(e *entry) time.Time {
+	if !e.removed.IsZero() {
+		return e.removed.Add(l.cfg.longest())
+	}
+	return e.Until.Add(l.cfg.ForMax.Std()) // until then it is a repeat
 }
 
 // Each calls f for what is listed, until f returns false.
@@ -213,7 +222,78 @@ func (l *List) update(client netip.Addr, change func(network netip.Prefix, old *
 	if !ok {
 		return nil
 	}
-	return t.update(network, l.cfg.Entries, func(old *entry) *entry { return change(network, old) })
+	return t.update(network, l.cfg.Entries, func(old *entry) *entry {
+		now := change(network, old)
+		if now != nil && now != old {
+			l.note(now)
+		}
+		return now
+	})
+}
+
+// note has an entry written to the journal.
+func (s *state) note(e *entry) {
+	s.edition.Add(1)
+	if len(s.changed) >= changedMax {
+		s.changed, s.all = nil, true
+	}
+	if !s.all {
+		s.changed = append(s.changed, e)
+	}
+}
+
+// changedMax bounds the changes that wait for the journal.
+const changedMax = 10_000
+
+// save writes to the journal what has changed.
+func (l *List) save() {
+	l.writing.Lock()
+	changed := l.changed
+	l.journal.fresh = l.journal.fresh || l.all
+	l.changed, l.all = nil, false
+	l.writing.Unlock()
+	t := l.table.Load()
+	l.journal.save(changed, l.now(), t.each, int(t.count.Load()))
+}
+
+// load reads the journal, once.
+func (l *List) load() {
+	if l.loaded {
+		return
+	}
+	l.loaded = true
+	l.journal.load(l.now(), l.cfg.longest(), func(e *entry) {
+		if !l.now().Before(l.forgotten(e)) {
+			return
+		}
+		l.update(e.Network.Addr(), func(network netip.Prefix, _ *entry) *entry {
+			e.Network = network
+			return e
+		})
+	})
+	l.writing.Lock()
+	l.changed, l.all = nil, false // it is in the file
+	l.writing.Unlock()
+}
+
+// sweep drops what does not matter any more, and notes that listings have ended.
+func (l *List) sweep() {
+	now, before := l.now(), l.swept
+	l.swept = now
+	l.table.Load().each(func(e *entry) bool {
+		if !e.active(now) && e.active(before) {
+			l.edition.Add(1)
+		}
+		if !now.Before(l.forgotten(e)) {
+			l.update(e.Network.Addr(), func(_ netip.Prefix, old *entry) *entry {
+				if old == nil || now.Before(l.forgotten(old)) {
+					return old
+				}
+				return nil
+			})
+		}
+		return true
+	})
 }
 
 // resize gives the state a table for other bounds, with what the old one has, and begins to

@@ -3,10 +3,12 @@
 package blocklist
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +26,7 @@ import (
 // Unit is the check.
 func Unit() unit.Unit {
 	return unit.Unit{
-		Name: "blocklist", Open: open,
+		Name: "blocklist", Open: open, Ops: ops(),
 		Parts: []config.Part{{
 			Section: "blocklist", Repeated: true, Defaults: Config{},
 			Doc: "a list of clients that are refused for a while, each with its evidence: senders of viruses, and whoever scripts and commands add",
@@ -35,21 +37,25 @@ func Unit() unit.Unit {
 
 // live is what outlives configurations.
 type live struct {
-	env    *unit.Env
-	now    func() time.Time
-	dns    *dns
-	active atomic.Pointer[[]*List]
+	env      *unit.Env
+	now      func() time.Time
+	dns      *dns
+	exchange *exchange
+	active   atomic.Pointer[[]*List]
 
-	mu     sync.Mutex
-	states map[string]*state
-	next   []*List  // of the configuration that was built last
-	own    []string // its domains
+	mu      sync.Mutex
+	states  map[string]*state
+	started bool
+	next    []*List  // of the configuration that was built last
+	own     []string // its domains
 }
 
 func open(env *unit.Env) (unit.Live, error) {
-	u := &live{env: env, now: time.Now, dns: newDNS(net.DefaultResolver, env.Notices), states: map[string]*state{}}
+	u := &live{env: env, now: time.Now, dns: newDNS(net.DefaultResolver, env.Notices), exchange: newExchange(env.Shared), states: map[string]*state{}}
 	return unit.Live{
-		Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Run: u.dns.run, Observer: u, Metrics: u.metrics(),
+		Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Observer: u,
+		Listen: func(context.Context, *unit.Config) error { u.start(); return nil }, Run: u.run, Close: u.close,
+		Metrics: u.metrics(), Show: u.show, Do: u.do,
 	}, nil
 }
 
@@ -79,7 +85,7 @@ func (u *live) build(s *unit.Setup) error {
 		s.Blocklists[cfg.Name] = l
 		stage := stages[cfg.Stage]
 		if checks[stage] == nil {
-			checks[stage] = &check{delimiter: s.Router.Delimiter()}
+			checks[stage] = &check{delimiter: s.Router.Delimiter(), exchange: u.exchange}
 			s.Step(stage, rcptgate.Step{Name: stepName, Check: checks[stage]})
 		}
 		checks[stage].lists = append(checks[stage].lists, l)
@@ -98,7 +104,7 @@ func (u *live) newList(s *unit.Setup, cfg Config) (*List, *setting.KeyError) {
 			"trusted": trusted, "own": s.Router.IsSelf, "backends": s.Router.IsBackend, "local": isLocal,
 		},
 	}
-	l := &List{cfg: cfg, enforced: s.Core().Enforce, dns: u.dns, never: &never{
+	l := &List{cfg: cfg, enforced: s.Core().Enforce, dns: u.dns, exchange: u.exchange, notices: u.env.Notices, never: &never{
 		trusted: trusted, own: s.Router.IsSelf, backend: s.Router.IsBackend, isMX: u.dns.isMX,
 	}}
 	for _, p := range []struct {
@@ -128,6 +134,7 @@ func (u *live) newList(s *unit.Setup, cfg Config) (*List, *setting.KeyError) {
 	}
 	if l.state = u.states[cfg.Name]; l.state == nil {
 		l.state = newState(cfg.Name, &cfg, u.env.Log, u.now)
+		l.journal = journal{path: journalFile(s.Core().State, cfg.Name), notices: u.env.Notices}
 		u.states[cfg.Name] = l.state
 	}
 	return l, nil
@@ -156,11 +163,101 @@ func (u *live) adopt() {
 		kept[l.name] = true
 		l.resize(l.cfg.Entries, l.cfg.IPv6Prefix, l.cfg.For.Std())
 	}
+	if u.started {
+		for _, l := range next {
+			l.load()
+		}
+	}
 	u.active.Store(&next)
 	if len(next) > 0 {
 		u.dns.own(u.own)
 	}
 	maps.DeleteFunc(u.states, func(name string, _ *state) bool { return !kept[name] })
+}
+
+// start reads what was listed before the daemon ended.
+func (u *live) start() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.started = true
+	for _, l := range u.lists() {
+		l.load()
+	}
+}
+
+// Times of what is done in the background.
+const (
+	saveEvery   = time.Second
+	exportEvery = 10 * time.Second
+)
+
+// run does what needs time until ctx ends.
+func (u *live) run(ctx context.Context) {
+	var all sync.WaitGroup
+	all.Go(func() { u.dns.run(ctx) })
+	if u.exchange != nil {
+		all.Go(func() { u.exchange.run(ctx) })
+		all.Go(func() { u.rounds(ctx) })
+	}
+	save, export := time.NewTicker(saveEvery), time.NewTicker(exportEvery)
+	defer save.Stop()
+	defer export.Stop()
+	exported := map[*List]uint64{}
+	for {
+		select {
+		case <-ctx.Done():
+			all.Wait()
+			return
+		case <-save.C:
+			u.each((*List).save)
+		case <-export.C:
+			u.each(func(l *List) {
+				l.sweep()
+				if edition := l.edition.Load() + 1; exported[l] != edition { // the first time in any case
+					l.export(u.now())
+					exported[l] = edition
+				}
+			})
+			active := u.lists()
+			maps.DeleteFunc(exported, func(l *List, _ uint64) bool { return !slices.Contains(active, l) })
+		}
+	}
+}
+
+// each calls f for each active list. No configuration changes meanwhile.
+func (u *live) each(f func(*List)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, l := range u.lists() {
+		f(l)
+	}
+}
+
+// rounds compares the lists with those of the other gateways.
+func (u *live) rounds(ctx context.Context) {
+	tick := time.NewTicker(roundEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			for _, l := range u.lists() {
+				u.exchange.round(ctx, l)
+			}
+		}
+	}
+}
+
+// close writes what has not been written.
+func (u *live) close() error {
+	u.mu.Lock()
+	started := u.started
+	u.mu.Unlock()
+	if started {
+		u.each((*List).save)
+	}
+	return nil
 }
 
 // lists are the active lists.

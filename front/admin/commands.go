@@ -71,19 +71,43 @@ func (k commands) ops(u *unit.Unit) *cobra.Command {
 	for _, op := range u.Ops {
 		word, _, _ := strings.Cut(op.Use, " ")
 		var asJSON bool
+		flags := make([]string, len(op.Flags))
 		cmd := &cobra.Command{Use: op.Use, Short: op.Short, Long: op.Long, Args: op.Args, RunE: func(cmd *cobra.Command, args []string) error {
+			for i, f := range op.Flags {
+				if flags[i] != "" {
+					args = append(args, "--"+f.Name+"="+flags[i])
+				}
+			}
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {
 				tables, err := c.Do(ctx, u.Name, word, args)
 				if err != nil {
 					return err
 				}
+				if op.Lines && !asJSON {
+					return printLines(cmd.OutOrStdout(), tables)
+				}
 				return printTables(cmd.OutOrStdout(), tables, asJSON)
 			})
 		}}
+		for i, f := range op.Flags {
+			cmd.Flags().StringVar(&flags[i], f.Name, f.Default, f.Doc)
+		}
 		cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 		parent.AddCommand(cmd)
 	}
 	return parent
+}
+
+// printLines writes the first column of tables for other programs.
+func printLines(w io.Writer, tables []view.Table) error {
+	for _, t := range tables {
+		for _, row := range t.Rows {
+			if _, err := fmt.Fprintln(w, row.Cells[0]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func printTables(w io.Writer, tables []view.Table, asJSON bool) error {

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"rcptgate"
+)
+
+// ExportConfig is a file that a list is written to.
+type ExportConfig struct {
+	Format string `toml:"format" doc:"\"text\" (networks), \"cidr\" and \"texthash\" (for Postfix), \"rbldnsd\" (a combined data set), \"json\", \"nft\" (commands for nft -f)" oneof:"text,cidr,texthash,rbldnsd,json,nft"`
+	File   string `toml:"file" doc:"the file, which is replaced at most every ten seconds when the list has changed" example:"\"/var/lib/rcptgate/virus.zone\""`
+}
+
+// formats are the forms in which a list is given to other programs.
+var formats = map[string]func(w *bufio.Writer, l *List, list []rcptgate.Listing, now time.Time){
+	"text": func(w *bufio.Writer, _ *List, list []rcptgate.Listing, _ time.Time) {
+		for i := range list {
+			fmt.Fprintln(w, plain(list[i].Network))
+		}
+	},
+	// cidr_table(5).
+	"cidr": func(w *bufio.Writer, l *List, list []rcptgate.Listing, _ time.Time) {
+		for i := range list {
+			fmt.Fprintf(w, "%s %s\n", list[i].Network, l.restriction())
+		}
+	},
+	// access(5): networks are written without what belongs to hosts.
+	"texthash": func(w *bufio.Writer, l *List, list []rcptgate.Listing, _ time.Time) {
+		for i := range list {
+			if key, ok := accessKey(list[i].Network); ok {
+				fmt.Fprintf(w, "%s %s\n", key, l.restriction())
+			}
+		}
+	},
+	// rbldnsd(8), "combined".
+	"rbldnsd": func(w *bufio.Writer, l *List, list []rcptgate.Listing, _ time.Time) {
+		text := strings.ReplaceAll(rcptgate.CleanText(l.cfg.Text), "$", "$$")
+		for _, part := range []struct {
+			set string
+			v4  bool
+		}{{"ip4set", true}, {"ip6trie", false}} {
+			fmt.Fprintf(w, "$DATASET %s:%s-%s @\n:127.0.0.2:%s\n", part.set, l.name, part.set, text[:min(len(text), 200)])
+			for i := range list {
+				if list[i].Network.Addr().Is4() == part.v4 {
+					fmt.Fprintln(w, plain(list[i].Network))
+				}
+			}
+		}
+	},
+	"json": func(w *bufio.Writer, l *List, list []rcptgate.Listing, _ time.Time) {
+		type object struct {
+			Network  string    `json:"network"`
+			First    time.Time `json:"first"`
+			Last     time.Time `json:"last"`
+			Until    time.Time `json:"until"`
+			Count    int       `json:"count"`
+			Evidence string    `json:"evidence"`
+			QueueID  string    `json:"queue_id,omitempty"`
+		}
+		objects := make([]object, 0, len(list))
+		for _, e := range list {
+			objects = append(objects, object{plain(e.Network), e.First.UTC(), e.Last.UTC(), e.Until.UTC(), e.Count, e.Evidence, e.QueueID})
+		}
+		encode := json.NewEncoder(w)
+		encode.SetIndent("", "  ")
+		_ = encode.Encode(map[string]any{"list": l.name, "listed": objects}) // the writer keeps its error
+	},
+	// nft(8): sets of the type ipv4_addr and ipv6_addr with "flags interval, timeout".
+	"nft": func(w *bufio.Writer, l *List, list []rcptgate.Listing, now time.Time) {
+		for i := range list {
+			set := strings.ReplaceAll(l.name, "-", "_")
+			if list[i].Network.Addr().Is6() {
+				set += "6"
+			}
+			seconds := max(int(list[i].Until.Sub(now)/time.Second), 1)
+			fmt.Fprintf(w, "add element inet mail %s { %s timeout %ds }\n", set, plain(list[i].Network), seconds)
+		}
+	},
+}
+
+// restriction is what Postfix does with a listed client: the right-hand side of access(5).
+func (l *List) restriction() string {
+	v := &l.verdict
+	return fmt.Sprintf("%d %s %s", v.Code, v.Enhanced, strings.ReplaceAll(v.Text, "\n", " "))
+}
+
+// plain writes a network, one address without its length.
+func plain(p netip.Prefix) string {
+	if p.IsSingleIP() {
+		return p.Addr().String()
+	}
+	return p.String()
+}
+
+// accessKey is a network as access(5) has it. IPv6 networks other than whole groups cannot be
+// written.
+func accessKey(p netip.Prefix) (string, bool) {
+	if p.IsSingleIP() {
+		return p.Addr().String(), true
+	}
+	if p.Bits()%16 != 0 || p.Bits() == 0 {
+		return "", false
+	}
+	octets := p.Addr().As16()
+	var groups []string
+	for i := 0; i < p.Bits()/8; i += 2 {
+		groups = append(groups, fmt.Sprintf("%x", int(octets[i])<<8|int(octets[i+1])))
+	}
+	return strings.Join(groups, ":"), true
+}
+
+// exported is what other programs get of a list: nothing in rehearsal. It is in order.
+func (l *List) exported() (list []rcptgate.Listing) {
+	if !l.enforced {
+		return nil
+	}
+	l.Each(func(e rcptgate.Listing) bool {
+		list = append(list, e)
+		return true
+	})
+	slices.SortFunc(list, func(a, b rcptgate.Listing) int {
+		return cmp.Or(a.Network.Addr().Compare(b.Network.Addr()), a.Network.Bits()-b.Network.Bits())
+	})
+	return list
+}
+
+// export writes the list to its files.
+func (l *List) export(now time.Time) {
+	if len(l.cfg.Export) == 0 {
+		return
+	}
+	list := l.exported()
+	for _, x := range l.cfg.Export {
+		matter := "blocklist export " + x.File
+		err := replaceFile(x.File, 0o644, func(w *bufio.Writer) error {
+			formats[x.Format](w, l, list, now)
+			return nil
+		})
+		if err != nil {
+			l.notices.Error(matter, "a blocklist cannot be exported", "blocklist", l.name, "file", x.File, "error", err)
+			continue
+		}
+		l.notices.Clear(matter, "")
+	}
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"context"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rcptgate/kit/testkit"
+)
+
+const disk = "[[blocklist]]\nname = \"virus\"\nfor_max = \"4h\"\n"
+
+// begin starts the unit as the daemon does.
+func (w *world) begin() (stop func()) {
+	w.t.Helper()
+	live := w.host.Live("blocklist")
+	if err := live.Listen(w.t.Context(), nil); err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); live.Run(ctx) }()
+	return func() { cancel(); <-done }
+}
+
+func restarted(t *testing.T, state, text string) (*world, func()) {
+	t.Helper()
+	w, err := tryWorld(t, state, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w, w.begin()
+}
+
+func TestListsSurviveARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		w, stop := restarted(t, state, disk)
+		for _, c := range []string{"198.51.100.1", "198.51.100.2", "2001:db8::1", "198.51.100.3"} {
+			w.add("virus", c)
+		}
+		w.list("virus").Remove(netip.MustParseAddr("198.51.100.2"))
+		time.Sleep(1500 * time.Millisecond)
+		stop() // killed: nothing is closed
+		w, stop = restarted(t, state, disk)
+		l, ok := w.list("virus").Listed(netip.MustParseAddr("198.51.100.1"))
+		if !ok || l.Evidence != "Eicar-Test" || l.QueueID != "4Q1" || l.Count != 1 || time.Until(l.Until) > time.Hour || time.Until(l.Until) < 59*time.Minute {
+			t.Errorf("%v, %+v", ok, l)
+		}
+		if !w.listed("virus", "2001:db8::2") || w.listed("virus", "198.51.100.2") {
+			t.Error("a network is lost, or one that was removed is back")
+		}
+		time.Sleep(2 * time.Hour) // ended; that it was listed is remembered
+		stop()
+		w, stop = restarted(t, state, disk)
+		defer stop()
+		w.add("virus", "198.51.100.1")
+		if l, _ := w.list("virus").Listed(netip.MustParseAddr("198.51.100.1")); time.Until(l.Until) != 2*time.Hour {
+			t.Errorf("a repeat after a restart: %+v", l)
+		}
+	})
+}
+
+// TestAShorterLifeHolds reads a file of a configuration with longer lives.
+func TestAShorterLifeHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		w, stop := restarted(t, state, "[[blocklist]]\nname = \"virus\"\nfor = \"30d\"\n")
+		w.add("virus", "198.51.100.1")
+		time.Sleep(2 * time.Second)
+		stop()
+		w, stop = restarted(t, state, disk)
+		defer stop()
+		if l, ok := w.list("virus").Listed(netip.MustParseAddr("198.51.100.1")); !ok || time.Until(l.Until) > 4*time.Hour {
+			t.Errorf("%v, %+v", ok, l)
+		}
+	})
+}
+
+func TestADamagedFileCostsOnlyItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		w, stop := restarted(t, state, disk)
+		w.add("virus", "198.51.100.1")
+		time.Sleep(2 * time.Second)
+		stop()
+		path := filepath.Join(state, "blocklist-virus")
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spoilt := "garbage\n\x00\xff\n" + string(text) + "rgl1\t198.51.100.9/32\t1"
+		if err := os.WriteFile(path, []byte(spoilt), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w, stop = restarted(t, state, disk)
+		if !w.listed("virus", "198.51.100.1") || w.listed("virus", "198.51.100.9") || len(w.host.Notices.List()) != 1 {
+			t.Errorf("listed: %v; notices: %+v", w.listed("virus", "198.51.100.1"), w.host.Notices.List())
+		}
+		time.Sleep(2 * time.Second)
+		stop()
+		if text, err = os.ReadFile(path); err != nil || strings.Contains(string(text), "garbage") || !strings.Contains(string(text), "198.51.100.1/32") {
+			t.Errorf("the file is %q, %v", text, err)
+		}
+		if err := os.WriteFile(path, []byte(strings.Repeat("x", 5000)+"\n"+string(text)), 0o600); err != nil { // one endless line
+			t.Fatal(err)
+		}
+		_, stop = restarted(t, state, disk)
+		stop()
+	})
+}
+
+// TestAFileThatCannotBeWritten is a notice, and no refusal less or more.
+func TestAFileThatCannotBeWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := filepath.Join(t.TempDir(), "gone")
+		w, stop := restarted(t, state, disk)
+		defer stop()
+		w.add("virus", "198.51.100.1")
+		time.Sleep(2 * time.Second)
+		if !w.listed("virus", "198.51.100.1") || len(w.host.Notices.List()) != 1 {
+			t.Fatalf("listed: %v; notices: %+v", w.listed("virus", "198.51.100.1"), w.host.Notices.List())
+		}
+		if err := os.Mkdir(state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(15 * time.Second)
+		text, err := os.ReadFile(filepath.Join(state, "blocklist-virus"))
+		if err != nil || !strings.Contains(string(text), "198.51.100.1/32") || len(w.host.Notices.List()) != 0 {
+			t.Errorf("%q, %v, notices: %+v", text, err, w.host.Notices.List())
+		}
+	})
+}
+
+// TestTheFileStaysSmall changes one entry again and again.
+func TestTheFileStaysSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		w, stop := restarted(t, state, disk)
+		defer stop()
+		for range 5000 {
+			w.add("virus", "198.51.100.1")
+			time.Sleep(time.Second / 2)
+		}
+		info, err := os.Stat(filepath.Join(state, "blocklist-virus"))
+		if err != nil || info.Size() > 200*journalSlack {
+			t.Errorf("%v octets, %v", info.Size(), err)
+		}
+	})
+}
+
+func TestExportFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		file := filepath.Join(state, "virus.cidr")
+		w, stop := restarted(t, state, disk+"export = [{ format = \"cidr\", file = \""+file+"\" }]\n")
+		defer stop()
+		w.add("virus", "198.51.100.1")
+		testkit.Eventually(t, "an export", func() bool {
+			text, _ := os.ReadFile(file)
+			return strings.HasPrefix(string(text), "198.51.100.1/32 550 5.7.1 ")
+		})
+		time.Sleep(61 * time.Minute) // it is written anew when entries end
+		if text, err := os.ReadFile(file); err != nil || len(text) > 0 {
+			t.Errorf("after the end: %q, %v", text, err)
+		}
+	})
+}

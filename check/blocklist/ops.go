@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rcptgate"
+	"rcptgate/config/setting"
+	"rcptgate/unit"
+	"rcptgate/view"
+)
+
+// ops are the commands that the daemon answers.
+func ops() []unit.Op {
+	return []unit.Op{
+		{
+			Use: "list [LIST]", Short: "list the clients that are listed", Args: cobra.MaximumNArgs(1),
+			Long: "list shows who is listed, on one list or on all: until when, and for what.",
+		},
+		{
+			Use: "show CLIENT", Short: "show why a client is listed, or what would list it", Args: cobra.ExactArgs(1),
+			Long: "show says for each list whether it has an address, with its evidence, or why it never\nlists it.",
+		},
+		{
+			Use: "add LIST CLIENT [EVIDENCE]", Short: "list a client", Args: cobra.RangeArgs(2, 3),
+			Flags: []unit.Flag{{Name: "for", Doc: "how long, at most the list's for_max; the default is the list's for"}},
+			Long:  "add lists an address. Lists in DNS (never_dns) are not asked; networks that are never\nlisted are an error.",
+		},
+		{
+			Use: "remove LIST CLIENT", Short: "end a listing", Args: cobra.ExactArgs(2),
+			Long: "remove ends the listing of an address at once, on the other gateways within seconds.\nEvidence that comes later lists it again: name its network in never to keep it off the list.",
+		},
+		{
+			Use: "export LIST", Short: "print a list for other programs", Args: cobra.ExactArgs(1), Lines: true,
+			Flags: []unit.Flag{{Name: "format", Default: "text", Doc: "text, cidr, texthash, rbldnsd, json or nft"}},
+			Long:  "export prints a list in a format that other programs read. A list in rehearsal is empty.",
+		},
+		{
+			Use: "stats", Short: "count what the lists have done", Args: cobra.NoArgs,
+			Long: "stats counts, for each list, what it has listed, spared and refused since the daemon\nstarted.",
+		},
+	}
+}
+
+// do answers them.
+func (u *live) do(_ context.Context, op string, args []string) ([]view.Table, error) {
+	args, flags := unit.SplitFlags(args)
+	switch op {
+	case "list":
+		return u.opList(args)
+	case "show":
+		return u.opShow(args)
+	case "stats":
+		return []view.Table{u.stats()}, nil
+	}
+	l, err := u.named(args)
+	if err != nil {
+		return nil, err
+	}
+	switch op {
+	case "export":
+		return l.opExport(flags["format"])
+	case "add":
+		return l.opAdd(args, flags["for"])
+	case "remove":
+		return l.opRemove(args)
+	}
+	return nil, unit.ErrNoOp
+}
+
+var errArguments = errors.New("arguments are missing")
+
+// named finds the list that the first argument names.
+func (u *live) named(args []string) (*List, error) {
+	if len(args) == 0 {
+		return nil, errArguments
+	}
+	var names []string
+	for _, l := range u.lists() {
+		if l.name == args[0] {
+			return l, nil
+		}
+		names = append(names, l.name)
+	}
+	return nil, fmt.Errorf("there is no blocklist %q; there are: %s", args[0], strings.Join(names, ", "))
+}
+
+func (u *live) opList(args []string) ([]view.Table, error) {
+	if len(args) == 0 {
+		return []view.Table{listings(u.lists(), 0, u.now())}, nil
+	}
+	l, err := u.named(args)
+	if err != nil {
+		return nil, err
+	}
+	return []view.Table{listings([]*List{l}, 0, u.now())}, nil
+}
+
+// listings are what lists hold, at most limit if that is not 0.
+func listings(lists []*List, limit int, now time.Time) view.Table {
+	t := view.Table{
+		Name: "listed", Title: "Listed clients", Empty: "nobody is listed",
+		Columns: view.Columns("list", "List", "client", "Client", "left", "Time left", "first", "First", "count", "Count", "evidence", "Evidence", "queue_id", "Queue id"),
+	}
+	for _, l := range lists {
+		l.Each(func(e rcptgate.Listing) bool {
+			if limit > 0 && len(t.Rows) >= limit {
+				t.More++
+				return true
+			}
+			t.Add("", l.name, plain(e.Network), e.Until.Sub(now), e.First, e.Count, e.Evidence, e.QueueID)
+			return true
+		})
+	}
+	return t
+}
+
+func (u *live) opShow(args []string) ([]view.Table, error) {
+	if len(args) == 0 {
+		return nil, errArguments
+	}
+	client, err := netip.ParseAddr(args[0])
+	if err != nil {
+		return nil, fmt.Errorf("%q is not an address", args[0])
+	}
+	t := view.Table{
+		Name: "show", Title: client.String(),
+		Columns: view.Columns("list", "List", "state", "State", "network", "Network", "left", "Time left", "first", "First", "last", "Last", "count", "Count", "evidence", "Evidence", "queue_id", "Queue id"),
+	}
+	now := u.now()
+	for _, l := range u.lists() {
+		e := l.table.Load().get(client)
+		why := l.never.has(client)
+		switch {
+		case why != "":
+			t.Add("", l.name, "never listed: "+why)
+		case e == nil:
+			t.Add("", l.name, "not listed")
+		case !e.removed.IsZero():
+			t.Add("", l.name, "removed", plain(e.Network), nil, e.First, e.removed, e.Count, e.Evidence, e.QueueID)
+		case !e.active(now):
+			t.Add("", l.name, "ended", plain(e.Network), nil, e.First, e.Last, e.Count, e.Evidence, e.QueueID)
+		default:
+			state := "listed"
+			if !l.enforced {
+				state = "listed, rehearsed"
+			}
+			t.Add("", l.name, state, plain(e.Network), e.Until.Sub(now), e.First, e.Last, e.Count, e.Evidence, e.QueueID)
+		}
+	}
+	return []view.Table{t}, nil
+}
+
+func (l *List) opExport(format string) ([]view.Table, error) {
+	write := formats[format]
+	if write == nil {
+		return nil, fmt.Errorf("%q is not a format: expected text, cidr, texthash, rbldnsd, json or nft", format)
+	}
+	var b bytes.Buffer
+	w := bufio.NewWriter(&b)
+	write(w, l, l.exported(), l.now())
+	_ = w.Flush() // to memory
+	t := view.Table{Name: "export", Columns: view.Columns("line", "Line")}
+	for line := range strings.Lines(b.String()) {
+		t.Add("", strings.TrimSuffix(line, "\n"))
+	}
+	return []view.Table{t}, nil
+}
+
+func (l *List) opAdd(args []string, life string) ([]view.Table, error) {
+	if len(args) < 2 {
+		return nil, errArguments
+	}
+	client, err := netip.ParseAddr(args[1])
+	if err != nil {
+		return nil, fmt.Errorf("%q is not an address", args[1])
+	}
+	var d setting.Duration
+	if life != "" {
+		if d, err = setting.ParseDuration(life); err != nil {
+			return nil, fmt.Errorf("--for: %w", err)
+		}
+		if d.Std() > l.cfg.longest() {
+			return nil, fmt.Errorf("--for: %s is longer than anybody is listed, %s: see for_max", d, setting.Duration(l.cfg.longest()))
+		}
+	}
+	evidence := "added by hand"
+	if len(args) > 2 {
+		evidence = args[2]
+	}
+	if err := l.list(client, evidence, "", d.Std()); err != nil {
+		return nil, err
+	}
+	t := listings(nil, 0, l.now())
+	if e, ok := l.Listed(client); ok {
+		t.Add("", l.name, plain(e.Network), e.Until.Sub(l.now()), e.First, e.Count, e.Evidence, e.QueueID)
+	}
+	return []view.Table{t}, nil
+}
+
+func (l *List) opRemove(args []string) ([]view.Table, error) {
+	if len(args) < 2 {
+		return nil, errArguments
+	}
+	client, err := netip.ParseAddr(args[1])
+	if err != nil {
+		return nil, fmt.Errorf("%q is not an address", args[1])
+	}
+	if !l.Remove(client) {
+		return nil, fmt.Errorf("%s is not on blocklist %q", client, l.name)
+	}
+	t := view.Table{Name: "removed", Title: "Removed", Columns: view.Columns("list", "List", "client", "Client")}
+	t.Add("", l.name, client.String())
+	return []view.Table{t}, nil
+}
+
+// shownMax bounds the listings on the status page.
+const shownMax = 50
+
+// show describes the lists, and who is on them.
+func (u *live) show() []view.Table {
+	if len(u.lists()) == 0 {
+		return nil
+	}
+	return []view.Table{u.stats(), listings(u.lists(), shownMax, u.now())}
+}
+
+// stats counts what the lists have done.
+func (u *live) stats() view.Table {
+	t := view.Table{
+		Name: "blocklists", Title: "Blocklists",
+		Columns: view.Columns("list", "List", "mode", "Mode", "listed", "Listed now", "begun", "Listings", "spared", "Spared", "refused", "Refused", "evicted", "Evicted"),
+	}
+	for _, l := range u.lists() {
+		mode, n := "refuses", 0
+		if !l.enforced {
+			mode = "rehearses"
+		}
+		l.Each(func(rcptgate.Listing) bool { n++; return true })
+		t.Add("", l.name, mode, n, l.listed.Load(), l.spared.Load(), l.refused.Load(), l.table.Load().evicted.Load())
+	}
+	return t
+}

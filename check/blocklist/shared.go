@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"rcptgate"
+	"rcptgate/kit/recent"
+	"rcptgate/store/memcached"
+)
+
+// Times of the exchange with other gateways over memcached.
+const (
+	lookEvery   = 3 * time.Second // between two looks for one client
+	lookTime    = 40 * time.Millisecond
+	roundEvery  = 30 * time.Second // all that is listed here is compared with what is there
+	roundTime   = 10 * time.Second
+	roundBatch  = 100
+	publishTime = time.Second
+	publishMax  = 10_000 // entries that wait
+	askedShards = 64
+	askedMax    = 100_000 // clients that are remembered as asked about
+)
+
+// exchange shares lists with other gateways: a key for each network and list, written when it
+// is listed or removed, read when the client is asked about. Nil shares nothing.
+type exchange struct {
+	client  *memcached.Client
+	waiting chan published
+	dropped atomic.Uint64
+	asked   [askedShards]*recent.Map[netip.Addr, time.Time]
+}
+
+// published is an entry on its way to the others.
+type published struct {
+	list *List
+	*entry
+}
+
+func newExchange(c *memcached.Client) *exchange {
+	if c == nil {
+		return nil
+	}
+	x := &exchange{client: c, waiting: make(chan published, publishMax)}
+	for i := range x.asked {
+		x.asked[i] = recent.New[netip.Addr, time.Time](askedMax / askedShards)
+	}
+	return x
+}
+
+// key is where an entry lies. Its network stands in it, and the seal is made over it: what is
+// put under another key is not believed.
+func (x *exchange) key(l *List, network netip.Prefix) string {
+	return x.client.Key("l", "lh", l.name+":"+network.String())
+}
+
+// publish has the others learn of an entry. It never waits.
+func (x *exchange) publish(l *List, e *entry) {
+	if x == nil || !l.cfg.Shared {
+		return
+	}
+	select {
+	case x.waiting <- published{l, e}:
+	default:
+		x.dropped.Add(1) // the next round publishes it
+	}
+}
+
+// run publishes until ctx ends.
+func (x *exchange) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-x.waiting:
+			asking, cancel := context.WithTimeout(ctx, publishTime)
+			_ = x.put(asking, p.list, p.entry) // the next round tries again
+			cancel()
+		}
+	}
+}
+
+// put writes what is known here and there of a network.
+func (x *exchange) put(ctx context.Context, l *List, e *entry) error {
+	if x.client.Down() {
+		return nil
+	}
+	key, now := x.key(l, e.Network), l.now()
+	value, _, err := x.client.Get(ctx, key)
+	there := (*entry)(nil)
+	if err == nil {
+		there = x.read(l, e.Network, key, value, now)
+	}
+	if both := merge(e, there); there == nil || both != there {
+		return x.client.Set(ctx, key, appendEntry(nil, both), l.forgotten(both))
+	}
+	return nil
+}
+
+// read gives the entry of a value, nil if it cannot be believed.
+func (x *exchange) read(l *List, network netip.Prefix, key string, value []byte, now time.Time) *entry {
+	line, _, _ := bytes.Cut(value, []byte("\n"))
+	e, err := parseEntry(string(line), now, l.cfg.longest())
+	if err == nil && e.Network != network {
+		err = errEntry
+	}
+	if err != nil {
+		x.client.Bad(x.client.Server(key), key, err)
+		return nil
+	}
+	return e
+}
+
+// look asks what the others know of a client, at most every few seconds, within the budget
+// of the answer.
+func (x *exchange) look(ctx context.Context, lists []*List, client netip.Addr, now time.Time) {
+	if x == nil || x.client.Down() || !x.due(client, now) {
+		return
+	}
+	var keys []string
+	of := map[string]published{}
+	for _, l := range lists {
+		network, ok := l.table.Load().network(client)
+		if !ok || !l.cfg.Shared {
+			continue
+		}
+		key := x.key(l, network)
+		keys = append(keys, key)
+		of[key] = published{l, &entry{Listing: rcptgate.Listing{Network: network}}}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	values, _ := x.client.GetMulti(ctx, keys) // with an error, what was found nevertheless
+	for key, value := range values {
+		p := of[key]
+		if e := x.read(p.list, p.Network, key, value, now); e != nil {
+			p.list.learn(e)
+		}
+	}
+}
+
+// due reports whether the others were not asked about a client lately, and notes that they are.
+func (x *exchange) due(client netip.Addr, now time.Time) (due bool) {
+	client = client.Unmap().WithZone("")
+	octets := client.As16()
+	shard := x.asked[(binary.BigEndian.Uint64(octets[:8])^binary.BigEndian.Uint64(octets[8:]))%askedShards]
+	if since := now.Sub(shard.Get(client)); since >= 0 && since < lookEvery {
+		return false
+	}
+	shard.Update(client, func(last time.Time) time.Time {
+		since := now.Sub(last)
+		if due = since < 0 || since >= lookEvery; due {
+			return now
+		}
+		return last
+	})
+	return due
+}
+
+// round compares everything that is listed here with what is there: removals reach this
+// gateway, and what memcached has lost is put there again.
+func (x *exchange) round(ctx context.Context, l *List) {
+	if x == nil || !l.cfg.Shared || x.client.Down() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, roundTime)
+	defer cancel()
+	now := l.now()
+	var batch []*entry
+	flush := func() bool {
+		x.compare(ctx, l, batch, now)
+		batch = batch[:0]
+		return ctx.Err() == nil
+	}
+	l.table.Load().each(func(e *entry) bool {
+		if !e.active(now) && e.removed.IsZero() {
+			return true
+		}
+		batch = append(batch, e)
+		return len(batch) < roundBatch || flush()
+	})
+	if len(batch) > 0 {
+		flush()
+	}
+}
+
+func (x *exchange) compare(ctx context.Context, l *List, batch []*entry, now time.Time) {
+	keys := make([]string, len(batch))
+	for i, e := range batch {
+		keys[i] = x.key(l, e.Network)
+	}
+	values, err := x.client.GetMulti(ctx, keys)
+	if err != nil {
+		return
+	}
+	for i, e := range batch {
+		var there *entry
+		if value, ok := values[keys[i]]; ok {
+			there = x.read(l, e.Network, keys[i], value, now)
+		}
+		if there != nil {
+			l.learn(there)
+		}
+		if both := merge(e, there); there == nil || both != there && both == e {
+			_ = x.client.Set(ctx, keys[i], appendEntry(nil, both), l.forgotten(both)) // the next round tries again
+		}
+	}
+}
+
+// learn takes over what another gateway knows.
+func (l *List) learn(there *entry) {
+	if there.removed.IsZero() {
+		if _, err := l.mayList(there.Network.Addr()); err != nil {
+			return
+		}
+	}
+	now, begun, ended := l.now(), false, false
+	l.update(there.Network.Addr(), func(network netip.Prefix, old *entry) *entry {
+		if network != there.Network {
+			return old // the others list networks of another size
+		}
+		both := merge(old, there)
+		was := old != nil && old.active(now)
+		begun, ended = both.active(now) && !was, was && !both.active(now)
+		return both
+	})
+	switch {
+	case begun:
+		l.listed.Add(1)
+		l.log.Info("blocklist="+l.name+" client="+plain(there.Network)+" listed", "evidence", there.Evidence, "queue_id", there.QueueID,
+			"until", there.Until.UTC().Format(time.RFC3339), "rehearsed", !l.enforced, "by", "another gateway")
+	case ended:
+		l.log.Info("blocklist="+l.name+" client="+plain(there.Network)+" removed", "by", "another gateway")
+	}
+}

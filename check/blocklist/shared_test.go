@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"context"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/kit/testkit"
+	"rcptgate/test/lab"
+	"rcptgate/unit"
+)
+
+// gateway is a gateway that shares its lists.
+func gateway(t *testing.T, server *lab.Memcached, keys, text string) *world {
+	t.Helper()
+	w := &world{t: t}
+	units := []unit.Unit{Unit()}
+	schema, err := unit.Compose(units)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := t.TempDir()
+	if err := os.WriteFile(filepath.Join(state, "keys"), []byte(keys+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := unit.Parse(schema, "test.toml", "state = \""+state+"\"\nenforce = true\n"+text+
+		"[cache]\nmemcached = [\""+server.Socket()+"\"]\nmemcached_key_file = \""+filepath.Join(state, "keys")+"\"\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.host, err = unit.Open(t.Context(), units, c, unit.Options{
+		Stderr: io.Discard, Wait: 10 * time.Second, Hook: func(s *unit.Setup) { w.setup = s }, // machines are busy
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.host.Stop)
+	if err := w.host.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// refuses asks as a client does: that has the others' lists read.
+func (w *world) refuses(client string) bool {
+	m := address.Parse("u@example.org")
+	ctx := rcptgate.WithBudget(w.t.Context(), time.Second)
+	return w.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(client), Recipient: m, Target: m}).Action == rcptgate.Reject
+}
+
+const key, otherKey = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
+
+func TestTwoGatewaysShareAList(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+	stranger := gateway(t, server, otherKey, disk)
+	const bad = "198.51.100.1"
+	if b.refuses(bad) {
+		t.Fatal("refused before")
+	}
+	a.add("virus", bad)
+	a.add("virus", "2001:db8::1")
+	began := time.Now()
+	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+	t.Logf("listed on the other gateway after %v", time.Since(began))
+	testkit.Eventually(t, "an IPv6 network there", func() bool { return b.refuses("2001:db8::2") })
+	l, _ := b.list("virus").Listed(netip.MustParseAddr(bad))
+	if l.Evidence != "Eicar-Test" || l.QueueID != "4Q1" {
+		t.Errorf("%+v", l)
+	}
+	if stranger.refuses(bad) || stranger.listed("virus", bad) {
+		t.Error("what is sealed with another key is believed")
+	}
+	if !b.list("virus").Remove(netip.MustParseAddr(bad)) {
+		t.Error("the other gateway cannot remove it")
+	}
+	testkit.Eventually(t, "the removal on the first gateway", func() bool { return !a.refuses(bad) })
+
+	// A removed client that errs again is listed again.
+	time.Sleep(2 * time.Millisecond)
+	b.add("virus", bad)
+	testkit.Eventually(t, "the new listing", func() bool { return a.refuses(bad) })
+}
+
+// TestARoundMendsTheOthers has memcached lose everything, and a gateway that nobody asks.
+func TestARoundMendsTheOthers(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+	const bad = "198.51.100.1"
+	a.add("virus", bad)
+	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+	x := newExchange(a.host.Shared)
+	server.Flush()
+	x.round(t.Context(), a.list("virus").(*List))
+	if _, _, err := a.host.Shared.Get(t.Context(), x.key(a.list("virus").(*List), netip.MustParsePrefix(bad+"/32"))); err != nil {
+		t.Errorf("what memcached has lost is not there again: %v", err)
+	}
+	b.list("virus").Remove(netip.MustParseAddr(bad))
+	testkit.Eventually(t, "the removal, without a question", func() bool {
+		x.round(t.Context(), a.list("virus").(*List))
+		return !a.listed("virus", bad)
+	})
+	server.Flush() // the tombstone as well: who knows of the removal keeps it
+	newExchange(b.host.Shared).round(t.Context(), b.list("virus").(*List))
+	if a.refuses(bad) || b.refuses(bad) {
+		t.Error("what was removed is back")
+	}
+}
+
+func TestMerge(t *testing.T) {
+	at := func(minute int) time.Time {
+		return time.Unix(1_800_000_000, 0).Add(time.Duration(minute) * time.Minute)
+	}
+	listed := func(first, last, until, count int) *entry {
+		e := &entry{life: time.Hour}
+		e.First, e.Last, e.Until, e.Count = at(first), at(last), at(until), count
+		return e
+	}
+	removed := func(e *entry, minute int) *entry {
+		gone := *e
+		gone.removed, gone.Until = at(minute), at(minute)
+		return &gone
+	}
+	for _, tt := range []struct {
+		name    string
+		a, b    *entry
+		until   int
+		removed bool
+	}{
+		{"one knows nothing", listed(0, 0, 60, 1), nil, 60, false},
+		{"both", listed(0, 0, 60, 1), listed(10, 30, 90, 2), 90, false},
+		{"shorter evidence later", listed(0, 0, 60, 1), listed(10, 10, 20, 1), 60, false},
+		{"removed after", listed(0, 5, 60, 1), removed(listed(0, 0, 60, 1), 6), 6, true},
+		{"listed after the removal", listed(0, 7, 67, 1), removed(listed(0, 0, 60, 1), 6), 67, false},
+		{"removed at the same moment", listed(0, 6, 66, 1), removed(listed(0, 0, 60, 1), 6), 6, true},
+		{"both removed", removed(listed(0, 0, 60, 1), 8), removed(listed(0, 0, 60, 1), 6), 8, true},
+	} {
+		for _, m := range []*entry{merge(tt.a, tt.b), merge(tt.b, tt.a)} {
+			if !m.Until.Equal(at(tt.until)) || m.removed.IsZero() == tt.removed {
+				t.Errorf("%s: %+v", tt.name, m)
+			}
+		}
+		if tt.b != nil {
+			m := merge(tt.a, tt.b)
+			if again := merge(m, tt.a); again != m {
+				t.Errorf("%s: merging what is known changes it: %+v, %+v", tt.name, m, again)
+			}
+		}
+	}
+}
