@@ -6,26 +6,30 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"rcptgate"
 	"rcptgate/kit/recent"
+	"rcptgate/store"
 	"rcptgate/store/memcached"
 )
 
 // Times of the exchange with other gateways over memcached.
 const (
-	lookEvery   = 3 * time.Second // between two looks for one client
-	lookTime    = 40 * time.Millisecond
-	roundEvery  = 30 * time.Second // all that is listed here is compared with what is there
-	roundTime   = 10 * time.Second
-	roundBatch  = 100
-	publishTime = time.Second
-	publishMax  = 10_000 // entries that wait
-	askedShards = 64
-	askedMax    = 100_000 // clients that are remembered as asked about
+	lookEvery    = 3 * time.Second // between two looks for one client
+	lookTime     = 40 * time.Millisecond
+	roundEvery   = 30 * time.Second // all that is listed here is compared with what is there
+	roundTime    = 10 * time.Second
+	roundBatch   = 100
+	publishTime  = time.Second
+	publishTries = 5
+	publishPause = 200 * time.Millisecond
+	publishMax   = 10_000 // entries that wait
+	askedShards  = 64
+	askedMax     = 100_000 // clients that are remembered as asked about
 )
 
 // exchange shares lists with other gateways: a key for each network and list, written when it
@@ -79,10 +83,25 @@ func (x *exchange) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case p := <-x.waiting:
-			asking, cancel := context.WithTimeout(ctx, publishTime)
-			_ = x.put(asking, p.list, p.entry) // the next round tries again
-			cancel()
+			for range publishTries { // after that, the next round does it
+				asking, cancel := context.WithTimeout(ctx, publishTime)
+				err := x.put(asking, p.list, p.entry)
+				cancel()
+				if err == nil || !sleep(ctx, publishPause) {
+					break
+				}
+			}
 		}
+	}
+}
+
+// sleep waits; false: ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -93,9 +112,12 @@ func (x *exchange) put(ctx context.Context, l *List, e *entry) error {
 	}
 	key, now := x.key(l, e.Network), l.now()
 	value, _, err := x.client.Get(ctx, key)
-	there := (*entry)(nil)
-	if err == nil {
+	var there *entry
+	switch {
+	case err == nil:
 		there = x.read(l, e.Network, key, value, now)
+	case !errors.Is(err, store.ErrNotFound):
+		return err
 	}
 	if both := merge(e, there); there == nil || both != there {
 		return x.client.Set(ctx, key, appendEntry(nil, both), l.forgotten(both))

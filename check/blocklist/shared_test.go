@@ -81,12 +81,16 @@ func TestTwoGatewaysShareAList(t *testing.T) {
 	if !b.list("virus").Remove(netip.MustParseAddr(bad)) {
 		t.Error("the other gateway cannot remove it")
 	}
+	began = time.Now()
 	testkit.Eventually(t, "the removal on the first gateway", func() bool { return !a.refuses(bad) })
+	t.Logf("removed on the first gateway after %v", time.Since(began))
 
 	// A removed client that errs again is listed again.
 	time.Sleep(2 * time.Millisecond)
 	b.add("virus", bad)
+	began = time.Now()
 	testkit.Eventually(t, "the new listing", func() bool { return a.refuses(bad) })
+	t.Logf("listed again after %v", time.Since(began))
 }
 
 // TestARoundMendsTheOthers has memcached lose everything, and a gateway that nobody asks.
