@@ -24,6 +24,7 @@ import (
 type stages struct {
 	wants rcptgate.Wants
 	steps [rcptgate.StageCount]rcptgate.CheckFunc
+	more  []unit.Unit // that come after them
 
 	mu   sync.Mutex
 	seen []string // notes that the steps take
@@ -57,7 +58,7 @@ func (s *stages) unit() unit.Unit {
 func (s *stages) start(t *testing.T, extra string) (port int) {
 	t.Helper()
 	port = lab.FreePort(t)
-	units := []unit.Unit{s.unit(), alias.Unit(), milter.Unit()}
+	units := append(append([]unit.Unit{s.unit()}, s.more...), alias.Unit(), milter.Unit())
 	schema, err := unit.Compose(units)
 	if err != nil {
 		t.Fatal(err)
