@@ -4,9 +4,6 @@ package milter
 
 import (
 	"cmp"
-	"fmt"
-	"os"
-	"strconv"
 	"time"
 
 	"rcptgate/config/setting"
@@ -35,8 +32,8 @@ type Config struct {
 	Spool setting.Size `toml:"spool" doc:"limit for the bodies of all messages that are being received, in memory (up to 256KB each, 32MB for all) and on disk together; beyond it senders are asked to try again later (452 4.3.1)" min:"1MB" max:"1TB"`
 	// SocketMode and SocketGroup are given to unix sockets: the MTA must be able to
 	// write to them.
-	SocketMode  FileMode `toml:"socket_mode" doc:"permissions of unix milter sockets: the MTA must be able to write to them"`
-	SocketGroup string   `toml:"socket_group" doc:"group of unix milter sockets, by name or number" example:"\"postfix\""`
+	SocketMode  setting.FileMode `toml:"socket_mode" doc:"permissions of unix milter sockets: the MTA must be able to write to them"`
+	SocketGroup string           `toml:"socket_group" doc:"group of unix milter sockets, by name or number" example:"\"postfix\""`
 }
 
 // DefaultConfig gives every default.
@@ -65,23 +62,4 @@ func (c Config) withDefaults() Config {
 	c.Spool = cmp.Or(c.Spool, d.Spool)
 	c.SocketMode = cmp.Or(c.SocketMode, d.SocketMode)
 	return c
-}
-
-// FileMode is the permissions of a unix socket, written in octal: "0660".
-type FileMode os.FileMode
-
-// String writes the mode in octal with a leading 0.
-func (m FileMode) String() string { return fmt.Sprintf("0%03o", uint32(m)) }
-
-// MarshalText writes m as String does.
-func (m FileMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
-
-// UnmarshalText reads an octal number.
-func (m *FileMode) UnmarshalText(text []byte) error {
-	n, err := strconv.ParseUint(string(text), 8, 32)
-	if err != nil || n == 0 || n > 0o777 {
-		return fmt.Errorf("%q is not a file mode: an octal number from \"0001\" to \"0777\" is allowed, as in \"0660\"", text)
-	}
-	*m = FileMode(n)
-	return nil
 }

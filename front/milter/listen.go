@@ -16,7 +16,7 @@ import (
 
 // Listen opens the socket. A unix socket gets mode and, unless empty, group (a name
 // or a number), and its folder is made; see [listen.Unix].
-func Listen(ctx context.Context, socket setting.Socket, mode FileMode, group string) (net.Listener, error) {
+func Listen(ctx context.Context, socket setting.Socket, mode setting.FileMode, group string) (net.Listener, error) {
 	if socket.IsZero() {
 		return nil, errors.New("listen: no socket given")
 	}
@@ -34,6 +34,6 @@ func Listen(ctx context.Context, socket setting.Socket, mode FileMode, group str
 }
 
 // ListenUnix is Listen for the path of a unix socket.
-func ListenUnix(ctx context.Context, path string, mode FileMode, group string) (*listen.Socket, error) {
+func ListenUnix(ctx context.Context, path string, mode setting.FileMode, group string) (*listen.Socket, error) {
 	return listen.Unix(ctx, path, listen.Options{Mode: os.FileMode(cmp.Or(mode, DefaultConfig().SocketMode)), Group: group, MakeFolder: true})
 }

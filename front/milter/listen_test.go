@@ -16,7 +16,7 @@ import (
 	"rcptgate/front/milter"
 )
 
-func listenOn(path string, mode milter.FileMode, group string) (net.Listener, error) {
+func listenOn(path string, mode setting.FileMode, group string) (net.Listener, error) {
 	return milter.Listen(context.Background(), setting.Socket{Network: "unix", Address: path}, mode, group)
 }
 
@@ -67,17 +67,5 @@ func TestListenRefuses(t *testing.T) {
 	}
 	if content, err := os.ReadFile(file); err != nil || string(content) != "precious" {
 		t.Errorf("the file in the way: %q, %v", content, err)
-	}
-}
-
-func TestFileMode(t *testing.T) {
-	var mode milter.FileMode
-	if err := mode.UnmarshalText([]byte("0660")); err != nil || mode != 0o660 || mode.String() != "0660" {
-		t.Errorf("mode %v, %v", mode, err)
-	}
-	for _, bad := range []string{"", "rw", "999", "01000", "0"} {
-		if err := mode.UnmarshalText([]byte(bad)); err == nil {
-			t.Errorf("mode %q was taken", bad)
-		}
 	}
 }

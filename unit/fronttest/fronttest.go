@@ -90,12 +90,17 @@ func (s *Suite) start(t *testing.T, slow chan struct{}) (*unit.Host, string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := dir + "/front.sock"
-	units := []unit.Unit{scripted(slow), s.Unit}
+	h, _ := start(t, dir, "enforce = true\n"+s.Config(path), scripted(slow), s.Unit)
+	return h, path
+}
+
+func start(t testing.TB, dir, text string, units ...unit.Unit) (*unit.Host, string) {
+	t.Helper()
 	schema, err := unit.Compose(units)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := unit.Parse(schema, "test.toml", fmt.Sprintf("state = %q\nenforce = true\n", dir+"/state")+s.Config(path))
+	c, err := unit.Parse(schema, "test.toml", fmt.Sprintf("state = %q\n", dir+"/state")+strings.ReplaceAll(text, "DIR", dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +112,7 @@ func (s *Suite) start(t *testing.T, slow chan struct{}) (*unit.Host, string) {
 	if err := h.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return h, path
+	return h, dir
 }
 
 func (s *Suite) dial(t *testing.T, path string) Client {
