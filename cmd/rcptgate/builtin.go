@@ -15,7 +15,9 @@ import (
 	"rcptgate/check/trusted"
 	"rcptgate/doctor"
 	"rcptgate/front/admin"
+	"rcptgate/front/dns"
 	"rcptgate/front/milter"
+	"rcptgate/front/socketmap"
 	"rcptgate/front/web"
 	"rcptgate/gossip"
 	"rcptgate/names"
@@ -42,6 +44,8 @@ func units() []unit.Unit {
 		milter.Unit(),
 		admin.Unit(),
 		web.Unit(),
+		socketmap.Unit(),
+		dns.Unit(),
 
 		names.Unit(),
 		gossip.Unit(),

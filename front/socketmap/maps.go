@@ -98,19 +98,24 @@ func (a *answers) answer(ctx context.Context, out, question []byte) ([]byte, res
 	value, ok, err := m(ctx, string(key))
 	switch {
 	case err != nil:
-		return appendReply(out, "TEMP", firstLine(err.Error())), failed
+		return appendReply(out, "TEMP", clean(err.Error())), failed
 	case !ok:
 		return appendReply(out, "NOTFOUND", ""), absent
 	case value == "": // the key itself will do: what matters is that it is there
 		value = string(key)
 	}
-	return appendReply(out, "OK", firstLine(value)[:min(len(firstLine(value)), maxValue)]), found
+	return appendReply(out, "OK", clean(value)), found
 }
 
-// firstLine is a text without control characters and without further lines.
-func firstLine(text string) string {
-	text, _, _ = strings.Cut(rcptgate.CleanText(text), "\n")
-	return text
+// clean is a text without control characters, as long as a reply may be.
+func clean(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+	return text[:min(len(text), maxValue)]
 }
 
 // find looks a client up. Keys that are not addresses, such as client names, are not on any
