@@ -66,6 +66,9 @@ func (l *List) Name() string { return l.name }
 // Enforced reports whether the list refuses anybody.
 func (l *List) Enforced() bool { return l.enforced }
 
+// Refusal is the reply to listed clients, for those that answer in the gate's place.
+func (l *List) Refusal() (code int, text string) { return l.cfg.Code, l.cfg.Text }
+
 // Listed finds the listing that covers a client.
 func (l *List) Listed(client netip.Addr) (rcptgate.Listing, bool) {
 	if e := l.find(client, l.now()); e != nil {

@@ -220,7 +220,7 @@ func TestNeverMoreThanThreeForOne(t *testing.T) {
 						if edns == 1 {
 							m.SetEdns0(4096, true)
 						}
-								r, _ := ask(t, zones, m, true, true) // it compares the sizes
+						r, _ := ask(t, zones, m, true, true) // it compares the sizes
 						asked++
 						if !r.Truncated {
 							continue

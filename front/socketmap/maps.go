@@ -156,8 +156,10 @@ func parseClient(key []byte) (netip.Addr, bool) {
 // maxClient is the longest address in text, with the name of an interface.
 const maxClient = 64
 
-// worded is a list that has words of its own for those that it refuses.
-type worded interface{ Text() string }
+// worded is a list that says how it refuses: the reply code, and the text.
+type worded interface {
+	Refusal() (code int, text string)
+}
 
 // maxText bounds the text of an access value: an SMTP line has room for it, and so has a
 // rewriting rule of Sendmail's.
@@ -166,12 +168,15 @@ const maxText = 200
 // accessValue is an action of access(5) that also passes through Sendmail's rewriting as it
 // is: see docs/decisions/0507-socket-map-values.md.
 func accessValue(list rcptgate.Blocklist) string {
-	text := ""
+	code, text := 0, ""
 	if w, ok := list.(worded); ok {
-		text = plain(w.Text())
+		code, text = w.Refusal()
 	}
-	if text == "" {
-		text = "Your address is blocked for now"
+	if text = plain(text); text == "" {
+		text = "Mail from your address is refused here for the time being"
+	}
+	if code/100 == 4 {
+		return strconv.Itoa(code) + " 4.7.1 " + text
 	}
 	return "REJECT 5.7.1 " + text
 }

@@ -45,7 +45,7 @@ func words() unit.Unit {
 				case "lines":
 					return "one\r\ntwo\x00", true, nil
 				case "long":
-					return strings.Repeat("x", 1_000_000), true, nil
+					return strings.Repeat("a", 1_000_000), true, nil
 				}
 				return "value of " + key, true, nil
 			},
@@ -123,7 +123,7 @@ func TestLookUps(t *testing.T) {
 	add(t, trial, "192.0.2.1")
 	h, dir := fronttest.Start(t, "deadline = \"300ms\"\n"+listening+`[socketmap]
 maps = [{ name = "virbl", list = "virus" }, { name = "left", list = "virus", form = "seconds" }]
-`, fronttest.Unit(virus, trial), words(), Unit())
+`, fronttest.Lists(virus, trial), words(), Unit())
 	if got := h.Address("socketmap"); got != dir+"/map.sock" {
 		t.Errorf("it listens at %q", got)
 	}
@@ -170,7 +170,7 @@ maps = [{ name = "virbl", list = "virus" }, { name = "left", list = "virus", for
 			t.Errorf("%.60q: %q, want %q", text, got, want)
 		}
 	}
-	if got := a.ask(t, "words long"); len(got) != 100_000 || !strings.HasPrefix(got, "OK xxx") {
+	if got := a.ask(t, "words long"); len(got) != 100_000 || !strings.HasPrefix(got, "OK aaa") {
 		t.Errorf("a long value: %d octets", len(got))
 	}
 	left, err := strconv.Atoi(strings.TrimPrefix(a.ask(t, "left 192.0.2.1"), "OK "))
@@ -191,11 +191,11 @@ maps = [{ name = "virbl", list = "virus" }, { name = "left", list = "virus", for
 func TestTextsOfLists(t *testing.T) {
 	l := fronttest.NewList("x")
 	for text, want := range map[string]string{
-		"":                         "REJECT 5.7.1 Your address is blocked for now",
-		"(":                        "REJECT 5.7.1 Your address is blocked for now",
+		"":                         "REJECT 5.7.1 Mail from your address is refused here for the time being",
+		"(":                        "REJECT 5.7.1 Mail from your address is refused here for the time being",
 		"a (b) \"c\" <d> \\ $e %f": "REJECT 5.7.1 a b c d e f",
 		"two\r\nlines\x00":         "REJECT 5.7.1 two lines",
-		"ιός":                      "REJECT 5.7.1 Your address is blocked for now",
+		"ιός":                      "REJECT 5.7.1 Mail from your address is refused here for the time being",
 		"123":                      "REJECT 5.7.1 123",
 		strings.Repeat("ab ", 200): "REJECT 5.7.1 " + strings.TrimSpace(strings.Repeat("ab ", 200)[:maxText]),
 	} {
@@ -204,12 +204,16 @@ func TestTextsOfLists(t *testing.T) {
 			t.Errorf("%q: %q, want %q", text, got, want)
 		}
 	}
+	l.Words, l.Code = "Later", 450
+	if got := accessValue(l); got != "450 4.7.1 Later" {
+		t.Errorf("a list that puts clients off: %q", got)
+	}
 }
 
 func TestPipelines(t *testing.T) {
 	list := fronttest.NewList("virus")
 	add(t, list, "192.0.2.1")
-	_, dir := fronttest.Start(t, listening, fronttest.Unit(list), words(), Unit())
+	_, dir := fronttest.Start(t, listening, fronttest.Lists(list), words(), Unit())
 	a := dial(t, dir+"/map.sock")
 	go func() {
 		for range 500 {
@@ -217,7 +221,7 @@ func TestPipelines(t *testing.T) {
 		}
 	}()
 	for i := range 500 {
-		for _, want := range []string{"OK REJECT 5.7.1 Your address is blocked for now", "OK value of x", "NOTFOUND "} {
+		for _, want := range []string{"OK REJECT 5.7.1 Mail from your address is refused here for the time being", "OK value of x", "NOTFOUND "} {
 			if got, err := a.reply(); err != nil || got != want {
 				t.Fatalf("round %d: %q, %v", i, got, err)
 			}
@@ -264,7 +268,7 @@ func TestNotSocketmap(t *testing.T) {
 func TestReload(t *testing.T) {
 	list := fronttest.NewList("virus")
 	add(t, list, "192.0.2.1")
-	units := []unit.Unit{fronttest.Unit(list), Unit()}
+	units := []unit.Unit{fronttest.Lists(list), Unit()}
 	schema, err := unit.Compose(units)
 	if err != nil {
 		t.Fatal(err)
@@ -376,7 +380,7 @@ func FuzzAnswers(f *testing.F) {
 func BenchmarkLookUp(b *testing.B) {
 	list := fronttest.NewList("virus")
 	add(b, list, "192.0.2.1")
-	_, dir := fronttest.Start(b, listening, fronttest.Unit(list), Unit())
+	_, dir := fronttest.Start(b, listening, fronttest.Lists(list), Unit())
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		a := dial(b, dir+"/map.sock")

@@ -13,8 +13,9 @@ import (
 	"rcptgate/unit"
 )
 
-// List is a blocklist for tests of fronts: a plain map. Words is what its Text says.
+// List is a blocklist for tests of fronts: a plain map. Code and Words are its reply.
 type List struct {
+	Code     int
 	Words    string
 	Rehearse bool // it refuses nobody
 	name     string
@@ -28,8 +29,8 @@ func NewList(name string) *List {
 	return &List{name: name, listings: map[netip.Addr]rcptgate.Listing{}}
 }
 
-// Unit has the lists in each configuration.
-func Unit(lists ...*List) unit.Unit {
+// Lists is a unit that has the lists in each configuration.
+func Lists(lists ...*List) unit.Unit {
 	return unit.Unit{Name: "testlists", Open: unit.Steps(func(s *unit.Setup) error {
 		s.Blocklists = map[string]rcptgate.Blocklist{}
 		for _, l := range lists {
@@ -39,10 +40,12 @@ func Unit(lists ...*List) unit.Unit {
 	})}
 }
 
-// Name, Enforced and Text are what the list was made with.
+// Name and Enforced are what the list was made with.
 func (l *List) Name() string   { return l.name }
 func (l *List) Enforced() bool { return !l.Rehearse }
-func (l *List) Text() string   { return l.Words }
+
+// Refusal is its reply.
+func (l *List) Refusal() (code int, text string) { return l.Code, l.Words }
 
 // Listed finds a listing that has not ended.
 func (l *List) Listed(client netip.Addr) (rcptgate.Listing, bool) {
