@@ -28,6 +28,7 @@ type Postfix struct {
 	t      testing.TB
 	etc    string
 	passwd string
+	resolv string // what it sees as /etc/resolv.conf
 }
 
 // PostfixOptions says what a Postfix does. The zero value is a Postfix that knows no domain.
@@ -63,6 +64,8 @@ type PostfixOptions struct {
 	Maps map[string]map[string]string
 	// Passwd is the file that this Postfix sees as /etc/passwd; default the system's own.
 	Passwd string
+	// Resolver is the address of the name server that this Postfix sees in /etc/resolv.conf; default the system's own.
+	Resolver string
 	// Refuse maps a recipient to a reply of smtpd's restrictions (access(5)), for instance "452 4.2.2 Mailbox full".
 	Refuse map[string]string
 	// Main are further lines of main.cf, later ones win: "smtpd_error_sleep_time" = "0".
@@ -92,6 +95,9 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 	if err := os.Mkdir(p.etc, 0o755); err != nil {
 		t.Fatalf("starting %s: %v", o.Name, err)
 	}
+	if o.Resolver != "" {
+		p.resolv = write(t, p.etc, "resolv.conf", "nameserver "+o.Resolver+"\n")
+	}
 	services := fmt.Sprintf("127.0.0.1:%d inet n - n - - smtpd\n", o.Port)
 	if o.Chroot {
 		services = strings.Replace(services, "n - n", "n - y", 1)
@@ -119,8 +125,10 @@ func StartPostfix(t testing.TB, o PostfixOptions) *Postfix {
 func (p *Postfix) start(name, dir string) {
 	p.t.Helper()
 	args := []string{PostfixKit.Path("usr/lib/postfix/sbin/master"), "-d", "-c", p.etc}
-	if p.passwd != "" {
-		args = append([]string{"/usr/bin/unshare", "--mount", "/bin/sh", "-c", `mount --bind "$1" /etc/passwd; shift; exec "$@"`, "sh", p.passwd}, args...)
+	for file, own := range map[string]string{"/etc/passwd": p.passwd, "/etc/resolv.conf": p.resolv} {
+		if own != "" {
+			args = append([]string{"/usr/bin/unshare", "--mount", "/bin/sh", "-c", `mount --bind "$1" "$2"; shift 2; exec "$@"`, "sh", own, file}, args...)
+		}
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = PostfixKit.environment()

@@ -50,10 +50,13 @@ type Dialogue struct {
 const ClientHost = "127.0.0.9"
 
 // Dial connects and reads the banner, whatever it says.
-func Dial(network, addr string) (*Dialogue, error) {
+func Dial(network, addr string) (*Dialogue, error) { return DialFrom(network, addr, ClientHost) }
+
+// DialFrom is Dial from another address.
+func DialFrom(network, addr, host string) (*Dialogue, error) {
 	dialer := net.Dialer{Timeout: 30 * time.Second}
 	if network == "tcp" {
-		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(ClientHost)}
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(host)}
 	}
 	conn, err := dialer.Dial(network, addr)
 	if err != nil {
