@@ -13,9 +13,12 @@ import (
 // matching asks the two groups of a set. An error counts only if what can be found out
 // decides nothing.
 func (s *Set) matching(match func(g *group) (bool, error)) (bool, error) {
-	out, errOut := match(&s.excepts)
-	if out {
-		return false, nil
+	var errOut error
+	if s.excepts.size > 0 {
+		var out bool
+		if out, errOut = match(&s.excepts); out {
+			return false, nil
+		}
 	}
 	if s.holds.size == 0 {
 		return errOut == nil, errOut

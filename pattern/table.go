@@ -24,29 +24,40 @@ type Table struct {
 }
 
 // NewTable makes a Table.
-func NewTable(t table.Table, name string) *Table { return &Table{Table: t, Name: name} }
+func NewTable(t table.Table, name string) *Table {
+	return &Table{Table: t, Name: name, Summary: NewSummary(t)}
+}
 
 // Summary keeps the summary of a table's content, as long as that is the same.
-type Summary struct{ seen atomic.Pointer[seenSummary] }
+type Summary struct {
+	table   table.Table
+	content interface{ Generation() any } // the table, if it says when its content changes
+	seen    *atomic.Pointer[seenSummary]
+}
 
 type seenSummary struct {
 	generation any
 	text       string
 }
 
-// Get gives what the format of a table found in the file as a whole; "" if the table has
-// no summary.
-func (s *Summary) Get(ctx context.Context, t table.Table) (string, error) {
-	content, ok := t.(interface{ Generation() any })
-	if !ok {
-		text, _, err := t.Lookup(ctx, table.Summary)
+// NewSummary makes the Summary of a table.
+func NewSummary(t table.Table) Summary {
+	content, _ := t.(interface{ Generation() any })
+	return Summary{t, content, new(atomic.Pointer[seenSummary])}
+}
+
+// Get gives what the format of the table found in the file as a whole; "" if the table
+// has no summary.
+func (s *Summary) Get(ctx context.Context) (string, error) {
+	if s.content == nil {
+		text, _, err := s.table.Lookup(ctx, table.Summary)
 		return text, err
 	}
-	now := content.Generation()
+	now := s.content.Generation()
 	if seen := s.seen.Load(); seen != nil && seen.generation == now {
 		return seen.text, nil
 	}
-	text, _, err := t.Lookup(ctx, table.Summary)
+	text, _, err := s.table.Lookup(ctx, table.Summary)
 	if err == nil {
 		s.seen.Store(&seenSummary{now, strings.Clone(text)})
 	}
@@ -56,7 +67,7 @@ func (s *Summary) Get(ctx context.Context, t table.Table) (string, error) {
 // Ignored says how many keys of the table are not patterns and match nothing, and gives the
 // first one.
 func (t *Table) Ignored(ctx context.Context) (n int, first string) {
-	value, err := t.Get(ctx, t.Table)
+	value, err := t.Summary.Get(ctx)
 	if value == "" || err != nil {
 		return 0, ""
 	}
@@ -67,7 +78,7 @@ func (t *Table) Ignored(ctx context.Context) (n int, first string) {
 
 // address looks for the keys of an address, of those forms that the file has.
 func (t *Table) address(ctx context.Context, a *Address) (in bool, err error) {
-	text, err := t.Get(ctx, t.Table)
+	text, err := t.Summary.Get(ctx)
 	if err != nil || text == "" {
 		return false, err
 	}

@@ -57,7 +57,7 @@ func newCheck(o options) (*Check, error) {
 				b.fail(fmt.Sprintf("rules.%s[%d]", t.name, i+1), err)
 				continue
 			}
-			b.check.tables = append(b.check.tables, &pairTable{Table: opened, name: t.name, spec: spec.String(), literal: t.literal, read: t.read})
+			b.check.tables = append(b.check.tables, &pairTable{Table: opened, name: t.name, spec: spec.String(), literal: t.literal, read: t.read, Summary: pattern.NewSummary(opened)})
 		}
 	}
 	for i := range o.rules {

@@ -74,7 +74,7 @@ func (m matrix) senders() (forms pattern.Forms) {
 // find looks for the most exact pair: the most exact sender, and of that the most exact
 // recipient.
 func (t *pairTable) find(ctx context.Context, q *question) (value string, found bool, err error) {
-	text, err := t.Get(ctx, t.Table)
+	text, err := t.Summary.Get(ctx)
 	if err != nil || text == "" {
 		return "", false, err
 	}
@@ -91,7 +91,7 @@ func (t *pairTable) find(ctx context.Context, q *question) (value string, found 
 
 // notes are what was noticed while the file was read.
 func (t *pairTable) notes(ctx context.Context) []string {
-	text, err := t.Get(ctx, t.Table)
+	text, err := t.Summary.Get(ctx)
 	if err != nil || len(text) <= 9 {
 		return nil
 	}

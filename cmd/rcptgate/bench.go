@@ -58,7 +58,7 @@ a bar was not met.`,
 	flags.IntVar(&f.people, "people", 10_000, "with --socket: `NUMBER` of different recipients in the pattern")
 	flags.StringVar(&f.nextHop, "next-hop", "[127.0.0.1]", "with --socket: the MTA's `NEXTHOP` for the recipients")
 	flags.IntVar(&f.options.Connections, "connections", 8, "`NUMBER` of MTA connections")
-	flags.Float64Var(&f.seconds, "seconds", 3, "length of one turn in `SECONDS`")
+	flags.Float64Var(&f.seconds, "seconds", 2, "length of one turn in `SECONDS`")
 	flags.Float64Var(&f.options.Rate, "rate", 0, "offered `RCPT/s` for latencies (default: 10000; with --socket: as fast as it goes)")
 	flags.IntVar(&f.options.Rounds, "rounds", 5, "`NUMBER` of turns of each side")
 	flags.IntVar(&f.options.Entries, "entries", 1_000_000, "`NUMBER` of remembered recipients in the measurement of memory, and of names in the alias file")
