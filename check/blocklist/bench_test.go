@@ -30,7 +30,9 @@ func full(tb testing.TB, entries int) *check {
 }
 
 // clientNo gives the client of a number below 2^24.
-func clientNo(i int) netip.Addr { return netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}) }
+func clientNo(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)})
+}
 
 // ordinary is a question about a client that no list has, or one that has been listed.
 func ordinary(i int, listed bool) *rcptgate.Query {
