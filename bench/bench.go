@@ -74,6 +74,7 @@ func measurements() []measurement {
 		{"quota", "remembered answers with quota on, compared with an echo milter", withEcho(addQuota)},
 		{"rules", "remembered answers with 10,000 pairs and 100 rules, compared with an echo milter", withEcho(addRules)},
 		{"all", "remembered answers with quota, rules and a blocklist, compared with an echo milter", withEcho(addQuota, addRules, addLists)},
+		{"script", "remembered answers with a script, compared with a gate without", withoutScript},
 		{"misses", "misses against a fast backend", fastMisses},
 		{"slow", "misses against a backend that takes 200 ms", slowMisses},
 		{"same", "simultaneous questions for one address", sameQuestion},
