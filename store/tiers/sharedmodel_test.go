@@ -309,6 +309,13 @@ func (m *sharedModel) askOne(t *rapid.T, g *sharedGateway, key string) {
 	if there := m.inHub[key]; there > n && !m.down && m.visible(g, m.versions[there]) {
 		t.Fatalf("%s: %d from %q was served, %d from the other gateway is not seen", key, n, source, there)
 	}
+	if n > m.inHub[key] && !m.down {
+		// Learnt while the hub was down: it may get there now, in the place of what it had.
+		delete(m.inHub, key)
+		if m.versions[n].refuses {
+			m.refused[key] = n
+		}
+	}
 	if n > 0 {
 		g.holds[key] = max(g.holds[key], n)
 		if m.versions[n].refuses && n != g.holds[key] {
