@@ -244,6 +244,12 @@ func (g *Gate) CommandAs(program []string, args ...string) (stdout, stderr strin
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
+// StartProgram starts rcptgate with these arguments as a server of its own, such as the quota agent.
+func (g *Gate) StartProgram(name string, args ...string) *Process {
+	g.t.Helper()
+	return Start(g.t, name, NewDir(g.t, name), exec.Command(g.binary, args...))
+}
+
 // MustCommand is Command that has to end with the exit code.
 func (g *Gate) MustCommand(code int, args ...string) string {
 	g.t.Helper()
