@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -170,7 +171,7 @@ func (a *Agent) within(who asker, rate int) (ok bool) {
 // repeated reports whether a signed question has come more often than a gateway sends it:
 // somebody who has no key plays it again.
 func (a *Agent) repeated(r *wire.Request) (often bool) {
-	a.seen.Update(r.MAC(), func(n uint8) uint8 {
+	a.seen.Update(strings.Clone(r.MAC()), func(n uint8) uint8 {
 		often = n >= maxRepeats
 		return min(n+1, maxRepeats)
 	})

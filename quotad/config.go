@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"rcptgate/check/quota/wire"
@@ -111,8 +112,8 @@ func (c *ListenConfig) Validate() error {
 		addresses []string
 	}{{"udp", c.UDP}, {"tcp", c.TCP}, {"http", slices.DeleteFunc([]string{c.HTTP}, func(s string) bool { return s == "" })}} {
 		for _, a := range list.addresses {
-			host, _, err := net.SplitHostPort(a)
-			if err != nil || host == "" {
+			host, port, err := net.SplitHostPort(a)
+			if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || host == "" {
 				errs = append(errs, setting.Keyf(list.key, "%q is not an address: HOST:PORT is allowed, as in \"127.0.0.1:8049\"", a))
 			} else if !isLoopback(host) {
 				open = list.key

@@ -44,6 +44,7 @@ func TestConfigErrors(t *testing.T) {
 		{"[[store]]\ntype = \"exec\"\ncommand = [\"true\"]\n", "agent.toml:3:1: store[1].command: \"true\" is not an absolute path"},
 		{"[[store]]\ntype = \"policy\"\n", `store[1].address: type "policy" needs it`},
 		{"[listen]\nudp = [\"8049\"]\n" + mboxes, "agent.toml:2:1: listen.udp: \"8049\" is not an address"},
+		{"[listen]\nudp = [\"127.0.0.1:80490\"]\n" + mboxes, "agent.toml:2:1: listen.udp: \"127.0.0.1:80490\" is not an address"},
 		{"[listen]\nudp = [\":8049\"]\n" + mboxes, "listen.udp: \":8049\" is not an address"},
 		{"[listen]\nudp = []\ntcp = []\nhttp = \"\"\n" + mboxes, "there is nothing to listen on"},
 		{"[listen]\nudp = [\"10.0.0.5:8049\"]\nclients = [\"10.0.0.0/24\"]\n" + mboxes, "agent.toml:2:1: listen.udp: an address that is not loopback needs key_file, or plain = true"},

@@ -5,11 +5,13 @@ package quotad
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"rcptgate/check/quota/wire"
@@ -35,8 +37,11 @@ func (s *maildir) look(ctx context.Context, m mailbox, size int64) (wire.Answer,
 		return unknownIfAbsent(err)
 	}
 	defer func() { _ = root.Close() }()
-	if _, err = root.Lstat(path.Join(name, "maildirfolder")); err == nil { // a folder of the Maildir above
+	switch _, err = root.Lstat(path.Join(name, "maildirfolder")); {
+	case err == nil: // a folder of the Maildir above
 		name = path.Dir(name)
+	case errors.Is(err, syscall.ENOTDIR):
+		return unknownIfAbsent(err)
 	}
 	box, err := root.OpenRoot(name)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/testkit"
 )
 
 // box makes a Maildir with messages of 100 octets each, whose names say so.
@@ -144,6 +145,8 @@ func TestStrayFilesInMaildir(t *testing.T) {
 	}
 	says(t, one(a, "carl"), wire.Room, 200, wire.NotKnown)
 	says(t, one(a, "dora"), wire.Room, 200, wire.NotKnown)
+	put(t, filepath.Join(root, "quotas.txt"), "not a mailbox")
+	says(t, one(a, "quotas.txt"), wire.Unknown, -1, -1)
 }
 
 func TestMaildirFolders(t *testing.T) {
@@ -217,6 +220,30 @@ func TestMaildirIsFollowed(t *testing.T) {
 	age(t, cur, -time.Minute) // in the future of the agent's clock
 	ask(1500, 0, 105040)
 	ask(1500, 0, 105040)
+}
+
+// A large Maildir (of 100,000 messages in a long run) is counted once, then followed: a message
+// that arrives is one name to read.
+func TestLargeMaildirIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	root, n := t.TempDir(), testkit.Rounds(5_000, 100_000)
+	box(t, filepath.Join(root, "ann"), n)
+	fresh := filepath.Join(root, "ann/new")
+	age(t, filepath.Join(root, "ann/cur"), time.Minute)
+	age(t, fresh, time.Minute)
+	a, at, _ := open(t, section("maildir", root, "{local}", ""))
+	for i, c := range []struct{ names, used int64 }{{int64(n), 100 * int64(n)}, {0, 100 * int64(n)}, {1, 100*int64(n) + 50}, {0, 100*int64(n) + 50}} {
+		if c.names == 1 {
+			put(t, filepath.Join(fresh, "1.lab,S=50"), "")
+			age(t, fresh, 50*time.Second)
+		}
+		before := a.counts.scanned.Load()
+		at.add(keepFor)
+		says(t, one(a, "ann"), wire.Room, c.used, wire.NotKnown)
+		if n := a.counts.scanned.Load() - before; n != uint64(c.names) {
+			t.Errorf("question %d: %d names were read, want %d", i, n, c.names)
+		}
+	}
 }
 
 // A folder's cache is bounded, and forgets what was not asked for longest.

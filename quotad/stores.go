@@ -82,9 +82,9 @@ func (s *mbox) look(_ context.Context, m mailbox, _ int64) (wire.Answer, error) 
 }
 
 // unknownIfAbsent makes of an error the answer for a mailbox that does not exist, if that is
-// what it says.
+// what it says: also if a file stands where the name has a folder.
 func unknownIfAbsent(err error) (wire.Answer, error) {
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) {
 		return wire.NewAnswer(wire.Unknown), nil
 	}
 	return wire.Answer{}, err

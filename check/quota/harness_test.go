@@ -135,19 +135,37 @@ func (s *mailStore) change(f func()) {
 	f()
 }
 
+// syncLog is a log that can be read while it is written.
+type syncLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *syncLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *syncLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // world is a check in front of stores.
 type world struct {
 	*Check
 	t     testing.TB
 	store *mailStore
 	board *notice.Board
-	log   *bytes.Buffer
+	log   *syncLog
 }
 
 // newWorld has example.com at a backend, and a store that knows ann.
 func newWorld(t testing.TB, change func(o *Options, s *mailStore)) *world {
 	t.Helper()
-	w := &world{t: t, store: newStore(t), log: new(bytes.Buffer)}
+	w := &world{t: t, store: newStore(t), log: new(syncLog)}
 	w.store.set("ann@example.com", 10*mb, 1000*mb)
 	w.board = notice.New(slog.New(slog.NewTextHandler(w.log, nil)))
 	router, err := route.New(route.Options{

@@ -4,6 +4,8 @@ package cases
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,6 +33,14 @@ type World struct {
 	maps   *strings.Replacer // the names of maps that only the gate reads
 }
 
+// quotas is a list of used and allowed octets: $quotas in a configuration. Of nobody@pf.test only the list knows.
+const quotas = `good@pf.test 200000000 200000000
+other@pf.test 400000000 200000000
+postmaster@pf.test 300000000 200000000
+nobody@pf.test 300000000 200000000
+good@dc.test 1000 200000000
+`
+
 // accessMap, relayRecipients and relayDomains are maps that only the gate reads: $access, $relayed and $relaydomains.
 var (
 	accessMap = map[string]string{
@@ -52,10 +62,14 @@ func StartWorld(t testing.TB) *World {
 	})
 	dovecot := lab.StartDovecot(t, lab.DovecotOptions{Users: []string{"good@dc.test"}, Full: []string{"full@dc.test"}})
 	sim := lab.StartScripted(t)
+	list := filepath.Join(t.TempDir(), "quotas")
+	if err := os.WriteFile(list, []byte(quotas), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	return &World{
 		Gate: lab.NewGate(t), Sim: sim, behind: postfix,
 		maps: strings.NewReplacer("$access", postfix.TextHash("access", accessMap), "$relayed", postfix.TextHash("relayed", relayRecipients),
-			"$relaydomains", postfix.TextHash("relaydomains", relayDomains)),
+			"$relaydomains", postfix.TextHash("relaydomains", relayDomains), "$quotas", list),
 		Taps: map[string]*lab.Tap{
 			"pf": lab.NewTap(t, "tcp", postfix.Addr()), "dc": lab.NewTap(t, "tcp", dovecot.Addr()), "sim": sim.Tap,
 		},

@@ -5,8 +5,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,6 +116,72 @@ func TestAgentReadsMaildirsize(t *testing.T) {
 	sees(t, a, "nobody@behind.test", 0, wire.Unknown)
 }
 
+// client runs a program of postmasters' and gives what it prints.
+func client(t *testing.T, in, program string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	path := lab.ClientsKit.Path("usr/bin/" + program)
+	if _, err := os.Stat(path); err != nil {
+		path = lab.ClientsKit.Path("bin/" + program) // Debian 12's netcat
+	}
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env, cmd.Stdin = lab.ClientsKit.Environment(), strings.NewReader(in)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("%s %v: %v: %s", program, args, err, out)
+	}
+	return string(out)
+}
+
+// TestAgentTLS asks over HTTPS with curl, which checks the certificate. In the clear there is
+// no answer.
+func TestAgentTLS(t *testing.T) {
+	t.Parallel()
+	lab.Need(t, lab.ClientsKit)
+	root, web := t.TempDir(), lab.FreePort(t)
+	put := func(name, text string) string {
+		path := filepath.Join(root, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	put("ann", strings.Repeat("x", 1234))
+	mine := httptest.NewTLSServer(nil) // for its certificate, which is valid for 127.0.0.1
+	defer mine.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(mine.TLS.Certificates[0].PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := put("cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: mine.Certificate().Raw})))
+	keyFile := put("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+	a := openAgent(t, fmt.Sprintf("[listen]\nudp = []\ntcp = []\nhttp = \"127.0.0.1:%d\"\ncertificate = %q\nkey = %q\n", web, cert, keyFile)+
+		store(`type = "mbox"`, fmt.Sprintf("root = %q", root), `path = "{local}"`, `limit = "200KB"`))
+	ctx, cancel := context.WithCancel(context.Background())
+	s, err := a.Listen(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	defer func() { cancel(); <-done }()
+	for query, want := range map[string]string{
+		"cgi-bin/quota.cgi?u=ann": "OK ann 1234 204800\n",
+		"v1/quota?user=ann":       `{"user":"ann","state":"ok","used":1234,"hard":204800,"age_s":0,"keep_s":0}` + "\n",
+	} {
+		if got := client(t, "", "curl", "-sS", "--cacert", cert, fmt.Sprintf("https://127.0.0.1:%d/%s", web, query)); got != want {
+			t.Errorf("%s: %q", query, got)
+		}
+	}
+	if resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/v1/quota?user=ann", web)); err == nil {
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			t.Error("there is an answer in the clear")
+		}
+	}
+}
+
 // TestOldWords asks with the programs that postmasters have: netcat and curl. The answers are
 // compared octet for octet.
 func TestOldWords(t *testing.T) {
@@ -133,21 +203,7 @@ func TestOldWords(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx) }()
 	defer func() { cancel(); <-done }()
-	run := func(in, program string, args ...string) string {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		path := lab.ClientsKit.Path("usr/bin/" + program)
-		if _, err := os.Stat(path); err != nil {
-			path = lab.ClientsKit.Path("bin/" + program) // Debian 12's netcat
-		}
-		cmd := exec.CommandContext(ctx, path, args...)
-		cmd.Env, cmd.Stdin = lab.ClientsKit.Environment(), strings.NewReader(in)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Errorf("%s %v: %v: %s", program, args, err, out)
-		}
-		return string(out)
-	}
+	run := func(in, program string, args ...string) string { return client(t, in, program, args...) }
 	for in, want := range map[string]string{"CHECK_QUOTA ann": "QUOTA_OK", "CHECK_QUOTA full\n": "QUOTA_FULL", "CHECK_QUOTA full example.org\n": "QUOTA_FULL", "CHECK_QUOTA nobody\r\n": "QUOTA_OK"} {
 		if got := run(in, "nc.openbsd", "-u", "-W", "1", "127.0.0.1", fmt.Sprint(port)); got != want {
 			t.Errorf("nc -u %q: %q", in, got)

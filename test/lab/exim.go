@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -68,14 +70,8 @@ func StartExim(t testing.TB, addresses ...string) *Exim {
 	}
 	write(t, dir, "users", strings.Join(addresses, ":\n")+":\n")
 	write(t, dir, "exim.conf", fmt.Sprintf(eximConf, dir, strings.Join(keys(domains), " : ")))
-	for file, line := range map[string]string{"passwd": "Debian-exim:x:65003:65003::/nonexistent:/bin/false\n", "group": "Debian-exim:x:65003:\n"} {
-		text, err := os.ReadFile(filepath.Join("/etc", file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, dir, file, string(text)+line)
-	}
-	if err := os.Chown(dir, 65003, 65003); err != nil { // its logs
+	uid, gid := eximIDs(t, dir)
+	if err := os.Chown(dir, uid, gid); err != nil { // its logs
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/usr/bin/unshare", "--mount", "/bin/sh", "-ec", eximUser, "sh", dir,
@@ -84,4 +80,26 @@ func StartExim(t testing.TB, addresses ...string) *Exim {
 	e.Process = Start(t, "exim", dir, cmd)
 	e.WaitFor(t, func() error { return Greets("tcp", e.Addr()) })
 	return e
+}
+
+// eximIDs gives the ids of Exim's user, and writes the files that have it: the machine's own if it knows the user.
+func eximIDs(t testing.TB, dir string) (uid, gid int) {
+	t.Helper()
+	uid, gid = 65003, 65003
+	own, err := user.Lookup("Debian-exim")
+	if err == nil {
+		uid, _ = strconv.Atoi(own.Uid) // numbers on every Unix
+		gid, _ = strconv.Atoi(own.Gid)
+	}
+	for file, line := range map[string]string{"passwd": "Debian-exim:x:65003:65003::/nonexistent:/bin/false\n", "group": "Debian-exim:x:65003:\n"} {
+		text, err := os.ReadFile(filepath.Join("/etc", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if own != nil {
+			line = ""
+		}
+		write(t, dir, file, string(text)+line)
+	}
+	return uid, gid
 }

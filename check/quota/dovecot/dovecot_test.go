@@ -31,6 +31,9 @@ func TestActions(t *testing.T) {
 		"REJECT Unknown user":                                          wire.Unknown, // Dovecot's default for whoever has no mailbox
 		"550 5.1.1 Unknown user, quota not asked":                      wire.Unknown,
 		"554 5.7.1 Refused":                                            wire.Unknown,
+		"554 5.0.0 Domain quota exceeded":                              wire.Full, // Zimbra's 554 5.0.0
+		"554 5.0.0 Internal error":                                     wire.Unknown,
+		"554 5.1.1 Quota of unknown user":                              wire.Unknown,
 		"REJECT":                                                       wire.Unknown,
 		"DEFER_IF_PERMIT Internal error occurred. Refer to server log for more information.": 0,
 		"DEFER": 0, "450 4.3.0 Try later": 0, "451": 0, "HOLD": 0, "FILTER x": 0, "200 OK": 0, "99999 quota": 0, "5.2.2 full": 0,

@@ -69,9 +69,9 @@ func ParseAction(action string) (wire.Answer, error) {
 }
 
 // saysFull goes by the enhanced status code (RFC 3463, section 3.3: x.2.2 full, x.2.3 too
-// large), then by the reply code, then by words.
+// large), then by the reply code, then by words. The code x.0.0 says nothing.
 func saysFull(code int, text string) bool {
-	if e, _, ok := smtpcode.Cut(text); ok {
+	if e, _, ok := smtpcode.Cut(text); ok && (e.Subject != 0 || e.Detail != 0) {
 		return e.Subject == 2 && (e.Detail == 2 || e.Detail == 3)
 	}
 	if code == 452 || code == 552 {

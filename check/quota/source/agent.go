@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"rcptgate/check/quota/room"
@@ -113,10 +114,18 @@ func fromWire(w *wire.Answer) (room.Answer, error) {
 	case wire.Unknown:
 		a.State = room.Unknown
 	default:
-		return room.Answer{}, fmt.Errorf("the agent could not find out: %s", w.Why)
+		err := errAnswered
+		if slices.Contains([]string{"busy", "timeout", "clock"}, w.Why) {
+			err = errors.New("the agent could not find out")
+		}
+		return room.Answer{}, fmt.Errorf("%w: %s", err, w.Why)
 	}
 	return a, nil
 }
+
+// errAnswered is the failure of an agent that works, about one mailbox. It opens no breaker:
+// whoever names such mailboxes would switch the check off for all.
+var errAnswered = errors.New("the agent could not find out about this mailbox")
 
 // dial connects within ctx.
 func dial(ctx context.Context, network, address string) (net.Conn, error) {

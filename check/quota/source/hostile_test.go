@@ -5,6 +5,7 @@ package source
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,6 +17,7 @@ import (
 
 	"rcptgate/check/quota/room"
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/notice"
 )
 
 // TestPatternsDoNotReachDoveadm: doveadm takes "*" and "?" in a user's name as a pattern, goes
@@ -60,6 +62,33 @@ func TestStrangeNamesDoNotOpenTheBreaker(t *testing.T) {
 		if h := g.Health(); !h.Up || h.Error != "" {
 			t.Errorf("%.20q: %+v", user, h)
 		}
+	}
+}
+
+// TestOneBadMailboxDoesNotOpenTheBreaker: an agent that cannot find out about one mailbox works,
+// and somebody who names that mailbox again and again must not switch it off for all. One that
+// is too busy, or whose clock is wrong, is of no use.
+func TestOneBadMailboxDoesNotOpenTheBreaker(t *testing.T) {
+	for why, up := range map[string]bool{"store": true, "error": true, "busy": false, "timeout": false, "clock": false} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			answer := wire.Failed(why)
+			_, _ = w.Write(wire.AppendJSON(nil, r.URL.Query().Get("user"), &answer))
+		}))
+		s := NewSet(notice.New(slog.New(slog.DiscardHandler)))
+		t.Cleanup(s.Close)
+		g, err := s.Get(server.URL + "/v1/quota")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 * failures {
+			if a, err := g.Ask(t.Context(), Mailbox{User: "ann"}, 1, time.Minute); err == nil {
+				t.Fatalf("%s: %+v", why, a)
+			}
+		}
+		if h := g.Health(); h.Up != up {
+			t.Errorf("%s: %+v", why, h)
+		}
+		server.Close()
 	}
 }
 

@@ -185,12 +185,21 @@ func (g *Guarded) Ask(ctx context.Context, m Mailbox, size int64, wait time.Dura
 	if late := !slow.Stop(); err == nil && late {
 		return a, nil // counted as slow
 	}
-	if err == nil {
+	g.note(err)
+	return a, err
+}
+
+// note counts what came of a question for the breaker.
+func (g *Guarded) note(err error) {
+	switch {
+	case err == nil:
 		g.success()
-	} else {
+	case errors.Is(err, errAnswered):
+		g.success()
+		g.set.board.Warn("quota: mailbox "+g.Name, "quota source could not find out about a mailbox; its log says why", "source", g.Name, "error", err)
+	default:
 		g.failure(err)
 	}
-	return a, err
 }
 
 var errSlow = errors.New("it does not answer in time")
@@ -238,11 +247,8 @@ func (g *Guarded) open(m Mailbox, size int64) bool {
 	g.set.trials.Go(func() {
 		ctx, cancel := context.WithTimeout(g.set.ctx, trialTime)
 		defer cancel()
-		if _, err := g.ask(ctx, m, size); err != nil {
-			g.failure(err)
-		} else {
-			g.success()
-		}
+		_, err := g.ask(ctx, m, size)
+		g.note(err)
 	})
 	return true
 }
