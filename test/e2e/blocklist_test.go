@@ -51,7 +51,8 @@ func TestSendersOfViruses(t *testing.T) {
 				d := lab.MustDial(t, addr)
 				d.Must(t, 250, d.Mail(t, "x@client.test"))
 				d.Must(t, 250, d.Rcpt(t, "a@in.test"))
-				if r := d.Data(t, "Subject: infected\r\n\r\nx\r\n"); r.Code != 550 {
+				d.Must(t, 354, d.Do(t, "DATA"))
+				if r := d.Do(t, "Subject: infected\r\n\r\nx\r\n."); r.Code != 550 {
 					t.Fatalf("an infected message: %s\n%s", r, tail(log()))
 				}
 				d.Close()
