@@ -34,8 +34,10 @@ type Part struct {
 	// Delim is where the line of the boundary in front of the part begins, Next where that of
 	// the one behind it does: End if there is none. Both are 0 for what is not in a multipart.
 	Delim, Next int
-	Depth       int
-	Parts       []*Part // of a multipart, or the one message in a message/rfc822
+	// Blank says that an empty line ends the header.
+	Blank bool
+	Depth int
+	Parts []*Part // of a multipart, or the one message in a message/rfc822
 
 	boundary string // that separates its parts
 	preamble bool   // no part of it has begun yet
@@ -173,6 +175,7 @@ func (s *scanner) headerLine(l line) {
 // endHeader ends the innermost part's header, and begins its body.
 func (s *scanner) endHeader(end, body int) {
 	p := s.open[len(s.open)-1]
+	p.Blank = body > end
 	s.setHeader(p, s.takeHeader(p, end), body)
 }
 
@@ -221,7 +224,7 @@ func (s *scanner) setHeader(p *Part, header Header, body int) {
 		s.malformed("duplicate")
 	}
 	s.checkNames(p)
-	multipart := strings.HasPrefix(p.Media.Type, "multipart/")
+	multipart := p.IsMultipart()
 	message := p.Media.Type == "message/rfc822" || p.Media.Type == "message/global"
 	if enc := p.Encoding(); (multipart || message) && (enc == "base64" || enc == "quoted-printable") {
 		s.malformed("encoding")
@@ -261,6 +264,9 @@ func (s *scanner) checkNames(p *Part) {
 		}
 	}
 }
+
+// IsMultipart reports whether the part says that it has parts.
+func (p *Part) IsMultipart() bool { return strings.HasPrefix(p.Media.Type, "multipart/") }
 
 // setMedia reads the Content-Type; without one the type stays.
 func (p *Part) setMedia() {

@@ -50,18 +50,18 @@ func (p *Part) body(out []Outcome) []Outcome {
 	case reason != "":
 	case p.replacedBy() != nil:
 		reason = "replaced"
-	case p.Type == "multipart/alternative" && len(p.Parts) > 0:
+	case p.Type == "multipart/alternative" && p.IsMultipart():
 		for _, inner := range p.Parts {
 			out = inner.body(out)
 		}
 		return out
-	case p.IsMultipart() && len(p.Parts) > 0:
+	case p.IsMultipart():
 		first := p.Parts[0]
 		if i := slices.IndexFunc(p.Parts, func(q *Part) bool { return !q.IsAttachment() }); i > 0 {
 			first = p.Parts[i]
 		}
 		return first.body(out)
-	case p.IsMultipart():
+	case p.part.IsMultipart():
 		reason = "encoding"
 	case p.IsAttachment() || p.Type != "text/plain" && p.Type != "text/html":
 		reason = "type"

@@ -34,7 +34,9 @@ func (b *builder) part(p *Part) error {
 	case c == nil || p.Parent != nil && p.Parent.replacedBy() != nil:
 		return nil
 	case c.removed && p.isLastToGo():
-		b.edit(int64(p.part.Start), int64(max(p.part.Body, p.part.End)), []byte("\r\n"))
+		lead, err := b.lineEnd(int64(p.part.Start))
+		b.edit(int64(p.part.Start), int64(max(p.part.Body, p.part.End)), append(lead, "\r\n"...))
+		return err
 	case c.removed:
 		b.edit(int64(p.part.Delim), int64(p.part.Next), nil)
 	case c.header != nil:
@@ -82,9 +84,14 @@ func (b *builder) replace(p *Part, c *change) error {
 	if err != nil {
 		return err
 	}
+	lead, err := b.lineEnd(start)
+	if err != nil {
+		return err
+	}
 	for _, f := range c.header {
 		header = appendField(header, f)
 	}
+	header = append(lead, header...)
 	b.edit(start, body, append(header, "\r\n"...))
 	text := bytes.TrimSuffix(c.body, []byte("\r\n"))
 	if !p.lineEndFollows() {
@@ -251,9 +258,18 @@ func (b *builder) set(p *Part, f field) {
 	b.fields[p] = append(b.fields[p], f)
 }
 
-// setFields writes the fields that were set in a part's header.
-func (b *builder) setFields(p *Part) {
-	var added []byte
+// setFields writes the fields that were set in a part's header, and ends a header that nothing
+// ends if text follows now.
+func (b *builder) setFields(p *Part) error {
+	if p.Parent == nil || b.fields[p] == nil && p.change == nil || p.replacedBy() != nil {
+		return nil
+	}
+	start, body := int64(p.part.Start), int64(p.part.Body)
+	lead, err := b.lineEnd(start)
+	if err != nil {
+		return err
+	}
+	added := lead
 	for _, f := range b.fields[p] {
 		text := appendField(nil, f)
 		for _, old := range p.part.Header {
@@ -264,13 +280,34 @@ func (b *builder) setFields(p *Part) {
 		}
 		added = append(added, text...)
 	}
-	if len(added) == 0 {
-		return
+	if len(added) > 0 {
+		b.edit(start, start, added)
 	}
-	if p.part.Body == p.part.Start { // not even an empty line
-		added = append(added, "\r\n"...)
+	if !p.part.Blank && (p.part.End <= p.part.Body || body == start && len(added) > 0) {
+		var end []byte
+		if body > start {
+			if end, err = b.lineEnd(body); err != nil {
+				return err
+			}
+		}
+		b.edit(body, body, append(end, "\r\n"...))
 	}
-	b.edit(int64(p.part.Start), int64(p.part.Start), added)
+	return nil
+}
+
+// lineEnd gives the line end that is missing in front of an offset, at the end of a message.
+func (b *builder) lineEnd(at int64) ([]byte, error) {
+	if at == 0 || at < b.view.msg.Size {
+		return nil, nil
+	}
+	var last [1]byte
+	if n, err := b.view.body().ReadAt(last[:], at-1); n == 0 {
+		return nil, fmt.Errorf("read the body: %w", err)
+	}
+	if last[0] == '\n' || last[0] == '\r' {
+		return nil, nil
+	}
+	return []byte("\r\n"), nil
 }
 
 // appendField writes a field, folded where that is possible.

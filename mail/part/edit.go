@@ -252,9 +252,13 @@ func (v *View) build() (*splice.Splice, []field, error) {
 			return nil, nil, err
 		}
 	}
+	texts := b.edits
+	b.edits = nil // headers stand in front of texts
 	for _, p := range v.parts {
-		b.setFields(p)
+		if err := b.setFields(p); err != nil {
+			return nil, nil, err
+		}
 	}
-	body, err := splice.New(v.source(), v.msg.Size, b.edits)
+	body, err := splice.New(v.source(), v.msg.Size, append(b.edits, texts...))
 	return body, b.header, err
 }

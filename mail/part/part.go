@@ -66,8 +66,9 @@ func (p *Part) Exts() (out []string) {
 	return out
 }
 
-// IsMultipart reports whether the part is a container of others.
-func (p *Part) IsMultipart() bool { return strings.HasPrefix(p.Type, "multipart/") }
+// IsMultipart reports whether the part is a multipart in which others were found. One in which
+// none were is shown as an attachment by some programs, and may be one.
+func (p *Part) IsMultipart() bool { return p.part.IsMultipart() && len(p.Parts) > 0 }
 
 // IsAttachment reports whether programs show the part as an attachment and not as text: it is
 // neither text nor a multipart, says that it is an attachment, or has a name.

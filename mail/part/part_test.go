@@ -19,7 +19,11 @@ import (
 // message makes what a front gives to a step of a message's text.
 func message(t testing.TB, text string) *rcptgate.Message {
 	t.Helper()
-	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+	return parse(strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n"))
+}
+
+// parse makes a message of a text as it is.
+func parse(text string) *rcptgate.Message {
 	header, body := mail.ParseHeader([]byte(text))
 	m := rcptgate.NewMessage(^rcptgate.Wants(0))
 	for _, f := range header {

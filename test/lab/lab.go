@@ -41,6 +41,8 @@ const (
 	SlapdKit  Kit = "slapd"
 	CyrusKit  Kit = "cyrus"
 	ClamavKit Kit = "clamav"
+	// MIMEDefangKit has the milter, its multiplexor and what its Perl workers load.
+	MIMEDefangKit Kit = "mimedefang"
 	// ClientsKit has netcat and curl.
 	ClientsKit Kit = "clients"
 	// ChromiumKit has a browser (see browser.go).
@@ -49,7 +51,7 @@ const (
 
 // optional reports whether install.sh fetches the kit only when asked for it.
 func (k Kit) optional() bool {
-	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, ChromiumKit}, k)
+	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, ChromiumKit, MIMEDefangKit}, k)
 }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
