@@ -5,6 +5,7 @@ package e2e
 import (
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -225,4 +226,44 @@ func TestPostscreenZone(t *testing.T) {
 	g.add()
 	g.hears("listed", p.Addr(), virusClient, "ann@here.test", 550, "blocked using virbl.example.org")
 	g.hears("another client", p.Addr(), otherClient, "ann@here.test", 250, "")
+}
+
+// dig asks as postmasters do: datagrams and TCP, with and without EDNS.
+func TestDig(t *testing.T) {
+	lab.Need(t, lab.DNSKit)
+	g := startLists(t)
+	g.add()
+	dig := func(args ...string) (out string) {
+		t.Helper()
+		g.net.Do(func() {
+			cmd := exec.Command(lab.DNSKit.Path("usr/bin/dig"), append([]string{"@127.0.0.1", "+tries=1", "+time=20"}, args...)...) //nolint:gosec // the lab's own program
+			cmd.Env = lab.DNSKit.Environment()
+			text, err := cmd.CombinedOutput()
+			if out = string(text); err != nil {
+				t.Errorf("dig %v: %v", args, err)
+			}
+		})
+		return out
+	}
+	const name = "9.100.51.198.virbl.example.org"
+	for _, options := range []string{"", "+tcp", "+noedns", "+dnssec", "+bufsize=4096", "+nocookie +norecurse"} {
+		with := strings.Fields(options)
+		if got := dig(append(with, "+short", name, "A")...); got != "127.0.0.2\n" {
+			t.Errorf("dig %s: %q", options, got)
+		}
+		if got := dig(append(with, "+short", name, "TXT")...); !strings.HasPrefix(got, `"virus: Eicar-Test-Signature, until 20`) {
+			t.Errorf("dig %s TXT: %q", options, got)
+		}
+		if got := dig(append(with, "10.100.51.198.virbl.example.org")...); !strings.Contains(got, "status: NXDOMAIN") || !strings.Contains(got, "hostmaster.virbl.example.org") || strings.Contains(got, "WARN") {
+			t.Errorf("dig %s of a client that is not listed:\n%s", options, got)
+		}
+	}
+	for args, want := range map[string]string{
+		"virbl.example.org AXFR": "Transfer failed", "virbl.example.org ANY": "RFC8482", "example.org": "status: REFUSED", "51.198.virbl.example.org": "status: NOERROR",
+		"+ednsopt=65001:00 " + name: "127.0.0.2", "+edns=1 +noednsneg " + name: "status: BADVERS", "-c CH version.bind TXT": "status: REFUSED",
+	} {
+		if got := dig(strings.Fields(args)...); !strings.Contains(got, want) || strings.Contains(got, "malformed") {
+			t.Errorf("dig %s: no %q in\n%s", args, want, got)
+		}
+	}
 }

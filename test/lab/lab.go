@@ -43,6 +43,8 @@ const (
 	ClamavKit Kit = "clamav"
 	// MIMEDefangKit has the milter, its multiplexor and what its Perl workers load.
 	MIMEDefangKit Kit = "mimedefang"
+	// DNSKit has dig and rbldnsd.
+	DNSKit Kit = "dns"
 	// ClientsKit has netcat and curl.
 	ClientsKit Kit = "clients"
 	// ChromiumKit has a browser (see browser.go).
@@ -51,7 +53,7 @@ const (
 
 // optional reports whether install.sh fetches the kit only when asked for it.
 func (k Kit) optional() bool {
-	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, ChromiumKit, MIMEDefangKit}, k)
+	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, DNSKit, ChromiumKit, MIMEDefangKit}, k)
 }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
