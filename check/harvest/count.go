@@ -22,7 +22,9 @@ type window struct {
 // at is the count at a time.
 func (w *window) at(t time.Time, length time.Duration) int {
 	switch half := number(t, length); {
-	case half <= w.half: // a clock that was set back counts on
+	case half < w.half-1: // the clock was set back far: what was counted would never end
+		return 0
+	case half <= w.half: // a clock that was set back a little counts on
 		return int(w.now + w.old)
 	case half == w.half+1:
 		return int(w.now)
@@ -34,7 +36,7 @@ func (w *window) add(t time.Time, length time.Duration) {
 	switch half := number(t, length); {
 	case half == w.half+1:
 		*w = window{half: half, old: w.now}
-	case half > w.half:
+	case half > w.half, half < w.half-1:
 		*w = window{half: half}
 	}
 	w.now++

@@ -342,3 +342,23 @@ func BenchmarkQuestion(b *testing.B) {
 		_, _ = c.Check(context.Background(), q)
 	}
 }
+
+// TestAClockSetBackCountsAnew counts while the clock is a year ahead: that must not limit the
+// client until then.
+func TestAClockSetBackCountsAnew(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	var w window
+	for range 50 {
+		w.add(now.AddDate(1, 0, 0), time.Hour)
+	}
+	if n := w.at(now, time.Hour); n != 0 {
+		t.Errorf("%d count after the clock was set back", n)
+	}
+	w.add(now, time.Hour)
+	if n := w.at(now.Add(-10*time.Minute), time.Hour); n != 1 {
+		t.Errorf("%d count, want 1", n)
+	}
+	if n := w.at(now.Add(2*time.Hour), time.Hour); n != 0 {
+		t.Errorf("%d count two hours later", n)
+	}
+}
