@@ -18,6 +18,7 @@ const stepName = "blocklist"
 // check asks the lists of one stage. It is safe for concurrent use.
 type check struct {
 	lists     []*List
+	all       *[]*List  // those of the other stages as well: the exchange asks about all at once
 	exchange  *exchange // nil: nothing is shared
 	delimiter string
 	pool      sync.Pool // of *pattern.Address
@@ -30,7 +31,7 @@ func (c *check) Check(ctx context.Context, q *rcptgate.Query) (v rcptgate.Verdic
 		return v, nil
 	}
 	now := q.Now()
-	c.exchange.look(ctx, c.lists, q.Client, now)
+	c.exchange.look(ctx, *c.all, q.Client, now)
 	for _, l := range c.lists {
 		e := l.find(q.Client, now)
 		if e == nil {

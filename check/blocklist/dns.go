@@ -25,6 +25,7 @@ const (
 	dnsTime    = 5 * time.Second  // for one name
 	caseTime   = 20 * time.Second // for all about one client
 	mxEvery    = time.Hour        // MX hosts of own domains are looked up anew
+	mxRetry    = time.Minute      // the same after DNS has not answered
 	mxDomains  = 10_000
 )
 
@@ -229,19 +230,21 @@ func (d *dns) own(domains []string) {
 func (d *dns) followMX(ctx context.Context) {
 	var domains []string
 	known := map[string][]netip.Addr{}
-	tick := time.NewTicker(mxEvery)
-	defer tick.Stop()
+	again := time.NewTimer(mxEvery)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case domains = <-d.domains:
-		case <-tick.C:
+		case <-again.C:
 		}
+		pause := mxEvery
 		next, set := map[string][]netip.Addr{}, map[netip.Addr]struct{}{}
 		for _, domain := range domains[:min(len(domains), mxDomains)] {
 			addrs, err := d.mxOf(ctx, domain)
 			if err != nil {
+				pause = mxRetry
 				addrs = append(addrs, known[domain]...) // what DNS said before holds until it says something else
 			}
 			next[domain] = addrs
@@ -253,6 +256,7 @@ func (d *dns) followMX(ctx context.Context) {
 			known = next
 			d.mx.Store(&set)
 		}
+		again.Reset(pause)
 	}
 }
 

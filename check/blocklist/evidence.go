@@ -41,10 +41,11 @@ func (t *traffic) add(network netip.Addr, infected bool, now time.Time) (sum sum
 		switch {
 		case half == c.half+1:
 			c.old, c.now = c.now, sums{}
-		case half > c.half+1:
+		case half > c.half+1, half < c.half-1: // long ago, or the clock was set back far
 			c.old, c.now = sums{}, sums{}
+			c.half = half
 		}
-		c.half = max(c.half, half) // a clock that was set back counts on
+		c.half = max(c.half, half) // a clock that was set back a little counts on
 		c.now.messages++
 		if infected {
 			c.now.infected++

@@ -130,20 +130,25 @@ func (l *List) list(client netip.Addr, evidence, queueID string, life time.Durat
 }
 
 // next is the entry after a piece of evidence. One that is active goes on for its life from
-// now; one that has ended begins anew, for twice as long if that was not long ago.
+// now; one that has ended begins anew, for twice as long if that was not long ago. No listing
+// is shorter than the list's own for one that a person has made shorter before.
 func (l *List) next(old *entry, network netip.Prefix, now time.Time, life time.Duration, evidence, queueID string) *entry {
 	e := &entry{Listing: rcptgate.Listing{Network: network, First: now, Count: 1}, life: l.cfg.For.Std()}
 	switch {
 	case old == nil || !old.removed.IsZero():
 	case old.active(now):
-		e.First, e.Count, e.life, e.Until = old.First, old.Count+1, old.life, old.Until
+		e.First, e.Count, e.life, e.Until = old.First, old.Count+1, max(old.life, e.life), old.Until
 	case now.Before(old.Until.Add(l.cfg.ForMax.Std())):
-		e.life = min(2*old.life, l.cfg.longest())
+		e.life = max(2*old.life, e.life)
 	}
 	if life > 0 {
-		e.life = min(life, l.cfg.longest())
+		e.life = life
 	}
+	e.life = min(e.life, l.cfg.longest())
 	e.Last, e.Evidence, e.QueueID = now, evidence, queueID
+	if old != nil && !old.removed.Before(now) { // by a gateway whose clock is ahead of ours
+		e.Last = old.removed.Add(time.Millisecond)
+	}
 	if until := now.Add(e.life); until.After(e.Until) {
 		e.Until = until
 	}
@@ -151,7 +156,8 @@ func (l *List) next(old *entry, network netip.Prefix, now time.Time, life time.D
 }
 
 // Remove ends the listing that covers a client. That it was removed is remembered as long as
-// another gateway may still hold it.
+// another gateway may still hold it. It is later than the evidence even if that came from a
+// gateway whose clock is ahead: its copy would undo the removal.
 func (l *List) Remove(client netip.Addr) bool {
 	now, was := l.now(), false
 	e := l.update(client, func(network netip.Prefix, old *entry) *entry {
@@ -160,6 +166,9 @@ func (l *List) Remove(client netip.Addr) bool {
 		}
 		gone := *old
 		gone.Until, gone.removed = now, now
+		if !old.Last.Before(now) {
+			gone.removed = old.Last.Add(time.Millisecond) // the copy's times are in milliseconds
+		}
 		return &gone
 	})
 	if was {
@@ -277,6 +286,24 @@ func (l *List) load() {
 	l.writing.Lock()
 	l.changed, l.all = nil, false // it is in the file
 	l.writing.Unlock()
+}
+
+// shorten ends listings that were made under a configuration with a longer time.
+func (l *List) shorten() {
+	most := func(e *entry) time.Time { return e.Last.Add(l.cfg.longest()) }
+	l.table.Load().each(func(e *entry) bool {
+		if e.Until.After(most(e)) {
+			l.update(e.Network.Addr(), func(_ netip.Prefix, old *entry) *entry {
+				if old == nil || !old.Until.After(most(old)) {
+					return old
+				}
+				less := *old
+				less.Until, less.life = most(old), min(old.life, l.cfg.longest())
+				return &less
+			})
+		}
+		return true
+	})
 }
 
 // sweep drops what does not matter any more, and notes that listings have ended.

@@ -53,13 +53,13 @@ func ops() []unit.Op {
 }
 
 // do answers them.
-func (u *live) do(_ context.Context, op string, args []string) ([]view.Table, error) {
+func (u *live) do(ctx context.Context, op string, args []string) ([]view.Table, error) {
 	args, flags := unit.SplitFlags(args)
 	switch op {
 	case "list":
 		return u.opList(args)
 	case "show":
-		return u.opShow(args)
+		return u.opShow(ctx, args)
 	case "stats":
 		return []view.Table{u.stats()}, nil
 	}
@@ -73,7 +73,7 @@ func (u *live) do(_ context.Context, op string, args []string) ([]view.Table, er
 	case "add":
 		return l.opAdd(args, flags["for"])
 	case "remove":
-		return l.opRemove(args)
+		return l.opRemove(ctx, args)
 	}
 	return nil, unit.ErrNoOp
 }
@@ -125,14 +125,33 @@ func listings(lists []*List, limit int, now time.Time) view.Table {
 	return t
 }
 
-func (u *live) opShow(args []string) ([]view.Table, error) {
+// parseClient reads a client as commands and the log show it: an address, or a network as one
+// of the lists has it.
+func parseClient(text string, lists []*List) (netip.Addr, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		for _, l := range lists {
+			if network, ok := l.table.Load().network(p.Addr()); ok && network == p {
+				return p.Addr(), nil
+			}
+		}
+		return p.Addr(), fmt.Errorf("%s is not a network of the size that is listed: expected an address", text)
+	}
+	client, err := netip.ParseAddr(text)
+	if err != nil {
+		return client, fmt.Errorf("%q is not an address", text)
+	}
+	return client, nil
+}
+
+func (u *live) opShow(ctx context.Context, args []string) ([]view.Table, error) {
 	if len(args) == 0 {
 		return nil, errArguments
 	}
-	client, err := netip.ParseAddr(args[0])
+	client, err := parseClient(args[0], u.lists())
 	if err != nil {
-		return nil, fmt.Errorf("%q is not an address", args[0])
+		return nil, err
 	}
+	u.exchange.ask(ctx, u.lists(), client, publishTime, u.now())
 	t := view.Table{
 		Name: "show", Title: client.String(),
 		Columns: view.Columns("list", "List", "state", "State", "network", "Network", "left", "Time left", "first", "First", "last", "Last", "count", "Count", "evidence", "Evidence", "queue_id", "Queue id"),
@@ -208,14 +227,15 @@ func (l *List) opAdd(args []string, life string) ([]view.Table, error) {
 	return []view.Table{t}, nil
 }
 
-func (l *List) opRemove(args []string) ([]view.Table, error) {
+func (l *List) opRemove(ctx context.Context, args []string) ([]view.Table, error) {
 	if len(args) < 2 {
 		return nil, errArguments
 	}
-	client, err := netip.ParseAddr(args[1])
+	client, err := parseClient(args[1], []*List{l})
 	if err != nil {
-		return nil, fmt.Errorf("%q is not an address", args[1])
+		return nil, err
 	}
+	l.exchange.ask(ctx, []*List{l}, client, publishTime, l.now()) // it may be listed on another gateway only
 	if !l.Remove(client) {
 		return nil, fmt.Errorf("%s is not on blocklist %q", client, l.name)
 	}

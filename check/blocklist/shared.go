@@ -142,7 +142,14 @@ func (x *exchange) read(l *List, network netip.Prefix, key string, value []byte,
 // look asks what the others know of a client, at most every few seconds, within the budget
 // of the answer.
 func (x *exchange) look(ctx context.Context, lists []*List, client netip.Addr, now time.Time) {
-	if x == nil || x.client.Down() || !x.due(client, now) {
+	if x != nil && !x.client.Down() && x.due(client, now) {
+		x.ask(ctx, lists, client, lookTime, now)
+	}
+}
+
+// ask asks what the others know of a client, within a limit, and takes it over.
+func (x *exchange) ask(ctx context.Context, lists []*List, client netip.Addr, limit time.Duration, now time.Time) {
+	if x == nil {
 		return
 	}
 	var keys []string
@@ -159,7 +166,7 @@ func (x *exchange) look(ctx context.Context, lists []*List, client netip.Addr, n
 	if len(keys) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	values, _ := x.client.GetMulti(ctx, keys) // with an error, what was found nevertheless
 	for key, value := range values {

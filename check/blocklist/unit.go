@@ -69,7 +69,7 @@ func (u *live) build(s *unit.Setup) error {
 			u.own = append(u.own, strings.TrimPrefix(d.Name, "."))
 		}
 	}
-	checks := map[rcptgate.Stage]*check{}
+	checks, all := map[rcptgate.Stage]*check{}, new([]*List)
 	for i, cfg := range unit.Domains[Config](s.Config) {
 		l, err := u.newList(s, cfg)
 		if err != nil {
@@ -85,11 +85,12 @@ func (u *live) build(s *unit.Setup) error {
 		s.Blocklists[cfg.Name] = l
 		stage := stages[cfg.Stage]
 		if checks[stage] == nil {
-			checks[stage] = &check{delimiter: s.Router.Delimiter(), exchange: u.exchange}
+			checks[stage] = &check{delimiter: s.Router.Delimiter(), exchange: u.exchange, all: all}
 			s.Step(stage, rcptgate.Step{Name: stepName, Check: checks[stage]})
 		}
 		checks[stage].lists = append(checks[stage].lists, l)
 	}
+	*all = u.next
 	return nil
 }
 
@@ -162,6 +163,7 @@ func (u *live) adopt() {
 	for _, l := range next {
 		kept[l.name] = true
 		l.resize(l.cfg.Entries, l.cfg.IPv6Prefix, l.cfg.For.Std())
+		l.shorten()
 	}
 	if u.started {
 		for _, l := range next {

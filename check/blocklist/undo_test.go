@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package blocklist
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/kit/notice"
+	"rcptgate/kit/testkit"
+	"rcptgate/test/lab"
+)
+
+// TestARemovalHoldsAgainstAFastClock removes a listing of a gateway whose clock is ahead: its
+// copy comes back from there, and must not list the client again. Evidence after it does.
+func TestARemovalHoldsAgainstAFastClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[[blocklist]]\nname = \"virus\"\n")
+		l := w.list("virus").(*List)
+		client := netip.MustParseAddr("198.51.100.1")
+		theirs := time.Now().Add(4*time.Minute + 500*time.Microsecond)
+		copied := &entry{life: time.Hour}
+		copied.Network, copied.First, copied.Last, copied.Until = netip.MustParsePrefix("198.51.100.1/32"), theirs, theirs, theirs.Add(time.Hour)
+		l.learn(copied)
+		if !l.Remove(client) {
+			t.Fatal("it was not listed")
+		}
+		gone, err := parseEntry(strings.TrimSuffix(string(appendEntry(nil, l.table.Load().get(client))), "\n"), time.Now(), l.cfg.longest())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if both := merge(copied, gone); both.active(time.Now()) {
+			t.Error("the other gateway does not believe the removal")
+		}
+		l.learn(copied)
+		if w.listed("virus", "198.51.100.1") {
+			t.Fatal("a copy of what was removed lists the client again")
+		}
+		w.add("virus", "198.51.100.1")
+		l.learn(gone)
+		if !w.listed("virus", "198.51.100.1") {
+			t.Error("evidence after the removal does not list the client")
+		}
+	})
+}
+
+// TestAShortListingByHandMakesNoneShorter lists a client for a minute by hand; evidence then
+// lists it for as long as any other.
+func TestAShortListingByHandMakesNoneShorter(t *testing.T) {
+	for name, pause := range map[string]time.Duration{"during": 0, "after": 2 * time.Minute} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nfor_max = \"1d\"\n")
+			client := netip.MustParseAddr("198.51.100.1")
+			if err := w.list("virus").Add(client, "by hand", "", time.Minute); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(pause)
+			w.message("198.51.100.1", "Win.X")
+			if e, _ := w.list("virus").Listed(client); time.Until(e.Until) < time.Hour {
+				t.Errorf("evidence %s: listed for %v", name, time.Until(e.Until))
+			}
+		})
+	}
+}
+
+// TestAShorterTimeHoldsWithoutARestart shortens for: what is listed, and is listed again, ends
+// within it.
+func TestAShorterTimeHoldsWithoutARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nfor = \"30d\"\n")
+		client := netip.MustParseAddr("198.51.100.1")
+		w.add("virus", "198.51.100.1")
+		short := *w.list("virus").(*List)
+		short.cfg.For = short.cfg.For / 720
+		u := &live{next: []*List{&short}, dns: short.dns}
+		u.adopt()
+		if e, ok := short.Listed(client); !ok || time.Until(e.Until) > time.Hour {
+			t.Errorf("%v, listed for %v", ok, time.Until(e.Until))
+		}
+		if err := short.Add(client, "Win.X", "", 0); err != nil {
+			t.Fatal(err)
+		}
+		if e, _ := short.Listed(client); time.Until(e.Until) > time.Hour {
+			t.Errorf("listed again for %v", time.Until(e.Until))
+		}
+	})
+}
+
+// TestAClockSetBackCountsMessagesAnew counts while the clock is a year ahead.
+func TestAClockSetBackCountsMessagesAnew(t *testing.T) {
+	now, client := time.Unix(1_800_000_000, 0), netip.MustParseAddr("198.51.100.1")
+	c := newTraffic(time.Hour, 10)
+	for range 50 {
+		c.add(client, true, now.AddDate(1, 0, 0))
+	}
+	if sum := c.add(client, true, now); sum.messages != 1 {
+		t.Errorf("%+v", sum)
+	}
+	if sum := c.add(client, true, now.Add(-10*time.Minute)); sum.messages != 2 {
+		t.Errorf("a small step: %+v", sum)
+	}
+}
+
+// TestMXHostsAreFoundOnceDNSAnswers starts while DNS does not answer, as at boot.
+func TestMXHostsAreFoundOnceDNSAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		z := &zone{fails: true, addrs: map[string][]netip.Addr{"mx2.example.net.": addrs("198.51.100.6")}, mx: map[string][]*net.MX{"example.com.": {{Host: "mx2.example.net."}}}}
+		d := newDNS(z, new(notice.Board))
+		d.own([]string{"example.com"})
+		go d.followMX(t.Context())
+		synctest.Wait()
+		z.fails = false
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if !d.isMX(netip.MustParseAddr("198.51.100.6")) {
+			t.Error("the backup MX is not known minutes after DNS answers")
+		}
+	})
+}
+
+// twoStages has a list at each of two stages.
+const twoStages = "[[blocklist]]\nname = \"early\"\nstage = \"connect\"\n[[blocklist]]\nname = \"virus\"\n"
+
+// TestListsOfAllStagesAreShared asks as a session does: at once at connect and for a recipient.
+func TestListsOfAllStagesAreShared(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, b := gateway(t, server, key, twoStages), gateway(t, server, key, twoStages)
+	const bad = "198.51.100.1"
+	waitPublished(t, a, bad)
+	ctx := rcptgate.WithBudget(t.Context(), time.Second)
+	testkit.Eventually(t, "the listing, within one session", func() bool {
+		x := newExchange(b.host.Shared)
+		for _, name := range []string{"early", "virus"} { // not asked lately
+			b.list(name).(*List).exchange.asked = x.asked
+		}
+		b.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageConnect, Client: netip.MustParseAddr(bad)})
+		m := address.Parse("u@example.org")
+		return b.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(bad), Recipient: m, Target: m}).Action == rcptgate.Reject
+	})
+}
+
+// TestARemovalOnAnotherGateway removes a client that has never come to this gateway.
+func TestARemovalOnAnotherGateway(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+	const bad = "198.51.100.1"
+	waitPublished(t, a, bad)
+	if _, err := b.do("remove", "virus", bad); err != nil {
+		t.Fatal(err)
+	}
+	x := newExchange(a.host.Shared)
+	testkit.Eventually(t, "the removal where it was listed", func() bool {
+		x.round(t.Context(), a.list("virus").(*List))
+		return !a.listed("virus", bad)
+	})
+}
+
+// waitPublished lists a client on a gateway and waits until memcached has it.
+func waitPublished(t *testing.T, a *world, client string) {
+	t.Helper()
+	a.add("virus", client)
+	l := a.list("virus").(*List)
+	testkit.Eventually(t, "the entry in memcached", func() bool {
+		_, _, err := a.host.Shared.Get(t.Context(), l.exchange.key(l, netip.MustParsePrefix(client+"/32")))
+		return err == nil
+	})
+}
+
+// TestCommandsTakeNetworksAsTheyShowThem copies from the output of list.
+func TestCommandsTakeNetworksAsTheyShowThem(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\n")
+	w.add("virus", "2001:db8::5")
+	if _, err := w.do("show", "2001:db8::/64"); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.do("remove", "virus", "2001:db8::/48"); err == nil {
+		t.Error("a network of another size is taken")
+	}
+	if _, err := w.do("remove", "virus", "2001:db8::/64"); err != nil || w.listed("virus", "2001:db8::5") {
+		t.Error(err)
+	}
+}
