@@ -66,9 +66,10 @@ fuzz-brief:
 fuzz:
 	test/fuzz.sh 10m
 
-## docs: regenerate the manual pages
+## docs: regenerate the manual pages and the reference of scripts
 docs: build
 	./bin/rcptgate man docs/man
+	./bin/rcptgate script api >docs/script-api.md
 
 ## lint: golangci-lint with .golangci.yml, installed into .cache/bin on first use (takes minutes)
 lint: .cache/bin/golangci-lint

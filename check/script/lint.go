@@ -13,11 +13,15 @@ import (
 	"rcptgate/check/script/star"
 )
 
-// hooks are the functions that are called by themselves, and their stages.
-var hooks = []struct { //nolint:gochecknoglobals // a table
+// hook is a function that is called by itself.
+type hook struct {
 	name, argument string
 	stage          rcptgate.Stage
-}{
+}
+
+// hooks are the functions that are called by themselves, and their stages.
+var hooks = []hook{ //nolint:gochecknoglobals // a table
+
 	{"connect", "client", rcptgate.StageConnect}, {"helo", "client", rcptgate.StageHelo}, {"sender", "mail", rcptgate.StageMail},
 	{"recipient", "rcpt", rcptgate.StageRcpt}, {"message", "msg", rcptgate.StageMessage},
 }

@@ -81,6 +81,8 @@ type loader struct {
 	modules map[string]*module
 	order   []*module // each after those that it loads
 	lint    *lint
+	// instrument changes a file before it is compiled; nil: it stays as it is.
+	instrument func(*module)
 }
 
 // errAt is an error at a place in a file.
@@ -117,6 +119,9 @@ func (l *loader) parse(name string, above []string) (*module, error) {
 	}
 	l.lint.file(m.tree)
 	star.Rewrite(m.tree)
+	if l.instrument != nil {
+		l.instrument(m)
+	}
 	if m.program, err = starlark.FileProgram(m.tree, l.words.Has); err != nil {
 		return nil, each(err)
 	}

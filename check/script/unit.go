@@ -48,7 +48,7 @@ func openUnit(env *unit.Env) (unit.Live, error) {
 		Adopt: func(c *unit.Config) { u.active.Store(programOf(c)) },
 		Warn:  func(*unit.Config) []string { return u.warnings() },
 		Close: func() error {
-			if u.keep == nil {
+			if u.keep == nil { // opened, and never built
 				return nil
 			}
 			return u.keep.Close()
@@ -63,20 +63,23 @@ func openUnit(env *unit.Env) (unit.Live, error) {
 	}, nil
 }
 
-// part has the program of a configuration, for Adopt.
-type part struct{ program *Program }
+// part has the program of a configuration, for Adopt and for commands.
+type part struct {
+	program *Program
+	env     *star.Env // also where there is no script, for tests of one
+}
 
 // build compiles the script and adds its steps to a configuration.
 func (u *live) build(s *unit.Setup) error {
 	cfg := unit.Part[Config](s.Config)
-	cfg.part = &part{}
-	if cfg.File == "" {
-		return nil
-	}
 	if u.keep == nil {
 		u.keep = keep.New(u.keeping(s))
 	}
-	p, err := compile(*cfg, options{env: u.words(s), report: u.report})
+	cfg.part = &part{env: u.words(s)}
+	if cfg.File == "" {
+		return nil
+	}
+	p, err := compile(*cfg, options{env: cfg.part.env, report: u.report})
 	if err != nil {
 		return &setting.KeyError{Key: "script.file", Err: err}
 	}
@@ -95,6 +98,9 @@ func (u *live) build(s *unit.Setup) error {
 		}
 	}
 	s.Want(p.wants())
+	if cfg.Tests {
+		s.Verify(func(ctx context.Context) error { return verifyTests(ctx, *cfg) })
+	}
 	return nil
 }
 

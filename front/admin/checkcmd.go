@@ -27,6 +27,8 @@ type checkFlags struct {
 	request CheckRequest
 	json    bool
 	offline bool
+	stage   string
+	file    string
 }
 
 func (k commands) check() *cobra.Command {
@@ -37,6 +39,11 @@ func (k commands) check() *cobra.Command {
 		Long: `check asks the running daemon, over its admin socket, the question that an MTA would
 ask, and prints the verdict and its trace. What is learnt is remembered, as for any
 other question.
+
+With --stage message the whole message in --file is put to the steps that look at messages
+(viruses, the script), for the recipients given; --stage connect, helo and mail put what the
+other options say to the steps of these stages. Such questions are answered by this program
+itself, as with --offline.
 
 With --offline this program answers the question itself, with the same configuration. It
 does not use what the daemon remembers, and keeps nothing.
@@ -62,6 +69,8 @@ accepted. In rehearsal the code is that of the verdict that is held back.`,
 		return err
 	})
 	flags.StringVar(&f.request.Auth, "auth", "", "`USER` as whom the client authenticated")
+	flags.StringVar(&f.stage, "stage", "rcpt", "the `STAGE` that is asked: connect, helo, mail, rcpt or message")
+	flags.StringVar(&f.file, "file", "", "`FILE` with the message, for --stage message")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object for each recipient")
 	flags.BoolVar(&f.offline, "offline", false, "ask this program itself, not the running daemon")
 	return cmd
@@ -80,6 +89,9 @@ func (k commands) runCheck(cmd *cobra.Command, f *checkFlags, recipients []strin
 	c, err := k.Load(cmd)
 	if err != nil {
 		return err
+	}
+	if f.stage != rcptgate.StageRcpt.String() {
+		return k.checkStage(cmd, c, f, recipients)
 	}
 	for _, recipient := range recipients { // before anybody is asked about one of them
 		if err := f.judge(recipient, c.KnowsLocalNames()); err != nil {
@@ -195,6 +207,9 @@ func printResult(w io.Writer, r *Result, asJSON bool) error {
 	fmt.Fprintf(&b, "  reason   %s\n", orDash(r.Reason))
 	fmt.Fprintf(&b, "  from     %s\n", origin(r))
 	fmt.Fprintf(&b, "  took     %.3f ms\n", r.ElapsedMS)
+	for _, edit := range r.Edits {
+		fmt.Fprintf(&b, "  change   %s\n", view.Clean(edit))
+	}
 	for _, step := range r.Trace {
 		fmt.Fprintf(&b, "  step     %s: %s, %.3f ms\n", stepName(&step), stepWord(&step), step.ElapsedMS)
 		for _, note := range step.Notes {

@@ -19,6 +19,8 @@ type Result struct {
 	ExpiresS  *int64  `json:"expires_s"`
 	ElapsedMS float64 `json:"elapsed_ms"`
 	Trace     []Step  `json:"trace"`
+	// Edits are the changes of a message that its steps propose, in words.
+	Edits []string `json:"edits,omitempty"`
 }
 
 // Words are what a verdict and a step of its trace have in common.
@@ -58,6 +60,12 @@ func NewResult(q *rcptgate.Query, v *rcptgate.Verdict, now time.Time) Result {
 	if !v.Expires.IsZero() {
 		left := int64(v.Expires.Sub(now) / time.Second)
 		r.ExpiresS = &left
+	}
+	if q.Message != nil {
+		edits := q.Message.Edits()
+		for i := range edits {
+			r.Edits = append(r.Edits, edits[i].String())
+		}
 	}
 	for i := range q.Trace.Steps {
 		s := &q.Trace.Steps[i]

@@ -224,7 +224,7 @@ func (c *Call) addHeader(x *Msg, b *starlark.Builtin, args starlark.Tuple, kwarg
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "name", &name, "value", &value, "top?", &top); err != nil {
 		return nil, err
 	}
-	if c.Query == nil {
+	if x.c.Query == nil {
 		return nil, errOver
 	}
 	if top {

@@ -166,6 +166,7 @@ func scan(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.T
 		return nil, errScan
 	}
 	message := m.c.query().Message
+	c = m.c
 	if c.Env.Scan == nil {
 		if message.Unscanned == "" {
 			message.Unscanned = "no scanner is configured"

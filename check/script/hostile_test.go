@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package script
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime/metrics"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"rcptgate"
+	"rcptgate/check/script/keep"
+	"rcptgate/check/script/star"
+	"rcptgate/kit/notice"
+	"rcptgate/pattern"
+)
+
+// program compiles a script without a host.
+func program(tb testing.TB, script string, change func(*Config)) *Program {
+	tb.Helper()
+	cfg := DefaultConfig()
+	cfg.File = files(tb, map[string]string{"filter.star": script}) + "/filter.star"
+	if change != nil {
+		change(&cfg)
+	}
+	env := &star.Env{Keep: keep.New(keep.Options{}), Language: &pattern.Language{Delimiters: "+"}, Now: time.Now}
+	p, err := compile(cfg, options{env: env})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(p.close)
+	return p
+}
+
+// TestHostileScripts holds that a call that does not end, or grows without end, fails by
+// itself: within its bounds, and without harm to the process.
+func TestHostileScripts(t *testing.T) {
+	for name, tc := range map[string]struct{ script, want string }{
+		"an endless loop":           {"def recipient(r):\n  for a in range(1000000):\n    for b in range(1000000): pass", "too many steps"},
+		"recursion":                 {"def f(x): return f(x)\ndef recipient(r): return f(r)", "recursively"},
+		"doubling strings":          {"def recipient(r):\n  x = 'x'\n  for i in range(100): x = x + x", "a string may have"},
+		"doubling by +=":            {"def recipient(r):\n  x = 'x'\n  for i in range(100): x += x", "a string may have"},
+		"doubling in a dictionary":  {"def recipient(r):\n  d = {'x': 'x'}\n  for i in range(100): d['x'] += d['x']", "a string may have"},
+		"doubling lists":            {"def recipient(r):\n  x = [1]\n  for i in range(100): x = x + x", "elements"},
+		"doubling by extend":        {"def recipient(r):\n  x = [1]\n  for i in range(100): x.extend(x)", "elements"},
+		"a long string":             {"def recipient(r): return reject('x' * 1000000000)", "a string may have"},
+		"a long list":               {"def recipient(r): return reject(str([0] * 1000000000))", "elements"},
+		"a long list, turned":       {"def recipient(r): return reject(str(1000000000 * [0]))", "elements"},
+		"a long range":              {"def recipient(r): return reject(str(max(range(1 << 60))))", "elements"},
+		"join":                      {"def recipient(r):\n  x = 'x' * 1000000\n  x = ','.join([x] * 1000)", "a string may have"},
+		"replace":                   {"def recipient(r):\n  x = 'x' * 100000\n  x = x.replace('x', x)", "a string may have"},
+		"format":                    {"def recipient(r):\n  x = 'x' * 1000000\n  x = '{0}{0}{0}{0}{0}{0}'.format(x)", "a string may have"},
+		"percent":                   {"def recipient(r):\n  x = 'x' * 1000000\n  x = '%s%s%s%s%s%s' % (x, x, x, x, x, x)", "a string may have"},
+		"large numbers":             {"def recipient(r):\n  x = 3\n  for i in range(100): x = x * x", "bits"},
+		"a small value that prints": {"def recipient(r):\n  x = [1]\n  for i in range(60): x = [x, x]\n  return reject(str(x))", "cannot be written out"},
+		"the same by %":             {"def recipient(r):\n  x = [1]\n  for i in range(60): x = [x, x]\n  return reject('%s' % x)", "cannot be written out"},
+		"the same by log":           {"def recipient(r):\n  x = [1]\n  for i in range(60): x = [x, x]\n  log(x)", "cannot be written out"},
+		"the same as JSON":          {"def recipient(r):\n  x = [1]\n  for i in range(60): x = [x, x]\n  json.encode(x)", "cannot be written out"},
+		"deep JSON":                 {"def recipient(r): json.decode('[' * 900000)", "nested"},
+		"10^6 counters":             {"def recipient(r):\n  for i in range(1000000): counter('c' + str(i), '1h')", "top of the file"},
+		"a regular expression":      {"X = re('(x+x+)+y')\ndef recipient(r):\n  for i in range(100000): X.search('x' * 10000)\n  fail('it ended')", "time is over"},
+		"notes without end":         {"def recipient(r):\n  for i in range(1000): r.notes[str(i)] = 1", "notes are full"},
+		"a large note":              {"def recipient(r): r.notes['a'] = 'x' * 100000", "notes are full"},
+		"a wrong return":            {"def f(): return 5\ndef recipient(r): return f()", "a value of type int"},
+		"a dictionary of the top":   {"D = {}\ndef recipient(r): D['a'] = 1", "frozen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := program(t, tc.script, nil)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			start := time.Now()
+			_, err := p.functions["recipient"].Check(ctx, question("a@b.example"))
+			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "filter.star:") {
+				t.Errorf("%v, want %q", err, tc.want)
+			}
+			if took := time.Since(start); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+// Counters and memories have bounds in names.
+func TestManyNames(t *testing.T) {
+	if _, err := open(t, "for i in range(1000): counter('c' + str(i), '1h')", ""); err == nil || !strings.Contains(err.Error(), "more than 100") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A failing function is logged with its backtrace, once a minute and line; all are counted.
+func TestFailuresAreLogged(t *testing.T) {
+	var lines lockedBuffer
+	log := slog.New(slog.NewTextHandler(&lines, nil))
+	report := newReporter(log, notice.New(slog.New(slog.DiscardHandler)))
+	cfg := DefaultConfig()
+	cfg.File = files(t, map[string]string{"filter.star": "def inner(x): return x['a']\ndef recipient(r): return inner({})\ndef sender(m): fail('no')"}) + "/filter.star"
+	p, err := compile(cfg, options{env: &star.Env{Keep: keep.New(keep.Options{})}, report: report})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	for range 5 {
+		_, _ = p.functions["recipient"].Check(t.Context(), question("a@b.example"))
+		_, _ = p.functions["sender"].Check(t.Context(), at(rcptgate.StageMail, question("a@b.example")))
+	}
+	text := lines.String()
+	if n := strings.Count(text, "a function of the script failed"); n != 2 {
+		t.Errorf("%d lines:\n%s", n, text)
+	}
+	for _, want := range []string{"filter.star:1:23", "in inner", "filter.star:2:31", "in recipient", "fail: no"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if c := report.of("recipient"); c.calls.Load() != 5 || c.failed.Load() != 5 {
+		t.Errorf("counted %d calls, %d failures", c.calls.Load(), c.failed.Load())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// What calls keep alive together has a bound: all of them are ended.
+func TestMemoryIsBounded(t *testing.T) {
+	p := program(t, "def recipient(r):\n  x = []\n  for i in range(400): x.append('x' * 1000000 + str(i))\n  for i in range(1000000):\n    for b in range(1000): pass\n", func(c *Config) { c.Memory, c.Steps = 32<<20, 1_000_000_000 })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := p.functions["recipient"].Check(ctx, question("a@b.example"))
+	if err == nil || !strings.Contains(err.Error(), "memory has grown") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A deadline ends a call, and its runner is not used again.
+func TestDeadline(t *testing.T) {
+	p := program(t, "def recipient(r):\n  if r.address == 'slow@b.example':\n    for a in range(1000000):\n      for b in range(1000000): pass\n  return reject('done')", func(c *Config) { c.Steps = 1_000_000_000 })
+	var wg sync.WaitGroup
+	var wrong atomic.Int64
+	for i := range 8 {
+		wg.Go(func() {
+			for n := range 20 {
+				name := "fast@b.example"
+				if i == 0 && n%5 == 0 {
+					name = "slow@b.example"
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				if name[0] == 's' {
+					cancel()
+					ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+				}
+				v, err := p.functions["recipient"].Check(ctx, question(name))
+				if (name[0] == 's') != (err != nil) || err == nil && v.Text != "done" {
+					wrong.Add(1)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+	if wrong.Load() > 0 {
+		t.Errorf("%d calls came out wrong", wrong.Load())
+	}
+}
+
+// A panic in a word is a failed call.
+func TestPanicsAreErrors(t *testing.T) {
+	p := program(t, "def recipient(r): return r.exists()", nil)
+	p.env.Exists = func(context.Context, *rcptgate.Query) rcptgate.Verdict { panic("hostile") }
+	_, err := p.functions["recipient"].Check(t.Context(), question("a@b.example"))
+	var e *Error
+	if !errors.As(err, &e) || !strings.Contains(e.Text, "hostile") {
+		t.Errorf("got %v", err)
+	}
+	p.env.Exists = nil
+	if v, err := p.functions["recipient"].Check(t.Context(), question("a@b.example")); err == nil || v.Action != rcptgate.Continue {
+		t.Errorf("after it: %+v, %v", v, err)
+	}
+}
+
+// The names of metrics that the watch reads exist.
+func TestHeapMetricsExist(t *testing.T) {
+	have := map[string]bool{}
+	for _, d := range metrics.All() {
+		have[d.Name] = true
+	}
+	if !have[heapObjects] || !have[heapLive] {
+		t.Errorf("%s or %s is unknown to this Go", heapObjects, heapLive)
+	}
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"rcptgate"
+	"rcptgate/address"
+	"rcptgate/kit/exit"
+	"rcptgate/unit"
+)
+
+// maxMessageFile bounds the message that is checked, in octets.
+const maxMessageFile = 64 << 20
+
+// checkStage asks the steps of a stage that is not the recipients', in this process.
+func (k commands) checkStage(cmd *cobra.Command, c *unit.Config, f *checkFlags, recipients []string) error {
+	q, err := f.stageQuestion(recipients)
+	if err != nil {
+		return err
+	}
+	h, err := k.Offline(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	defer h.Stop()
+	v := h.Gate.Ask(cmd.Context(), q)
+	result := NewResult(q, &v, time.Now())
+	result.Recipient = f.stage
+	if err := printResult(cmd.OutOrStdout(), &result, f.json); err != nil {
+		return err
+	}
+	return exit.Quietly(exitCodeOf(&result))
+}
+
+// stageQuestion makes the question of a stage.
+func (f *checkFlags) stageQuestion(recipients []string) (*rcptgate.Query, error) {
+	req := f.about(recipients[0])
+	q, err := req.Query()
+	if err != nil {
+		return nil, exit.With(exit.Usage, err)
+	}
+	q.Recipient, q.Target, q.NextHop = rcptgate.Mailbox{}, rcptgate.Mailbox{}, rcptgate.NextHop{}
+	q.Session = &rcptgate.Session{Connected: time.Now()}
+	switch q.Stage = stageOf(f.stage); {
+	case q.Stage == rcptgate.StageRcpt:
+		return nil, exit.With(exit.Usage, fmt.Errorf("%q is not a stage: expected connect, helo, mail, rcpt or message", f.stage))
+	case q.Stage != rcptgate.StageMessage && f.file != "":
+		return nil, exit.With(exit.Usage, errors.New("--file is for --stage message"))
+	case q.Stage != rcptgate.StageMessage:
+		return q, nil
+	case f.file == "":
+		return nil, exit.With(exit.Usage, errors.New("--stage message needs a message: --file FILE"))
+	}
+	if info, err := os.Stat(f.file); err == nil && info.Size() > maxMessageFile {
+		return nil, exit.With(exit.Data, fmt.Errorf("%s is larger than %d octets", f.file, maxMessageFile))
+	}
+	raw, err := os.ReadFile(f.file)
+	if err != nil {
+		return nil, exit.With(exit.Data, err)
+	}
+	q.Message = rcptgate.ReadMessage(raw)
+	for _, r := range recipients {
+		q.Message.Recipients = append(q.Message.Recipients, address.Parse(r))
+	}
+	q.Session.Mail.Recipients = q.Message.Recipients
+	q.Accepted, q.QueueID = len(recipients), "check"
+	return q, nil
+}
+
+// stageOf gives the stage of a word; StageRcpt if there is none other.
+func stageOf(word string) rcptgate.Stage {
+	for s := rcptgate.Stage(0); int(s) < rcptgate.StageCount; s++ {
+		if s.String() == word {
+			return s
+		}
+	}
+	return rcptgate.StageRcpt
+}

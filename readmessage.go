@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rcptgate
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Everything is what a message brings, and what may be done to it, where no MTA has a say:
+// in commands and tests.
+const Everything = WantMessage | WantHeader | WantBody | EditHeader | EditBody | EditSender | EditRecipients | Quarantine
+
+// ReadMessage makes a message of a file as mail programs save it (RFC 5322), its lines ending
+// in CRLF or LF. A first line that begins with "From " is left out, and so is what is not a
+// header field before the empty line.
+func ReadMessage(raw []byte) *Message {
+	m := NewMessage(Everything)
+	if bytes.HasPrefix(raw, []byte("From ")) {
+		_, raw, _ = bytes.Cut(raw, []byte("\n"))
+	}
+	for len(raw) > 0 {
+		line, rest, _ := bytes.Cut(raw, []byte("\n"))
+		raw = rest
+		text := strings.TrimSuffix(string(line), "\r")
+		name, value, isField := strings.Cut(text, ":")
+		switch {
+		case text == "":
+			body := crlf(raw)
+			m.Body, m.Size = bytes.NewReader(body), int64(len(body))
+			return m
+		case text[0] == ' ' || text[0] == '\t':
+			if n := len(m.Fields); n > 0 {
+				m.Fields[n-1].Value += "\n" + text
+			}
+		case isField && !strings.ContainsAny(name, " \t"):
+			m.Fields = append(m.Fields, Field{Name: name, Value: value})
+		}
+	}
+	m.Body = bytes.NewReader(nil)
+	return m
+}
+
+// crlf makes CRLF of every line end.
+func crlf(b []byte) []byte {
+	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
+	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
+}
+
+// String says what an edit does, in a line for people.
+func (e *Edit) String() string {
+	value := strings.ReplaceAll(e.Value, "\n", "")
+	switch e.Kind {
+	case EditAddHeader:
+		return "add header " + e.Name + ": " + value
+	case EditInsertHeader:
+		return "insert header " + e.Name + ": " + value
+	case EditChangeHeader:
+		return "change header " + e.Name + ": " + value
+	case EditDeleteHeader:
+		return "delete header " + e.Name
+	case EditAddRecipient:
+		return "add recipient " + e.Name
+	case EditDeleteRecipient:
+		return "delete recipient " + e.Name
+	case EditChangeSender:
+		return "change sender to <" + e.Name + ">"
+	case EditReplaceBody:
+		return "replace body"
+	case EditHold:
+		return "hold " + e.Name
+	}
+	return "unknown"
+}
