@@ -72,14 +72,18 @@ func TestHostileScripts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := program(t, tc.script, nil)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			limit := time.Minute // generous: machines are busy
+			if strings.Contains(tc.want, "time is over") {
+				limit = time.Second
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
 			defer cancel()
 			start := time.Now()
 			_, err := p.functions["recipient"].Check(ctx, question("a@b.example"))
 			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "filter.star:") {
 				t.Errorf("%v, want %q", err, tc.want)
 			}
-			if took := time.Since(start); took > 20*time.Second {
+			if took := time.Since(start); took > 2*time.Minute {
 				t.Errorf("it took %v", took)
 			}
 		})
