@@ -16,7 +16,8 @@ func manual() string {
 
 Made by "rcptgate script api" from the code; [script.md](script.md) is the introduction.
 
-The language is Starlark ([specification](https://github.com/bazelbuild/starlark/blob/master/spec.md)),
+The language is Starlark
+([specification](https://github.com/bazelbuild/starlark/blob/master/spec.md)),
 a small Python: without while, recursion, classes, exceptions and imports other than load().
 
 ## Functions of the script
@@ -41,8 +42,8 @@ discard() or hold() make. What is said at connect and HELO is answered to MAIL.
 	b.WriteString(`
 ## Addresses
 
-Addresses are strings. Those of mailboxes are written as they are compared: without brackets, in lower
-case, without needless quotes. These attributes can be asked of any string:
+Addresses are strings. Those of mailboxes are written as they are compared: without brackets, in
+lower case, without needless quotes. These attributes can be asked of any string:
 
 | attribute | of "ann+news@example.org" |
 |---|---|
@@ -54,7 +55,7 @@ case, without needless quotes. These attributes can be asked of any string:
 | ` + "`.is6`" + ` | False; True of an IPv6 address |
 `)
 	for _, c := range star.Classes() {
-		fmt.Fprintf(&b, "\n## %s\n\n%s.\n\n", c.Name, upper(c.Doc))
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", c.Name, wrapped(upper(strings.TrimSuffix(c.Doc, ", and:")+".")))
 		members(&b, c.Members)
 	}
 	b.WriteString(`
@@ -79,6 +80,26 @@ In files that end in "_test.star", beside those above:
 | ` + "`site.fake(local=[...], trusted=[...])`" + ` | local domains and trusted networks |
 | ` + "`viruses.fake([\"Eicar\"])`" + ` | subjects of messages in which scan() finds a virus of that name |
 `)
+	return b.String()
+}
+
+// wrapped breaks text into lines of at most 100 characters.
+func wrapped(s string) string {
+	var b strings.Builder
+	used := 0
+	for i, w := range strings.Fields(s) {
+		if n := len([]rune(w)); i > 0 && used+1+n > 100 {
+			b.WriteByte('\n')
+			used = n
+		} else {
+			if i > 0 {
+				b.WriteByte(' ')
+				used++
+			}
+			used += n
+		}
+		b.WriteString(w)
+	}
 	return b.String()
 }
 
