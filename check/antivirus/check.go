@@ -4,7 +4,6 @@ package antivirus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -211,11 +210,12 @@ func (c *Check) mark(what class, m *rcptgate.Message) error {
 		value = "not scanned (" + m.Unscanned[:min(len(m.Unscanned), 400)] + ")"
 	case clean, ignored, classes:
 	}
-	var errs []error
 	for i := range m.CountHeader(name) {
-		errs = append(errs, m.DeleteHeader(name, i+1))
+		if err := m.DeleteHeader(name, i+1); err != nil {
+			return err
+		}
 	}
-	return errors.Join(append(errs, m.AddHeader(name, value))...)
+	return m.AddHeader(name, value)
 }
 
 // wants is what the check needs from the MTA.

@@ -222,3 +222,17 @@ func trouble(t *testing.T, server *lab.Clamd, g *gateway, progress func(part int
 		server.Start()
 	}
 }
+
+// TestManyForgedFields has more fields of the header's name than can be removed: the message
+// is put off, with one error and not with one for each.
+func TestManyForgedFields(t *testing.T) {
+	t.Parallel()
+	c := &Check{cfg: &Config{Header: "X-Virus-Status"}}
+	m := rcptgate.NewMessage(rcptgate.WantHeader | rcptgate.EditHeader)
+	for range 1000 {
+		m.Fields = append(m.Fields, rcptgate.Field{Name: "X-Virus-Status", Value: " clean"})
+	}
+	if err := c.mark(clean, m); err == nil || len(err.Error()) > 200 {
+		t.Errorf("%.300v", err)
+	}
+}
