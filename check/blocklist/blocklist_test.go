@@ -272,7 +272,7 @@ func TestCommands(t *testing.T) {
 		{"show", []string{"198.51.100.1"}, "listed"},
 		{"stats", nil, "refuses"},
 		{"export", []string{"virus", "--format=nonsense"}, "not a format"},
-		{"export", []string{"virus", "--format=nft"}, "add element inet mail virus { 198.51.100.1 timeout 7"},
+		{"export", []string{"virus", "--format=nft"}, "flush set inet mail virus"},
 		{"export", []string{"virus", "--format=cidr"}, "198.51.100.1/32 550 5.7.1 Mail from your address"},
 		{"export", []string{"virus", "--format=texthash"}, "198.51.100.1 550 5.7.1 Mail"},
 		{"export", []string{"virus", "--format=rbldnsd"}, "$DATASET ip4set:virus-ip4set @"},

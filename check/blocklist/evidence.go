@@ -87,8 +87,17 @@ func (l *List) sawMessage(q *rcptgate.Query) {
 		l.log.Info("blocklist="+l.name+" client="+plain(network)+" spared: most of its mail is clean",
 			"evidence", rcptgate.CleanText(q.Message.Virus), "messages", sum.messages, "infected", sum.infected)
 	default:
-		l.accuse(accusation{list: l, client: q.Client, name: q.ClientName, evidence: q.Message.Virus, queueID: q.QueueID})
+		l.accuse(accusation{list: l, client: q.Client, name: found(q.ClientName), evidence: q.Message.Virus, queueID: q.QueueID})
 	}
+}
+
+// found is a client's name as the MTA has it, "" if it did not find one: Postfix then says
+// "unknown", Sendmail the address in brackets.
+func found(name string) string {
+	if name == "unknown" || strings.HasPrefix(name, "[") {
+		return ""
+	}
+	return name
 }
 
 // accusation is evidence against a client, of which DNS may still say that it is never

@@ -75,10 +75,14 @@ var formats = map[string]func(w *bufio.Writer, l *List, list []rcptgate.Listing,
 		encode.SetIndent("", "  ")
 		_ = encode.Encode(map[string]any{"list": l.name, "listed": objects}) // the writer keeps its error
 	},
-	// nft(8): sets of the type ipv4_addr and ipv6_addr with "flags interval, timeout".
+	// nft(8): sets of the type ipv4_addr and ipv6_addr with "flags interval, timeout". A file is
+	// one transaction: the sets are emptied first, since what was removed has to leave them, and
+	// adding an element that is there leaves it its old time.
 	"nft": func(w *bufio.Writer, l *List, list []rcptgate.Listing, now time.Time) {
+		name := strings.ReplaceAll(l.name, "-", "_")
+		fmt.Fprintf(w, "flush set inet mail %s\nflush set inet mail %s6\n", name, name)
 		for i := range list {
-			set := strings.ReplaceAll(l.name, "-", "_")
+			set := name
 			if list[i].Network.Addr().Is6() {
 				set += "6"
 			}

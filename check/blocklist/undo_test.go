@@ -3,6 +3,7 @@
 package blocklist
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -184,5 +185,42 @@ func TestCommandsTakeNetworksAsTheyShowThem(t *testing.T) {
 	}
 	if _, err := w.do("remove", "virus", "2001:db8::/64"); err != nil || w.listed("virus", "2001:db8::5") {
 		t.Error(err)
+	}
+}
+
+// TestNoNameIsNoName is of what MTAs say of a client whose name they did not find: Postfix
+// "unknown", Sendmail the address in brackets. DNS is asked then.
+func TestNoNameIsNoName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nnever_names = [\".relay.example\"]\n")
+		w.list("virus").(*List).dns.resolver = &zone{
+			ptr:   map[string][]string{"198.51.100.1": {"a.relay.example."}, "2001:db8::1": {"a.relay.example."}},
+			addrs: map[string][]netip.Addr{"a.relay.example.": addrs("198.51.100.1", "2001:db8::1")},
+		}
+		defer w.begin()()
+		for client, names := range map[string][]string{"198.51.100.1": {"", "unknown", "[198.51.100.1]"}, "2001:db8::1": {"[IPv6:2001:db8::1]"}} {
+			for _, name := range names {
+				w.message(client, "Win.X", func(q *rcptgate.Query) { q.ClientName = name })
+				synctest.Wait()
+				if w.listed("virus", client) {
+					t.Fatalf("a relay is listed whose name the MTA has as %q", name)
+				}
+			}
+		}
+	})
+}
+
+// TestNftReplacesTheSet holds that what is removed leaves the firewall, and what goes on stays
+// in it: adding an element that is there does not change its time.
+func TestNftReplacesTheSet(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus-1\"\n")
+	tables, err := w.do("export", "virus-1", "--format=nft")
+	if err != nil || len(tables[0].Rows) != 2 || tables[0].Rows[0].Cells[0] != "flush set inet mail virus_1" || tables[0].Rows[1].Cells[0] != "flush set inet mail virus_16" {
+		t.Errorf("%v, %+v", err, tables)
+	}
+	w.add("virus-1", "198.51.100.1")
+	tables, err = w.do("export", "virus-1", "--format=nft")
+	if err != nil || len(tables[0].Rows) != 3 || !strings.HasPrefix(fmt.Sprint(tables[0].Rows[2].Cells[0]), "add element inet mail virus_1 { 198.51.100.1 timeout 3") {
+		t.Errorf("%v, %+v", err, tables)
 	}
 }
