@@ -97,6 +97,29 @@ func TestManyNames(t *testing.T) {
 	}
 }
 
+// A script that writes a line for everything does not fill the log.
+func TestLogLinesAreBounded(t *testing.T) {
+	var lines lockedBuffer
+	cfg := DefaultConfig()
+	cfg.File = files(t, map[string]string{"filter.star": "def recipient(r):\n  for i in range(700):\n    log('a', n=i)\n    print('b')"}) + "/filter.star"
+	env := &star.Env{Keep: keep.New(keep.Options{}), Log: star.NewLog(slog.New(slog.NewTextHandler(&lines, nil)))}
+	p, err := compile(cfg, options{env: env, report: newReporter(slog.New(slog.DiscardHandler), notice.New(slog.New(slog.DiscardHandler)))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if _, err := p.functions["recipient"].Check(t.Context(), question("a@b.example")); err != nil {
+		t.Fatal(err)
+	}
+	text := lines.String()
+	if n := strings.Count(text, "script says"); n < 1000 || n > 1100 {
+		t.Errorf("%d lines of 1,400 were written", n)
+	}
+	if n := strings.Count(text, "leaving some out"); n != 1 {
+		t.Errorf("%d lines say that lines are left out", n)
+	}
+}
+
 // A failing function is logged with its backtrace, once a minute and line; all are counted.
 func TestFailuresAreLogged(t *testing.T) {
 	var lines lockedBuffer

@@ -155,7 +155,7 @@ func (u *live) words(s *unit.Setup) *star.Env {
 			v, _ := rest.Check(ctx, q.Again()) // a chain's error is always nil
 			return v
 		},
-		Scan: s.Scan, DNS: s.Router, Now: time.Now, Log: u.env.Log,
+		Scan: s.Scan, DNS: s.Router, Now: time.Now, Log: star.NewLog(u.env.Log),
 	}
 }
 

@@ -5,7 +5,6 @@ package star
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
 	"time"
 
@@ -34,7 +33,7 @@ type Env struct {
 	Scan func(ctx context.Context, q *rcptgate.Query)
 	DNS  Resolver
 	Now  func() time.Time
-	Log  *slog.Logger
+	Log  *Log
 }
 
 // Call is one function of the script that is running, or its loading. It is used again for

@@ -5,6 +5,7 @@ package star
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	starjson "go.starlark.net/lib/json"
@@ -13,6 +14,7 @@ import (
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
 	"go.starlark.net/syntax"
+	"golang.org/x/time/rate"
 
 	"rcptgate"
 )
@@ -210,17 +212,42 @@ func logWord(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlar
 		}
 		fields = append(fields, string(kv[0].(starlark.String)), cut(value))
 	}
-	if c.Env.Log != nil {
-		c.Env.Log.Info("script says", fields...)
-	}
+	c.Env.Log.say(fields...)
 	return starlark.None, nil
+}
+
+// logLines is how many lines a script may write in a minute, all at once if need be.
+const logLines = 1000
+
+// Log takes the lines of a script: log() and print(). It is safe for concurrent use.
+type Log struct {
+	log   *slog.Logger
+	lines *rate.Limiter
+	told  *rate.Limiter // that lines are left out
+}
+
+// NewLog makes a Log that writes to log, at most 1,000 lines a minute.
+func NewLog(log *slog.Logger) *Log {
+	return &Log{log: log, lines: rate.NewLimiter(rate.Limit(logLines)/60, logLines), told: rate.NewLimiter(rate.Every(time.Minute), 1)}
+}
+
+// say writes a line, unless the script has written too many: one line a minute says so.
+func (l *Log) say(fields ...any) {
+	if l == nil {
+		return
+	}
+	if l.lines.Allow() {
+		l.log.Info("script says", fields...)
+	} else if l.told.Allow() {
+		l.log.Warn("the script writes too many lines, leaving some out", "limit", logLines, "per", "minute")
+	}
 }
 
 func cut(s string) string { return s[:min(len(s), logMax)] }
 
 // log is print().
 func (c *Call) log(_ *starlark.Thread, msg string) {
-	if c != nil && c.Env != nil && c.Env.Log != nil {
-		c.Env.Log.Info("script says", "script", cut(msg))
+	if c != nil && c.Env != nil {
+		c.Env.Log.say("script", cut(msg))
 	}
 }
