@@ -96,8 +96,6 @@ func (c *Check) scan(ctx context.Context, m *rcptgate.Message) (what class, name
 	switch {
 	case m.Cut:
 		return tooLarge, "", fmt.Sprintf("larger than %v, the limit of body in [milter] or of max_size", c.cfg.MaxSize)
-	case m.HeaderCut:
-		return tooLarge, "", "its header is too large"
 	case size > int64(c.cfg.MaxSize):
 		return tooLarge, "", fmt.Sprintf("larger than max_size (%v)", c.cfg.MaxSize)
 	}
@@ -105,18 +103,28 @@ func (c *Check) scan(ctx context.Context, m *rcptgate.Message) (what class, name
 	switch {
 	case err != nil:
 		return unscanned, "", err.Error()
+	case found.Name == "" && m.HeaderCut:
+		// Not tooLarge, which by default passes: some kilobytes of short fields are enough, and
+		// the field that says what the body is may be among those that are missing.
+		return unscanned, "", headerCut
 	case found.Name == "":
 		return clean, "", ""
 	case beyondLimits(found.Name):
 		return tooLarge, found.Name, "its contents exceed the scanner's limits (" + found.Name + ")"
 	}
 	for i := range c.cfg.Ignore {
-		if c.cfg.Ignore[i].Matches(found.Name) {
+		switch {
+		case !c.cfg.Ignore[i].Matches(found.Name):
+		case m.HeaderCut:
+			return unscanned, found.Name, headerCut
+		default:
 			return ignored, found.Name, ""
 		}
 	}
 	return infected, found.Name, ""
 }
+
+const headerCut = "its header is too large"
 
 // beyondLimits reports whether a signature only says that clamd's limits were exceeded
 // (AlertExceedsMax in clamd.conf).

@@ -67,7 +67,9 @@ func TestVerdicts(t *testing.T) {
 		{name: "limits", scanner: says("Heuristics.Limits.Exceeded.MaxFileSize", nil), want: "continue 0 unscanned ", why: "Heuristics.Limits"},
 		{name: "limits, reject", scanner: says("Heuristics.Limits.Exceeded.MaxFileSize", nil), set: func(c *Config) { c.TooLarge = "reject" }, want: "reject 552 unscanned Message is too large to be scanned for viruses", why: "Heuristics.Limits"},
 		{name: "cut", scanner: says("", nil), set: func(c *Config) { c.TooLarge = "tempfail" }, message: cut, want: "tempfail 451 unscanned Message is too large to be scanned for viruses", why: "larger than"},
-		{name: "cut header", scanner: says("", nil), set: func(c *Config) { c.TooLarge = "reject" }, message: func(q *rcptgate.Query) { q.Message.HeaderCut = true }, want: "reject 552 unscanned Message is too large to be scanned for viruses", why: "header"},
+		{name: "cut header", scanner: says("", nil), message: func(q *rcptgate.Query) { q.Message.HeaderCut = true }, want: "tempfail 451 unscanned Message cannot be scanned for viruses at the moment", why: "header"},
+		{name: "cut header, ignored", scanner: says("PUA.Win.X", nil), set: func(c *Config) { c.Ignore = globs("pua.*") }, message: func(q *rcptgate.Query) { q.Message.HeaderCut = true }, want: "tempfail 451 unscanned Message cannot be scanned for viruses at the moment", why: "header"},
+		{name: "cut header, infected", scanner: says("Win.X", nil), message: func(q *rcptgate.Query) { q.Message.HeaderCut = true }, want: "reject 550 virus Message refused: it contains a virus (Win.X)", virus: "Win.X"},
 		{name: "too large", scanner: says("", nil), set: func(c *Config) { c.TooLarge = "reject" }, message: func(q *rcptgate.Query) {
 			big := letter(strings.Repeat("x", 128<<10))
 			q.Message.Body, q.Message.Size = big.Message.Body, big.Message.Size
