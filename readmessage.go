@@ -16,6 +16,12 @@ const Everything = WantMessage | WantHeader | WantBody | EditHeader | EditBody |
 // header field before the empty line.
 func ReadMessage(raw []byte) *Message {
 	m := NewMessage(Everything)
+	var value []byte // of the last field, whose lines are joined once
+	end := func() {
+		if n := len(m.Fields); n > 0 {
+			m.Fields[n-1].Value = string(value)
+		}
+	}
 	if bytes.HasPrefix(raw, []byte("From ")) {
 		_, raw, _ = bytes.Cut(raw, []byte("\n"))
 	}
@@ -23,20 +29,21 @@ func ReadMessage(raw []byte) *Message {
 		line, rest, _ := bytes.Cut(raw, []byte("\n"))
 		raw = rest
 		text := strings.TrimSuffix(string(line), "\r")
-		name, value, isField := strings.Cut(text, ":")
+		name, first, isField := strings.Cut(text, ":")
 		switch {
 		case text == "":
+			end()
 			body := crlf(raw)
 			m.Body, m.Size = bytes.NewReader(body), int64(len(body))
 			return m
 		case text[0] == ' ' || text[0] == '\t':
-			if n := len(m.Fields); n > 0 {
-				m.Fields[n-1].Value += "\n" + text
-			}
+			value = append(append(value, '\n'), text...)
 		case isField && !strings.ContainsAny(name, " \t"):
-			m.Fields = append(m.Fields, Field{Name: name, Value: value})
+			end()
+			m.Fields, value = append(m.Fields, Field{Name: name}), append(value[:0], first...)
 		}
 	}
+	end()
 	m.Body = bytes.NewReader(nil)
 	return m
 }
