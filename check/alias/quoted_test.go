@@ -110,3 +110,15 @@ func TestVirtUserTableThatTheMTADoesNotFollow(t *testing.T) {
 		}
 	}
 }
+
+// Sendmail delivers to the user whatever the alias says; so the alias of that name must not decide.
+func TestABackslashIsPastTheAliases(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Files, cfg.Domains = files(t, "text:/aliases"), []string{"example.org"}
+	c := newCheck(t, cfg, tables{"text:/aliases": "ann gone@in.test\n", "text:/etc/passwd": "ann x\n"})
+	for _, rcpt := range []string{`\ann@example.org`, `"\ann"@example.org`} {
+		if got, q := ask(t, c, rcpt, rcptgate.NextHop{Mailer: "local", Addr: `\ann`}); got != "=ann" {
+			t.Errorf("%s: %s; %q", rcpt, got, q.Trace.Steps[0].Notes)
+		}
+	}
+}
