@@ -29,6 +29,9 @@ type Blocklist interface {
 	// Enforced reports whether the list refuses anybody: a list in rehearsal is shown to
 	// people, and empty to everything else.
 	Enforced() bool
+	// Refusal is the reply to listed clients, for those that answer in the gate's place: a code,
+	// and a text that may be empty.
+	Refusal() (code int, text string)
 	// Listed finds the listing that covers a client. It does no I/O, takes no lock that all
 	// share and does not allocate.
 	Listed(client netip.Addr) (Listing, bool)

@@ -122,8 +122,9 @@ type fakeList struct {
 	all   map[netip.Addr]rcptgate.Listing
 }
 
-func (l *fakeList) Name() string   { return l.name }
-func (l *fakeList) Enforced() bool { return true }
+func (l *fakeList) Name() string                     { return l.name }
+func (l *fakeList) Enforced() bool                   { return true }
+func (l *fakeList) Refusal() (code int, text string) { return 550, "" }
 func (l *fakeList) Listed(a netip.Addr) (rcptgate.Listing, bool) {
 	x, ok := l.all[a.Unmap()]
 	return x, ok && x.Until.After(l.bench.now)

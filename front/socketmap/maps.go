@@ -156,11 +156,6 @@ func parseClient(key []byte) (netip.Addr, bool) {
 // maxClient is the longest address in text, with the name of an interface.
 const maxClient = 64
 
-// worded is a list that says how it refuses: the reply code, and the text.
-type worded interface {
-	Refusal() (code int, text string)
-}
-
 // maxText bounds the text of an access value: an SMTP line has room for it, and so has a
 // rewriting rule of Sendmail's.
 const maxText = 200
@@ -168,10 +163,7 @@ const maxText = 200
 // accessValue is an action of access(5) that also passes through Sendmail's rewriting as it
 // is: see docs/decisions/0507-socket-map-values.md.
 func accessValue(list rcptgate.Blocklist) string {
-	code, text := 0, ""
-	if w, ok := list.(worded); ok {
-		code, text = w.Refusal()
-	}
+	code, text := list.Refusal()
 	if text = plain(text); text == "" {
 		text = "Mail from your address is refused here for the time being"
 	}

@@ -178,7 +178,7 @@ func TestFaults(t *testing.T) {
 			ctx := t.Context()
 			if tc.kind == TimeOut {
 				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
+				ctx, cancel = context.WithTimeout(ctx, time.Second)
 				defer cancel()
 			}
 			f, err := c.Scan(ctx, bytes.NewReader(make([]byte, 8<<20)), 8<<20)
