@@ -82,7 +82,7 @@ func (d *decoder) wrongKind(n *node, t reflect.Type, path string) {
 	} else if shapeOf(t) == shapeTable && n.kind == kindArray {
 		hint = fmt.Sprintf("; write [%s] with one bracket", path)
 	}
-	d.errs.add(n, path, "%s is not allowed here: %s is%s", kindWords[n.kind], form(t), hint)
+	d.errs.add(n, path, "%s is not allowed here; write %s%s", kindWords[n.kind], form(t), hint)
 }
 
 func (d *decoder) text(n *node, v reflect.Value, path string) {
@@ -137,7 +137,7 @@ func (d *decoder) scalar(n *node, v reflect.Value, path string, o *option) {
 		want = kindFloat
 	}
 	if n.kind != want && (want != kindFloat || n.kind != kindInteger) {
-		d.errs.add(n, path, "%s is not allowed here: %s is", kindWords[n.kind], o.form(v.Type()))
+		d.errs.add(n, path, "%s is not allowed here; write %s", kindWords[n.kind], o.form(v.Type()))
 		return
 	}
 	switch want {
@@ -165,7 +165,7 @@ func (d *decoder) integer(n *node, v reflect.Value, path string) {
 	case v.CanInt():
 		v.SetInt(i)
 	case i < 0:
-		d.errs.add(n, path, "%s is not allowed here: a whole number, 0 or more is", n.text)
+		d.errs.add(n, path, "%s is not allowed here; write a whole number, 0 or more", n.text)
 	case v.OverflowUint(uint64(i)):
 		d.errs.add(n, path, "%s is too large", n.text)
 	default:
