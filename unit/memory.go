@@ -132,3 +132,13 @@ func (h *Host) memoryShow() []view.Table {
 
 // ErrNoOp says that a unit does not answer a command.
 var ErrNoOp = errors.New("this daemon does not have that command")
+
+// InputError is the error of a command whose arguments are wrong, not the daemon. The program
+// ends with exit code 65.
+type InputError struct{ Err error }
+
+// Error is the text of Err.
+func (e *InputError) Error() string { return e.Err.Error() }
+
+// Unwrap gives Err.
+func (e *InputError) Unwrap() error { return e.Err }

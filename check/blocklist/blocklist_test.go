@@ -4,6 +4,7 @@ package blocklist
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"strings"
 	"syscall"
@@ -286,6 +287,9 @@ func TestCommands(t *testing.T) {
 		said := ""
 		if err != nil {
 			said = err.Error()
+			if _, ok := errors.AsType[*unit.InputError](err); !ok && tt.op != "nonsense" {
+				t.Errorf("%s %q: %v is not an error of the arguments", tt.op, tt.args, err)
+			}
 		} else {
 			for _, row := range tables[0].Rows[:min(len(tables[0].Rows), 1)] {
 				for _, cell := range row.Cells {

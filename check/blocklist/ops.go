@@ -52,8 +52,16 @@ func ops() []unit.Op {
 	}
 }
 
-// do answers them.
+// do answers them. They fail only because of what was asked.
 func (u *live) do(ctx context.Context, op string, args []string) ([]view.Table, error) {
+	tables, err := u.answer(ctx, op, args)
+	if err != nil && !errors.Is(err, unit.ErrNoOp) {
+		err = &unit.InputError{Err: err}
+	}
+	return tables, err
+}
+
+func (u *live) answer(ctx context.Context, op string, args []string) ([]view.Table, error) {
 	args, flags := unit.SplitFlags(args)
 	switch op {
 	case "list":
@@ -210,7 +218,7 @@ func (l *List) opAdd(args []string, life string) ([]view.Table, error) {
 			return nil, fmt.Errorf("--for: %w", err)
 		}
 		if d.Std() > l.cfg.longest() {
-			return nil, fmt.Errorf("--for: %s is longer than anybody is listed, %s: see for_max", d, setting.Duration(l.cfg.longest()))
+			return nil, fmt.Errorf("--for: %s is longer than the longest listing, %s (see for_max)", d, setting.Duration(l.cfg.longest()))
 		}
 	}
 	evidence := "added by hand"

@@ -290,6 +290,9 @@ func (s *Server) do(r *http.Request) (any, error) {
 	if errors.Is(err, unit.ErrNoOp) {
 		return nil, &failure{http.StatusNotFound, err}
 	}
+	if _, ok := errors.AsType[*unit.InputError](err); ok {
+		return nil, &failure{http.StatusBadRequest, err}
+	}
 	return tables, err
 }
 

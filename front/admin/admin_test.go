@@ -114,10 +114,17 @@ func TestOtherCommands(t *testing.T) {
 			if name != "quota" {
 				return nil, fmt.Errorf("%s: %w", name, unit.ErrNoOp)
 			}
+			if op == "wrong" {
+				return nil, fmt.Errorf("quota: %w", &unit.InputError{Err: errors.New("no such list")})
+			}
 			return []view.Table{{Name: op, Title: strings.Join(args, ",")}}, nil
 		},
 	})
 	ctx := t.Context()
+	var wrong *Refusal
+	if _, err := c.Do(ctx, "quota", "wrong", nil); !errors.As(err, &wrong) || !wrong.BadRequest() || wrong.Text != "quota: no such list" {
+		t.Errorf("wrong arguments: %v", err)
+	}
 	if v, err := c.Version(ctx); err != nil || v.Version != "1.2" || v.Started.IsZero() {
 		t.Errorf("%+v, %v", v, err)
 	}
