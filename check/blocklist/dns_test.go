@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,32 +18,32 @@ type zone struct {
 	ptr   map[string][]string
 	addrs map[string][]netip.Addr
 	mx    map[string][]*net.MX
-	fails bool
+	fails atomic.Bool
 }
 
 func (z *zone) find(name string) error {
-	if z.fails {
+	if z.fails.Load() {
 		return errors.New("no answer")
 	}
 	return &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 }
 
 func (z *zone) LookupAddr(_ context.Context, a string) ([]string, error) {
-	if names, ok := z.ptr[a]; ok && !z.fails {
+	if names, ok := z.ptr[a]; ok && !z.fails.Load() {
 		return names, nil
 	}
 	return nil, z.find(a)
 }
 
 func (z *zone) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
-	if addrs, ok := z.addrs[host]; ok && !z.fails {
+	if addrs, ok := z.addrs[host]; ok && !z.fails.Load() {
 		return append([]netip.Addr{}, addrs...), nil
 	}
 	return nil, z.find(host)
 }
 
 func (z *zone) LookupMX(_ context.Context, name string) ([]*net.MX, error) {
-	if mx, ok := z.mx[name]; ok && !z.fails {
+	if mx, ok := z.mx[name]; ok && !z.fails.Load() {
 		return mx, nil
 	}
 	return nil, z.find(name)
@@ -93,7 +94,7 @@ func TestWhomDNSExcuses(t *testing.T) {
 				t.Errorf("%s: listed %v, want %v", client, !listed, listed)
 			}
 		}
-		z.fails = true
+		z.fails.Store(true)
 		w.message("198.51.100.20", "Win.X")
 		synctest.Wait()
 		if w.listed("virus", "198.51.100.20") || len(w.host.Notices.List()) == 0 {

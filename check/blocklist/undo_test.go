@@ -111,12 +111,13 @@ func TestAClockSetBackCountsMessagesAnew(t *testing.T) {
 // TestMXHostsAreFoundOnceDNSAnswers starts while DNS does not answer, as at boot.
 func TestMXHostsAreFoundOnceDNSAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		z := &zone{fails: true, addrs: map[string][]netip.Addr{"mx2.example.net.": addrs("198.51.100.6")}, mx: map[string][]*net.MX{"example.com.": {{Host: "mx2.example.net."}}}}
+		z := &zone{addrs: map[string][]netip.Addr{"mx2.example.net.": addrs("198.51.100.6")}, mx: map[string][]*net.MX{"example.com.": {{Host: "mx2.example.net."}}}}
+		z.fails.Store(true)
 		d := newDNS(z, new(notice.Board))
 		d.own([]string{"example.com"})
 		go d.followMX(t.Context())
 		synctest.Wait()
-		z.fails = false
+		z.fails.Store(false)
 		time.Sleep(5 * time.Minute)
 		synctest.Wait()
 		if !d.isMX(netip.MustParseAddr("198.51.100.6")) {

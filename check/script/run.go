@@ -41,7 +41,8 @@ func (e *Error) Error() string {
 func (f *function) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
 	r := f.p.runners.take(q.Lane())
 	v, err := r.call(ctx, q, f)
-	f.p.runners.give(r)
+	steps := r.steps
+	f.p.runners.give(r) // it is another call's from here on
 	if err != nil {
 		if q.Trace.Explain {
 			q.Trace.Note(err.Error())
@@ -51,7 +52,7 @@ func (f *function) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdi
 	}
 	f.p.report.called(f.name)
 	if q.Trace.Explain {
-		q.Trace.Note(fmt.Sprintf("%s() took %d steps", f.name, r.steps))
+		q.Trace.Note(fmt.Sprintf("%s() took %d steps", f.name, steps))
 	}
 	return v, nil
 }

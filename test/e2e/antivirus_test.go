@@ -97,7 +97,7 @@ func TestAntivirus(t *testing.T) {
 			}
 			// Rehearsal, then marks.
 			g.Configure("enforce = false\n" + config("reject"))
-			g.Reload()
+			g.Apply()
 			if r := send(attached(t, mark+"-rehearsed", "eicar.com", eicar)); r.Code != 250 {
 				t.Errorf("rehearsed: %s", r)
 			}
@@ -105,7 +105,7 @@ func TestAntivirus(t *testing.T) {
 				t.Errorf("no line of the rehearsal:\n%s", tail(g.Log()))
 			}
 			g.Configure(config("mark"))
-			g.Reload()
+			g.Apply()
 			if r := send("x-virus-status: clean\r\n" + attached(t, mark+"-marked", "eicar.com", eicar)); r.Code != 250 {
 				t.Errorf("marked: %s", r)
 			}
@@ -125,7 +125,7 @@ func TestAntivirus(t *testing.T) {
 			// The scanner is gone: put off, and nothing passes.
 			server.Kill()
 			g.Configure(config("reject"))
-			g.Reload()
+			g.Apply()
 			for range 3 {
 				if r := send(attached(t, mark+"-unscanned", "eicar.com", eicar)); r.Code != 451 || r.Enhanced != "4.7.1" {
 					t.Errorf("without a scanner: %s", r)

@@ -32,7 +32,7 @@ func TestRoomBehindLMTP(t *testing.T) {
 		g.MustCommand(0, "check", "--size", "1K", box) // the remembered answer serves
 	}
 	g.Configure(config + "room = \"1s\"\n")
-	g.Reload()
+	g.Apply()
 	says(75)
 	dovecot.Empty(box)
 	says(0)

@@ -220,6 +220,14 @@ func (g *Gate) Reload() {
 	}
 }
 
+// Apply has the configuration file take effect, and waits until it has.
+func (g *Gate) Apply() {
+	g.t.Helper()
+	if out, errs, code := g.Command("reload"); code != 0 {
+		g.t.Fatalf("reload: exit code %d\n%s%s", code, out, errs)
+	}
+}
+
 // Command runs the binary with the gate's configuration, as in Command("cache", "forget", "x@y"). It returns what was
 // printed on standard output and standard error, and the exit code.
 func (g *Gate) Command(args ...string) (stdout, stderr string, code int) {
