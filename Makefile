@@ -34,11 +34,11 @@ include bench/bench.mk
 
 # The end-to-end tests; all others are unit tests.
 LAB_TESTS := rcptgate/test/lab|rcptgate/test/cases|rcptgate/test/e2e|rcptgate/test/differential
-FUZZTIME ?= 3s
+FUZZTIME ?= 2s
 
 ## test: set up and prove everything; lists what had to be left out (with CI=true leaving out fails)
 test: lab left-out-begin vet scripts unit fuzz-brief
-	RCPTGATE_LEFT_OUT=$(LEFT_OUT) $(GO) test -count=1 -timeout 15m $(LAB)
+	RCPTGATE_LEFT_OUT=$(LEFT_OUT) $(GO) test -count=1 -timeout 25m $(LAB)
 	@$(MAKE) --no-print-directory left-out
 
 vet:

@@ -4,7 +4,7 @@
 # Runs every fuzz target of the tree, one after the other, for the time given each.
 # What fuzzing finds is written by the Go tool to the package's testdata/fuzz: commit it.
 #
-# Usage: test/fuzz.sh 3s            (make test)
+# Usage: test/fuzz.sh 2s            (make test)
 #        test/fuzz.sh 10m           (make fuzz)
 set -euo pipefail
 cd "$(dirname "$0")/.."
