@@ -5,6 +5,7 @@ package bench
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -104,7 +105,8 @@ type bench struct {
 	share float64 // the generator's highest share of a processor
 }
 
-// Run makes the measurements. The error says what kept it from measuring; a bar that is missed is none.
+// Run makes the measurements. The error names those that could not be made; the table has the rows of the others. A bar
+// that is missed is not an error.
 func Run(ctx context.Context, o Options) (*Table, error) {
 	if err := o.defaults(); err != nil {
 		return nil, err
@@ -116,13 +118,14 @@ func Run(ctx context.Context, o Options) (*Table, error) {
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	b := &bench{Options: o, dir: dir}
 	t := new(Table)
+	var failed error
 	for _, m := range measurements() {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, m.name) {
 			continue
 		}
 		fmt.Fprintf(o.Progress, "measuring %s ...\n", m.what) //nolint:errcheck // progress
 		if err := m.run(ctx, b, t); err != nil {
-			return t, fmt.Errorf("measuring %s: %w", m.what, err)
+			failed = errors.Join(failed, fmt.Errorf("measuring %s: %w", m.what, err))
 		}
 		if err := ctx.Err(); err != nil {
 			return t, err
@@ -132,7 +135,7 @@ func Run(ctx context.Context, o Options) (*Table, error) {
 	t.Note("%s; %d turns of %v a side, in turns; milter over unix sockets, %d recipients a transaction.",
 		machine(), o.Rounds, o.Each, perTransaction)
 	t.Note("The load generator shares the machine: one thread, at most %.0f %% of one processor.", 100*b.share)
-	return t, nil
+	return t, failed
 }
 
 // machine describes where the figures come from.

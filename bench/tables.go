@@ -30,9 +30,10 @@ const localDomain = "local.example"
 // text that people write, which is the slowest to read, and one that a tool makes of it.
 var tableTypes = []table.Type{table.Text, table.CDB}
 
-// aliasName is the name of number i in the alias file, aliasMailbox what it stands for.
+// aliasName is the name of number i in the alias file, aliasMailbox what it stands for: a mailbox elsewhere, since a local
+// name that is neither an alias nor a user of this machine is refused.
 func aliasName(i int) string    { return fmt.Sprintf(localUser+"0%07d", i) }
-func aliasMailbox(i int) string { return fmt.Sprintf("mailbox%d", i) }
+func aliasMailbox(i int) string { return fmt.Sprintf("mailbox%d@store.example", i) }
 
 const localUser = "firstname.lastname"
 
@@ -196,7 +197,7 @@ func writeAliases(spec table.Spec, entries, version int) error {
 	}
 	value := func(i int) string {
 		if i == entries/2 {
-			return fmt.Sprintf("version%d", version)
+			return fmt.Sprintf("version%d@store.example", version)
 		}
 		return aliasMailbox(i)
 	}
