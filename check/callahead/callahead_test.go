@@ -22,8 +22,8 @@ func TestAnswersAreAskedOnceAndRemembered(t *testing.T) {
 		{"valid", good, "continue 250 - valid probe", "continue 250 - valid ram", 23 * time.Hour},
 		{"unknown", unknown, "reject 550 5.1.1 unknown-user probe", "reject 550 5.1.1 unknown-user ram", 14 * time.Minute},
 		{"bare 550", said{code: 550, text: "no such user"}, "reject 550 5.1.1 unknown-user probe", "reject 550 5.1.1 unknown-user ram", 50 * time.Second},
-		{"full", full, "tempfail 452 4.2.2 mailbox-full probe", "tempfail 452 4.2.2 mailbox-full ram", 4 * time.Minute},
-		{"full for good", said{code: 552, enhanced: "5.2.2", text: "over quota"}, "tempfail 452 4.2.2 mailbox-full probe", "tempfail 452 4.2.2 mailbox-full ram", 4 * time.Minute},
+		{"full", full, "tempfail 452 4.2.2 mailbox-full probe", "tempfail 452 4.2.2 mailbox-full ram", 24 * time.Second},
+		{"full for good", said{code: 552, enhanced: "5.2.2", text: "over quota"}, "tempfail 452 4.2.2 mailbox-full probe", "tempfail 452 4.2.2 mailbox-full ram", 24 * time.Second},
 		{"greylisted", greylisted, "tempfail 450 4.2.0 deferred probe", "tempfail 450 4.2.0 deferred ram", 25 * time.Second},
 		{"exchange throttling", said{code: 451, enhanced: "4.7.500", text: "Server busy"}, "tempfail 451 4.7.500 deferred probe", "tempfail 451 4.7.500 deferred ram", 25 * time.Second},
 	} {

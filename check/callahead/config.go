@@ -91,7 +91,7 @@ type RefreshedLife struct {
 type Lives struct {
 	Valid        RefreshedLife `toml:"valid" doc:"the backend accepts the mailbox"`
 	Unknown      Life          `toml:"unknown" doc:"the backend has no such mailbox; keep this short, or mail to new mailboxes is refused"`
-	Full         Life          `toml:"full" doc:"the mailbox is full"`
+	Full         Life          `toml:"full" doc:"the mailbox is full; keep this short, or mail to a mailbox that was emptied is refused"`
 	Refused      Life          `toml:"refused" doc:"the backend refuses for a reason other than a missing mailbox"`
 	Deferred     Life          `toml:"deferred" doc:"the backend said 4xx; keep this short, it only absorbs bursts"`
 	AcceptAll    Life          `toml:"accept_all" doc:"whether the backend accepts every name of a domain"`
@@ -104,7 +104,7 @@ func DefaultLives() Lives {
 	const day = 24 * time.Hour
 	return Lives{
 		Valid:   RefreshedLife{setting.Duration(day), setting.Duration(31 * day)},
-		Unknown: life(15 * time.Minute), Full: life(5 * time.Minute), Refused: life(5 * time.Minute),
+		Unknown: life(15 * time.Minute), Full: life(25 * time.Second), Refused: life(5 * time.Minute),
 		Deferred: life(30 * time.Second), AcceptAll: life(time.Hour),
 	}
 }
@@ -148,7 +148,7 @@ type DomainConfig struct {
 
 	Valid        *RefreshedLifeChange `toml:"valid" doc:"as in [cache]" example:"{ refresh = \"1d\", expire = \"31d\" }"`
 	Unknown      *Life                `toml:"unknown" doc:"as in [cache]" example:"{ expire = \"15m\" }"`
-	Full         *Life                `toml:"full" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
+	Full         *Life                `toml:"full" doc:"as in [cache]" example:"{ expire = \"25s\" }"`
 	Refused      *Life                `toml:"refused" doc:"as in [cache]" example:"{ expire = \"5m\" }"`
 	Deferred     *Life                `toml:"deferred" doc:"as in [cache]" example:"{ expire = \"30s\" }"`
 	AcceptAll    *Life                `toml:"accept_all" doc:"as in [cache]" example:"{ expire = \"1h\" }"`

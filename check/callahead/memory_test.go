@@ -282,7 +282,7 @@ func TestPassingAnswers(t *testing.T) {
 		want string
 		life time.Duration
 	}{
-		{"full", full, "tempfail 452 4.2.2 mailbox-full", 5 * time.Minute},
+		{"full", full, "tempfail 452 4.2.2 mailbox-full", 25 * time.Second},
 		{"deferred", greylisted, "tempfail 450 4.2.0 deferred", 30 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

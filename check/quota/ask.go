@@ -159,7 +159,7 @@ func (qn *question) find() (l landing) {
 	case entry.Flags&directory.NoLocal != 0:
 		l.note = "directory: there is no mailbox, mail is forwarded"
 		return l
-	case entry.Flags&directory.OverQuota != 0:
+	case entry.Flags&directory.OverQuota != 0 && !entry.Stale: // nothing is refused by what was true once
 		l.note, l.tooFull = "directory: the entry says over quota", true
 		return l
 	}

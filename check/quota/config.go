@@ -22,7 +22,7 @@ type Config struct {
 	User        string            `toml:"user" doc:"how the store calls a mailbox: {address}, {local} and {domain} are replaced. A detail (user+detail) is removed first. A name without a domain is {local} by itself" example:"\"{local}\""`
 	Soft        Percent           `toml:"soft" doc:"share of the limit below which an answer is kept; above it the store is asked for every message. Sources may say so themselves" example:"\"90%\""`
 	Keep        setting.Duration  `toml:"keep" doc:"how long an answer is kept at most; how long depends on the room that is left and on how fast it shrinks" min:"0s" max:"1d"`
-	FullKeep    setting.Duration  `toml:"full_keep" doc:"how long a refusal is kept at most: 30s for a mailbox that has just filled up, longer the longer it has been full" min:"0s" max:"1h"`
+	FullKeep    setting.Duration  `toml:"full_keep" doc:"how long a refusal is kept at most: 25s for a mailbox that has just filled up, longer the longer it has been full" min:"0s" max:"1h"`
 	TooLarge    string            `toml:"too_large" doc:"reply for a message larger than the whole mailbox may hold: \"reject\" (552 5.2.3), \"tempfail\" (452 4.2.2) or \"accept\"" oneof:"reject,tempfail,accept"`
 	Unreachable string            `toml:"unreachable" doc:"what to do when no source answers: \"continue\" takes the recipient, \"tempfail\" says 451 4.3.0" oneof:"continue,tempfail"`
 	Hold        Percent           `toml:"hold" doc:"if a source says of more than this share of its mailboxes within an hour that they have just filled up (20 or more), its refusals are held back and the postmaster is notified; \"100%\" means never" example:"\"20%\""`

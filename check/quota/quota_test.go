@@ -374,6 +374,7 @@ func TestDirectory(t *testing.T) {
 		"two entries":       {entry: directory.Entry{Found: 2}, want: "room"},
 		"forwarded":         {entry: directory.Entry{Found: 1, Flags: directory.NoLocal}, want: "room"},
 		"over quota":        {entry: directory.Entry{Found: 1, Flags: directory.OverQuota}, want: "452 4.2.2 mailbox-full"},
+		"over quota once":   {entry: directory.Entry{Found: 1, Host: "127.0.0.1", User: "roomy", Flags: directory.OverQuota, Stale: true, Limit: directory.NotKnown}, want: "room"},
 		"down":              {err: errors.New("down"), want: "error"},
 		"control in a user": {entry: directory.Entry{Found: 1, Host: "127.0.0.1", User: "u 17\r\n", Limit: directory.NotKnown}, want: "room"},
 	} {
@@ -384,6 +385,7 @@ func TestDirectory(t *testing.T) {
 				o.Config.Hosts = []setting.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8")}}
 				o.Directory = &fakeDirectory{c.entry, c.err}
 				s.set("u17", 100*mb, 100*mb)
+				s.set("roomy", mb, 100*mb)
 			})
 			w.expect("ann@example.com", 0, c.want)
 		})

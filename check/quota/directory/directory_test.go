@@ -506,3 +506,39 @@ func TestServedAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// An entry that says over quota is asked for again soon: whoever has cleaned up gets mail. While
+// no server answers, its flag is said to be old.
+func TestOverQuotaEnds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		l := newWorld(t, "one")
+		d := l.open(func(c *Config) { c.Schema = "sun" }, "ldap://one")
+		defer d.Close()
+		f := l.fakes["one"]
+		says := func(status string) {
+			f.set(func(f *fake) {
+				f.search = func(s *session, id int64, _ string) {
+					s.send(found(id, "uid=ann", "mailUserStatus", status), done(id, 0))
+				}
+			})
+		}
+		full := Entry{Found: 1, Limit: NotKnown, Messages: NotKnown, Flags: OverQuota, DN: "uid=ann"}
+		says("overquota")
+		l.find(d, "ann", full)
+		says("active")
+		time.Sleep(20 * time.Second)
+		l.find(d, "ann", full)
+		time.Sleep(9 * time.Second)
+		now := full
+		now.Flags = 0
+		l.find(d, "ann", now)
+
+		says("overquota")
+		l.find(d, "bob", full)
+		f.set(func(f *fake) { f.refuse = true })
+		f.cut()
+		time.Sleep(time.Minute)
+		full.Stale = true
+		l.find(d, "bob", full)
+	})
+}

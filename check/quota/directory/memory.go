@@ -15,9 +15,10 @@ import (
 
 // How long what was found serves.
 const (
-	keep      = time.Hour      // an entry; half of it and it is asked for again in the background
-	staleKeep = 24 * time.Hour // an entry while no server can be asked
-	emptyKeep = time.Minute    // that there is no entry, or more than one
+	keep      = time.Hour        // an entry; half of it and it is asked for again in the background
+	staleKeep = 24 * time.Hour   // an entry while no server can be asked
+	emptyKeep = time.Minute      // that there is no entry, or more than one
+	fullKeep  = 25 * time.Second // an entry that says over quota: somebody who cleans up is let in soon
 	retry     = 30 * time.Second
 )
 
@@ -41,10 +42,13 @@ type record struct {
 
 // serves is how long the record serves without a question.
 func (r *record) serves() time.Duration {
-	if r.Found == 1 {
-		return keep
+	switch {
+	case r.Found != 1:
+		return emptyKeep
+	case r.Flags&OverQuota != 0:
+		return fullKeep
 	}
-	return emptyKeep
+	return keep
 }
 
 // memory is bounded in entries. What was found and what was not have shares of their own,

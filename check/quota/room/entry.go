@@ -31,7 +31,7 @@ func (c Clock) Time(t Tick) time.Time { return c.start.Add(time.Duration(t) * 10
 const (
 	gap        = Tick(20)            // 2 s: questions within it share an answer, less its debits
 	roomLeast  = 10 * time.Second    // an answer below the soft limit holds so long at least
-	fullLeast  = 29 * time.Second    // a refusal does, unless Rules.FullKeep is less: 30 s with what an agent keeps
+	fullLeast  = 25 * time.Second    // a refusal does, unless Rules.FullKeep is less: 30 s with what agents and MTAs add
 	unknownFor = time.Minute         // a mailbox that no source knows is not asked about
 	steps      = 4                   // an answer without numbers: a minute, doubled so many times,
 	yesMost    = 10 * time.Minute    // up to this

@@ -165,11 +165,11 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
-// TestLifeOfFull: a mailbox that is newly full is asked about after 29 s, one that has been
+// TestLifeOfFull: a mailbox that is newly full is asked about after 25 s, one that has been
 // for long after five minutes. One that is emptied is let in when it is next asked about.
 func TestLifeOfFull(t *testing.T) {
 	for _, c := range []struct{ since, holds time.Duration }{
-		{0, 29 * time.Second}, {4 * time.Minute, 29 * time.Second}, {20 * time.Minute, 2 * time.Minute}, {10 * time.Hour, 5 * time.Minute},
+		{0, 25 * time.Second}, {4 * time.Minute, 25 * time.Second}, {20 * time.Minute, 2 * time.Minute}, {10 * time.Hour, 5 * time.Minute},
 	} {
 		for name, a := range map[string]Answer{"numbers": numbers(gb, gb, 1), "word": Of(Full)} {
 			b := newBox()
