@@ -28,7 +28,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab
 # Each kit is a directory of its own. It holds the packages named here, whether or not the system has them too, and those
 # libraries they need that the system lacks. Optional kits are fetched when a test first asks for them.
 kits=(postfix sendmail dovecot miltertest database maps memcached)
-optional=(exim slapd cyrus clients clamav dns chromium mimedefang)
+optional=(exim slapd cyrus clients clamav dns nftables chromium mimedefang)
 declare -A packages=(
 	[postfix]="postfix"
 	[sendmail]="sendmail-bin sendmail-base sendmail-cf m4"
@@ -47,6 +47,7 @@ declare -A packages=(
 	# not among what the package names, and MIMEDefang does not start without them.
 	[mimedefang]="mimedefang libmilter1.0.1 libmime-tools-perl libmailtools-perl libtimedate-perl libio-stringy-perl libconvert-binhex-perl libunix-syslog-perl libnet-dns-perl libdigest-hmac-perl libio-socket-ssl-perl libnet-ssleay-perl libnet-smtp-ssl-perl libarchive-zip-perl"
 	[dns]="bind9-dnsutils bind9-libs rbldnsd"
+	[nftables]="nftables"
 )
 
 # apt sees a system on which nothing is installed. It then names everything a kit needs, and no package that is here can

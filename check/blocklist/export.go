@@ -18,7 +18,7 @@ import (
 // ExportConfig is a file that a list is written to.
 type ExportConfig struct {
 	Format string `toml:"format" doc:"\"text\" (networks), \"cidr\" and \"texthash\" (for Postfix), \"rbldnsd\" (a combined data set), \"json\", \"nft\" (commands for nft -f)" oneof:"text,cidr,texthash,rbldnsd,json,nft"`
-	File   string `toml:"file" doc:"the file, which is replaced at most every ten seconds when the list has changed" example:"\"/var/lib/rcptgate/virus.zone\""`
+	File   string `toml:"file" doc:"the file. It is replaced when the list has changed, at most every ten seconds" example:"\"/var/lib/rcptgate/virus.zone\""`
 }
 
 // formats are the forms in which a list is given to other programs.
@@ -42,14 +42,15 @@ var formats = map[string]func(w *bufio.Writer, l *List, list []rcptgate.Listing,
 			}
 		}
 	},
-	// rbldnsd(8), "combined".
+	// rbldnsd(8), "combined". Clients of such zones test whether 127.0.0.2 and ::FFFF:7F00:2 are
+	// there (RFC 5782 section 5).
 	"rbldnsd": func(w *bufio.Writer, l *List, list []rcptgate.Listing, _ time.Time) {
 		text := strings.ReplaceAll(rcptgate.CleanText(l.cfg.Text), "$", "$$")
 		for _, part := range []struct {
-			set string
-			v4  bool
-		}{{"ip4set", true}, {"ip6trie", false}} {
-			fmt.Fprintf(w, "$DATASET %s:%s-%s @\n:127.0.0.2:%s\n", part.set, l.name, part.set, text[:min(len(text), 200)])
+			set, test string
+			v4        bool
+		}{{"ip4set", "127.0.0.2", true}, {"ip6trie", "::ffff:7f00:2", false}} {
+			fmt.Fprintf(w, "$DATASET %s:%s-%s @\n:127.0.0.2:%s\n%s\n", part.set, l.name, part.set, text[:min(len(text), 200)], part.test)
 			for i := range list {
 				if list[i].Network.Addr().Is4() == part.v4 {
 					fmt.Fprintln(w, plain(list[i].Network))
@@ -138,10 +139,11 @@ func (l *List) exported() (list []rcptgate.Listing) {
 	return list
 }
 
-// export writes the list to its files.
-func (l *List) export(now time.Time) {
+// export writes the list to its files; false: not to all of them.
+func (l *List) export(now time.Time) (ok bool) {
+	ok = true
 	if len(l.cfg.Export) == 0 {
-		return
+		return ok
 	}
 	list := l.exported()
 	for _, x := range l.cfg.Export {
@@ -152,8 +154,33 @@ func (l *List) export(now time.Time) {
 		})
 		if err != nil {
 			l.notices.Error(matter, "a blocklist cannot be exported", "blocklist", l.name, "file", x.File, "error", err)
+			ok = false
 			continue
 		}
 		l.notices.Clear(matter, "")
 	}
+	return ok
+}
+
+// exports is what the files of the lists hold.
+type exports map[*List]editionAt
+
+// editionAt is the state of a list that its files have, and when they were last written.
+type editionAt struct {
+	edition uint64 // one more than the list's; 0: none
+	at      time.Time
+}
+
+// renew writes the files of a list that has changed, unless that was done a moment ago. What
+// could not be written is tried again.
+func (x exports) renew(l *List, now time.Time) {
+	last := x[l]
+	edition, since := l.edition.Load()+1, now.Sub(last.at)
+	if last.edition == edition || since >= 0 && since < exportEvery {
+		return
+	}
+	if last.at = now; l.export(now) {
+		last.edition = edition
+	}
+	x[l] = last
 }

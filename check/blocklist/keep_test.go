@@ -7,12 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"rcptgate/kit/testkit"
 )
 
 const disk = "[[blocklist]]\nname = \"virus\"\nfor_max = \"4h\"\n"
@@ -159,14 +158,37 @@ func TestTheFileStaysSmall(t *testing.T) {
 func TestExportFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := t.TempDir()
-		file := filepath.Join(state, "virus.cidr")
+		file := filepath.Join(state, "later", "virus.cidr")
 		w, stop := restarted(t, state, disk+"export = [{ format = \"cidr\", file = \""+file+"\" }]\n")
 		defer stop()
-		w.add("virus", "198.51.100.1")
-		testkit.Eventually(t, "an export", func() bool {
+		has := func() string {
 			text, _ := os.ReadFile(file)
-			return strings.HasPrefix(string(text), "198.51.100.1/32 550 5.7.1 ")
-		})
+			return strings.Join(regexp.MustCompile("(?m)^[0-9.]+").FindAllString(string(text), -1), " ")
+		}
+		time.Sleep(time.Minute)
+		w.add("virus", "198.51.100.1")
+		if err := os.Mkdir(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(11 * time.Second) // what could not be written is tried again
+		if has() != "198.51.100.1" {
+			t.Errorf("after a failure: %q", has())
+		}
+		time.Sleep(time.Minute)
+		w.add("virus", "198.51.100.2")
+		time.Sleep(1100 * time.Millisecond)
+		if has() != "198.51.100.1 198.51.100.2" {
+			t.Errorf("a second after a change: %q", has())
+		}
+		w.add("virus", "198.51.100.3")
+		time.Sleep(8 * time.Second)
+		if has() != "198.51.100.1 198.51.100.2" {
+			t.Errorf("written again within ten seconds: %q", has())
+		}
+		time.Sleep(3 * time.Second)
+		if has() != "198.51.100.1 198.51.100.2 198.51.100.3" {
+			t.Errorf("ten seconds after a change: %q", has())
+		}
 		time.Sleep(61 * time.Minute) // it is written anew when entries end
 		if text, err := os.ReadFile(file); err != nil || len(text) > 0 {
 			t.Errorf("after the end: %q, %v", text, err)

@@ -190,7 +190,8 @@ func (u *live) start() {
 // Times of what is done in the background.
 const (
 	saveEvery   = time.Second
-	exportEvery = 10 * time.Second
+	sweepEvery  = 10 * time.Second
+	exportEvery = 10 * time.Second // at most
 )
 
 // run does what needs time until ctx ends.
@@ -201,10 +202,10 @@ func (u *live) run(ctx context.Context) {
 		all.Go(func() { u.exchange.run(ctx) })
 		all.Go(func() { u.rounds(ctx) })
 	}
-	save, export := time.NewTicker(saveEvery), time.NewTicker(exportEvery)
+	save, sweep := time.NewTicker(saveEvery), time.NewTicker(sweepEvery)
 	defer save.Stop()
-	defer export.Stop()
-	exported := map[*List]uint64{}
+	defer sweep.Stop()
+	written := exports{}
 	for {
 		select {
 		case <-ctx.Done():
@@ -212,16 +213,11 @@ func (u *live) run(ctx context.Context) {
 			return
 		case <-save.C:
 			u.each((*List).save)
-		case <-export.C:
-			u.each(func(l *List) {
-				l.sweep()
-				if edition := l.edition.Load() + 1; exported[l] != edition { // the first time in any case
-					l.export(u.now())
-					exported[l] = edition
-				}
-			})
+			u.each(func(l *List) { written.renew(l, u.now()) })
 			active := u.lists()
-			maps.DeleteFunc(exported, func(l *List, _ uint64) bool { return !slices.Contains(active, l) })
+			maps.DeleteFunc(written, func(l *List, _ editionAt) bool { return !slices.Contains(active, l) })
+		case <-sweep.C:
+			u.each((*List).sweep)
 		}
 	}
 }

@@ -32,16 +32,22 @@ const (
 // zone where the site's would be.
 func recipe(t *testing.T, word, socket string) string {
 	t.Helper()
-	doc, err := os.ReadFile("../../docs/virus-senders.md")
+	return strings.ReplaceAll(recipeOf(t, "virus-senders.md", word), "/run/rcptgate/map.sock", socket)
+}
+
+// recipeOf is the block of a document that has the words.
+func recipeOf(t *testing.T, name, word string) string {
+	t.Helper()
+	doc, err := os.ReadFile("../../docs/" + name) //nolint:gosec // one of ours
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range regexp.MustCompile("(?s)```[a-z]*\n(.*?)```").FindAllStringSubmatch(string(doc), -1) {
 		if strings.Contains(m[1], word) {
-			return strings.ReplaceAll(m[1], "/run/rcptgate/map.sock", socket)
+			return m[1]
 		}
 	}
-	t.Fatalf("docs/virus-senders.md has no block with %q", word)
+	t.Fatalf("docs/%s has no block with %q", name, word)
 	return ""
 }
 

@@ -99,6 +99,9 @@ func (g *Gate) PostfixMilter() string { return fmt.Sprintf("inet:127.0.0.1:%d", 
 // SendmailMilter is the inet socket in Sendmail's spelling.
 func (g *Gate) SendmailMilter() string { return fmt.Sprintf("inet:%d@127.0.0.1", g.Port) }
 
+// Binary returns the path of the program.
+func (g *Gate) Binary() string { return g.binary }
+
 // Config returns the path of the configuration.
 func (g *Gate) Config() string { return filepath.Join(g.Dir, "rcptgate.toml") }
 

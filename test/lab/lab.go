@@ -45,6 +45,8 @@ const (
 	MIMEDefangKit Kit = "mimedefang"
 	// DNSKit has dig and rbldnsd.
 	DNSKit Kit = "dns"
+	// NftablesKit has nft.
+	NftablesKit Kit = "nftables"
 	// ClientsKit has netcat and curl.
 	ClientsKit Kit = "clients"
 	// ChromiumKit has a browser (see browser.go).
@@ -53,7 +55,7 @@ const (
 
 // optional reports whether install.sh fetches the kit only when asked for it.
 func (k Kit) optional() bool {
-	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, DNSKit, ChromiumKit, MIMEDefangKit}, k)
+	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, DNSKit, NftablesKit, ChromiumKit, MIMEDefangKit}, k)
 }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory
