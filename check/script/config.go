@@ -13,7 +13,7 @@ import (
 // Config is the section [script].
 type Config struct {
 	File    string            `toml:"file" doc:"the script, in Starlark; without it there is none. load() takes files below its folder. Changes take effect at a reload" example:"\"/etc/rcptgate/filter.star\""`
-	Steps   int               `toml:"steps" doc:"how many steps one call of a function may take; a step is about one operation" min:"1000" max:"1000000000"`
+	Steps   int               `toml:"steps" doc:"how many steps one call of a function may take; a step is about one operation; making a long string or list costs one for each 128 octets or 8 elements" min:"1000" max:"1000000000"`
 	Memory  setting.Size      `toml:"memory" doc:"how much memory calls may take together, above what the daemon needs without them; above it those that run are ended" min:"16MiB" max:"16GiB"`
 	OnError string            `toml:"on_error" doc:"what a call that fails means: \"tempfail\" (the sender tries again later) or \"continue\" (as if there were no script)" oneof:"tempfail,continue"`
 	Options map[string]string `toml:"options" doc:"values for the script: options = { quiet = \"22:00\" } is config.quiet there" example:"{ quiet = \"22:00\" }"`

@@ -13,6 +13,8 @@
 // Bounds of one call: steps (about an operation each), the deadline of the stage, and the
 // memory of all calls together; package star has those of single values. A call that exceeds
 // one fails, and so does one with an error in it: it is then a temporary failure, or as if
-// there were no script ([script] on_error). Limit: an operation of Starlark itself is not
-// interrupted, so that a comparison of lists within lists within lists can take long.
+// there were no script ([script] on_error). A call of more than a millisecond
+// goes on in a lane, of which there are one fewer than processors, so that others are not
+// slowed. Limit: a single operation of Starlark itself is not interrupted; comparisons, keys
+// and what makes large values are bounded instead.
 package script

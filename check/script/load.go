@@ -188,25 +188,24 @@ func hasPlace(err error) bool {
 }
 
 // run runs the top of every file.
-func (l *loader) run(c *star.Call, steps int) error {
+func (l *loader) run(c *star.Call, steps int, memory int64) error {
 	c.Loading, c.Ctx = true, context.Background()
 	defer func() { c.Loading = false }()
 	for _, m := range l.order {
-		if err := l.runOne(c, m, steps); err != nil {
+		if err := l.runOne(c, m, steps, memory); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *loader) runOne(c *star.Call, m *module, steps int) (err error) {
+func (l *loader) runOne(c *star.Call, m *module, steps int, memory int64) (err error) {
 	t := c.NewThread("load")
 	t.SetMaxExecutionSteps(uint64(steps) * 10) // #nosec G115 -- above 0
 	t.Load = func(_ *starlark.Thread, name string) (starlark.StringDict, error) {
 		return l.modules[name].globals, nil
 	}
-	stop := time.AfterFunc(loadTime, func() { t.Cancel("it takes longer than " + loadTime.String()) })
-	defer stop.Stop()
+	defer watchLoad(t, memory)()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%s: %v", m.path, p)
@@ -219,6 +218,30 @@ func (l *loader) runOne(c *star.Call, m *module, steps int) (err error) {
 		return fmt.Errorf("%v: %s", place(failed), failed.Msg)
 	}
 	return err
+}
+
+// watchLoad ends the run of a file's top that takes too long, or grows beyond memory. It
+// returns what ends the watch.
+func watchLoad(t *starlark.Thread, memory int64) (stop func()) {
+	ended := make(chan struct{})
+	h := newHeap(memory)
+	go func() {
+		timer := time.NewTicker(tick)
+		defer timer.Stop()
+		for began := time.Now(); ; {
+			select {
+			case <-ended:
+				return
+			case now := <-timer.C:
+				if now.Sub(began) > loadTime {
+					t.Cancel("it takes longer than " + loadTime.String())
+				} else if grown := h.excess(now); grown > 0 {
+					t.Cancel(h.words(grown))
+				}
+			}
+		}
+	}()
+	return func() { close(ended) }
 }
 
 // place is the line of the script that failed: the innermost that is in a file.

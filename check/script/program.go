@@ -60,7 +60,7 @@ func compileIn(f *folder, name string, cfg Config, o options) (*Program, error) 
 	if err := l.lint.err(); err != nil {
 		return nil, err
 	}
-	if err := l.run(&star.Call{Env: o.env}, cfg.Steps); err != nil {
+	if err := l.run(&star.Call{Env: o.env}, cfg.Steps, int64(cfg.Memory)); err != nil {
 		return nil, err
 	}
 	p := &Program{config: cfg, env: o.env, functions: make(map[string]*function), lint: l.lint, files: l.order, report: o.report}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -64,7 +65,11 @@ type runner struct {
 	args   [1]starlark.Value
 	steps  uint64
 	shard  *shard
-	since  int64 // when the call began, in nanoseconds; the watch reads it only while state is above 0
+	lanes  chan struct{}   // of the runners
+	inLane bool            // it has taken one of the lanes
+	ctx    context.Context //nolint:containedctx // of the call
+	began  time.Time       // the call
+	limit  uint64          // steps of the call
 	// state is when the call has to end, in nanoseconds since 1970; 0 between calls, -1 once
 	// the watch has ended it.
 	state atomic.Int64
@@ -74,6 +79,8 @@ func newRunner(p *Program) *runner {
 	r := new(runner)
 	r.call0.Env = p.env
 	r.thread = r.call0.NewThread("call")
+	r.thread.OnMaxSteps = r.pause
+	r.call0.Waits = r.leave
 	return r
 }
 
@@ -90,12 +97,14 @@ func (r *runner) call(ctx context.Context, q *rcptgate.Query, f *function) (v rc
 		deadline = time.Now().Add(farOff)
 	}
 	r.thread.Steps = 0
-	r.thread.SetMaxExecutionSteps(uint64(f.p.config.Steps)) // #nosec G115 -- above 0
+	r.ctx, r.began, r.limit = ctx, q.Now(), uint64(f.p.config.Steps) // #nosec G115 -- above 0
+	r.thread.SetMaxExecutionSteps(min(r.limit, slice))
 	r.args[0] = r.call0.Begin(ctx, q)
 	r.state.Store(deadline.UnixNano())
 	defer func() {
+		r.leave()
 		r.call0.End()
-		r.args[0] = nil
+		r.args[0], r.ctx = nil, nil
 		if p := recover(); p != nil {
 			r.state.Store(-1) // the thread is in no state to be used again
 			v, err = rcptgate.Verdict{}, f.failure(fmt.Errorf("%v", p), string(debug.Stack()))
@@ -141,6 +150,7 @@ type runners struct {
 	p      *Program
 	memory int64
 	shards [shardCount]shard
+	lanes  chan struct{} // places for long calls
 
 	asleep atomic.Bool
 	wake   chan struct{}
@@ -155,7 +165,7 @@ type shard struct {
 }
 
 func newRunners(p *Program, memory int64) *runners {
-	rs := &runners{p: p, memory: memory, wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	rs := &runners{p: p, memory: memory, lanes: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)), wake: make(chan struct{}, 1), stop: make(chan struct{})}
 	for i := range rs.shards {
 		rs.shards[i].all = make(map[*runner]struct{})
 	}
@@ -184,7 +194,7 @@ func (rs *runners) take(lane uint32) *runner {
 		return r
 	}
 	r := newRunner(rs.p)
-	r.shard = s
+	r.shard, r.lanes = s, rs.lanes
 	s.all[r] = struct{}{}
 	return r
 }

@@ -86,6 +86,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"a way out", "load('../x.star', 'x')", []string{"filter.star:1:6", "below the script's folder"}},
 		{"not there", "load('x.star', 'x')", []string{"filter.star:1:6", "no such file"}},
 		{"while", "def recipient(r):\n  while True: pass", []string{"filter.star:2:3", "while"}},
+		{"a top that grows without end", "X = []\nfor i in range(100000): X.append('x' * 1000000 + str(i))", []string{"filter.star:2:", "memory has grown"}},
 		{"an endless loop at the top", "def f():\n  for i in range(1000000):\n    for j in range(1000000): pass\nf()", []string{"too many steps"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

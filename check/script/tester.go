@@ -109,7 +109,7 @@ func (ts *tester) load(path string) (*module, *bench, error) {
 	if err := l.lint.err(); err != nil {
 		return nil, nil, err
 	}
-	return m, b, l.run(&star.Call{Env: b.env}, testSteps)
+	return m, b, l.run(&star.Call{Env: b.env}, testSteps, int64(ts.config.Memory))
 }
 
 // one runs one test, and gives what failed in it.

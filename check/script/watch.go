@@ -68,7 +68,7 @@ func (rs *runners) look(now time.Time, m *heap) (busy bool) {
 				case now.UnixNano() > ends:
 					r.cancel(ends, "its time is over")
 				case grown > 0:
-					r.cancel(ends, fmt.Sprintf("memory has grown by %s while it ran: [script] memory is %s", setting.Size(grown&^(1<<20-1)), setting.Size(m.limit))) // #nosec G115 -- octets
+					r.cancel(ends, m.words(grown))
 				}
 			}
 			s.mu.Unlock()
@@ -141,4 +141,9 @@ func (h *heap) excess(now time.Time) uint64 {
 		return live - h.base
 	}
 	return 0
+}
+
+// words say by how much memory has grown.
+func (h *heap) words(grown uint64) string {
+	return fmt.Sprintf("memory has grown by %s while it ran: [script] memory is %s", setting.Size(grown&^(1<<20-1)), setting.Size(h.limit)) // #nosec G115 -- octets
 }

@@ -43,7 +43,10 @@ type Call struct {
 	Ctx     context.Context //nolint:containedctx // of the question
 	Query   *rcptgate.Query // nil while nothing is asked
 	Loading bool
+	// Waits is called before the call waits for something; nil: it need not be known.
+	Waits func()
 
+	thread          *starlark.Thread
 	client          Client
 	mail            Mail
 	rcpt            Rcpt
@@ -59,8 +62,28 @@ const callKey = "rcptgate.call"
 func (c *Call) NewThread(name string) *starlark.Thread {
 	t := &starlark.Thread{Name: name, Print: func(t *starlark.Thread, msg string) { callOf(t).log(t, msg) }}
 	t.SetLocal(callKey, c)
+	c.thread = t
 	c.setNow(t)
 	return t
+}
+
+// Work that is counted as steps: octets that one of them makes, and values.
+const (
+	octetsAStep = 128
+	valuesAStep = 8
+)
+
+// charge counts the work in making or looking at a value, if it is much.
+func (c *Call) charge(v starlark.Value) {
+	if c == nil || c.thread == nil {
+		return
+	}
+	n, isText, _ := sized(v)
+	if isText {
+		c.thread.Steps += uint64(n / octetsAStep) // #nosec G115 -- a length
+	} else {
+		c.thread.Steps += uint64(n / valuesAStep) // #nosec G115 -- a length
+	}
 }
 
 func callOf(t *starlark.Thread) *Call {

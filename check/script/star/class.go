@@ -79,7 +79,10 @@ func (cl *class[T]) attr(self T, name string) (starlark.Value, error) {
 		return m.try(self)
 	}
 	return starlark.NewBuiltin(name, func(t *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-		return m.call(callOf(t), self, b, args, kwargs)
+		c := callOf(t)
+		v, err := m.call(c, self, b, args, kwargs)
+		c.charge(v)
+		return v, err
 	}), nil
 }
 

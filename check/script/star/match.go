@@ -27,7 +27,7 @@ const (
 // Regexp is a regular expression.
 type Regexp struct {
 	object
-	re *regexp.Regexp
+	re, whole *regexp.Regexp
 }
 
 var regexpClass = newClass("regexp", "a regular expression, from re()",
@@ -57,47 +57,51 @@ func newRegexp(_ *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starl
 	if err != nil {
 		return nil, err
 	}
-	return &Regexp{re: re}, nil
+	whole, err := regexp.Compile(`\A(?:` + p + `)\z`)
+	if err != nil {
+		return nil, err
+	}
+	return &Regexp{re: re, whole: whole}, nil
 }
 
 // subject reads what an expression is tried on.
-func subject(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (string, error) {
+func subject(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (string, error) {
 	var s string
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "text", &s); err != nil {
 		return "", err
 	}
-	return s, subjectFits(s)
+	return s, c.subjectFits(s)
 }
 
-func subjectFits(s string) error {
+// subjectFits bounds a text, and counts it: a search takes one for each 16 octets.
+func (c *Call) subjectFits(s string) error {
+	if c != nil && c.thread != nil {
+		c.thread.Steps += uint64(len(s) / 16) // #nosec G115 -- a length
+	}
 	if len(s) > subjectMax {
 		return fmt.Errorf("a text of %d octets: an expression is tried on at most %d", len(s), subjectMax)
 	}
 	return nil
 }
 
-func searchRegexp(_ *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	s, err := subject(b, args, kwargs)
+func searchRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	s, err := subject(c, b, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
 	return newMatch(x.re.FindStringSubmatchIndex(s), s), nil
 }
 
-func matchRegexp(_ *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	s, err := subject(b, args, kwargs)
+func matchRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	s, err := subject(c, b, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
-	whole, err := regexp.Compile(`\A(?:` + x.re.String() + `)\z`)
-	if err != nil {
-		return nil, err
-	}
-	return newMatch(whole.FindStringSubmatchIndex(s), s), nil
+	return newMatch(x.whole.FindStringSubmatchIndex(s), s), nil
 }
 
-func findRegexp(_ *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	s, err := subject(b, args, kwargs)
+func findRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	s, err := subject(c, b, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +117,12 @@ func findRegexp(_ *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kw
 	return starlark.NewList(list), nil
 }
 
-func subRegexp(_ *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+func subRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 	var with, s string
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "replacement", &with, "text", &s); err != nil {
 		return nil, err
 	}
-	if err := subjectFits(s); err != nil {
+	if err := c.subjectFits(s); err != nil {
 		return nil, err
 	}
 	var out []byte

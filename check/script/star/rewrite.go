@@ -11,9 +11,14 @@ import (
 // addressParts are the attributes of strings that are addresses.
 var addressParts = []string{"local", "domain", "user", "detail", "null", "is6"} //nolint:gochecknoglobals // a table
 
-// growing are the methods of strings and lists whose result can be much larger than what
-// they are given.
-var growing = []string{"join", "format", "replace", "extend"} //nolint:gochecknoglobals // a table
+// checked are the methods of strings, lists, dictionaries and sets whose result can be much
+// larger than what they are given, or that compare values or take them as keys.
+var checked = []string{ //nolint:gochecknoglobals // a table
+	"join", "format", "replace", "extend", "split", "rsplit", "index", "remove",
+	"get", "setdefault", "pop", "update", "add", "discard",
+	"union", "intersection", "difference", "symmetric_difference", "issubset", "issuperset",
+	"intersection_update", "difference_update", "symmetric_difference_update",
+}
 
 // Rewrite changes a parsed file, before it is resolved:
 //
@@ -21,6 +26,9 @@ var growing = []string{"join", "format", "replace", "extend"} //nolint:gocheckno
 //	x + y, x * y, x % y  become   $op+(x, y) ..., unless the result is hardly larger
 //	x += y               becomes  x += $grow+(x, y)
 //	x.join(y)            becomes  $call(x, "join", y)
+//	x.join               becomes  $method(x, "join")
+//	x == y, x in y       becomes  $op==(x, y) ..., unless one side is written out
+//	x[y], {x: y}         becomes  x[$key(y)], {$key(x): y}, likewise
 //
 // Names with "$" are those of [Words]. Positions stay.
 func Rewrite(f *syntax.File) {
@@ -84,6 +92,9 @@ func repeats(e syntax.Expr) bool {
 		return repeats(e.X) && repeats(e.Y)
 	case *syntax.ParenExpr:
 		return repeats(e.X)
+	case *syntax.CallExpr:
+		f, ok := e.Fn.(*syntax.Ident)
+		return ok && f.Name == keyName && repeats(e.Args[0])
 	}
 	return false
 }
@@ -92,7 +103,7 @@ func repeats(e syntax.Expr) bool {
 func target(e syntax.Expr) syntax.Expr {
 	switch e := e.(type) {
 	case *syntax.IndexExpr:
-		e.X, e.Y = rewritten(e.X), rewritten(e.Y)
+		e.X, e.Y = rewritten(e.X), key(e.Y, e.Lbrack)
 	case *syntax.DotExpr:
 		e.X = rewritten(e.X)
 	case *syntax.ParenExpr:
@@ -151,6 +162,9 @@ func rewritten(e syntax.Expr) syntax.Expr {
 		if sign, checked := operators[e.Op]; checked && !harmless(e.Op, e.X, e.Y) {
 			return call(opPrefix+sign, e.OpPos, e.X, e.Y)
 		}
+		if sign, compares := comparisons[e.Op]; compares && !plainly(e) {
+			return call(opPrefix+sign, e.OpPos, e.X, e.Y)
+		}
 	case *syntax.UnaryExpr:
 		e.X = rewritten(e.X)
 	case *syntax.ParenExpr:
@@ -160,10 +174,13 @@ func rewritten(e syntax.Expr) syntax.Expr {
 		if slices.Contains(addressParts, e.Name.Name) {
 			return call(partName, e.Dot, e.X, literal(e.Name))
 		}
+		if slices.Contains(checked, e.Name.Name) {
+			return call(methodName, e.Dot, e.X, literal(e.Name))
+		}
 	case *syntax.CallExpr:
 		return callOfMethod(e)
 	case *syntax.IndexExpr:
-		e.X, e.Y = rewritten(e.X), rewritten(e.Y)
+		e.X, e.Y = rewritten(e.X), key(e.Y, e.Lbrack)
 	case *syntax.SliceExpr:
 		e.X, e.Lo, e.Hi, e.Step = rewritten(e.X), rewritten(e.Lo), rewritten(e.Hi), rewritten(e.Step)
 	case *syntax.CondExpr:
@@ -175,7 +192,7 @@ func rewritten(e syntax.Expr) syntax.Expr {
 	case *syntax.DictExpr:
 		all(e.List)
 	case *syntax.DictEntry:
-		e.Key, e.Value = rewritten(e.Key), rewritten(e.Value)
+		e.Key, e.Value = key(e.Key, e.Colon), rewritten(e.Value)
 	case *syntax.LambdaExpr:
 		parameters(e.Params)
 		e.Body = rewritten(e.Body)
@@ -196,7 +213,7 @@ func rewritten(e syntax.Expr) syntax.Expr {
 func callOfMethod(e *syntax.CallExpr) syntax.Expr {
 	arguments(e.Args)
 	dot, ok := e.Fn.(*syntax.DotExpr)
-	if !ok || !slices.Contains(growing, dot.Name.Name) {
+	if !ok || !slices.Contains(checked, dot.Name.Name) {
 		e.Fn = rewritten(e.Fn)
 		return e
 	}
@@ -207,6 +224,14 @@ func callOfMethod(e *syntax.CallExpr) syntax.Expr {
 
 func call(name string, at syntax.Position, args ...syntax.Expr) syntax.Expr {
 	return &syntax.CallExpr{Fn: &syntax.Ident{NamePos: at, Name: name}, Lparen: at, Args: args, Rparen: at}
+}
+
+// key is what a value of a dictionary is found by, rewritten.
+func key(e syntax.Expr, at syntax.Position) syntax.Expr {
+	if e = rewritten(e); isScalarLiteral(e) {
+		return e
+	}
+	return call(keyName, at, e)
 }
 
 func literal(name *syntax.Ident) syntax.Expr {
@@ -238,6 +263,34 @@ func isPlain(e syntax.Expr) bool {
 		return true
 	case *syntax.TupleExpr:
 		return true
+	}
+	return false
+}
+
+// plainly reports whether a comparison takes no time, as can be seen.
+func plainly(e *syntax.BinaryExpr) bool {
+	if isScalarLiteral(e.X) || e.Op != syntax.IN && e.Op != syntax.NOT_IN {
+		return isScalarLiteral(e.X) || isScalarLiteral(e.Y)
+	}
+	switch y := e.Y.(type) {
+	case *syntax.ListExpr:
+		return !slices.ContainsFunc(y.List, func(e syntax.Expr) bool { return !isScalarLiteral(e) })
+	case *syntax.ParenExpr:
+		t, ok := y.X.(*syntax.TupleExpr)
+		return ok && !slices.ContainsFunc(t.List, func(e syntax.Expr) bool { return !isScalarLiteral(e) })
+	}
+	return isScalarLiteral(e.Y)
+}
+
+// isScalarLiteral reports whether an expression is a string, a number, None, True or False.
+func isScalarLiteral(e syntax.Expr) bool {
+	switch e := e.(type) {
+	case *syntax.Literal:
+		return true
+	case *syntax.Ident:
+		return e.Name == "None" || e.Name == "True" || e.Name == "False"
+	case *syntax.UnaryExpr:
+		return e.Op == syntax.MINUS && isScalarLiteral(e.X)
 	}
 	return false
 }

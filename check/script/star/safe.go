@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"go.starlark.net/starlark"
@@ -206,7 +207,8 @@ func operator(op syntax.Token) builtin {
 
 // grown checks what x += y would make, and gives y.
 func grown(op syntax.Token) builtin {
-	return func(_ *Call, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+	return func(c *Call, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+		c.charge(args[0])
 		return args[1], fits(op, args[0], args[1])
 	}
 }
@@ -222,13 +224,17 @@ func callMethod(c *Call, t *starlark.Thread, args starlark.Tuple, kwargs []starl
 	if err != nil {
 		return nil, err
 	}
-	return starlark.Call(t, f, args, kwargs)
+	v, err := starlark.Call(t, f, args, kwargs)
+	c.charge(v)
+	return v, err
 }
 
 func methodFits(x starlark.Value, name string, args starlark.Tuple, kwargs []starlark.Tuple) error {
 	switch x := x.(type) {
 	case starlark.String:
 		switch {
+		case name == "split" || name == "rsplit":
+			return splitFits(string(x), args)
 		case name == "format":
 			return formatFits(string(x), "{", args, kwargs)
 		case name == "join" && len(args) == 1:
@@ -241,13 +247,46 @@ func methodFits(x starlark.Value, name string, args starlark.Tuple, kwargs []sta
 			}
 		}
 	case *starlark.List:
-		if name == "extend" && len(args) == 1 {
-			if n, ok := args[0].(starlark.Sequence); ok {
-				return lengthOK(false, x.Len()+n.Len())
-			}
+		switch {
+		case len(args) == 0:
+		case name == "extend":
+			return lengthOK(false, x.Len()+max(0, countOf(args[0], listMax)))
+		case name == "index" || name == "remove":
+			return findable(args[0], x)
+		}
+	case *starlark.Dict, *starlark.Set:
+		return keyMethodFits(x, name, args)
+	}
+	return nil
+}
+
+// keyMethodFits looks at the keys that a method of a dictionary or a set is given.
+func keyMethodFits(x starlark.Value, name string, args starlark.Tuple) error {
+	_, isDict := x.(*starlark.Dict)
+	switch name {
+	case "get", "setdefault", "pop", "add", "remove", "discard":
+		if len(args) > 0 {
+			return hashFits(args[0])
+		}
+		return nil
+	}
+	for _, a := range args {
+		if err := keysFit(a, isDict); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// splitFits bounds what a string is split into.
+func splitFits(s string, args starlark.Tuple) error {
+	n := len(s) / 2 // at white space
+	if len(args) > 0 {
+		if sep, ok := args[0].(starlark.String); ok {
+			n = strings.Count(s, string(sep))
+		}
+	}
+	return lengthOK(false, n)
 }
 
 func joinFits(sep int, list starlark.Value) error {
@@ -264,6 +303,48 @@ func joinFits(sep int, list starlark.Value) error {
 		}
 	}
 	return nil
+}
+
+// methodOf is x.NAME for checked methods, where it is not called at once.
+func methodOf(x starlark.Value, name string) (starlark.Value, error) {
+	v, err := attribute(x, name)
+	if err != nil {
+		return nil, err
+	}
+	switch x.(type) {
+	case starlark.String, *starlark.List, *starlark.Dict, *starlark.Set:
+		return starlark.NewBuiltin(name, func(t *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+			return callMethod(callOf(t), t, append(starlark.Tuple{x, starlark.String(name)}, args...), kwargs)
+		}), nil
+	}
+	return v, nil
+}
+
+// getattr is Starlark's, whose methods are checked as those that are written out.
+func getattr(f *starlark.Builtin) builtin {
+	return func(_ *Call, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		if len(args) >= 2 {
+			if name, ok := args[1].(starlark.String); ok && slices.Contains(checked, string(name)) {
+				if v, err := methodOf(args[0], string(name)); err == nil {
+					return v, nil
+				}
+			}
+		}
+		return f.CallInternal(nil, args, kwargs)
+	}
+}
+
+// printed is print(), with the same bounds as log().
+func printed(c *Call, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var sep starlark.Value
+	if err := starlark.UnpackArgs("print", nil, kwargs, "sep?", &sep); err != nil {
+		return nil, err
+	}
+	line, err := sentence(args)
+	if err == nil {
+		c.log(nil, line)
+	}
+	return starlark.None, err
 }
 
 // attribute is x.NAME, with the error that Starlark itself gives.

@@ -125,7 +125,7 @@ func (*Call) exists(x *Rcpt, b *starlark.Builtin, args starlark.Tuple, kwargs []
 	case c.Env.Exists == nil:
 		return starlark.String("unchecked"), nil
 	}
-	v := c.Env.Exists(c.Ctx, c.Query)
+	v := c.Env.Exists(c.context(), c.Query)
 	return starlark.String(existence(&v)), nil
 }
 

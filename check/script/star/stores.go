@@ -81,6 +81,9 @@ func (c *Call) tableGet(x *Table, b *starlark.Builtin, args starlark.Tuple, kwar
 }
 
 func (c *Call) context() context.Context {
+	if c.Waits != nil {
+		c.Waits()
+	}
 	if c.Ctx != nil {
 		return c.Ctx
 	}

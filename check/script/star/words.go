@@ -60,6 +60,14 @@ func safe() []word {
 	return []word{
 		{"str", "(x) -> string", "", written(universe("str")), false},
 		{"repr", "(x) -> string", "", written(universe("repr")), false},
+		{"print", "(...)", "", printed, false},
+		{"getattr", "(x, name, default) -> value", "", getattr(universe("getattr")), false},
+		{"list", "(x) -> list", "", sequences(universe("list")), false},
+		{"tuple", "(x) -> tuple", "", sequences(universe("tuple")), false},
+		{"set", "(x) -> set", "", sequences(universe("set")), false},
+		{"dict", "(x) -> dict", "", sequences(universe("dict")), false},
+		{"zip", "(x, ...) -> list", "", sequences(universe("zip")), false},
+		{"int", "(x) -> int", "", intOf(universe("int")), false},
 		{"range", "(n) -> range", "", rangeOf, false},
 		{"fail", "(text)", "", fail, false},
 	}
@@ -69,6 +77,8 @@ func safe() []word {
 const (
 	partName   = "$part"
 	callName   = "$call"
+	methodName = "$method"
+	keyName    = "$key"
 	opPrefix   = "$op"
 	growPrefix = "$grow"
 )
@@ -95,6 +105,16 @@ func Words(config *starlarkstruct.Struct) starlark.StringDict {
 		}
 		return attribute(args[0], name)
 	})
+	for _, name := range []string{"sorted", "min", "max"} {
+		d[name] = starlark.NewBuiltin(name, sorting(starlark.Universe[name].(*starlark.Builtin)))
+	}
+	d[methodName] = starlark.NewBuiltin("attribute", func(_ *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, _ []starlark.Tuple) (starlark.Value, error) {
+		return methodOf(args[0], string(args[1].(starlark.String)))
+	})
+	d[keyName] = word{name: "key", call: keyed}.value()
+	for op, sign := range comparisons {
+		d[opPrefix+sign] = word{name: sign, call: comparison(op)}.value()
+	}
 	for op, sign := range operators {
 		d[opPrefix+sign] = word{name: sign, call: operator(op)}.value()
 		d[growPrefix+sign] = word{name: sign + "=", call: grown(op)}.value()
@@ -108,7 +128,9 @@ func (w word) value() starlark.Value {
 		if w.atLoad && (c == nil || !c.Loading) {
 			return nil, fmt.Errorf("%s() %w", w.name, errAtLoad)
 		}
-		return w.call(c, b, args, kwargs)
+		v, err := w.call(c, b, args, kwargs)
+		c.charge(v)
+		return v, err
 	})
 }
 
@@ -176,7 +198,7 @@ func scan(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.T
 		return starlark.None, nil
 	}
 	if !message.Scanned {
-		c.Env.Scan(c.Ctx, c.Query)
+		c.Env.Scan(c.context(), c.Query)
 	}
 	if message.Unscanned != "" {
 		return starlark.None, nil

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package script
+
+import (
+	"runtime"
+	"time"
+
+	"go.starlark.net/starlark"
+)
+
+// Calls take steps, slice at a time. A call of more than shortSteps, or of more time than
+// shortTime, goes on in a lane, of which there are one fewer than processors, and lets others
+// go first after each slice: however many calls there are that do not end, a processor is
+// left for the rest.
+const (
+	slice      = 250
+	shortSteps = 10_000
+	shortTime  = time.Millisecond
+)
+
+// pause is called when a call has taken the steps that it was allowed.
+func (r *runner) pause(t *starlark.Thread) {
+	switch {
+	case t.Steps >= r.limit:
+		r.end("too many steps")
+		return
+	case t.Steps < shortSteps && time.Since(r.began) < shortTime:
+		t.SetMaxExecutionSteps(min(r.limit, t.Steps+slice))
+		return
+	}
+	r.leave()
+	runtime.Gosched()
+	select {
+	case r.lanes <- struct{}{}:
+		r.inLane = true
+		t.SetMaxExecutionSteps(min(r.limit, t.Steps+shortSteps))
+	case <-r.ctx.Done():
+		r.end("its time is over")
+	}
+}
+
+// end cancels the call from within. A thread stays cancelled: the runner is not used again.
+func (r *runner) end(why string) {
+	r.leave()
+	r.state.Store(-1)
+	r.thread.Cancel(why)
+}
+
+// leave gives the lane back: at the end, or before the call waits for something else. The
+// next step takes one again.
+func (r *runner) leave() {
+	if r.inLane {
+		r.inLane = false
+		<-r.lanes
+		r.thread.SetMaxExecutionSteps(r.thread.Steps)
+	}
+}
