@@ -159,7 +159,7 @@ func (u *live) opShow(ctx context.Context, args []string) ([]view.Table, error) 
 	if err != nil {
 		return nil, err
 	}
-	u.exchange.ask(ctx, u.lists(), client, publishTime, u.now())
+	_ = u.exchange.ask(ctx, u.lists(), client, publishTime, u.now())
 	t := view.Table{
 		Name: "show", Title: client.String(),
 		Columns: view.Columns("list", "List", "state", "State", "network", "Network", "left", "Time left", "first", "First", "last", "Last", "count", "Count", "evidence", "Evidence", "queue_id", "Queue id"),
@@ -243,7 +243,7 @@ func (l *List) opRemove(ctx context.Context, args []string) ([]view.Table, error
 	if err != nil {
 		return nil, err
 	}
-	l.exchange.ask(ctx, []*List{l}, client, publishTime, l.now()) // it may be listed on another gateway only
+	_ = l.exchange.ask(ctx, []*List{l}, client, publishTime, l.now()) // it may be listed on another gateway only
 	if !l.Remove(client) {
 		return nil, fmt.Errorf("%s is not on blocklist %q", client, l.name)
 	}

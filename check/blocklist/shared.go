@@ -7,7 +7,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,11 +26,13 @@ const (
 	lookTime     = 40 * time.Millisecond
 	roundEvery   = 30 * time.Second // all that is listed here is compared with what is there
 	roundTime    = 10 * time.Second
+	lostEvery    = time.Second // between two looks whether a server of memcached has gone or is back
 	roundBatch   = 100
 	publishTime  = time.Second
 	publishTries = 5
 	publishPause = 200 * time.Millisecond
 	publishMax   = 10_000 // entries that wait
+	againMax     = 1_000  // clients about whom memcached has not answered in time
 	askedShards  = 64
 	askedMax     = 100_000 // clients that are remembered as asked about
 )
@@ -37,6 +42,7 @@ const (
 type exchange struct {
 	client  *memcached.Client
 	waiting chan published
+	again   chan looked
 	dropped atomic.Uint64
 	asked   [askedShards]*recent.Map[netip.Addr, time.Time]
 }
@@ -47,11 +53,17 @@ type published struct {
 	*entry
 }
 
+// looked is a question that was not answered in time.
+type looked struct {
+	lists  []*List
+	client netip.Addr
+}
+
 func newExchange(c *memcached.Client) *exchange {
 	if c == nil {
 		return nil
 	}
-	x := &exchange{client: c, waiting: make(chan published, publishMax)}
+	x := &exchange{client: c, waiting: make(chan published, publishMax), again: make(chan looked, againMax)}
 	for i := range x.asked {
 		x.asked[i] = recent.New[netip.Addr, time.Time](askedMax / askedShards)
 	}
@@ -76,21 +88,40 @@ func (x *exchange) publish(l *List, e *entry) {
 	}
 }
 
-// run publishes until ctx ends.
+// run publishes, and asks again, until ctx ends.
 func (x *exchange) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case p := <-x.waiting:
-			for range publishTries { // after that, the next round does it
-				asking, cancel := context.WithTimeout(ctx, publishTime)
-				err := x.put(asking, p.list, p.entry)
-				cancel()
-				if err == nil || !sleep(ctx, publishPause) {
-					break
-				}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case p := <-x.waiting: // when the tries have failed, the next round does it
+				try(ctx, func(ctx context.Context) error { return x.put(ctx, p.list, p.entry) })
 			}
+		}
+	})
+	all.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case q := <-x.again:
+				try(ctx, func(ctx context.Context) error { return x.ask(ctx, q.lists, q.client, publishTime, q.lists[0].now()) })
+			}
+		}
+	})
+	all.Wait()
+}
+
+// try has f done, again if it fails.
+func try(ctx context.Context, f func(context.Context) error) {
+	for range publishTries {
+		asking, cancel := context.WithTimeout(ctx, publishTime)
+		err := f(asking)
+		cancel()
+		if err == nil || !sleep(ctx, publishPause) {
+			return
 		}
 	}
 }
@@ -140,17 +171,23 @@ func (x *exchange) read(l *List, network netip.Prefix, key string, value []byte,
 }
 
 // look asks what the others know of a client, at most every few seconds, within the budget
-// of the answer.
+// of the answer. Where that is not enough it is asked again in the background, for the
+// client's next question.
 func (x *exchange) look(ctx context.Context, lists []*List, client netip.Addr, now time.Time) {
-	if x != nil && !x.client.Down() && x.due(client, now) {
-		x.ask(ctx, lists, client, lookTime, now)
+	if x == nil || x.client.Down() || !x.due(client, now) || x.ask(ctx, lists, client, lookTime, now) == nil {
+		return
+	}
+	select {
+	case x.again <- looked{lists, client}:
+	default:
 	}
 }
 
-// ask asks what the others know of a client, within a limit, and takes it over.
-func (x *exchange) ask(ctx context.Context, lists []*List, client netip.Addr, limit time.Duration, now time.Time) {
+// ask asks what the others know of a client, within a limit, and takes it over. An error
+// means that not all of it was found.
+func (x *exchange) ask(ctx context.Context, lists []*List, client netip.Addr, limit time.Duration, now time.Time) error {
 	if x == nil {
-		return
+		return nil
 	}
 	var keys []string
 	of := map[string]published{}
@@ -164,17 +201,27 @@ func (x *exchange) ask(ctx context.Context, lists []*List, client netip.Addr, li
 		of[key] = published{l, &entry{Listing: rcptgate.Listing{Network: network}}}
 	}
 	if len(keys) == 0 {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	values, _ := x.client.GetMulti(ctx, keys) // with an error, what was found nevertheless
+	values, err := x.client.GetMulti(ctx, keys) // with an error, what was found nevertheless
 	for key, value := range values {
 		p := of[key]
 		if e := x.read(p.list, p.Network, key, value, now); e != nil {
 			p.list.learn(e)
 		}
 	}
+	return err
+}
+
+// servers says which servers there are, and since when each lives or is dead.
+func (x *exchange) servers() string {
+	var b strings.Builder
+	for _, s := range x.client.Stats() {
+		fmt.Fprintln(&b, s.Name, s.Since.UnixNano())
+	}
+	return b.String()
 }
 
 // due reports whether the others were not asked about a client lately, and notes that they are.

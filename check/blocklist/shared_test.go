@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate"
@@ -59,38 +60,98 @@ const key, otherKey = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcb
 
 func TestTwoGatewaysShareAList(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		stranger := gateway(t, server, otherKey, disk)
+		for _, w := range []*world{a, b, stranger} {
+			defer w.host.Stop()
+		}
+		const bad = "198.51.100.1"
+		if b.refuses(bad) {
+			t.Fatal("refused before")
+		}
+		a.add("virus", bad)
+		a.add("virus", "2001:db8::1")
+		testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+		testkit.Eventually(t, "an IPv6 network there", func() bool { return b.refuses("2001:db8::2") })
+		l, _ := b.list("virus").Listed(netip.MustParseAddr(bad))
+		if l.Evidence != "Eicar-Test" || l.QueueID != "4Q1" {
+			t.Errorf("%+v", l)
+		}
+		if stranger.refuses(bad) || stranger.listed("virus", bad) {
+			t.Error("what is sealed with another key is believed")
+		}
+		if !b.list("virus").Remove(netip.MustParseAddr(bad)) {
+			t.Error("the other gateway cannot remove it")
+		}
+		testkit.Eventually(t, "the removal on the first gateway", func() bool { return !a.refuses(bad) })
+
+		// A removed client that errs again is listed again.
+		time.Sleep(2 * time.Millisecond)
+		b.add("virus", bad)
+		testkit.Eventually(t, "the new listing", func() bool { return a.refuses(bad) })
+	})
+}
+
+// TestWithinFiveSeconds lists a client, and ends its listing, while it goes on writing to another
+// gateway, which has just asked about it. The time is the bubble's: it does not pass while
+// memcached is asked.
+func TestWithinFiveSeconds(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		takes := func(what string, client string, want bool) {
+			t.Helper()
+			for began := time.Now(); b.refuses(client) != want; time.Sleep(50 * time.Millisecond) {
+				if time.Since(began) > 5*time.Second {
+					t.Fatalf("%s has no effect on the other gateway after 5 s", what)
+				}
+			}
+		}
+		for i := range 20 {
+			client := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}).String()
+			if b.refuses(client) {
+				t.Fatal("refused before")
+			}
+			time.Sleep(time.Duration(i) * 200 * time.Millisecond)
+			a.add("virus", client)
+			takes("a listing", client, true)
+			a.list("virus").Remove(netip.MustParseAddr(client))
+			takes("a removal", client, false)
+		}
+	})
+}
+
+// TestASlowLookGoesOn has memcached answer later than the client's answer may wait.
+func TestASlowLookGoesOn(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
-	stranger := gateway(t, server, otherKey, disk)
 	const bad = "198.51.100.1"
-	if b.refuses(bad) {
-		t.Fatal("refused before")
-	}
+	waitPublished(t, a, bad)
+	m := address.Parse("u@example.org")
+	late := rcptgate.WithBudget(t.Context(), 0)
+	b.host.Step(rcptgate.StageRcpt, stepName).Check(late, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(bad), Recipient: m, Target: m})
+	testkit.Eventually(t, "the listing, without another question", func() bool { return b.listed("virus", bad) })
+}
+
+// TestMemcachedIsBack lists a client while memcached is dead. The next round would be half a
+// minute later.
+func TestMemcachedIsBack(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+	server.Kill()
+	testkit.Eventually(t, "the death of memcached", func() bool { a.refuses("198.51.100.2"); return a.host.Shared.Down() })
+	const bad = "198.51.100.1"
 	a.add("virus", bad)
-	a.add("virus", "2001:db8::1")
+	server.Restart()
+	testkit.Eventually(t, "memcached to be back", func() bool { return !a.host.Shared.Down() && !b.host.Shared.Down() })
 	began := time.Now()
 	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
-	t.Logf("listed on the other gateway after %v", time.Since(began))
-	testkit.Eventually(t, "an IPv6 network there", func() bool { return b.refuses("2001:db8::2") })
-	l, _ := b.list("virus").Listed(netip.MustParseAddr(bad))
-	if l.Evidence != "Eicar-Test" || l.QueueID != "4Q1" {
-		t.Errorf("%+v", l)
+	if took := time.Since(began); took > roundEvery/2 {
+		t.Errorf("it took %v", took)
 	}
-	if stranger.refuses(bad) || stranger.listed("virus", bad) {
-		t.Error("what is sealed with another key is believed")
-	}
-	if !b.list("virus").Remove(netip.MustParseAddr(bad)) {
-		t.Error("the other gateway cannot remove it")
-	}
-	began = time.Now()
-	testkit.Eventually(t, "the removal on the first gateway", func() bool { return !a.refuses(bad) })
-	t.Logf("removed on the first gateway after %v", time.Since(began))
-
-	// A removed client that errs again is listed again.
-	time.Sleep(2 * time.Millisecond)
-	b.add("virus", bad)
-	began = time.Now()
-	testkit.Eventually(t, "the new listing", func() bool { return a.refuses(bad) })
-	t.Logf("listed again after %v", time.Since(began))
 }
 
 // TestARoundMendsTheOthers has memcached lose everything, and a gateway that nobody asks.

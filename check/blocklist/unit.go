@@ -231,18 +231,25 @@ func (u *live) each(f func(*List)) {
 	}
 }
 
-// rounds compares the lists with those of the other gateways.
+// rounds compares the lists with those of the other gateways, now and then, and at once when
+// a server of memcached has gone or is back: it may lack what is listed.
 func (u *live) rounds(ctx context.Context) {
-	tick := time.NewTicker(roundEvery)
+	tick := time.NewTicker(lostEvery)
 	defer tick.Stop()
+	last, servers := u.now(), u.exchange.servers()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for _, l := range u.lists() {
-				u.exchange.round(ctx, l)
-			}
+		}
+		now, found := u.now(), u.exchange.servers()
+		if since := now.Sub(last); found == servers && since >= 0 && since < roundEvery {
+			continue
+		}
+		last, servers = now, found
+		for _, l := range u.lists() {
+			u.exchange.round(ctx, l)
 		}
 	}
 }
