@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"rcptgate/kit/direct"
 )
 
 // socket is a TCP or unix connection with two abilities that package net's lack.
@@ -46,19 +48,11 @@ func newSocket(nc net.Conn) (*socket, error) {
 	}
 	s.raw = raw
 	s.look = func(fd uintptr) bool {
-		s.n, s.err = again(syscall.Read, fd, s.p)
+		s.n, s.err = direct.ReadNow(fd, s.p)
 		return true
 	}
 	s.swap = s.exchange
 	return s, nil
-}
-
-func again(f func(int, []byte) (int, error), fd uintptr, p []byte) (int, error) {
-	for {
-		if n, err := f(int(fd), p); !errors.Is(err, syscall.EINTR) {
-			return n, err
-		}
-	}
 }
 
 // Read reads as net.Conn does, once it has written out. With now set it gives
@@ -112,11 +106,11 @@ func (s *socket) with(f func(fd uintptr) bool, p []byte) (int, error) {
 // reply that cannot be there yet. That saves one system call in four.
 func (s *socket) exchange(fd uintptr) (done bool) {
 	if !s.wrote {
-		if s.n, s.err = again(syscall.Read, fd, s.p); !errors.Is(s.err, syscall.EAGAIN) {
+		if s.n, s.err = direct.ReadNow(fd, s.p); !errors.Is(s.err, syscall.EAGAIN) {
 			s.unquiet = true
 			return true
 		}
-		n, err := again(syscall.Write, fd, s.out)
+		n, err := direct.WriteNow(fd, s.out)
 		if s.err = err; err != nil && !errors.Is(err, syscall.EAGAIN) {
 			return true
 		}
@@ -127,6 +121,6 @@ func (s *socket) exchange(fd uintptr) (done bool) {
 		s.out, s.wrote = nil, true
 		return false
 	}
-	s.n, s.err = again(syscall.Read, fd, s.p)
+	s.n, s.err = direct.ReadNow(fd, s.p)
 	return !errors.Is(s.err, syscall.EAGAIN)
 }

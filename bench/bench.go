@@ -164,13 +164,20 @@ func (b *bench) newDir(name string) (string, error) {
 type starter func(ctx context.Context, backend *sim.Server) (*process, error)
 
 // echo starts the echo milter, which has no use for the backend.
-func (b *bench) echo(ctx context.Context, _ *sim.Server) (*process, error) {
+func (b *bench) echo(ctx context.Context, _ *sim.Server) (*process, error) { return b.startEcho(ctx) }
+
+// directEcho starts one that reads and writes sockets as the gate does.
+func (b *bench) directEcho(ctx context.Context, _ *sim.Server) (*process, error) {
+	return b.startEcho(ctx, "--direct")
+}
+
+func (b *bench) startEcho(ctx context.Context, flags ...string) (*process, error) {
 	dir, err := b.newDir("echo")
 	if err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(dir, "milter.sock")
-	return start(ctx, "the echo milter", socket, b.Binary, "bench", "--echo", "unix:"+socket)
+	return start(ctx, "the echo milter", socket, append([]string{b.Binary, "bench", "--echo", "unix:" + socket}, flags...)...)
 }
 
 // dialogue starts the milter that holds one dialogue a recipient with the backend.

@@ -104,7 +104,7 @@ func TestSocket(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		if err := ServeEcho(ctx, socket); err != nil {
+		if err := ServeEcho(ctx, socket, socket.Network == "unix"); err != nil {
 			t.Error(err)
 		}
 	})

@@ -147,6 +147,24 @@ func remembered(ctx context.Context, b *bench, t *Table) error {
 		map[string]float64{"gate_us": gate.perAnswer(), "echo_us": echo.perAnswer()})
 	t.Figure("log lines read a remembered answer", fmt.Sprintf("%.2f", float64(lines)/float64(gate.asked)),
 		map[string]float64{"lines": float64(lines), "answers": float64(gate.asked)})
+	return b.besideDirect(ctx, t)
+}
+
+// besideDirect compares with an echo milter that reads and writes sockets as the gate does: what is left is the gate's
+// own work.
+func (b *bench) besideDirect(ctx context.Context, t *Table) error {
+	echo, gate, done, err := b.pair(ctx, b.directEcho)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := b.turns(ctx, echo, gate, b.Rounds, b.Each, 0); err != nil {
+		return err
+	}
+	ratio, values := ratioOf(gate, echo)
+	values["gate_us"], values["echo_us"] = gate.perAnswer(), echo.perAnswer()
+	t.Figure("remembered answers, compared with an echo milter that reads and writes sockets in the gate's way",
+		fmt.Sprintf("%.0f RCPT/s, echo milter %.0f: %.2f; %.1f µs and %.1f µs of processor time", values["gate"], values["other"], ratio, gate.perAnswer(), echo.perAnswer()), values)
 	return nil
 }
 

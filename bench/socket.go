@@ -14,13 +14,15 @@ import (
 	"rcptgate/front/milter"
 )
 
-// ServeEcho runs an echo milter on a socket until ctx ends.
-func ServeEcho(ctx context.Context, socket setting.Socket) error {
+// ServeEcho runs an echo milter on a socket until ctx ends. Direct has it read and write as the gate does.
+func ServeEcho(ctx context.Context, socket setting.Socket, direct bool) error {
 	ln, err := milter.Listen(ctx, socket, 0o600, "")
 	if err != nil {
 		return err
 	}
-	return milter.NewEcho(0).Serve(ctx, ln)
+	echo := milter.NewEcho(0)
+	echo.Direct = direct
+	return echo.Serve(ctx, ln)
 }
 
 // Target is a milter that runs already, of whatever make.

@@ -21,6 +21,7 @@ const exitMissed = 1
 // benchFlags are the flags of the command.
 type benchFlags struct {
 	socket, echo, dialogue, recipients, nextHop string
+	direct                                      bool
 	people                                      int
 	seconds                                     float64
 	json, strict                                bool
@@ -53,6 +54,7 @@ a bar was not met.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.socket, "socket", "", "load the milter at this `SOCKET` instead (unix:/path, inet:PORT@HOST)")
 	flags.StringVar(&f.echo, "echo", "", "run an echo milter on this `SOCKET` until interrupted, and measure nothing")
+	flags.BoolVar(&f.direct, "direct", false, "with --echo: read and write sockets in the gate's way instead of Go's usual one")
 	flags.StringVar(&f.dialogue, "dialogue", "", "with --echo: hold one SMTP dialogue a recipient with the server at `ADDRESS:PORT`, and pass its reply on")
 	flags.StringVar(&f.recipients, "recipients", "user%07d@example.com", "with --socket: a `PATTERN` with one number, or a file with one recipient a line")
 	flags.IntVar(&f.people, "people", 10_000, "with --socket: `NUMBER` of different recipients in the pattern")
@@ -127,5 +129,5 @@ func (f *benchFlags) runEcho(cmd *cobra.Command) error {
 	if f.dialogue != "" {
 		return exit.With(exit.Unavailable, bench.ServeDialogue(cmd.Context(), socket, f.dialogue))
 	}
-	return exit.With(exit.Unavailable, bench.ServeEcho(cmd.Context(), socket))
+	return exit.With(exit.Unavailable, bench.ServeEcho(cmd.Context(), socket, f.direct))
 }

@@ -15,6 +15,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/direct"
 )
 
 // conn is one milter connection. Everything but mark, ended, counts and watched
@@ -22,6 +23,7 @@ import (
 type conn struct {
 	l       *listener
 	nc      net.Conn
+	direct  io.ReadWriter // nc, as this goroutine reads and writes it
 	reader  *wire.Reader
 	session session
 	out     []byte // the reply being formed; nil between refusals of unusual size
@@ -89,7 +91,8 @@ func (e ending) String() string {
 }
 
 func newConn(l *listener, nc net.Conn) *conn {
-	c := &conn{l: l, nc: nc, reader: wire.NewReader(nc, &l.srv.limits), ack: newQuickAck(nc)}
+	rw := direct.New(nc)
+	c := &conn{l: l, nc: nc, direct: rw, reader: wire.NewReader(rw, &l.srv.limits), ack: newQuickAck(nc)}
 	c.watched.since = time.Now()
 	c.session.state.Listener, c.session.state.Local = l.name, l.local
 	c.letter.body.all = &l.srv.spools
@@ -239,7 +242,7 @@ func (c *conn) end(why ending) {
 func (c *conn) write(reply []byte) error {
 	c.answered = true
 	c.setMark(phaseWrite)
-	if _, err := c.nc.Write(reply); err != nil {
+	if _, err := c.direct.Write(reply); err != nil {
 		return fmt.Errorf("write reply: %w", err)
 	}
 	return nil

@@ -5,17 +5,23 @@ package milter
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"sync"
 
 	"rcptgate"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/direct"
 )
 
-// Echo answers "continue" to everything: the fastest that a milter with these events
-// and macros can be, and thereby the measure for one that does something. It reads
-// the same frames as a Server and looks into none of them.
+// Echo answers "continue" to everything: the least that a milter with these events and
+// macros can do, and thereby the measure for one that does something. It reads the same
+// frames as a Server and looks into none of them.
 type Echo struct {
+	// Direct has it read and write sockets as a Server does (package direct) instead of as
+	// package net does. It is set before Serve.
+	Direct bool
+
 	limits wire.Limits
 	wants  rcptgate.Wants
 }
@@ -55,7 +61,11 @@ func (e *Echo) Serve(ctx context.Context, ln net.Listener) error {
 var errQuit = errors.New("quit")
 
 func (e *Echo) answer(nc net.Conn) error {
-	reader := wire.NewReader(nc, &e.limits)
+	var rw io.ReadWriter = nc
+	if e.Direct {
+		rw = direct.New(nc)
+	}
+	reader := wire.NewReader(rw, &e.limits)
 	ack := newQuickAck(nc)
 	var quiet silent
 	for {
@@ -68,7 +78,7 @@ func (e *Echo) answer(nc net.Conn) error {
 			if !ok {
 				break
 			}
-			if answered, err = e.echo(nc, cmd, data, &quiet); err != nil {
+			if answered, err = e.echo(rw, cmd, data, &quiet); err != nil {
 				return err
 			}
 		}
@@ -82,7 +92,7 @@ func (e *Echo) answer(nc net.Conn) error {
 }
 
 // echo answers one frame, if it has an answer.
-func (e *Echo) echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered bool, err error) {
+func (e *Echo) echo(w io.Writer, cmd byte, data []byte, quiet *silent) (answered bool, err error) {
 	switch cmd {
 	case wire.CmdMacro, wire.CmdAbort, wire.CmdQuitNewConn:
 		return false, nil
@@ -98,12 +108,12 @@ func (e *Echo) echo(nc net.Conn, cmd byte, data []byte, quiet *silent) (answered
 			return false, err
 		}
 		*quiet = silentUnder(agreed.Protocol)
-		_, err = nc.Write(wire.AppendOptions(nil, agreed))
+		_, err = w.Write(wire.AppendOptions(nil, agreed))
 		return true, err
 	}
 	if quiet.has(cmd) {
 		return false, nil
 	}
-	_, err = nc.Write(continueFrame)
+	_, err = w.Write(continueFrame)
 	return true, err
 }

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+//go:build !linux
+
+package direct
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+)
+
+// New gives what reads and writes nc: nc itself.
+func New(nc net.Conn) io.ReadWriter { return nc }
+
+// ReadNow is read(2), see the version for Linux.
+func ReadNow(fd uintptr, p []byte) (int, error) { return again(syscall.Read, fd, p) }
+
+// WriteNow is write(2).
+func WriteNow(fd uintptr, p []byte) (int, error) { return again(syscall.Write, fd, p) }
+
+func again(f func(int, []byte) (int, error), fd uintptr, p []byte) (int, error) {
+	for {
+		if n, err := f(int(fd), p); !errors.Is(err, syscall.EINTR) {
+			return max(n, 0), err
+		}
+	}
+}
