@@ -242,6 +242,29 @@ func (r *Router) IsBackend(client netip.Addr) bool {
 	return false
 }
 
+// Backends are the addresses for which [Router.IsBackend] holds now.
+func (r *Router) Backends() (list []netip.Addr) {
+	for _, s := range r.sects {
+		if s.route == nil {
+			continue
+		}
+		for i := range s.route.hops {
+			switch hop := &s.route.hops[i]; {
+			case hop.ip.IsValid():
+				list = append(list, hop.ip)
+			case hop.addr.IsMX:
+				set, _ := r.dns.knownMX(mxName(hop.addr, s.name))
+				for _, host := range set.hosts {
+					list = append(list, r.dns.knownAddrs(host.name)...)
+				}
+			case hop.addr.Path == "":
+				list = append(list, r.dns.knownAddrs(hop.addr.Host)...)
+			}
+		}
+	}
+	return list
+}
+
 // First is the server that is asked first, as Address.String writes it; empty when
 // DNS has to be asked for it.
 func (rt *Route) First() string {

@@ -30,6 +30,8 @@ type Setup struct {
 	// not matter. Nil: none is.
 	Trusted func(client netip.Addr) bool
 	Local   func(ctx context.Context, domain string) (bool, error)
+	// TrustedNetworks are those of Trusted, for whoever lists networks.
+	TrustedNetworks []netip.Prefix
 	// Blocklists are the lists of clients' addresses by name, for units that come later.
 	Blocklists map[string]rcptgate.Blocklist
 	// Maps are what other programs may look up, by name: see [Map].

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -69,6 +70,15 @@ func (d *dns) isMX(a netip.Addr) bool {
 	}
 	_, ok := (*set)[a]
 	return ok
+}
+
+// mxHosts are the addresses for which isMX holds.
+func (d *dns) mxHosts() []netip.Addr {
+	set := d.mx.Load()
+	if set == nil {
+		return nil
+	}
+	return slices.Collect(maps.Keys(*set))
 }
 
 // run asks until ctx ends.

@@ -124,13 +124,18 @@ func accessKey(p netip.Prefix) (string, bool) {
 	return strings.Join(groups, ":"), true
 }
 
-// exported is what other programs get of a list: nothing in rehearsal. It is in order.
+// exported is what other programs get of a list: nothing in rehearsal, and no network that has
+// an address in it which is never listed, since they cannot tell it from the others. It is in
+// order.
 func (l *List) exported() (list []rcptgate.Listing) {
 	if !l.enforced {
 		return nil
 	}
+	spared := l.never.within(l.table.Load().bits[1])
 	l.Each(func(e rcptgate.Listing) bool {
-		list = append(list, e)
+		if !spared[e.Network] || e.Network.IsSingleIP() {
+			list = append(list, e)
+		}
 		return true
 	})
 	slices.SortFunc(list, func(a, b rcptgate.Listing) int {

@@ -201,6 +201,18 @@ type never struct {
 	backend func(netip.Addr) bool
 	isMX    func(netip.Addr) bool
 	extra   *pattern.Set
+	known   func() []netip.Prefix // of them, as far as they can be counted
+}
+
+// within gives the networks of a length that have an address in them which is never listed.
+func (n *never) within(bits int) map[netip.Prefix]bool {
+	found := map[netip.Prefix]bool{}
+	for _, p := range n.known() {
+		if p.Addr().Is6() && p.Bits() >= bits {
+			found[netip.PrefixFrom(p.Addr(), bits).Masked()] = true
+		}
+	}
+	return found
 }
 
 // has says in words what a client is that is never listed; "" if it may be.
@@ -278,10 +290,9 @@ func (l *List) load() {
 		if !l.now().Before(l.forgotten(e)) {
 			return
 		}
-		l.update(e.Network.Addr(), func(network netip.Prefix, _ *entry) *entry {
-			e.Network = network
-			return e
-		})
+		l.writing.Lock()
+		defer l.writing.Unlock()
+		l.table.Load().move(e, l.cfg.Entries)
 	})
 	l.writing.Lock()
 	l.changed, l.all = nil, false // it is in the file
@@ -341,11 +352,7 @@ func (s *state) resize(entries, ipv6Bits int, window time.Duration) {
 	}
 	next.evicted.Store(old.evicted.Load())
 	old.each(func(e *entry) bool {
-		moved := *e
-		if network, ok := next.network(e.Network.Addr()); ok {
-			moved.Network = network
-			next.update(network, entries, func(*entry) *entry { return &moved })
-		}
+		next.move(e, entries)
 		return true
 	})
 	s.table.Store(next)

@@ -113,6 +113,24 @@ func (t *table) update(network netip.Prefix, limit int, change func(old *entry) 
 	return now
 }
 
+// move puts an entry of a table, or of a file, with perhaps another length of networks into this
+// one. An entry of the same network is replaced, those of smaller networks are joined, and one
+// of a larger network is left out: who of it has done harm is not known.
+func (t *table) move(e *entry, limit int) {
+	network, ok := t.network(e.Network.Addr())
+	if !ok || e.Network.Bits() < network.Bits() {
+		return
+	}
+	t.update(network, limit, func(old *entry) *entry {
+		if e.Network == network {
+			return e
+		}
+		moved := *e
+		moved.Network = network
+		return merge(old, &moved)
+	})
+}
+
 // evict drops the entry that ends first of a shard, or of the next one that has any.
 func (t *table) evict(from int) {
 	for i := range t.shards {

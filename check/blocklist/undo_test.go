@@ -225,3 +225,80 @@ func TestNftReplacesTheSet(t *testing.T) {
 		t.Errorf("%v, %+v", err, tables)
 	}
 }
+
+// TestTheLengthOfNetworksChanges lists single addresses, then their networks: what is known of
+// them is joined, by a reload and by a restart. A network does not become one of its addresses.
+func TestTheLengthOfNetworksChanges(t *testing.T) {
+	const bits = "[[blocklist]]\nname = \"virus\"\nfor_max = \"4h\"\nipv6_prefix = "
+	check := func(t *testing.T, how string, w *world, l rcptgate.Blocklist) {
+		t.Helper()
+		e, ok := l.Listed(netip.MustParseAddr("2001:db8::ffff"))
+		if !ok || e.Network != netip.MustParsePrefix("2001:db8::/64") || time.Until(e.Until) < 179*time.Minute || time.Since(e.First) < 59*time.Minute {
+			t.Errorf("%s: %v, %+v", how, ok, e)
+		}
+		if _, ok := l.Listed(netip.MustParseAddr("198.51.100.1")); !ok {
+			t.Errorf("%s: an IPv4 client is lost", how)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		w, stop := restarted(t, state, bits+"128\n")
+		add := func(client string, life time.Duration) {
+			if err := w.list("virus").Add(netip.MustParseAddr(client), "Win.X", "", life); err != nil {
+				t.Fatal(err)
+			}
+		}
+		add("2001:db8::1", 2*time.Hour)
+		time.Sleep(time.Hour)
+		add("2001:db8::2", 3*time.Hour)
+		add("198.51.100.1", 0)
+		time.Sleep(2 * time.Second)
+		stop()
+		wide := *w.list("virus").(*List)
+		wide.cfg.IPv6Prefix = 64
+		(&live{next: []*List{&wide}, dns: wide.dns}).adopt()
+		check(t, "reload", w, &wide)
+		w, stop = restarted(t, state, bits+"64\n")
+		check(t, "restart", w, w.list("virus"))
+		time.Sleep(2 * time.Second)
+		narrow := *w.list("virus").(*List)
+		narrow.cfg.IPv6Prefix = 128
+		(&live{next: []*List{&narrow}, dns: narrow.dns}).adopt()
+		if _, ok := narrow.Listed(netip.MustParseAddr("2001:db8::")); ok {
+			t.Error("a network has become its first address")
+		}
+		stop()
+	})
+}
+
+// TestExportsSpareWhoIsNeverListed lists networks with an address in them that is never listed:
+// the gate tells them apart, a firewall does not.
+func TestExportsSpareWhoIsNeverListed(t *testing.T) {
+	const domain = "[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[2001:db8:0:4::25]:25\"]\n"
+	w, err := tryWorld(t, t.TempDir(), "[[blocklist]]\nname = \"virus\"\nnever = [\"2001:db8:0:1::25\", \"2001:db8:0:2::/80\"]\n"+domain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.list("virus").(*List).dns.mx.Store(&map[netip.Addr]struct{}{netip.MustParseAddr("2001:db8:0:3::25"): {}})
+	for _, client := range []string{"198.51.100.1", "2001:db8:0:1::1", "2001:db8:0:2:1::1", "2001:db8:0:3::1", "2001:db8:0:4::1", "2001:db8:0:5::1"} {
+		if w.add("virus", client); !w.listed("virus", client) {
+			t.Errorf("%s is not listed", client)
+		}
+	}
+	for _, spared := range []string{"2001:db8:0:1::25", "2001:db8:0:2::1", "2001:db8:0:3::25", "2001:db8:0:4::25"} {
+		if w.listed("virus", spared) {
+			t.Errorf("%s is listed", spared)
+		}
+	}
+	tables, err := w.do("export", "virus", "--format=text")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, row := range tables[0].Rows {
+		got = append(got, fmt.Sprint(row.Cells[0]))
+	}
+	if want := "198.51.100.1 2001:db8:0:5::/64"; strings.Join(got, " ") != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}

@@ -106,7 +106,7 @@ func (u *live) newList(s *unit.Setup, cfg Config) (*List, *setting.KeyError) {
 		},
 	}
 	l := &List{cfg: cfg, enforced: s.Core().Enforce, dns: u.dns, exchange: u.exchange, notices: u.env.Notices, never: &never{
-		trusted: trusted, own: s.Router.IsSelf, backend: s.Router.IsBackend, isMX: u.dns.isMX,
+		trusted: trusted, own: s.Router.IsSelf, backend: s.Router.IsBackend, isMX: u.dns.isMX, known: func() []netip.Prefix { return u.known(s, cfg.Never) },
 	}}
 	for _, p := range []struct {
 		key   string
@@ -139,6 +139,32 @@ func (u *live) newList(s *unit.Setup, cfg Config) (*List, *setting.KeyError) {
 		u.states[cfg.Name] = l.state
 	}
 	return l, nil
+}
+
+// known are the networks and addresses that are never listed, as far as they can be counted.
+func (u *live) known(s *unit.Setup, texts []string) []netip.Prefix {
+	list := slices.Clone(s.TrustedNetworks)
+	one := func(a netip.Addr) { list = append(list, netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())) }
+	for _, a := range s.Router.Backends() {
+		one(a)
+	}
+	for _, a := range u.dns.mxHosts() {
+		one(a)
+	}
+	own, _ := net.InterfaceAddrs() //nolint:errcheck // none: the others count all the same
+	for _, a := range own {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			one(p.Addr())
+		}
+	}
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil {
+			list = append(list, p.Masked())
+		} else if a, err := netip.ParseAddr(text); err == nil {
+			one(a)
+		}
+	}
+	return list
 }
 
 // newSet reads patterns of which one has to match; no patterns match nothing.

@@ -34,6 +34,9 @@ func Unit() unit.Unit {
 func build(s *unit.Setup) error {
 	check := &Check{Trusted: unit.Part[Config](s.Config).Trusted}
 	s.Trusted = check.Has
+	for _, n := range check.Trusted {
+		s.TrustedNetworks = append(s.TrustedNetworks, n.Prefix)
+	}
 	s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "trusted", Check: check})
 	return nil
 }
