@@ -28,7 +28,7 @@ command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab
 # Each kit is a directory of its own. It holds the packages named here, whether or not the system has them too, and those
 # libraries they need that the system lacks. Optional kits are fetched when a test first asks for them.
 kits=(postfix sendmail dovecot miltertest database maps memcached)
-optional=(exim slapd cyrus clients clamav dns nftables chromium mimedefang)
+optional=(exim slapd cyrus clients clamav dns nftables chromium mimedefang services sasl)
 declare -A packages=(
 	[postfix]="postfix"
 	[sendmail]="sendmail-bin sendmail-base sendmail-cf m4"
@@ -38,6 +38,8 @@ declare -A packages=(
 	[maps]="postfix-cdb postfix-lmdb tinycdb lmdb-utils"
 	[memcached]="memcached libcache-memcached-perl libstring-crc32-perl"
 	[clients]="netcat-openbsd curl"
+	[services]="socat lighttpd"
+	[sasl]="sasl2-bin libsasl2-2 libsasl2-modules libsasl2-modules-db"
 	[exim]="exim4-daemon-light exim4-base"
 	[slapd]="slapd ldap-utils"
 	[cyrus]="cyrus-common cyrus-imapd"

@@ -196,6 +196,7 @@ func (qn *question) look(ctx context.Context) (entry directory.Entry, err error)
 func (qn *question) askSources(ctx context.Context, entry *directory.Entry, began time.Time) (answer room.Answer, by *source.Guarded, err error) {
 	c := qn.check
 	var failed error
+	unknown, who := room.Of(room.Unknown), (*source.Guarded)(nil)
 	for i, spec := range qn.sources {
 		left := max(c.Config.Timeout.Std()-time.Since(began), 0)
 		one, cancel := ctx, context.CancelFunc(func() {})
@@ -211,9 +212,11 @@ func (qn *question) askSources(ctx context.Context, entry *directory.Entry, bega
 		case answer.State != room.Unknown:
 			qn.complete(&answer, spec, entry)
 			return answer, by, nil
+		case answer.Note != "":
+			unknown, who = answer, by
 		}
 	}
-	return room.Of(room.Unknown), nil, failed
+	return unknown, who, failed
 }
 
 func (qn *question) askOne(ctx context.Context, spec source.Spec, wait time.Duration) (room.Answer, *source.Guarded, error) {
@@ -266,6 +269,10 @@ func (qn *question) remember(l *landing, answer room.Answer, by *source.Guarded)
 	kept := s.forgets.Load() == qn.forgets
 	if answer.State == room.Unknown {
 		l.use = room.UseUnknown
+		if answer.Note != "" { // a Dovecot without nouser says it of every alias, a wrong server of everybody
+			s.board.Warn("quota: refuses "+by.Name, "a quota service refuses a recipient for another reason than its quota; that is not believed. With Dovecot, set quota_status_nouser = DUNNO",
+				"source", by.Name, "mailbox", qn.key)
+		}
 		if kept {
 			s.known.Remove(qn.key)
 			s.unknown.Update(qn.key, func(e *room.Entry) { e.Learn(answer, qn.size, s.now(), 0, &c.rules) })

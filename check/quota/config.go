@@ -29,7 +29,7 @@ type Config struct {
 	Grace       setting.Size      `toml:"grace" doc:"what the store accepts above the limit for the last message (Dovecot's quota_storage_grace). It applies to sources that show the limit without it: doveadm: and limits from a directory" example:"\"10MB\""`
 	Hosts       []setting.Network `toml:"hosts" doc:"networks in which the stores that {mailhost} names must lie" example:"[\"10.0.0.0/24\"]"`
 	LDAP        directory.Config  `toml:"ldap" doc:"the directory that says which store holds a mailbox, what the store calls it and which limit it has"`
-	Mailboxes   int               `toml:"mailboxes" doc:"mailboxes of which an answer is remembered; each takes about 80 octets and its name" min:"1000" max:"100000000" restart:"true"`
+	Mailboxes   int               `toml:"mailboxes" doc:"mailboxes of which an answer is remembered; each takes at most 128 octets with a name of up to 64" min:"1000" max:"100000000" restart:"true"`
 }
 
 // DefaultConfig is what an empty [quota] section means.

@@ -7,7 +7,8 @@
 // "config:" are the gate's configuration; $pf, $dc and $sim in it stand for the servers' [host]:port. All other lines
 // are steps. Lines after "aliases:" are the alias database that the front's own tool makes before the case begins;
 // $aliases in the configuration is its table, $virtual the setting that names the front's virtual users, $routes that of its next hops;
-// $access, $relayed and $relaydomains are maps that only the gate reads (run.go).
+// $access, $relayed and $relaydomains are maps that only the gate reads (run.go), $quotas is a list of quotas, $policy the
+// address of a quota service.
 //
 //	rcpt ADDRESS CODE [ENHANCED] [/REGEXP/] [<DURATION]   what RCPT is answered, and how soon at the latest
 //	until DURATION rcpt ...                               the same, asked again until it holds
@@ -23,6 +24,9 @@
 //	run CODE ARGUMENTS... [/REGEXP/]                      the command of that name: its exit code and output
 //	logged /REGEXP/                                       the gate's log has (soon) such a line
 //	alias NAME [TARGET...]                                the alias is added or, without a target, removed; the database is made anew
+//	quota ADDRESS USED LIMIT                              the list has these octets from now on
+//	policy ADDRESS ACTION                                 what the quota service says of the recipient; usually DUNNO
+//	policy mute|speaks                                    the quota service does not answer, answers again
 //	restart|crash                                         of the gate: SIGTERM, kill -9
 //	pause DURATION                                        for what has no sign to wait for
 //
@@ -72,7 +76,7 @@ type Want struct {
 var arguments = map[string][2]int{
 	"rcpt": {2, 4}, "until": {4, 6}, "mail": {1, 1}, "session": {0, 0}, "cut": {1, 1}, "join": {1, 1}, "stage": {2, 40},
 	"usual": {0, 0}, "asked": {3, 3}, "records": {1, 1}, "connections": {2, 2}, "count": {0, 0}, "run": {2, 20}, "logged": {0, 0},
-	"alias": {1, 20}, "restart": {0, 0}, "crash": {0, 0}, "pause": {1, 1},
+	"alias": {1, 20}, "quota": {3, 3}, "policy": {1, 20}, "restart": {0, 0}, "crash": {0, 0}, "pause": {1, 1},
 }
 
 // Load reads a case file.

@@ -30,6 +30,8 @@ type World struct {
 	Taps map[string]*lab.Tap
 
 	behind *lab.Postfix
+	list   string // of quotas, a file
+	policy *policyService
 	maps   *strings.Replacer // the names of maps that only the gate reads
 }
 
@@ -62,14 +64,11 @@ func StartWorld(t testing.TB) *World {
 	})
 	dovecot := lab.StartDovecot(t, lab.DovecotOptions{Users: []string{"good@dc.test"}, Full: []string{"full@dc.test"}})
 	sim := lab.StartScripted(t)
-	list := filepath.Join(t.TempDir(), "quotas")
-	if err := os.WriteFile(list, []byte(quotas), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	list, policy := filepath.Join(t.TempDir(), "quotas"), startPolicyService(t)
 	return &World{
-		Gate: lab.NewGate(t), Sim: sim, behind: postfix,
+		Gate: lab.NewGate(t), Sim: sim, behind: postfix, list: list, policy: policy,
 		maps: strings.NewReplacer("$access", postfix.TextHash("access", accessMap), "$relayed", postfix.TextHash("relayed", relayRecipients),
-			"$relaydomains", postfix.TextHash("relaydomains", relayDomains), "$quotas", list),
+			"$relaydomains", postfix.TextHash("relaydomains", relayDomains), "$quotas", list, "$policy", policy.listener.Addr().String()),
 		Taps: map[string]*lab.Tap{
 			"pf": lab.NewTap(t, "tcp", postfix.Addr()), "dc": lab.NewTap(t, "tcp", dovecot.Addr()), "sim": sim.Tap,
 		},
@@ -139,6 +138,7 @@ type runner struct {
 	front   Front
 	session Session
 	aliases []string // lines of the alias database
+	quotas  string   // the list of quotas
 }
 
 // Run runs a case. The gate starts without any memory, every server behind is up and its counts are zero.
@@ -150,7 +150,11 @@ func (w *World) Run(t testing.TB, c *Case, front Front) {
 		tap.Forget()
 		c.Config = strings.ReplaceAll(c.Config, "$"+name, tap.Hop())
 	}
+	w.policy.reset()
 	r := &runner{t: t, w: w, front: front, aliases: c.Aliases}
+	if err := r.list(quotas); err != nil {
+		t.Fatal(err)
+	}
 	tables := front.Tables()
 	c.Config = strings.NewReplacer("$aliases", tables.Aliases, "$virtual", tables.Virtual, "$routes", tables.Routes).Replace(w.maps.Replace(c.Config))
 	if c.Aliases != nil {
@@ -203,6 +207,10 @@ func (r *runner) do(s *Step) error {
 		}
 	case "alias":
 		r.alias(s.Args[0], strings.Join(s.Args[1:], " "))
+	case "quota":
+		return r.list(r.quotas + strings.Join(s.Args, " ") + "\n") // the last line about an address counts
+	case "policy":
+		r.w.policy.set(s.Args[0], strings.Join(s.Args[1:], " "))
 	case "session":
 		r.hangUp()
 	case "restart":
@@ -229,6 +237,15 @@ func (r *runner) do(s *Step) error {
 		return r.behind(s)
 	}
 	return nil
+}
+
+// list writes the list of quotas.
+func (r *runner) list(text string) error {
+	r.quotas = text
+	if err := os.WriteFile(r.w.list+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(r.w.list+".new", r.w.list)
 }
 
 // alias changes the alias database.

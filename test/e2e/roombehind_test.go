@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"rcptgate/kit/testkit"
@@ -36,4 +37,38 @@ func TestRoomBehindLMTP(t *testing.T) {
 	says(75)
 	dovecot.Empty(box)
 	says(0)
+}
+
+// TestRoomBehindExim: a real Exim refuses a message at RCPT for which its mailbox has no room, by
+// the size that MAIL announces. With "room" the gate hears of it although it remembers the mailbox,
+// and a smaller message is taken.
+func TestRoomBehindExim(t *testing.T) {
+	t.Parallel()
+	const box = "box@exim.test"
+	exim := lab.StartExim(t, box, "other@exim.test")
+	tap := lab.NewTap(t, "tcp", exim.Addr())
+	g := lab.StartGate(t, fmt.Sprintf("[[domain]]\nname = \"exim.test\"\nbackend = [\"smtp:%s\"]\nroom = \"1s\"\nfull = { expire = \"1s\" }\n", tap.Hop()))
+	says := func(size string, code int, words string) {
+		t.Helper()
+		out := ""
+		testkit.Eventually(t, fmt.Sprintf("%s: exit code %d", size, code), func() bool {
+			var got int
+			out, _, got = g.Command("check", "--size", size, box)
+			return got == code
+		})
+		if !strings.Contains(out, words) {
+			t.Errorf("%s: no %q in\n%s", size, words, out)
+		}
+	}
+	says("1K", 0, "")
+	exim.Fill(box, lab.EximLimit-100_000) // 100 kB are left
+	says("200K", 75, lab.EximFull[4:])
+	says("50K", 0, "")
+	exim.Fill(box, lab.EximLimit)
+	says("50K", 75, lab.EximFull[4:])
+	exim.Fill(box, 0)
+	says("200K", 0, "")
+	if !strings.Contains(tap.Transcript(), "SIZE=200000") && !strings.Contains(tap.Transcript(), "SIZE=204800") {
+		t.Errorf("the size is not announced:%s", tap.Transcript())
+	}
 }

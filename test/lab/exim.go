@@ -18,13 +18,23 @@ type Exim struct {
 	*Process
 	// Port is the loopback TCP port of the daemon.
 	Port int
+
+	t testing.TB
 }
+
+// EximLimit is how many octets each mailbox may hold, and EximFull how a message is refused for which there is no room.
+const (
+	EximLimit = 1_000_000
+	EximFull  = "452 4.2.2 Mailbox is full"
+)
 
 // Addr returns the address of the daemon.
 func (e *Exim) Addr() string { return fmt.Sprintf("127.0.0.1:%d", e.Port) }
 
 // eximConf verifies recipients at RCPT as Debian's configuration does: relaying first, then the routers. The replies are
-// Exim's own ("Unrouteable address"), without enhanced status codes.
+// Exim's own ("Unrouteable address"), without enhanced status codes, except for a mailbox without room: that needs a line
+// of the postmaster's, since Exim has no setting for it but "verify = recipient/quota". That runs Exim again with the
+// rights of the delivery, which only an installed Exim, setuid root, has; so the line here compares the file's size itself.
 const eximConf = `
 primary_hostname = mail.behind.test
 spool_directory = %[1]s/spool
@@ -41,6 +51,9 @@ recipients:
   deny !domains = +here
        message = relay not permitted
   require verify = recipient
+  defer message = %[3]s
+       condition = ${if >{${eval:${lookup{$local_part@$domain}lsearch{%[1]s/users}{${extract{size}{${stat:$value}}}}{0}} + \
+                   ${if >{$message_size}{0}{$message_size}{1}}}}{%[4]d}}
   accept
 begin routers
 users:
@@ -51,7 +64,7 @@ users:
 begin transports
 nowhere:
   driver = appendfile
-  file = /dev/null
+  file = ${lookup{$local_part@$domain}lsearch{%[1]s/users}}
   user = mail
 `
 
@@ -62,14 +75,19 @@ const eximUser = `for file in passwd group; do mount --bind "$1/$file" "/etc/$fi
 func StartExim(t testing.TB, addresses ...string) *Exim {
 	t.Helper()
 	Need(t, EximKit)
-	e := &Exim{Port: FreePort(t)}
+	e := &Exim{Port: FreePort(t), t: t}
 	dir := NewDir(t, "exim")
-	domains := map[string]string{}
+	domains, users := map[string]string{}, ""
+	if err := os.Mkdir(filepath.Join(dir, "mail"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for _, address := range addresses {
 		domains[address[strings.LastIndex(address, "@")+1:]] = ""
+		write(t, dir, filepath.Join("mail", address), "")
+		users += fmt.Sprintf("%s: %s\n", address, filepath.Join(dir, "mail", address))
 	}
-	write(t, dir, "users", strings.Join(addresses, ":\n")+":\n")
-	write(t, dir, "exim.conf", fmt.Sprintf(eximConf, dir, strings.Join(keys(domains), " : ")))
+	write(t, dir, "users", users)
+	write(t, dir, "exim.conf", fmt.Sprintf(eximConf, dir, strings.Join(keys(domains), " : "), EximFull, EximLimit))
 	uid, gid := eximIDs(t, dir)
 	if err := os.Chown(dir, uid, gid); err != nil { // its logs
 		t.Fatal(err)
@@ -80,6 +98,14 @@ func StartExim(t testing.TB, addresses ...string) *Exim {
 	e.Process = Start(t, "exim", dir, cmd)
 	e.WaitFor(t, func() error { return Greets("tcp", e.Addr()) })
 	return e
+}
+
+// Fill makes the mailbox of an address so large in octets.
+func (e *Exim) Fill(address string, octets int64) {
+	e.t.Helper()
+	if err := os.Truncate(filepath.Join(e.Dir, "mail", address), octets); err != nil {
+		e.t.Fatal(err)
+	}
 }
 
 // eximIDs gives the ids of Exim's user, and writes the files that have it: the machine's own if it knows the user.

@@ -49,13 +49,17 @@ const (
 	NftablesKit Kit = "nftables"
 	// ClientsKit has netcat and curl.
 	ClientsKit Kit = "clients"
+	// ServicesKit has what makes a network service of a script: socat, and lighttpd for CGIs.
+	ServicesKit Kit = "services"
+	// SASLKit has the parts of Cyrus SASL with which a Sendmail knows users and passwords.
+	SASLKit Kit = "sasl"
 	// ChromiumKit has a browser (see browser.go).
 	ChromiumKit Kit = "chromium"
 )
 
 // optional reports whether install.sh fetches the kit only when asked for it.
 func (k Kit) optional() bool {
-	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, DNSKit, NftablesKit, ChromiumKit, MIMEDefangKit}, k)
+	return slices.Contains([]Kit{EximKit, SlapdKit, CyrusKit, ClamavKit, ClientsKit, DNSKit, NftablesKit, ChromiumKit, MIMEDefangKit, ServicesKit, SASLKit}, k)
 }
 
 // defaultDir is where install.sh puts the lab unless RCPTGATE_LAB says otherwise: not below a world-writable directory

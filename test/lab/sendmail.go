@@ -25,6 +25,7 @@ type Sendmail struct {
 	conf   string // sendmail.cf
 	dev    string // what the daemon sees as /dev
 	passwd string // what the daemon sees as /etc/passwd
+	etc    string // a directory whose files the daemon sees in /etc as well; may be empty
 	host   string
 }
 
@@ -57,6 +58,10 @@ type SendmailOptions struct {
 	RelayDomains []string
 	// Plain adds a port without a filter.
 	Plain bool
+	// Users are the users who may authenticate (AUTH PLAIN), and their passwords.
+	Users map[string]string
+	// Network is where this Sendmail listens; nil: where the test does.
+	Network *Network
 	// Passwd is the file that this Sendmail sees as /etc/passwd; default the system's own.
 	Passwd string
 	// Extra lines of the .mc file, before the mailers.
@@ -101,12 +106,17 @@ func StartSendmail(t testing.TB, o SendmailOptions) *Sendmail {
 		SendmailKit.Path("usr/share/sendmail/cf/m4/cf.m4"), filepath.Join(dir, "sendmail.mc"))
 	write(t, dir, "sendmail.cf", cf)
 	s.maps(dir, o)
+	s.users(dir, o)
 	write(t, dir, "statistics", "")
 	if len(o.Aliases) > 0 {
 		s.Command("-bi")
 	}
 	s.listenLog(dir)
-	s.start(o.Name, dir)
+	if o.Network == nil {
+		s.start(o.Name, dir)
+	} else {
+		o.Network.Do(func() { s.start(o.Name, dir) })
+	}
 	return s
 }
 
@@ -116,7 +126,7 @@ const sendmailProgram = "usr/libexec/sendmail/sendmail"
 // inNamespace runs a program with a qualified host name (Sendmail sleeps a minute without one) and a /dev whose "log"
 // is the socket of listenLog: Sendmail has no other way to log. Both hold for this process alone.
 const inNamespace = `set -e
-hostname "$1"; dev=$2; mount --bind "$3" /etc/passwd; shift 3
+hostname "$1"; dev=$2; [ -z "$4" ] || mount -t overlay etc -o "lowerdir=$4:/etc" /etc; mount --bind "$3" /etc/passwd; shift 4
 for node in null zero random urandom; do : >"$dev/$node"; mount --bind "/dev/$node" "$dev/$node"; done
 mount --rbind "$dev" /dev
 exec "$@"`
@@ -124,7 +134,7 @@ exec "$@"`
 // command returns a command of the kit inside the namespace.
 func (s *Sendmail) command(args ...string) *exec.Cmd {
 	all := append([]string{
-		"--uts", "--mount", "/bin/sh", "-c", inNamespace, "sh", s.host, s.dev, s.passwd,
+		"--uts", "--mount", "/bin/sh", "-c", inNamespace, "sh", s.host, s.dev, s.passwd, s.etc,
 		SendmailKit.Path(sendmailProgram), "-C", s.conf,
 	}, args...)
 	cmd := exec.Command("/usr/bin/unshare", all...)
@@ -341,6 +351,10 @@ func sendmailMC(dir string, plain int, o SendmailOptions) string {
 		line("MAIL_FILTER(`rcptgate', `S=%s, %s')", o.Milter, o.MilterFlags)
 	case o.Milter != "":
 		line("INPUT_MAIL_FILTER(`rcptgate', `S=%s, %s')", o.Milter, o.MilterFlags)
+	}
+	if len(o.Users) > 0 {
+		line("define(`confAUTH_MECHANISMS', `PLAIN')\nTRUST_AUTH_MECH(`PLAIN')")
+		line("LOCAL_CONFIG\nESASL_PATH=%s", saslPlugins())
 	}
 	if o.Extra != "" {
 		line("%s", o.Extra)

@@ -2,8 +2,8 @@
 
 package room
 
-// keys holds the keys of a shard one after the other, each behind its length: one octet, or
-// 255 and two more. A place is a number, never 0. The zero keys is empty.
+// keys holds the keys of a shard, packed, one after the other, each behind its length: one
+// octet, or 255 and two more. A place is a number, never 0. The zero keys is empty.
 type keys struct {
 	blocks     []*[keyBlock]byte
 	end        int // of the last block's used part
@@ -12,11 +12,11 @@ type keys struct {
 
 const (
 	keyBlock = 2048
-	maxKey   = 1024 // a key is cut there; the check allows less
+	maxKey   = 1024 // a packed key is cut there; the check allows less
 )
 
-// add stores a key and gives its place.
-func (k *keys) add(key string) uint32 {
+// add stores a packed key and gives its place.
+func (k *keys) add(key []byte) uint32 {
 	key = key[:min(len(key), maxKey)]
 	need := sizeOf(len(key))
 	if len(k.blocks) == 0 || k.end+need > keyBlock {
@@ -35,7 +35,7 @@ func (k *keys) add(key string) uint32 {
 	return uint32((len(k.blocks)-1)*keyBlock + at) //nolint:gosec // a shard has less than 4 GiB of keys
 }
 
-// at gives the key at a place.
+// at gives the packed key at a place.
 func (k *keys) at(place uint32) []byte {
 	b := k.blocks[place/keyBlock][place%keyBlock:]
 	if b[0] == 255 {

@@ -3,17 +3,19 @@
 package room
 
 import (
+	"bytes"
 	"hash/maphash"
 	"sync"
 )
 
 // Table keeps entries by mailbox: bounded, without a lock that all share. Where it is full,
 // a mailbox that was not asked about since the last round makes room (the clock algorithm).
-// An entry takes about 80 octets and the length of its key. Make one with NewTable; it is safe
+// An entry takes about 80 octets and two thirds of the length of its key. Make one with NewTable; it is safe
 // for concurrent use.
 type Table struct {
 	seed   maphash.Seed
-	limit  int // of a shard
+	codes  *codes // of keys
+	limit  int    // of a shard
 	shards []shard
 }
 
@@ -65,7 +67,7 @@ func (h hash) cell(slot int) cell {
 
 // NewTable makes a Table of about limit mailboxes.
 func NewTable(limit int) *Table {
-	t := &Table{seed: maphash.MakeSeed(), limit: min(max((limit+shardCount-1)/shardCount, 1), slotMask-1), shards: make([]shard, shardCount)}
+	t := &Table{seed: maphash.MakeSeed(), codes: newCodes(), limit: min(max((limit+shardCount-1)/shardCount, 1), slotMask-1), shards: make([]shard, shardCount)}
 	for i := range t.shards {
 		t.shards[i].index = make([]cell, leastIndex)
 	}
@@ -98,7 +100,7 @@ func (t *Table) Serve(key string, now Tick, size int64) (use Use, known Entry) {
 		s.served++
 		return UseRoom, Entry{}
 	}
-	if at = s.lookup(key, h); at < 0 {
+	if at = s.lookup(t, key, h); at < 0 {
 		return Ask, Entry{}
 	}
 	e = s.entry(at)
@@ -119,7 +121,7 @@ func (t *Table) Update(key string, f func(e *Entry)) {
 	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	at := s.lookup(key, h)
+	at := s.lookup(t, key, h)
 	if at < 0 {
 		at = s.insert(t, key, h)
 	}
@@ -134,7 +136,7 @@ func (t *Table) Get(key string) (e Entry, ok bool) {
 	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	at := s.lookup(key, h)
+	at := s.lookup(t, key, h)
 	if at < 0 {
 		return Entry{}, false
 	}
@@ -149,7 +151,7 @@ func (t *Table) Forget(matches func(key string) bool) (n int) {
 		s := &t.shards[i]
 		s.Lock()
 		for at := range s.used {
-			if k := s.key(at); k != nil && matches(string(k)) {
+			if k := s.key(at); k != nil && matches(string(unpack(nil, k))) {
 				s.remove(t.seed, at)
 				n++
 			}
@@ -164,19 +166,21 @@ func (t *Table) Remove(key string) {
 	s, h := t.find(key)
 	s.Lock()
 	defer s.Unlock()
-	if at := s.lookup(key, h); at >= 0 {
+	if at := s.lookup(t, key, h); at >= 0 {
 		s.remove(t.seed, at)
 	}
 }
 
 // Range shows every mailbox. f must not call the table, nor keep the key.
 func (t *Table) Range(f func(key []byte, e *Entry)) {
+	var buf []byte
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.Lock()
 		for at := range s.used {
 			if k := s.key(at); k != nil {
-				f(k, s.entry(at))
+				buf = unpack(buf[:0], k)
+				f(buf, s.entry(at))
 			}
 		}
 		s.Unlock()
@@ -209,7 +213,7 @@ func (s *shard) entry(at int) *Entry { return &s.chunks[at/chunkSize].entries[at
 
 func (s *shard) place(at int) *uint32 { return &s.chunks[at/chunkSize].keys[at%chunkSize] }
 
-// key gives the key of a slot; nil if the slot is free.
+// key gives the packed key of a slot; nil if the slot is free.
 func (s *shard) key(at int) []byte {
 	if p := *s.place(at); p != 0 {
 		return s.keys.at(p)
@@ -232,17 +236,30 @@ func (s *shard) first(h hash) int {
 }
 
 // lookup gives the slot of a key, -1 if it is not there.
-func (s *shard) lookup(key string, h hash) int {
+func (s *shard) lookup(t *Table, key string, h hash) int {
+	var buf [128]byte
+	packed := buf[:0]
 	want := h.cell(-1)
 	for i := h.home(len(s.index)); s.index[i] != 0; {
-		if c := s.index[i]; c&^slotMask == want && string(s.key(c.slot())) == key {
-			return c.slot()
+		if c := s.index[i]; c&^slotMask == want {
+			if len(packed) == 0 {
+				packed = t.pack(packed, key)
+			}
+			if bytes.Equal(s.key(c.slot()), packed) {
+				return c.slot()
+			}
 		}
 		if i++; i == len(s.index) {
 			i = 0
 		}
 	}
 	return -1
+}
+
+// pack appends a key as it is kept.
+func (t *Table) pack(dst []byte, key string) []byte {
+	packed := t.codes.pack(dst, key)
+	return packed[:min(len(packed), maxKey)]
 }
 
 // insert takes a slot for a key that is not there.
@@ -266,7 +283,7 @@ func (s *shard) insert(t *Table, key string, h hash) (at int) {
 	if s.keys.wasteful() {
 		s.pack()
 	}
-	*s.entry(at), *s.place(at) = Entry{}, s.keys.add(key)
+	*s.entry(at), *s.place(at) = Entry{}, s.keys.add(t.pack(nil, key))
 	s.link(h, at)
 	return at
 }
@@ -284,9 +301,11 @@ func (s *shard) link(h hash, at int) {
 // grow doubles the index, up to what the limit of the shard needs.
 func (s *shard) grow(t *Table) {
 	s.index = make([]cell, max(min(2*len(s.index), t.limit*5/4+leastIndex), len(s.index)+1))
+	var buf []byte
 	for at := range s.used {
 		if k := s.key(at); k != nil {
-			s.link(hash(maphash.Bytes(t.seed, k)), at)
+			buf = unpack(buf[:0], k)
+			s.link(hash(maphash.Bytes(t.seed, buf)), at)
 		}
 	}
 }
@@ -297,7 +316,7 @@ func (s *shard) pack() {
 	s.keys = keys{}
 	for at := range s.used {
 		if p := s.place(at); *p != 0 {
-			*p = s.keys.add(string(old.at(*p)))
+			*p = s.keys.add(old.at(*p))
 		}
 	}
 }
@@ -332,7 +351,9 @@ func (s *shard) drop(seed maphash.Seed, at int) {
 // stands between them and their home.
 func (s *shard) unlink(seed maphash.Seed, at int) {
 	n := len(s.index)
-	i := hash(maphash.Bytes(seed, s.key(at))).home(n)
+	var buf [128]byte
+	homeOf := func(at int) int { return hash(maphash.Bytes(seed, unpack(buf[:0], s.key(at)))).home(n) }
+	i := homeOf(at)
 	for s.index[i].slot() != at {
 		i = (i + 1) % n
 	}
@@ -341,7 +362,7 @@ func (s *shard) unlink(seed maphash.Seed, at int) {
 		if s.index[j] == 0 {
 			break
 		}
-		home := hash(maphash.Bytes(seed, s.key(s.index[j].slot()))).home(n)
+		home := homeOf(s.index[j].slot())
 		if (j-home+n)%n >= (j-i+n)%n {
 			s.index[i] = s.index[j]
 			i = j

@@ -21,7 +21,11 @@ func (p policy) Ask(ctx context.Context, m Mailbox, size int64) (room.Answer, er
 	if err != nil {
 		return room.Answer{}, err
 	}
-	return fromWire(&w)
+	a, err := fromWire(&w)
+	if err == nil && a.State == room.Unknown {
+		a.Note = "the service refuses the recipient for another reason than its quota"
+	}
+	return a, err
 }
 
 // Close closes idle connections.
