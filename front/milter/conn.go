@@ -23,7 +23,7 @@ import (
 type conn struct {
 	l       *listener
 	nc      net.Conn
-	direct  io.ReadWriter // nc, as this goroutine reads and writes it
+	direct  *direct.Conn // nc, as this goroutine reads and writes it
 	reader  *wire.Reader
 	session session
 	out     []byte // the reply being formed; nil between refusals of unusual size
@@ -91,8 +91,7 @@ func (e ending) String() string {
 }
 
 func newConn(l *listener, nc net.Conn) *conn {
-	rw := direct.New(nc)
-	c := &conn{l: l, nc: nc, direct: rw, reader: wire.NewReader(rw, &l.srv.limits), ack: newQuickAck(nc)}
+	c := &conn{l: l, nc: nc, direct: direct.New(nc), reader: wire.NewReader(nc, &l.srv.limits), ack: newQuickAck(nc)}
 	c.watched.since = time.Now()
 	c.session.state.Listener, c.session.state.Local = l.name, l.local
 	c.letter.body.all = &l.srv.spools
@@ -124,37 +123,51 @@ func (c *conn) serve(ctx context.Context) {
 // run handles frames until the connection ends; nil when the peer ended it where it
 // may, or a drain did.
 func (c *conn) run(ctx context.Context) error {
-	for {
-		for {
-			cmd, data, ok, err := c.reader.Next()
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			c.frames++
-			c.answered = false
-			quit, err := c.handle(ctx, cmd, data)
-			if quit || err != nil {
-				return err
-			}
-		}
-		if c.l.draining.Load() && !c.inMail && !c.lingering {
-			return nil
-		}
-		if !c.answered {
-			// Sendmail sends macros and command apart, and Nagle's algorithm holds the
-			// second back until the first is acknowledged.
-			c.ack.now()
-		}
-		c.setMark(c.waiting())
-		if err := c.reader.Fill(); err != nil {
+	next, end := c.arrived(ctx)
+	took := func(n int) direct.Next {
+		c.reader.Took(n)
+		next, end = c.arrived(ctx)
+		return next
+	}
+	for next != direct.Stop {
+		if err := c.direct.Each(c.reader.Room, took); err != nil {
 			if err = c.readError(err); err != nil || !c.inMail && !c.lingering {
 				return err
 			}
+			next, end = c.arrived(ctx)
 		}
 	}
+	return end
+}
+
+// arrived handles the frames that have arrived completely, and says what comes next.
+func (c *conn) arrived(ctx context.Context) (direct.Next, error) {
+	for {
+		cmd, data, ok, err := c.reader.Next()
+		if err != nil {
+			return direct.Stop, err
+		}
+		if !ok {
+			break
+		}
+		c.frames++
+		c.answered = false
+		if quit, err := c.handle(ctx, cmd, data); quit || err != nil {
+			return direct.Stop, err
+		}
+	}
+	if c.l.draining.Load() && !c.inMail && !c.lingering {
+		return direct.Stop, nil
+	}
+	next := direct.Wait
+	if !c.answered || c.reader.Partial() {
+		// Sendmail sends macros and command apart, and Nagle's algorithm holds the
+		// second back until the first is acknowledged.
+		c.ack.now()
+		next = direct.Look
+	}
+	c.setMark(c.waiting())
+	return next, nil
 }
 
 func (c *conn) waiting() uint64 {
@@ -235,7 +248,7 @@ func (c *conn) end(why ending) {
 	if why != endDrained {
 		c.l.srv.totals.timeout.Add(1)
 	}
-	_ = c.nc.Close()
+	_ = c.direct.Shutdown() // Close would wait for a question
 }
 
 // write sends one reply in one system call.

@@ -60,60 +60,93 @@ func (e *Echo) Serve(ctx context.Context, ln net.Listener) error {
 // errQuit ends a connection in good order.
 var errQuit = errors.New("quit")
 
+// echoing is one connection of an Echo.
+type echoing struct {
+	*Echo
+	w        io.Writer
+	reader   *wire.Reader
+	ack      *quickAck
+	quiet    silent
+	answered bool // the last frame was
+}
+
 func (e *Echo) answer(nc net.Conn) error {
-	var rw io.ReadWriter = nc
+	c := echoing{Echo: e, w: nc, reader: wire.NewReader(nc, &e.limits), ack: newQuickAck(nc)}
 	if e.Direct {
-		rw = direct.New(nc)
+		return c.direct(direct.New(nc))
 	}
-	reader := wire.NewReader(rw, &e.limits)
-	ack := newQuickAck(nc)
-	var quiet silent
 	for {
-		answered := false
-		for {
-			cmd, data, ok, err := reader.Next()
-			if err != nil {
-				return err
-			}
-			if !ok {
-				break
-			}
-			if answered, err = e.echo(rw, cmd, data, &quiet); err != nil {
-				return err
-			}
+		if err := c.reader.Fill(); err != nil {
+			return err
 		}
-		if !answered {
-			ack.now()
-		}
-		if err := reader.Fill(); err != nil {
+		if err := c.arrived(); err != nil {
 			return err
 		}
 	}
 }
 
+// direct is answer for Echo.Direct.
+func (c *echoing) direct(d *direct.Conn) (end error) {
+	c.w = d
+	err := d.Each(c.reader.Room, func(n int) direct.Next {
+		c.reader.Took(n)
+		switch end = c.arrived(); {
+		case end != nil:
+			return direct.Stop
+		case !c.answered || c.reader.Partial():
+			return direct.Look
+		}
+		return direct.Wait
+	})
+	return errors.Join(err, end)
+}
+
+// arrived answers the frames that have arrived completely.
+func (c *echoing) arrived() error {
+	for c.answered = false; ; {
+		cmd, data, ok, err := c.reader.Next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if err := c.echo(cmd, data); err != nil {
+			return err
+		}
+	}
+	if !c.answered {
+		c.ack.now()
+	}
+	return nil
+}
+
 // echo answers one frame, if it has an answer.
-func (e *Echo) echo(w io.Writer, cmd byte, data []byte, quiet *silent) (answered bool, err error) {
+func (c *echoing) echo(cmd byte, data []byte) error {
+	answer := continueFrame
+	c.answered = false
 	switch cmd {
 	case wire.CmdMacro, wire.CmdAbort, wire.CmdQuitNewConn:
-		return false, nil
+		return nil
 	case wire.CmdQuit:
-		return false, errQuit
+		return errQuit
 	case wire.CmdOptions:
 		offer, err := wire.ParseOptions(data)
 		if err != nil {
-			return false, err
+			return err
 		}
-		agreed, err := negotiate(offer, e.wants)
+		agreed, err := negotiate(offer, c.wants)
 		if err != nil {
-			return false, err
+			return err
 		}
-		*quiet = silentUnder(agreed.Protocol)
-		_, err = w.Write(wire.AppendOptions(nil, agreed))
-		return true, err
+		c.quiet = silentUnder(agreed.Protocol)
+		answer = wire.AppendOptions(nil, agreed)
+	default:
+		if c.quiet.has(cmd) {
+			return nil
+		}
 	}
-	if quiet.has(cmd) {
-		return false, nil
-	}
-	_, err = w.Write(continueFrame)
-	return true, err
+	c.answered = true
+	_, err := c.w.Write(answer)
+	return err
 }

@@ -51,9 +51,9 @@ func eachNetwork(t *testing.T, f func(t *testing.T, far, near net.Conn)) {
 
 func TestReadWaitsForData(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, far, near net.Conn) {
-		s := New(near)
-		if _, is := s.(*socket); !is {
-			t.Fatalf("New gave a %T", s)
+		s := reader{Conn: New(near)}
+		if s.raw == nil {
+			t.Fatal("not taken for a socket")
 		}
 		for _, text := range []string{"one", "another"} {
 			time.AfterFunc(20*time.Millisecond, func() { _, _ = far.Write([]byte(text)) })
@@ -61,9 +61,6 @@ func TestReadWaitsForData(t *testing.T) {
 			if n, err := s.Read(p); err != nil || string(p[:n]) != text {
 				t.Errorf("%q, %v; want %q", p[:n], err, text)
 			}
-		}
-		if n, err := s.Read(nil); n != 0 || err != nil {
-			t.Errorf("reading nothing: %d, %v", n, err)
 		}
 		_ = far.Close()
 		if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
@@ -95,7 +92,7 @@ func TestWriteOfMoreThanFits(t *testing.T) {
 
 func TestDeadlines(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, _, near net.Conn) {
-		s := New(near)
+		s := reader{Conn: New(near)}
 		_ = near.SetDeadline(time.Now().Add(20 * time.Millisecond))
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("read: %v", err)
@@ -116,7 +113,7 @@ func TestDeadlines(t *testing.T) {
 func TestDeadlineWakes(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, _, near net.Conn) {
 		time.AfterFunc(20*time.Millisecond, func() { _ = near.SetReadDeadline(time.Unix(1, 0)) })
-		if _, err := New(near).Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := (reader{Conn: New(near)}).Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -124,7 +121,7 @@ func TestDeadlineWakes(t *testing.T) {
 
 func TestCloseWakes(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, _, near net.Conn) {
-		s := New(near)
+		s := reader{Conn: New(near)}
 		time.AfterFunc(20*time.Millisecond, func() { _ = near.Close() })
 		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("read: %v", err)
@@ -157,28 +154,192 @@ func TestPeerIsGone(t *testing.T) {
 
 // TestNotASocket has no system call to make.
 func TestNotASocket(t *testing.T) {
-	a, b := net.Pipe()
-	defer a.Close() //nolint:errcheck // of the test
-	defer b.Close() //nolint:errcheck // of the test
-	if s := New(a); s != io.ReadWriter(a) {
-		t.Errorf("New gave a %T", s)
+	far, near := net.Pipe()
+	defer far.Close() //nolint:errcheck // of the test
+	s := reader{Conn: New(near)}
+	go func() {
+		_, _ = far.Write([]byte("ask"))
+		_, _ = io.ReadFull(far, make([]byte, 6))
+		_ = far.Close()
+	}()
+	p := make([]byte, 10)
+	if n, err := s.Read(p); string(p[:n]) != "ask" || err != nil {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+	if n, err := s.Write([]byte("answer")); n != 6 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := s.Read(p); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+	if err := s.Shutdown(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConversation asks many times what is answered each time, with a look after some of the
+// answers; the peer sends its end with the last question.
+func TestConversation(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, far, near net.Conn) {
+		const questions = 10_000
+		go func() {
+			answer := make([]byte, 1)
+			for i := range questions {
+				_, _ = far.Write([]byte{byte(i)})
+				if i < questions-1 {
+					_, _ = io.ReadFull(far, answer)
+				}
+			}
+			_ = far.Close()
+		}()
+		s, buf, n := New(near), make([]byte, 8), 0
+		err := s.Each(func() []byte { return buf }, func(got int) Next {
+			if got != 1 || buf[0] != byte(n) {
+				t.Errorf("question %d: %v", n, buf[:got])
+			}
+			if n++; n == questions {
+				return Look
+			}
+			_, _ = s.Write(buf[:1])
+			return Wait - Next(n%2)
+		})
+		if n != questions || !errors.Is(err, io.EOF) {
+			t.Errorf("%d questions, %v", n, err)
+		}
+	})
+}
+
+// TestNothingIsMissed has a peer that does not wait for answers, in pieces of all sizes, and a
+// deadline that passes now and then.
+func TestNothingIsMissed(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, far, near net.Conn) {
+		const octets = 1 << 20
+		go func() {
+			for sent := 0; sent < octets; {
+				n := min(1+sent%777, octets-sent)
+				_, _ = far.Write(make([]byte, n))
+				sent += n
+			}
+			_ = far.Close()
+		}()
+		s, buf, all := New(near), make([]byte, 500), 0
+		for {
+			_ = near.SetReadDeadline(time.Now().Add(time.Millisecond))
+			err := s.Each(func() []byte { return buf }, func(n int) Next {
+				all += n
+				return Look
+			})
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				continue
+			}
+			if all != octets || !errors.Is(err, io.EOF) {
+				t.Errorf("%d octets, %v", all, err)
+			}
+			return
+		}
+	})
+}
+
+// TestWaitWithMoreThanRoom has more arrive at once than there is room for: it does not wait.
+func TestWaitWithMoreThanRoom(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, far, near net.Conn) {
+		_, _ = far.Write(make([]byte, 2000))
+		_ = near.SetReadDeadline(time.Now().Add(10 * time.Second))
+		buf, all := make([]byte, 500), 0
+		err := New(near).Each(func() []byte { return buf }, func(n int) Next {
+			if all += n; all == 2000 {
+				return Stop
+			}
+			return Wait
+		})
+		if err != nil {
+			t.Errorf("%d octets, %v", all, err)
+		}
+	})
+}
+
+// TestShutdownDoesNotWait ends a connection whose question is being answered.
+func TestShutdownDoesNotWait(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, far, near net.Conn) {
+		s := New(near)
+		asked, ended := make(chan struct{}), make(chan error)
+		go func() {
+			buf := make([]byte, 10)
+			ended <- s.Each(func() []byte { return buf }, func(int) Next {
+				close(asked)
+				<-ended // until Shutdown is back
+				return Look
+			})
+		}()
+		_, _ = far.Write([]byte("x"))
+		<-asked
+		if err := s.Shutdown(); err != nil {
+			t.Error(err)
+		}
+		ended <- nil
+		if err := <-ended; !errors.Is(err, io.EOF) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestShutdownWakes ends one that waits.
+func TestShutdownWakes(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, _, near net.Conn) {
+		s := reader{Conn: New(near)}
+		time.AfterFunc(20*time.Millisecond, func() { _ = s.Shutdown() })
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestStop gives the connection back for more.
+func TestStop(t *testing.T) {
+	far, near := pair(t, "unix")
+	s := reader{Conn: New(near)}
+	p := make([]byte, 3)
+	for range 3 {
+		_, _ = far.Write([]byte("abc"))
+		if n, err := s.Read(p); n != 3 || err != nil {
+			t.Errorf("%d, %v", n, err)
+		}
 	}
 }
 
 func TestAllocatesNothing(t *testing.T) {
 	far, near := pair(t, "unix")
 	s := New(near)
-	p, q := make([]byte, 10), make([]byte, 10)
+	done := make(chan error)
+	go func() {
+		buf := make([]byte, 100)
+		done <- s.Each(func() []byte { return buf }, func(n int) Next {
+			_, _ = s.Write(buf[:n])
+			return Wait
+		})
+	}()
+	q := make([]byte, 10)
 	if n := testing.AllocsPerRun(1000, func() {
 		_, _ = far.Write(q)
-		if _, err := io.ReadFull(s, p); err != nil {
+		if _, err := io.ReadFull(far, q); err != nil {
 			t.Error(err)
 		}
-		if _, err := s.Write(p); err != nil {
-			t.Error(err)
-		}
-		_, _ = io.ReadFull(far, q)
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
+	_ = far.Close()
+	if err := <-done; !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
+}
+
+// reader reads once a call.
+type reader struct{ *Conn }
+
+func (r reader) Read(p []byte) (n int, err error) {
+	err = r.Each(func() []byte { return p }, func(got int) Next {
+		n = got
+		return Stop
+	})
+	return n, err
 }

@@ -6,13 +6,8 @@ package direct
 
 import (
 	"errors"
-	"io"
-	"net"
 	"syscall"
 )
-
-// New gives what reads and writes nc: nc itself.
-func New(nc net.Conn) io.ReadWriter { return nc }
 
 // ReadNow is read(2), see the version for Linux.
 func ReadNow(fd uintptr, p []byte) (int, error) { return again(syscall.Read, fd, p) }

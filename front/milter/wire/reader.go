@@ -58,15 +58,15 @@ const BigBuffer = FrameMax + ReadBuffer
 // of *[BigBuffer]byte and given back to it.
 func (r *Reader) Use(limits *Limits, big *sync.Pool) { r.limits, r.big = limits, big }
 
-// NewReader reads frames from src within limits. Its memory is allocated by the
-// first Fill.
+// NewReader reads frames from src within limits; src is for Fill alone. Its memory is
+// allocated by the first Room.
 func NewReader(src io.Reader, limits *Limits) *Reader {
 	return &Reader{src: src, limits: limits}
 }
 
 // Next gives the next frame if it has arrived completely; ok is false if it has
-// not, and Fill must be called. data is valid until the next call of Fill and must
-// not be changed. An error wraps ErrFrame and repeats itself.
+// not, and more must be read. data is valid until the next call of Room and must not be
+// changed. An error wraps ErrFrame and repeats itself.
 func (r *Reader) Next() (cmd byte, data []byte, ok bool, err error) {
 	if r.skip > 0 && !r.skipOn() {
 		return 0, nil, false, nil
@@ -120,9 +120,9 @@ func (r *Reader) skipOn() bool {
 // has no more.
 func (r *Reader) Partial() bool { return r.begin < r.end || r.skip > 0 }
 
-// Fill waits for more octets and reads what there is, once. The memory grows with
-// what has arrived, never with what a length promises.
-func (r *Reader) Fill() error {
+// Room gives memory for what arrives next, which is not empty and holds until the next call.
+// It grows with what has arrived, never with what a length promises.
+func (r *Reader) Room() []byte {
 	switch {
 	case r.begin == r.end:
 		r.begin, r.end = 0, 0
@@ -135,11 +135,20 @@ func (r *Reader) Fill() error {
 	case r.end == len(r.buf):
 		r.grow()
 	}
-	n, err := r.src.Read(r.buf[r.end:])
-	if n < 0 || n > len(r.buf)-r.end {
+	return r.buf[r.end:]
+}
+
+// Took says how many octets have been put into what Room gave.
+func (r *Reader) Took(n int) { r.end += n }
+
+// Fill waits for more octets and reads what there is, once, into Room.
+func (r *Reader) Fill() error {
+	room := r.Room()
+	n, err := r.src.Read(room)
+	if n < 0 || n > len(room) {
 		return errors.New("read milter frames: the source gave an impossible count")
 	}
-	r.end += n
+	r.Took(n)
 	if n > 0 {
 		return nil // an error with data comes again without
 	}
