@@ -75,6 +75,7 @@ func TestAddresses(t *testing.T) {
 		{"ann@$local", "ann@example.org ann ann+x@example.org", "bob@example.org ann@example.net"},
 		{"list:good", "ann@example.net a@b.friends.example", "ann@example.org a@friends.example"},
 		{`/^[0-9]+@bigisp\.example$/`, "123@bigisp.example 1@BIGISP.example", "a1@bigisp.example 12+x@bigisp.example <>"},
+		{`/^(<>)?$/`, "", "<> ann@example.org"}, // whatever it says, it is not about the null reverse-path
 		{"!ann@example.org", "bob@example.org <>", "ann@example.org ann+x@example.org"},
 		{"!list:good !<>", "bob@example.org", "ann@example.net <>"},
 		{"@example.org !ann@example.org", "bob@example.org", "ann@example.org bob@example.net"},
@@ -148,6 +149,7 @@ func TestOthers(t *testing.T) {
 		{Hosts, `list:good /^\[/`, "a.good.example [192.0.2.1]", "good.example"},
 		{Names, "ann list:good", "ANN joe lab7", "bob"},
 		{Names, "*", "x", ""},
+		{Names, ".example", ".example", "a.example"}, // a name has no names below it
 	} {
 		s := setOf(t, tc.kind, strings.Fields(tc.patterns)...)
 		for want, list := range map[bool]string{true: tc.yes, false: tc.no} {
