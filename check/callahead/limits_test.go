@@ -8,8 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"rcptgate"
+	"rcptgate/backend"
 	"rcptgate/backend/sim"
 )
 
@@ -117,4 +119,34 @@ func TestAttackOnALimitedBackend(t *testing.T) {
 			})
 		}
 	}
+}
+
+// That a refusal under a policy's code is about one mailbox holds for a minute: the policy may turn against everybody.
+func TestAPolicyThatTurnsAgainstEverybody(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		b, closed := w.backend(at1), false
+		rejected := said{code: 550, enhanced: "5.7.1", text: "Rejected by policy"}
+		b.decide = func(p backend.Probe) *said {
+			switch {
+			case closed, takes(p, "closed"), takes(p, "shut"):
+				return &rejected
+			case takes(p, "known"), takes(p, "boss"):
+				return &good
+			}
+			return &unknown
+		}
+		w.expect(w.ask("known@example.com"), "continue 250 - valid probe")
+		settle()
+		w.expect(w.ask("closed@example.com"), "reject 550 5.7.1 refused probe")
+		w.expect(w.ask("shut@example.com"), "reject 550 5.7.1 refused probe")
+		if n := w.state.Stats().Controls; n != 1 {
+			t.Errorf("%d control questions within a minute", n)
+		}
+		closed = true
+		time.Sleep(controlApart)
+		w.expect(w.ask("boss@example.com"), "tempfail 451 4.7.1 refused probe")
+		if n := w.state.Stats().Controls; n != 2 {
+			t.Errorf("%d control questions after a minute", n)
+		}
+	})
 }
