@@ -417,6 +417,17 @@ func TestSyslogAndJournald(t *testing.T) {
 			if !regexp.MustCompile(want).MatchString(second) {
 				t.Errorf("got %q", second)
 			}
+			v.Action, v.Would = rcptgate.Continue, rcptgate.Reject
+			s.Observe(q, v)
+			s.Notices().Warn("matter", "something to look at")
+			s.Flush(10 * time.Second)
+			rehearsed, warned := receive(t, conn), receive(t, conn)
+			if name == "journald" && !strings.Contains(rehearsed, "\nRCPTGATE_WOULD=reject\nRCPTGATE_CODE=550\nRCPTGATE_ENHANCED=5.1.1\n") {
+				t.Errorf("the fields of a rehearsal: %q", rehearsed)
+			}
+			if priority := map[string]string{"journald": "\nPRIORITY=4\n", "syslog": "<20>"}[name]; !strings.Contains(warned, priority) {
+				t.Errorf("the priority of a warning: %q", warned)
+			}
 		})
 	}
 }

@@ -56,3 +56,39 @@ func TestCommandsInTheReadme(t *testing.T) {
 		t.Errorf("found %d commands", n)
 	}
 }
+
+// TestMakeTargetsInDocuments: what the documents tell people to have made can be made, and the README
+// says how to install, how to upgrade and how to take the gate out again.
+func TestMakeTargetsInDocuments(t *testing.T) {
+	targets := map[string]bool{}
+	for _, name := range []string{"Makefile", "bench/bench.mk", "test/test.mk"} {
+		text, err := os.ReadFile(filepath.Join("../..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^([a-z][a-z -]*):`).FindAllStringSubmatch(string(text), -1) {
+			for target := range strings.FieldsSeq(m[1]) {
+				targets[target] = true
+			}
+		}
+	}
+	readme := ""
+	documents, _ := filepath.Glob("../../docs/*.md")
+	for _, path := range append(documents, "../../CONTRIBUTING.md", "../../README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readme = strings.Join(strings.Fields(string(text)), " ")
+		for _, m := range regexp.MustCompile("(?m)(?:`|&& |sudo )make ([a-z-]+)|^    make ([a-z-]+) *(?:#.*)?$").FindAllStringSubmatch(string(text), -1) {
+			if !targets[m[1]+m[2]] {
+				t.Errorf("%s names %q, which the Makefile does not have", filepath.Base(path), m[0])
+			}
+		}
+	}
+	for _, want := range []string{" make sudo make install ", "**Upgrade**: `git pull && make && sudo make install", "**Take it out**: remove it from the MTA's configuration", "sudo make uninstall`"} {
+		if !strings.Contains(readme, want) {
+			t.Errorf("the README does not say %q", want)
+		}
+	}
+}
