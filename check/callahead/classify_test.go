@@ -101,6 +101,8 @@ var classifyTests = []struct {
 	{"bare 550 about quota", 550, "", "Mailbox quota exceeded", store.Full},
 	{"a quoted second code", 554, "", "550 5.2.2 <u@x.example>... Mailbox full", store.Full},
 	{"a quoted full under unknown", 550, "5.1.1", "<u@x.example>: undeliverable address: host x.example said: 552 5.2.2 Mailbox full", store.Full},
+	{"a quoted second code, whatever the words", 554, "", "550 5.2.2 <u@x.example>: κλειστό", store.Full},
+	{"a quoted full under unknown, whatever the words", 550, "5.1.1", "<u@x.example>: undeliverable address: host x.example said: 552 5.2.2 rejected", store.Full},
 	{"552 without storage", 552, "", "\"RCPT TO\" mailbox unavailable", store.Refused},
 	{"the system's storage", 452, "", "Requested action not taken: insufficient system storage", store.Deferred},
 	{"a quoted unknown", 554, "", "550 5.1.1 <u@x.example>... User unknown", store.Unknown},
