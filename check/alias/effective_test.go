@@ -297,3 +297,22 @@ func TestAsTheMTADelivers(t *testing.T) {
 		}
 	}
 }
+
+// FEATURE(`stickyhost') with a MAIL_HUB: Sendmail hands an address of a local domain to the hub before it looks at aliases,
+// and a name without a domain after that.
+func TestStickyHost(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Files, cfg.Domains = files(t, "hash:/a"), []string{"loc.test"}
+	hub := rcptgate.NextHop{Mailer: "esmtp", Host: "[192.0.2.1]", Addr: "good@loc.test"}
+	for _, sticky := range []bool{true, false} {
+		c := newCheck(t, cfg, tables{"hash:/a": "good gone@in.test"})
+		c.sendmail, c.hub, c.sticky = true, true, sticky
+		want := map[bool]string{true: "continue", false: "gone@in.test"}[sticky]
+		if got, q := ask(t, c, "good@loc.test", hub); got != want {
+			t.Errorf("sticky %v: over the hub it is %s, want %s\n%s", sticky, got, want, notes(q))
+		}
+		if got, q := ask(t, c, "good@loc.test", rcptgate.NextHop{Mailer: "local", Addr: "good"}); got != "gone@in.test" {
+			t.Errorf("sticky %v: delivered here it is %s\n%s", sticky, got, notes(q))
+		}
+	}
+}
