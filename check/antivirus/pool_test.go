@@ -3,6 +3,7 @@
 package antivirus
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -106,6 +107,34 @@ func TestAnotherServerIsAsked(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAPoisonousMessage sends messages that the only scanner answers with an error, time and
+// again: the others are scanned all the same.
+func TestAPoisonousMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{}
+		f.set(func(_ context.Context, text []byte) (clamd.Finding, error) {
+			if bytes.Contains(text, []byte("poison")) {
+				return clamd.Finding{}, &clamd.Error{Kind: clamd.Failed, Err: fmt.Errorf("cannot read it")}
+			}
+			return honest(text)
+		})
+		r := newRig(t, nil, f)
+		r.run(t)
+		for range 20 {
+			for range 5 {
+				if v := r.ask(t, letter("poison")); v.Action != rcptgate.Tempfail {
+					t.Errorf("poison: %+v", v)
+				}
+			}
+			q := letter("x")
+			if v := r.ask(t, q); v.Action != rcptgate.Continue || q.Message.Unscanned != "" {
+				t.Fatalf("another message: %+v, %q", v, q.Message.Unscanned)
+			}
+			time.Sleep(time.Second)
+		}
+	})
 }
 
 // TestBreaker has the only server down for a while: messages are unscanned at once, and scanned

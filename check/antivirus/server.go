@@ -210,6 +210,9 @@ func (p *pool) failed(s *server, size int64, err error) {
 	switch clamd.KindOf(err) {
 	case clamd.Unread:
 		return
+	case clamd.Failed: // it answers: the message may be to blame, and others do not wait for that
+		p.suspect(s)
+		return
 	case clamd.TooLong:
 		if p.cfg.Selftest {
 			s.proven = min(s.proven, size-1)

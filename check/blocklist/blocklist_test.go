@@ -4,8 +4,11 @@ package blocklist
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -249,6 +252,9 @@ func TestStagesAndRehearsal(t *testing.T) {
 			t.Errorf("export of %s: %v, %+v", name, err, tables)
 		}
 	}
+	if warnings := strings.Join(w.host.Warnings(), "\n"); strings.Count(warnings, "\n") != 1 || !strings.Contains(warnings, `"early": at stage = "connect"`) || !strings.Contains(warnings, `"mail": at stage = "mail"`) {
+		t.Errorf("warnings: %s", warnings)
+	}
 	if w.list("dry").Enforced() || !w.list("early").Enforced() {
 		t.Error("which lists refuse")
 	}
@@ -300,6 +306,58 @@ func TestCommands(t *testing.T) {
 		if !strings.Contains(said, tt.want) || tt.want == "" && said != "" {
 			t.Errorf("%s %q: %q, want %q", tt.op, tt.args, said, tt.want)
 		}
+	}
+}
+
+// TestAccessKeys looks clients up as smtpd does (access(5)): by their whole address, then with
+// one group after the other cut off.
+func TestAccessKeys(t *testing.T) {
+	finds := func(keys []string, client netip.Addr) bool {
+		for at := client.String(); ; {
+			if slices.Contains(keys, at) {
+				return true
+			}
+			cut := strings.LastIndexByte(at, ':')
+			if cut < 0 {
+				return false
+			}
+			at = at[:cut]
+		}
+	}
+	parts := []uint16{0, 0, 1, 0xdb8, 0xffff}
+	rng := rand.New(rand.NewPCG(1, 2))
+	address := func(first []uint16) netip.Addr {
+		var octets [16]byte
+		for i := range 8 {
+			group := parts[rng.IntN(len(parts))]
+			if i < len(first) {
+				group = first[i]
+			}
+			binary.BigEndian.PutUint16(octets[2*i:], group)
+		}
+		return netip.AddrFrom16(octets)
+	}
+	none := 0
+	for range 20_000 {
+		network := netip.PrefixFrom(address([]uint16{0x2001}), 64).Masked()
+		keys := accessKeys(network)
+		if len(keys) == 0 {
+			none++
+			continue
+		}
+		octets := network.Addr().As16()
+		near := []uint16{}
+		for i := range 4 {
+			near = append(near, binary.BigEndian.Uint16(octets[2*i:]))
+		}
+		for _, client := range []netip.Addr{address(near), address(near[:3]), address(near[:1])} {
+			if finds(keys, client) != network.Contains(client) {
+				t.Fatalf("%s, with the keys %q: %s is found: %v", network, keys, client, finds(keys, client))
+			}
+		}
+	}
+	if none > 4000 { // those with zeros in the middle
+		t.Errorf("%d of 20000 networks have no keys", none)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/kit/notice"
+	"rcptgate/kit/recent"
 )
 
 // Bounds of questions to DNS, which only the background asks.
@@ -28,6 +29,8 @@ const (
 	mxEvery    = time.Hour        // MX hosts of own domains are looked up anew
 	mxRetry    = time.Minute      // the same after DNS has not answered
 	mxDomains  = 10_000
+	silentFor  = 10 * time.Minute // about one client, and its own name servers are to blame
+	silentMax  = 10_000           // clients about whose names DNS did not answer
 )
 
 // resolver is what DNS is asked through: *net.Resolver.
@@ -43,14 +46,16 @@ type dns struct {
 	notices  *notice.Board
 	waiting  chan accusation
 	dropped  atomic.Uint64
-	excused  atomic.Uint64 // who was not listed for what DNS said
+	excused  atomic.Uint64                      // who was not listed for what DNS said
+	silent   *recent.Map[netip.Addr, time.Time] // since when DNS does not answer about a client's name
+	answered atomic.Int64                       // when it last did about any, UNIX nanoseconds
 
 	mx      atomic.Pointer[map[netip.Addr]struct{}]
 	domains chan []string // own ones, as a configuration has them
 }
 
 func newDNS(r resolver, notices *notice.Board) *dns {
-	return &dns{resolver: r, notices: notices, waiting: make(chan accusation, dnsQueue), domains: make(chan []string, 1)}
+	return &dns{resolver: r, notices: notices, waiting: make(chan accusation, dnsQueue), domains: make(chan []string, 1), silent: recent.New[netip.Addr, time.Time](silentMax)}
 }
 
 // accuse has a client listed unless DNS excuses it.
@@ -124,7 +129,8 @@ func (d *dns) excuse(ctx context.Context, a *accusation) (why string, err error)
 	if !l.names.Empty() {
 		names := []string{a.name}
 		if a.name == "" {
-			if names, err = d.verified(ctx, a.client); err != nil {
+			names, err = d.verified(ctx, a.client)
+			if d.heard(a.client, l.now(), err == nil); err != nil && !d.hides(a.client, l.now()) {
 				return "", err
 			}
 		}
@@ -142,6 +148,30 @@ func (d *dns) excuse(ctx context.Context, a *accusation) (why string, err error)
 		}
 	}
 	return "", nil
+}
+
+// heard notes whether DNS answered about a client's name.
+func (d *dns) heard(client netip.Addr, now time.Time, answered bool) {
+	if answered {
+		d.answered.Store(now.UnixNano())
+	}
+	d.silent.Update(client, func(since time.Time) time.Time {
+		switch {
+		case answered:
+			return time.Time{}
+		case since.IsZero(), since.After(now):
+			return now
+		}
+		return since
+	})
+}
+
+// hides reports whether DNS has been silent about a client's name for some time while it
+// answered about others': whoever runs the name servers of an address could else keep it off
+// the list.
+func (d *dns) hides(client netip.Addr, now time.Time) bool {
+	since := d.silent.Get(client)
+	return !since.IsZero() && now.Sub(since) >= silentFor && d.answered.Load() > since.UnixNano()
 }
 
 // verified gives the names of an address that lead back to it (RFC 1912 section 2.1).

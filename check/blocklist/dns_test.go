@@ -19,6 +19,7 @@ type zone struct {
 	addrs map[string][]netip.Addr
 	mx    map[string][]*net.MX
 	fails atomic.Bool
+	hides string // DNS never answers about the name of this address
 }
 
 func (z *zone) find(name string) error {
@@ -29,6 +30,9 @@ func (z *zone) find(name string) error {
 }
 
 func (z *zone) LookupAddr(_ context.Context, a string) ([]string, error) {
+	if a == z.hides {
+		return nil, &net.DNSError{Err: "server misbehaving", Name: a, IsTemporary: true}
+	}
 	if names, ok := z.ptr[a]; ok && !z.fails.Load() {
 		return names, nil
 	}
@@ -103,6 +107,45 @@ func TestWhomDNSExcuses(t *testing.T) {
 		time.Sleep(2 * mxEvery) // what DNS said before holds
 		if err := w.list("virus").Add(netip.MustParseAddr("198.51.100.6"), "", "", 0); err == nil {
 			t.Error("an MX host is listed because DNS does not answer")
+		}
+	})
+}
+
+// TestNobodyHidesBehindItsNameServers has a client whose name servers fail on purpose. It is
+// listed once they have failed for some time while others' answered; while DNS does not answer
+// at all, nobody is.
+func TestNobodyHidesBehindItsNameServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nnever_names = [\".relay.example\"]\n")
+		z := &zone{hides: "198.51.100.1", ptr: map[string][]string{"198.51.100.2": {"a.relay.example."}}, addrs: map[string][]netip.Addr{"a.relay.example.": addrs("198.51.100.2")}}
+		w.list("virus").(*List).dns.resolver = z
+		defer w.begin()()
+		sends := func(client string) bool {
+			w.message(client, "Win.X")
+			synctest.Wait()
+			return w.listed("virus", client)
+		}
+		z.fails.Store(true)
+		for range 4 {
+			if sends("198.51.100.1") || sends("198.51.100.2") {
+				t.Fatal("listed while DNS does not answer")
+			}
+			time.Sleep(6 * time.Minute)
+		}
+		z.fails.Store(false)
+		if sends("198.51.100.2") {
+			t.Error("a relay is listed")
+		}
+		if !sends("198.51.100.1") {
+			t.Error("the client hides behind its name servers")
+		}
+		w.list("virus").Remove(netip.MustParseAddr("198.51.100.1"))
+		z.hides = ""
+		sends("198.51.100.1") // an answer
+		w.list("virus").Remove(netip.MustParseAddr("198.51.100.1"))
+		z.hides = "198.51.100.1"
+		if sends("198.51.100.1") {
+			t.Error("one failure is enough")
 		}
 	})
 }

@@ -34,10 +34,11 @@ var formats = map[string]func(w *bufio.Writer, l *List, list []rcptgate.Listing,
 			fmt.Fprintf(w, "%s %s\n", list[i].Network, l.restriction())
 		}
 	},
-	// access(5): networks are written without what belongs to hosts.
+	// access(5): networks are written without what belongs to hosts. For reliable IPv6 networks
+	// there is cidr_table(5).
 	"texthash": func(w *bufio.Writer, l *List, list []rcptgate.Listing, _ time.Time) {
 		for i := range list {
-			if key, ok := accessKey(list[i].Network); ok {
+			for _, key := range accessKeys(list[i].Network) {
 				fmt.Fprintf(w, "%s %s\n", key, l.restriction())
 			}
 		}
@@ -107,21 +108,41 @@ func plain(p netip.Prefix) string {
 	return p.String()
 }
 
-// accessKey is a network as access(5) has it. IPv6 networks other than whole groups cannot be
-// written.
-func accessKey(p netip.Prefix) (string, bool) {
+// accessKeys are the keys under which Postfix finds a network's clients in an access(5) table. It
+// writes an address as inet_ntop(3) does, then cuts groups off its end, up to a colon each time:
+// "2001:db8::5", "2001:db8:", "2001:db8". So a network whose last groups are zero is found under
+// two keys. One that ends within a group, or has so many zeros that a key would hold clients of
+// others too, has none.
+func accessKeys(p netip.Prefix) (keys []string) {
 	if p.IsSingleIP() {
-		return p.Addr().String(), true
+		return []string{p.Addr().String()}
 	}
 	if p.Bits()%16 != 0 || p.Bits() == 0 {
-		return "", false
+		return nil
 	}
 	octets := p.Addr().As16()
 	var groups []string
 	for i := 0; i < p.Bits()/8; i += 2 {
 		groups = append(groups, fmt.Sprintf("%x", int(octets[i])<<8|int(octets[i+1])))
 	}
-	return strings.Join(groups, ":"), true
+	keys = append(keys, strings.Join(groups, ":"))
+	for from := 1; from < len(groups); from++ { // no client's address begins with a zero
+		to := from
+		for to < len(groups) && groups[to] == "0" {
+			to++
+		}
+		last := to == len(groups)
+		switch zeros := to - from; {
+		case zeros == 0:
+			continue
+		case zeros > 2, zeros == 2 && !last:
+			return nil
+		case last:
+			keys = append(keys, strings.Join(groups[:from], ":")+":")
+		}
+		from = to
+	}
+	return keys
 }
 
 // exported is what other programs get of a list: nothing in rehearsal, and no network that has

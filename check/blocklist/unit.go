@@ -53,7 +53,7 @@ type live struct {
 func open(env *unit.Env) (unit.Live, error) {
 	u := &live{env: env, now: time.Now, dns: newDNS(net.DefaultResolver, env.Notices), exchange: newExchange(env.Shared), states: map[string]*state{}}
 	return unit.Live{
-		Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Observer: u,
+		Build: u.build, Adopt: func(*unit.Config) { u.adopt() }, Warn: warn, Observer: u,
 		Listen: func(context.Context, *unit.Config) error { u.start(); return nil }, Run: u.run, Close: u.close,
 		Metrics: u.metrics(), Show: u.show, Do: u.do,
 	}, nil
@@ -92,6 +92,17 @@ func (u *live) build(s *unit.Setup) error {
 	}
 	*all = u.next
 	return nil
+}
+
+// warn names lists that keep their clients from whoever could help them.
+func warn(c *unit.Config) (list []string) {
+	for _, l := range unit.Domains[Config](c) {
+		if len(l.Exempt) > 0 && stages[l.Stage] != rcptgate.StageRcpt {
+			list = append(list, fmt.Sprintf("[[blocklist]] %q: at stage = %q listed clients cannot reach the recipients of exempt (%s) either; exempt = [] says that this is meant",
+				l.Name, l.Stage, strings.Join(l.Exempt, ", ")))
+		}
+	}
+	return list
 }
 
 var stages = map[string]rcptgate.Stage{"rcpt": rcptgate.StageRcpt, "mail": rcptgate.StageMail, "connect": rcptgate.StageConnect}

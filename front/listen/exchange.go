@@ -82,8 +82,9 @@ func (e *Exchange) Hurry() {
 }
 
 // Serve answers on the listeners until ctx ends, which is not an error. Idle connections are
-// closed then, and questions in work are answered first. It closes the listeners, and
-// returns when all connections have ended.
+// closed then, and questions in work are answered first, for as long as Drain. It closes the
+// listeners, and returns when all connections have ended. An Answer that does not heed the
+// end of its context is left behind, with a line in the log.
 func (e *Exchange) Serve(ctx context.Context, list ...net.Listener) error {
 	e.begin()
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx)) // questions outlive ctx
@@ -173,8 +174,17 @@ func (e *Exchange) drain(cancel context.CancelFunc) {
 	}
 	cancel()
 	e.each(func(nc net.Conn) { _ = nc.Close() })
-	<-ended
+	last := time.NewTimer(leaveAfter)
+	defer last.Stop()
+	select {
+	case <-ended:
+	case <-last.C:
+		e.Log.Error(e.Name+" questions in work do not end, and are left behind", "connections", e.counts.open.Load())
+	}
 }
+
+// leaveAfter is how long a drain waits for answers whose time has ended.
+const leaveAfter = 5 * time.Second
 
 func (e *Exchange) each(do func(net.Conn)) {
 	e.mu.Lock()

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -223,3 +224,58 @@ func TestExchangeHurries(t *testing.T) {
 	l.Hurry()
 	closed(t, conn) // the question's context has ended
 }
+
+// TestExchangeLeavesBehind has an answer that does not heed the end of its context.
+func TestExchangeLeavesBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release, inside := make(chan struct{}), make(chan struct{})
+		e := Exchange{
+			Name: "lines", Most: 4, Idle: time.Minute, Frame: time.Minute, Drain: time.Second, Size: 100, Log: slog.New(slog.DiscardHandler),
+			Split: func(arrived []byte) ([]byte, int, error) { return arrived, len(arrived), nil },
+			Answer: func(context.Context, net.Addr, []byte, []byte) ([]byte, error) {
+				close(inside)
+				<-release
+				return nil, nil
+			},
+		}
+		client, server := net.Pipe()
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- e.Serve(ctx, &oneConn{conn: server, closed: make(chan struct{})}) }()
+		_, _ = io.WriteString(client, "x")
+		<-inside
+		stop()
+		began := time.Now()
+		select {
+		case err := <-ended:
+			if took := time.Since(began); err != nil || took < time.Second || took > time.Minute {
+				t.Errorf("%v after %v", err, took)
+			}
+		case <-time.After(time.Hour):
+			t.Error("it never ends")
+			close(release)
+			<-ended
+			return
+		}
+		close(release)
+		_ = client.Close()
+	})
+}
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	conn   net.Conn
+	once   atomic.Bool
+	closed chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if !l.once.Swap(true) {
+		return l.conn, nil
+	}
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+func (l *oneConn) Close() error   { close(l.closed); return nil }
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }
