@@ -215,6 +215,85 @@ func TestGuessingFromManyAddresses(t *testing.T) {
 	}
 }
 
+// shown are the limits on the status page, the newest first.
+func (w *world) shown() (limits []string) {
+	for _, t := range w.host.Live("harvest").Show() {
+		for _, row := range t.Rows {
+			limits = append(limits, fmt.Sprint(row.Cells[0], " ", row.Cells[1], " ", row.Cells[2]))
+		}
+	}
+	return limits
+}
+
+// TestNoServerIsAsked holds for each limit that beyond it a name is put off which a server would
+// have to be asked about, also for clients of the network that have not guessed themselves; and
+// that those who are not counted are asked about as before.
+func TestNoServerIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[harvest]\nlimit = 10\nnever = [\"198.51.100.200\"]\nnever_names = [\".relay.example\"]\n", users())
+		hears := func(what, client string, want int, change func(*rcptgate.Query)) {
+			t.Helper()
+			q := &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(client), Recipient: address.Parse("known.new@example.com")}
+			q.Target = q.Recipient
+			change(q)
+			code := 250
+			if v := w.host.Gate.Ask(t.Context(), q); v.Action.Refuses() {
+				code = v.Code
+			}
+			if code != want {
+				t.Errorf("%s: %s heard %d, want %d", what, client, code, want)
+			}
+		}
+		plain := func(*rcptgate.Query) {}
+		for range 8 {
+			w.guess(guesser, 5)
+			time.Sleep(61 * time.Minute)
+		}
+		hears("beyond slow_limit", guesser, 451, plain)
+		hears("beyond slow_limit", "::ffff:"+guesser, 451, plain)
+		hears("another client", "198.51.100.8", 250, plain)
+		hears("authenticated", guesser, 250, func(q *rcptgate.Query) { q.AuthUser = "joe" })
+		hears("on this machine", guesser, 250, func(q *rcptgate.Query) { q.Session = &rcptgate.Session{Local: true} })
+		hears("one of never_names", guesser, 250, func(q *rcptgate.Query) { q.ClientName = "a.relay.example" })
+		if got := w.shown(); len(got) != 1 || got[0] != guesser+" slow_limit 40" {
+			t.Errorf("shown: %q", got)
+		}
+		for i := range 20 {
+			w.guess(fmt.Sprintf("198.51.100.%d", 100+i), 2)
+		}
+		hears("beyond network_limit", "198.51.100.9", 451, plain)
+		hears("one of never", "198.51.100.200", 250, plain)
+		hears("another network", "198.51.101.9", 250, plain)
+		if got := w.shown(); len(got) != 2 || got[0] != "198.51.100.0/24 network_limit 80" {
+			t.Errorf("shown: %q", got)
+		}
+		for i := range lastMax + 5 {
+			w.guess(fmt.Sprintf("192.0.%d.1", i), 10)
+		}
+		if got := w.shown(); len(got) != lastMax || got[0] != fmt.Sprintf("192.0.%d.1 limit 10", lastMax+4) {
+			t.Errorf("%d are shown, the newest is %q", len(got), got[0])
+		}
+	})
+}
+
+// TestAWindowHasTwoHalves holds that what came in the last half of a window counts until its
+// end, and no longer than the whole of it.
+func TestAWindowHasTwoHalves(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0) // the beginning of a half
+	var w window
+	for range 6 {
+		w.add(now.Add(29*time.Minute), time.Hour)
+	}
+	for range 5 {
+		w.add(now.Add(31*time.Minute), time.Hour)
+	}
+	for minute, want := range map[int]int{31: 11, 59: 11, 61: 5, 89: 5, 91: 0} {
+		if n := w.at(now.Add(time.Duration(minute)*time.Minute), time.Hour); n != want {
+			t.Errorf("%d count after %d minutes, want %d", n, minute, want)
+		}
+	}
+}
+
 func TestWhoIsNotCounted(t *testing.T) {
 	w := newWorld(t, "[harvest]\nlimit = 10\nnever = [\"192.0.2.1\"]\nnever_names = [\".relay.example\"]\n[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[192.0.2.9]:25\"]\n", users())
 	for _, client := range []string{"203.0.113.1", "192.0.2.1", "192.0.2.9", "127.0.0.1"} {
