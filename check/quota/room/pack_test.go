@@ -11,6 +11,9 @@ func FuzzPack(f *testing.F) {
 	for _, key := range []string{"", "ann@example.org", "ANN.Müller+x@Example.ORG", "\x00\xff", strings.Repeat("x", 320), "0", "zz", "@", "_", "??", "\x7f\x7f\x7f"} {
 		f.Add(key, "ann@example.org")
 	}
+	for n := range 9 { // where the last octet ends
+		f.Add(strings.Repeat("0", n)+"\xff", strings.Repeat("z", n)+"?")
+	}
 	c := newCodes()
 	f.Fuzz(func(t *testing.T, key, other string) {
 		packed := c.pack(nil, key)

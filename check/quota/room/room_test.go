@@ -531,8 +531,15 @@ func TestTableKeepsMailboxesApart(t *testing.T) {
 func TestServeDoesNotAllocate(t *testing.T) {
 	table := NewTable(1000)
 	table.Update("a@example.org", func(e *Entry) { e.Learn(numbers(0, gb, 1), 1, 100, 1, &rules) })
-	if n := testing.AllocsPerRun(100, func() { table.Serve("a@example.org", 100, 1) }); n > 0 {
-		t.Errorf("%v allocations", n)
+	full := "the-longest-name-that-people-have.in-the-department@students.example.org"
+	table.Update(full, func(e *Entry) { e.Learn(numbers(gb, gb, 1), 1, 100, 1, &rules) })
+	for key, want := range map[string]Use{"a@example.org": UseRoom, full: UseFull} {
+		if use, _ := table.Serve(key, 100, 1); use != want {
+			t.Errorf("%s: %d", key, use)
+		}
+		if n := testing.AllocsPerRun(100, func() { table.Serve(key, 100, 1) }); n > 0 {
+			t.Errorf("%s: %v allocations", key, n)
+		}
 	}
 }
 
