@@ -3,8 +3,10 @@
 package dns
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +59,11 @@ func ask(t testing.TB, zones []zone, m *mdns.Msg, allowed, datagram bool) (*mdns
 	}
 	if datagram && (len(out) > maxUDP || len(out) > factor*len(wire)) {
 		t.Errorf("%v: %d octets for %d", m.Question, len(out), len(wire))
+	}
+	for i, want := range []int{len(r.Question), len(r.Answer), len(r.Ns), len(r.Extra)} { // Unpack does not mind
+		if got := int(binary.BigEndian.Uint16(out[4+2*i:])); got != want {
+			t.Errorf("%v: the header counts %d records in section %d, there are %d", m.Question, got, i, want)
+		}
 	}
 	if r.Id != m.Id || !r.Response || r.RecursionAvailable || r.RecursionDesired != m.RecursionDesired {
 		t.Errorf("%v: header %+v", m.Question, r.MsgHdr)
@@ -319,6 +326,47 @@ func TestWhoIsNotAnswered(t *testing.T) {
 	pointed := append([]byte{0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}, 0xc0, 12, 0, 1, 0, 1)
 	if out, _ := respond(zones, nil, pointed, new(question), true, true, time.Now()); out[3]&0xf != mdns.RcodeFormatError {
 		t.Errorf("a name that points to itself: % x", out)
+	}
+}
+
+// TestMalformedQuestions has what RFC 1035 section 4.1 does not allow.
+func TestMalformedQuestions(t *testing.T) {
+	zones, _ := testZones(t)
+	header := []byte{0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+	tail := []byte{0, 0, 1, 0, 1}
+	label := func(n int) []byte { return append([]byte{byte(n)}, strings.Repeat("a", n)...) }
+	join := func(parts ...[]byte) []byte { return slices.Concat(append([][]byte{header}, parts...)...) }
+	long := []byte{}
+	for range 4 {
+		long = append(long, label(63)...)
+	}
+	record := func(size int) []byte { return []byte{0, 0, 16, 0, 1, 0, 0, 0, 0, 0, byte(size), 1, 2} }
+	counted := func(b []byte) []byte { b = slices.Clone(b); b[11] = 1; return b }
+	for name, msg := range map[string][]byte{
+		"a name of 257 octets":       join(long, tail),
+		"a label of 64":              join(label(64), tail),
+		"a label of an old type":     join([]byte{0x81, 'a'}, tail),
+		"data beyond the message":    counted(join(label(1), tail, record(3))),
+		"a record that is not there": counted(join(label(1), tail)),
+	} {
+		if out, k := respond(zones, nil, msg, new(question), true, false, time.Now()); k != kindMalformed || out[3]&0xf != mdns.RcodeFormatError {
+			t.Errorf("%s: % x", name, out)
+		}
+	}
+	for name, msg := range map[string][]byte{"a name of 255 octets": join(label(63), label(63), label(63), label(61), tail), "a record of another kind": counted(join(label(1), tail, record(2)))} {
+		if out, k := respond(zones, nil, msg, new(question), true, false, time.Now()); k != kindRefused || out[3]&0xf != mdns.RcodeRefused {
+			t.Errorf("%s: % x", name, out)
+		}
+	}
+	for _, name := range []string{"257.2.0.192", "1.2.0.448", "999.2.0.192"} {
+		if r, _ := ask(t, zones, msg(name+".virbl.example.org", mdns.TypeA), true, true); r.Rcode != mdns.RcodeNameError {
+			t.Errorf("%s: %s", name, shown(r))
+		}
+	}
+	m := msg("bl.other", mdns.TypeA)
+	m.Authoritative, m.Truncated, m.RecursionAvailable = true, true, true
+	if r, _ := ask(t, zones, m, true, true); shown(r) != "REFUSED" {
+		t.Errorf("flags of the question are repeated: %s", shown(r))
 	}
 }
 

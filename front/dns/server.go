@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	maxMessage = 1232 // octets of a question; a legal one has far fewer
-	tcpConns   = 64
+	maxMessage = 1232            // octets of a question; a legal one has far fewer
+	tcpConns   = 64              // one more takes the place of the one that has asked nothing for the longest time
 	tcpTime    = 5 * time.Second // for a question over TCP, and between two
 )
 
@@ -57,7 +57,7 @@ func newServer(log *slog.Logger, broken func(client net.Addr, err error)) *serve
 	s := &server{log: log}
 	s.active.Store(&zones{})
 	s.tcp = listen.Exchange{
-		Name: "dns", Most: tcpConns, Idle: tcpTime, Frame: tcpTime, Drain: tcpTime, Size: maxMessage + 2,
+		Name: "dns", Most: tcpConns, Yield: true, Idle: tcpTime, Frame: tcpTime, Drain: tcpTime, Size: maxMessage + 2,
 		Split: split, Answer: s.stream, Broken: broken, Log: log,
 	}
 	return s
@@ -181,7 +181,10 @@ func split(arrived []byte) (msg []byte, taken int, err error) {
 	return arrived[2 : 2+size], 2 + size, nil
 }
 
-var errNoQuestion = errors.New("a DNS message that is not a question")
+var (
+	errNoQuestion = errors.New("a DNS message that is not a question")
+	errNotAllowed = errors.New("a DNS question of a client that is not in allow")
+)
 
 // stream answers a question over TCP.
 func (s *server) stream(_ context.Context, client net.Addr, out, msg []byte) ([]byte, error) {
@@ -194,5 +197,9 @@ func (s *server) stream(_ context.Context, client net.Addr, out, msg []byte) ([]
 	if len(answer) == 0 {
 		return out, errNoQuestion
 	}
-	return append(binary.BigEndian.AppendUint16(out, uint16(len(answer))), answer...), nil
+	out = append(binary.BigEndian.AppendUint16(out, uint16(len(answer))), answer...)
+	if !allowed {
+		return out, errNotAllowed // it hears that it is refused, and makes room for others
+	}
+	return out, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -70,7 +71,7 @@ func TestOverTheNetwork(t *testing.T) {
 }
 
 // Over TCP questions may come in pieces or together; connections that send something else
-// are closed, and there are never more than 64.
+// are closed, and of more than 64 the one goes that is silent.
 func TestTCP(t *testing.T) {
 	address, _ := startDNS(t)
 	dial := func() net.Conn {
@@ -116,7 +117,48 @@ func TestTCP(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	closed(t, "one connection too many", dial())
+	dial()
+	closed(t, "the connection that has asked nothing for the longest time", conn)
+}
+
+// TestACrowdOverTCP has more connections than there may be say nothing, or half a question, and
+// hostile datagrams come: whoever asks is answered all the same.
+func TestACrowdOverTCP(t *testing.T) {
+	address, _ := startDNS(t)
+	for i := range 3 * tcpConns {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		if i%3 > 0 {
+			_, _ = conn.Write([]byte{0, 40, 1}[:i%3+1])
+		}
+	}
+	udp, err := net.Dial("udp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = udp.Close() })
+	good, err := msg("1.2.0.192.bl.test", mdns.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		bad := append([]byte{}, good[:rng.IntN(len(good)+1)]...)
+		for range rng.IntN(4) {
+			if len(bad) > 0 {
+				bad[rng.IntN(len(bad))] = byte([]int{0, 0xc0, 0xff, 12, 1 << rng.IntN(8)}[rng.IntN(5)])
+			}
+		}
+		_, _ = udp.Write(append(bad, make([]byte, rng.IntN(2)*rng.IntN(2000))...))
+	}
+	for _, network := range []string{"tcp", "udp", "tcp"} {
+		if got := shown(over(t, network, address, msg("1.2.0.192.bl.test", mdns.TypeA))); !strings.HasPrefix(got, "NOERROR aa 1.2.0.192.bl.test. 300 IN A 127.0.0.2") {
+			t.Errorf("%s: %s", network, got)
+		}
+	}
 }
 
 // closed expects the server to hang up.

@@ -21,7 +21,8 @@ import (
 // after the first Serve.
 type Exchange struct {
 	Name  string        // for the log: "socketmap"
-	Most  int           // connections at one time, over all listeners; one more is closed at once
+	Most  int           // connections at one time, over all listeners; one more is closed at once, see Yield
+	Yield bool          // one more is taken, and the one goes whose last question is the longest ago
 	Idle  time.Duration // how long a client may be silent between questions
 	Frame time.Duration // how long a question may take to arrive, and an answer to be sent
 	Drain time.Duration // how long questions may be in work after the end
@@ -53,7 +54,7 @@ type exchangeCounts struct {
 type ExchangeStats struct {
 	Open      int64  // connections now
 	Accepted  uint64 // connections taken
-	Refused   uint64 // closed at once: there were too many
+	Refused   uint64 // closed because there were too many
 	Malformed uint64 // ended for what they sent
 	TimedOut  uint64 // ended for being slow; not for being idle
 }
@@ -132,7 +133,8 @@ func (e *Exchange) accept(ctx context.Context, ln net.Listener) error {
 
 // take starts a connection, or closes it when there are too many.
 func (e *Exchange) take(ctx context.Context, nc net.Conn) {
-	if e.counts.open.Add(1) > int64(e.Most) {
+	// Those that make room are on their way out: there is a bound on them too.
+	if open := e.counts.open.Add(1); open > int64(e.Most) && (!e.Yield || open > 2*int64(e.Most)) {
 		e.counts.open.Add(-1)
 		e.counts.refused.Add(1)
 		_ = nc.Close()
@@ -140,7 +142,11 @@ func (e *Exchange) take(ctx context.Context, nc net.Conn) {
 	}
 	e.counts.accepted.Add(1)
 	c := &exchangeConn{e: e, nc: nc, buf: make([]byte, min(firstBuffer, e.Size))}
+	c.asked.Store(time.Now().UnixNano())
 	e.mu.Lock()
+	if len(e.conns) >= e.Most {
+		e.makeRoom()
+	}
 	e.conns[c] = struct{}{}
 	e.mu.Unlock()
 	e.running.Go(func() {
@@ -156,6 +162,19 @@ func (e *Exchange) take(ctx context.Context, nc net.Conn) {
 		}()
 		c.serve(ctx)
 	})
+}
+
+// makeRoom ends the connection whose last question is the longest ago. The mutex is held.
+func (e *Exchange) makeRoom() {
+	var oldest *exchangeConn
+	for c := range e.conns {
+		if oldest == nil || c.asked.Load() < oldest.asked.Load() {
+			oldest = c
+		}
+	}
+	delete(e.conns, oldest)
+	e.counts.refused.Add(1)
+	_ = oldest.nc.Close() // of a socket: it does not wait
 }
 
 // drain ends the connections and waits for them.
@@ -204,10 +223,11 @@ type exchangeConn struct {
 	e        *Exchange
 	nc       net.Conn
 	buf, out []byte
-	n        int       // octets of buf that have arrived and are not answered
-	partial  bool      // the read deadline is that of a question that has begun
-	silent   time.Time // the read deadline between questions
-	unread   time.Time // the write deadline
+	n        int          // octets of buf that have arrived and are not answered
+	partial  bool         // the read deadline is that of a question that has begun
+	silent   time.Time    // the read deadline between questions
+	unread   time.Time    // the write deadline
+	asked    atomic.Int64 // when it last asked, or came, UNIX nanoseconds; kept if others can take its place
 }
 
 // serve answers questions until the connection ends.
@@ -259,6 +279,9 @@ func (c *exchangeConn) answer(ctx context.Context) (err error) {
 			break
 		}
 		c.partial = c.partial && taken == 0
+		if c.e.Yield {
+			c.asked.Store(time.Now().UnixNano())
+		}
 		if err == nil {
 			c.out, err = c.e.Answer(ctx, c.nc.RemoteAddr(), c.out, question)
 		}

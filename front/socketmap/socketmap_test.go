@@ -400,3 +400,16 @@ func BenchmarkLookUp(b *testing.B) {
 }
 
 var _ rcptgate.Blocklist = (*fronttest.List)(nil)
+
+// TestSplitWaits holds that a question is complete with its comma, and not before.
+func TestSplitWaits(t *testing.T) {
+	whole := question("virus 192.0.2.1")
+	for n := range len(whole) {
+		if text, taken, err := split([]byte(whole[:n])); taken != 0 || err != nil {
+			t.Errorf("%q: %q, %d, %v", whole[:n], text, taken, err)
+		}
+	}
+	if text, taken, err := split([]byte(whole + "1")); string(text) != "virus 192.0.2.1" || taken != len(whole) || err != nil {
+		t.Errorf("%q, %d, %v", text, taken, err)
+	}
+}
