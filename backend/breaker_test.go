@@ -162,6 +162,35 @@ func TestSlowRecipientsDoNotOpenTheBreaker(t *testing.T) {
 	}
 }
 
+// The same with recipients for which no answer comes in time at all: it is not clear which command is slow, so that a trial
+// decides, however many there are.
+func TestRecipientsWithoutAnAnswerDoNotOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	server := startSim(t, func(c *sim.Config) {
+		c.HoldReplies = true
+		c.RefusalDelay = 10 * time.Second
+	})
+	var told changes
+	s := newTestSet(t, Config{}, WithTrials(200*time.Millisecond, time.Hour), OnBreaker(told.hook), func(s *Set) {
+		s.tune.grace, s.tune.stall = 300*time.Millisecond, time.Minute
+	})
+	b := backendFor(t, s, server)
+	mustSay(t, b, "user@example.com", 250)
+	var wg sync.WaitGroup
+	for n := range 4 * tripAfter {
+		wg.Go(func() {
+			if rep, err := askFor(b, numbered(n).Path, time.Second, 200*time.Millisecond); err == nil {
+				t.Errorf("u%d: %+v", n, rep)
+			}
+		})
+	}
+	wg.Wait()
+	if !told.are() {
+		t.Errorf("the breaker turned: %v", told.list)
+	}
+	mustSay(t, b, "user@example.com", 250)
+}
+
 // Others are not held up by one that hangs, and closing does not wait for it.
 func TestBackendsAreApart(t *testing.T) {
 	bad, good := startSim(t, func(c *sim.Config) { c.Behaviour = mute(sim.Banner) }), startSim(t, nil)
