@@ -148,6 +148,9 @@ var cases = []struct {
 	{"the same in Postfix's words", "lost-channel",
 		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx postfix/smtpd[1]: lost connection after RCPT from pc7.example.net[198.51.100.7]\n"}}, []string{"pc7.example.net[198.51.100.7]"}},
 	{"a server that takes every name", "backend-accept-all", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{AcceptAll: true}}}, []string{"made-up name", "relay_recipient_maps"}},
+	{"a server that does not know the domain (Postfix)", "backend-relay", refusing("454 4.7.1 <x@example.com>: Relay access denied"), []string{"does not take mail for the domain"}},
+	{"a server that does not know the domain (Exim)", "backend-relay", refusing("550 relay not permitted"), []string{"does not take mail for the domain"}},
+	{"a server that puts off unknown names", "backend-defers", refusing("450 4.1.1 try later"), []string{"deferred"}},
 	{"a server that is down", "backend-down", place{zone: healthy, domains: section}, []string{"cannot be reached"}},
 	{"a server that is ourselves", "backend-loop", place{zone: healthy, backend: &sim.Config{}, edit: func(d *Doctor) { d.Hostname = "sim.example" }}, []string{"is this machine"}},
 	{"a list that cannot be read", "mta-files", place{zone: healthy, files: map[string]string{"main.cf": "mydestination = /nonexistent/list\n" + milters}}, []string{"/nonexistent/list"}},
@@ -158,6 +161,11 @@ var cases = []struct {
 		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = unix:/run/rcptgate/milter.sock\n", "master.cf": "smtp inet n - y - - smtpd\n"},
 			edit: func(d *Doctor) { d.Gate.Sockets = []string{"unix:/run/rcptgate/milter.sock"} }}, []string{"chroot", "/var/spool/postfix"}},
 	{"what config check warns of", "gate-config", place{zone: healthy, gate: true, edit: func(d *Doctor) { d.Gate.Warnings = []string{"table hash:/x cannot be read"} }}, []string{"hash:/x"}},
+}
+
+// refusing is an installation whose server behind says the same of every recipient.
+func refusing(reply string) place {
+	return place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{Decide: func(string) string { return reply }}}}
 }
 
 const names = "mx1.example.org. A 192.0.2.80\n80.2.0.192.in-addr.arpa. PTR mx1.example.org.\n_dmarc.example.com. TXT \"v=DMARC1; p=none\"\n"

@@ -228,14 +228,30 @@ func (d *Doctor) envelope(domain, id string, t *talk) error {
 	case code/100 == 2:
 		d.add(Finding{ID: "backend-accept-all", Level: Fail, Domain: domain, What: fmt.Sprintf("%s takes a made-up name: %d %s", id, code, brief(text)), Matters: "the gate cannot tell who exists, and refuses nobody for it",
 			Do: []string{"have the server check recipients at RCPT (Postfix: relay_recipient_maps or local_recipient_maps; Exchange: recipient filtering)"}})
+	case refusesToRelay(strings.ReplaceAll(text, domain, "")):
+		d.add(Finding{ID: "backend-relay", Level: Fail, Domain: domain, What: fmt.Sprintf("%s does not take mail for the domain: %d %s", id, code, brief(text)), Do: []string{"let the server know the domain, or correct backend in the section"}})
 	case code/100 == 4:
 		d.add(Finding{ID: "backend-defers", Level: Warn, Domain: domain, What: fmt.Sprintf("%s defers a made-up name: %d %s", id, code, brief(text)), Matters: "unknown recipients are deferred instead of refused"})
-	case strings.HasPrefix(text, "5.7.") && strings.Contains(strings.ToLower(text), "relay"):
-		d.add(Finding{ID: "backend-relay", Level: Fail, Domain: domain, What: fmt.Sprintf("%s does not take mail for the domain: %d %s", id, code, brief(text)), Do: []string{"let the server know the domain, or correct backend in the section"}})
 	default:
 		d.ok("backend-unknown", domain, fmt.Sprintf("%s refuses a made-up name: %d %s", id, code, brief(text)))
 	}
 	return t.quit()
+}
+
+// refusesToRelay reports whether a reply says that the domain is not the server's: Postfix
+// "454 4.7.1 Relay access denied" or 554, Sendmail "550 5.7.1 Relaying denied", Exim "550 relay
+// not permitted", Exchange "550 5.7.54 Unable to relay".
+func refusesToRelay(text string) bool {
+	text = strings.ToLower(text)
+	if !strings.Contains(text, "relay") {
+		return false
+	}
+	for _, words := range []string{"denied", "not permitted", "not allowed", "unable to", "prohibited", "not authorized"} {
+		if strings.Contains(text, words) {
+			return true
+		}
+	}
+	return false // "User unknown in relay recipient table"
 }
 
 // quit ends the dialogue; what the server says to it does not matter.
