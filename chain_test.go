@@ -55,7 +55,7 @@ func TestChain(t *testing.T) {
 		{"targets that are refused are stronger", []Step{
 			{Check: says(held)}, {Check: says(Verdict{}.FollowTo(nil, []Mailbox{{Local: "a"}}))}, {Check: says(CouldNotFindOut)},
 		}, CouldNotFindOut, 3},
-		{"an error is not a no", []Step{{Check: fails(down)}, {Check: says(unknown)}}, CouldNotFindOut, 1},
+		{"an error is not a no", []Step{{Check: fails(down)}, {Check: says(unknown)}}, couldNotFindOut(StageConnect), 1},
 		{"an error has the configured verdict", []Step{
 			{Check: fails(down), OnError: func(*Query, error) Verdict { return nothing }}, {Check: says(valid)},
 		}, valid, 2},

@@ -158,11 +158,25 @@ func (s *Step) failed(q *Query, err error) Verdict {
 	if s.OnError != nil {
 		return s.OnError(q, err)
 	}
-	return CouldNotFindOut
+	return couldNotFindOut(q.Stage)
+}
+
+// couldNotFindOut is CouldNotFindOut with the words that are right at a stage.
+func couldNotFindOut(at Stage) Verdict {
+	v := CouldNotFindOut
+	switch at {
+	case StageConnect, StageHelo, StageMail:
+		v.Text = TextUncheckedMail
+	case StageMessage:
+		v.Text = TextUncheckedMessage
+	case StageRcpt:
+	}
+	return v
 }
 
 // CouldNotFindOut is the verdict for a failure that nothing else was configured
-// for: the sender tries again later.
+// for: the sender tries again later. At other stages than RCPT a chain gives it with
+// another text.
 var CouldNotFindOut = Verdict{
 	Action: Tempfail, Code: 451, Enhanced: "4.3.0",
 	Text: TextUnverified, Reason: ReasonError,

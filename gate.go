@@ -108,7 +108,7 @@ func (g *Gate) Ask(ctx context.Context, q *Query) Verdict {
 	lane := q.lane // a check that resets the query keeps it, one that replaces it does not
 	gen := g.enter(lane)
 	if gen == nil {
-		return CouldNotFindOut
+		return couldNotFindOut(q.Stage)
 	}
 	defer gen.leave(lane)
 	q.verdict = gen.ask(ctx, q)
@@ -138,7 +138,7 @@ func (e *PanicError) Error() string { return fmt.Sprintf("check panicked: %v", e
 func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 	defer func() {
 		if p := recover(); p != nil {
-			v = CouldNotFindOut
+			v = couldNotFindOut(q.Stage)
 			q.Trace.add("panic", &v, &PanicError{p, debug.Stack()}, 0)
 		}
 	}()
@@ -148,7 +148,7 @@ func (gen *generation) ask(ctx context.Context, q *Query) (v Verdict) {
 	}
 	v, err := chain.Check(ctx, q)
 	if err != nil {
-		return CouldNotFindOut
+		return couldNotFindOut(q.Stage)
 	}
 	if (v.Action != Continue && v.Action != Accept || q.Message != nil) && !v.Enforce && gen.Rehearse != nil && gen.Rehearse(q) {
 		if v.Action != Continue && v.Action != Accept {

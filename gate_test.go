@@ -17,7 +17,7 @@ func (o *observed) Observe(_ *Query, v *Verdict) { o.verdicts = append(o.verdict
 
 func TestGateWithoutSetupTempfails(t *testing.T) {
 	var g Gate
-	if v := g.Ask(context.Background(), &Query{}); v != CouldNotFindOut {
+	if v := g.Ask(context.Background(), &Query{}); v != couldNotFindOut(StageConnect) {
 		t.Errorf("got %+v", v)
 	}
 }
@@ -73,7 +73,7 @@ func TestGateSurvivesAPanic(t *testing.T) {
 		panic("hostile input")
 	}))})
 	var q Query
-	if v := g.Ask(context.Background(), &q); v != CouldNotFindOut {
+	if v := g.Ask(context.Background(), &q); v != couldNotFindOut(StageConnect) {
 		t.Errorf("got %+v", v)
 	}
 	if len(q.Trace.Steps) != 1 || len(seen.verdicts) != 1 {
@@ -140,4 +140,21 @@ func BenchmarkAsk(b *testing.B) {
 			g.Ask(context.Background(), &q)
 		}
 	})
+}
+
+// What could not be found out is said in words that are right at its stage.
+func TestWordsOfAFailureAtEachStage(t *testing.T) {
+	for stage, want := range map[Stage]string{StageConnect: TextUncheckedMail, StageHelo: TextUncheckedMail, StageMail: TextUncheckedMail, StageRcpt: TextUnverified, StageMessage: TextUncheckedMessage} {
+		var g Gate
+		closed := g.Ask(context.Background(), &Query{Stage: stage})
+		g.Swap(Setup{Chains: at(stage, CheckFunc(func(context.Context, *Query) (Verdict, error) { panic("hostile input") }))})
+		panicked := g.Ask(context.Background(), &Query{Stage: stage})
+		g.Swap(Setup{Chains: at(stage, fails(errors.New("down")))})
+		failed := g.Ask(context.Background(), &Query{Stage: stage})
+		for _, v := range []Verdict{closed, panicked, failed} {
+			if v.Text != want || v.Code != 451 || v.Action != Tempfail {
+				t.Errorf("%v: %+v", stage, v)
+			}
+		}
+	}
 }

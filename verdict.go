@@ -109,6 +109,9 @@ const (
 	TextRefused     = "Recipient refused"
 	TextDeferred    = "Recipient cannot take mail at the moment"
 	TextUnverified  = "Recipient cannot be verified at the moment"
+
+	TextUncheckedMail    = "Mail from here cannot be checked at the moment"
+	TextUncheckedMessage = "Message cannot be checked at the moment"
 )
 
 // Fit makes code, enhanced status code and text of a refusal agree with its action.

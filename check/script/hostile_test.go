@@ -49,7 +49,7 @@ const (
 func TestHostileScripts(t *testing.T) {
 	for name, tc := range map[string]struct{ script, want string }{
 		"an endless loop":           {"def recipient(r):\n  for a in range(1000000):\n    for b in range(1000000): pass", "too many steps"},
-		"recursion":                 {"def f(x): return f(x)\ndef recipient(r): return f(r)", "recursively"},
+		"recursion":                 {"def f(g): return g(g)\ndef recipient(r): return f(f)", "recursively"},
 		"doubling strings":          {"def recipient(r):\n  x = 'x'\n  for i in range(100): x = x + x", "a string may have"},
 		"doubling by +=":            {"def recipient(r):\n  x = 'x'\n  for i in range(100): x += x", "a string may have"},
 		"doubling in a dictionary":  {"def recipient(r):\n  d = {'x': 'x'}\n  for i in range(100): d['x'] += d['x']", "a string may have"},

@@ -63,6 +63,7 @@ func (l *lint) file(f *syntax.File) {
 			l.function(d)
 		}
 	}
+	l.calls(f)
 }
 
 // statement finds verdicts that are made and not returned.
@@ -200,6 +201,9 @@ func (l *lint) attributes(d *syntax.DefStmt, argument, class string) {
 	}
 	for _, s := range d.Body {
 		syntax.Walk(s, func(n syntax.Node) bool {
+			if c, ok := n.(*syntax.CallExpr); ok {
+				l.method(c, argument, class)
+			}
 			dot, ok := n.(*syntax.DotExpr)
 			if !ok {
 				return true
@@ -209,6 +213,19 @@ func (l *lint) attributes(d *syntax.DefStmt, argument, class string) {
 			}
 			return true
 		})
+	}
+}
+
+// method finds wrong arguments of a method of the argument.
+func (l *lint) method(c *syntax.CallExpr, argument, class string) {
+	dot, ok := c.Fn.(*syntax.DotExpr)
+	if !ok {
+		return
+	}
+	if of := classOf(dot.X, argument, class); of != "" {
+		if why := star.CheckMethod(of, dot.Name.Name, c.Args); why != "" {
+			l.errs = append(l.errs, errAt(dot.Name.NamePos, "%s", why))
+		}
 	}
 }
 

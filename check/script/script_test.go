@@ -76,6 +76,18 @@ func TestRefusedFiles(t *testing.T) {
 		{"a verdict that is not returned", "def recipient(r):\n  reject('no')", []string{"filter.star:2:3", "return reject"}},
 		{"two arguments", "def recipient(r, s):\n  pass", []string{"filter.star:1:5", "one argument"}},
 		{"a hook that is no function", "recipient = 5", []string{"recipient is a int"}},
+		{"a number as text", "def recipient(r):\n  if r.size > 5: return reject(5)", []string{"filter.star:2:25", "text is a number"}},
+		{"an unknown argument", "def recipient(r):\n  return tempfail('x', status = 450)", []string{"filter.star:2:10", "has no argument status"}},
+		{"too many arguments", "def recipient(r):\n  return discard('x')", []string{"filter.star:2:10", "at most 0"}},
+		{"an impossible code", "def recipient(r):\n  return reject(r.address, code = 250)", []string{"filter.star:2:10", "500 to 559"}},
+		{"another class", "def recipient(r):\n  return reject('x', enhanced = '4.7.1')", []string{"filter.star:2:10", "4.7.1"}},
+		{"an empty reason", "def sender(m):\n  return hold('')", []string{"filter.star:2:10", "empty"}},
+		{"nothing to scan", "def message(m):\n  x = scan()", []string{"filter.star:2:7", "lacks the argument msg"}},
+		{"an argument of a method", "def message(m):\n  m.add_header('X-A', '1', first = True)", []string{"filter.star:2:5", "has no argument first"}},
+		{"too few arguments of a method", "def message(m):\n  m.add_header('X-A')", []string{"filter.star:2:5", "lacks the argument value"}},
+		{"arguments of dns", "def sender(m):\n  dns.a()", []string{"filter.star:2:3", "lacks the argument"}},
+		{"recursion", "def f(x):\n  return f(x) if x else 1\ndef recipient(r): f(r)", []string{"filter.star:2:10", "f() calls itself"}},
+		{"recursion by way of another", "def f(x): g(x)\ndef g(x): h(x)\ndef h(x): f(x)", []string{"filter.star:3:11", "no recursion"}},
 		{"an error at the top", "X = {}\nY = X['a']", []string{"filter.star:2:6", `key "a" not in dict`}},
 		{"a bad regular expression", "X = re('(')", []string{"filter.star:1:7", "missing closing"}},
 		{"a bad pattern", "X = patterns(['a b@'])", []string{"filter.star:1:13"}},
@@ -100,6 +112,26 @@ func TestRefusedFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What looks like a mistake and is none is taken.
+func TestTakenFiles(t *testing.T) {
+	for name, script := range map[string]string{
+		"a word of one's own":         "def reject(n): return accept()\ndef recipient(r): return reject(5)",
+		"a parameter like a word":     "def f(log): return log(1, x = 2)\ndef recipient(r): f(lambda a, x: a)",
+		"arguments in a list":         "def recipient(r):\n  return reject(*['x'], **{'code': 554})",
+		"all arguments":               "def recipient(r):\n  return reject('x', 554, '5.1.1')",
+		"arguments by name":           "def recipient(r):\n  return reject(enhanced = '5.1.1', text = 'x')",
+		"a text that is put together": "def recipient(r):\n  return reject('a' + r.address, code = 550 + 1)",
+		"a size as text":              "def message(m):\n  x = m.text(max = '64KiB')\n  y = m.text(1000)",
+		"a function under its name":   "def f(x): return 1\ndef g(f): return f(1)\ndef recipient(r): g(f)",
+		"fields of the log":           "def recipient(r):\n  log('x', a = 1, text2 = 'y')",
+		"dns":                         "def sender(m):\n  x = dns.mx('a.example')\n  y = dns.listed(m.client.ip, 'list.example')",
+	} {
+		if _, err := open(t, script, ""); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -35,6 +35,12 @@ func listeningSocket(t *testing.T, path string) *os.File {
 // sends has a client send a message, and gives the reply to its end.
 func (g *listGate) sends(addr, client, recipient, text string) (r lab.Reply) {
 	g.t.Helper()
+	return g.from(addr, client, "a@client.test", recipient, text)
+}
+
+// from is sends with a sender; the reply is that to RCPT, if the recipient is refused.
+func (g *listGate) from(addr, client, sender, recipient, text string) (r lab.Reply) {
+	g.t.Helper()
 	g.net.Do(func() {
 		d, err := lab.DialFrom("tcp", addr, client)
 		if err != nil {
@@ -42,9 +48,10 @@ func (g *listGate) sends(addr, client, recipient, text string) (r lab.Reply) {
 		}
 		defer d.Close()
 		d.Must(g.t, 250, d.Do(g.t, "EHLO client.test"))
-		d.Must(g.t, 250, d.Mail(g.t, "a@client.test"))
-		d.Must(g.t, 250, d.Rcpt(g.t, recipient))
-		r = d.Data(g.t, text)
+		d.Must(g.t, 250, d.Mail(g.t, sender))
+		if r = d.Rcpt(g.t, recipient); r.Code == 250 {
+			r = d.Data(g.t, text)
+		}
 	})
 	return r
 }

@@ -48,14 +48,16 @@ type disk struct {
 	swept   time.Time
 	failing bool
 
-	stop chan struct{}
-	done sync.WaitGroup
+	most   map[string]int // of each memory: its number of entries
+	writes map[string]int // since it was trimmed to that
+	stop   chan struct{}
+	done   sync.WaitGroup
 }
 
 // openDisk opens the file, or begins a new one if it is damaged. A file that cannot be opened
 // at all is logged, and nothing is kept.
 func openDisk(dir string, log *slog.Logger) *disk {
-	d := &disk{log: log, path: filepath.Join(dir, fileName), pending: make(map[place]entry), stop: make(chan struct{})}
+	d := &disk{log: log, path: filepath.Join(dir, fileName), pending: make(map[place]entry), most: make(map[string]int), writes: make(map[string]int), stop: make(chan struct{})}
 	err := d.open()
 	if err != nil {
 		aside := d.path + ".damaged"
@@ -94,6 +96,9 @@ func (d *disk) load(name string, most int, f func(key, value string, expires tim
 	if d.db == nil {
 		return
 	}
+	d.mu.Lock()
+	d.most[name], d.swept = most, time.Time{} // what is too much goes with what is pending
+	d.mu.Unlock()
 	d.flush()
 	rows, err := d.db.Query("SELECT key, value, expires FROM memory WHERE name = ? AND expires > ? ORDER BY expires DESC LIMIT ?", name, time.Now().Unix(), most)
 	if err != nil {
@@ -190,7 +195,36 @@ func (d *disk) write(batch map[place]entry, sweep bool) (err error) {
 			return err
 		}
 	}
+	if err := d.trim(tx, batch, sweep); err != nil {
+		return err
+	}
 	return tx.Commit()
+}
+
+// trimEvery is how much more than its number of entries, or than a quarter of it, a memory may
+// have in the file.
+const trimEvery = 1000
+
+// trim takes away what is more than a memory's number of entries: what ends first.
+func (d *disk) trim(tx *sql.Tx, batch map[place]entry, all bool) error {
+	d.mu.Lock()
+	due := make(map[string]int)
+	for p := range batch {
+		d.writes[p.name]++
+	}
+	for name, most := range d.most {
+		if all || d.writes[name] >= max(most/4, trimEvery) {
+			due[name], d.writes[name] = most, 0
+		}
+	}
+	d.mu.Unlock()
+	for name, most := range due {
+		_, err := tx.Exec("DELETE FROM memory WHERE name = ? AND key IN (SELECT key FROM memory WHERE name = ? ORDER BY expires DESC LIMIT -1 OFFSET ?)", name, name, most)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // trouble logs that the file fails, when it begins to.

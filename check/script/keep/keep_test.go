@@ -217,3 +217,47 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// The file has no more than a memory's number of entries, and a quarter more while it grows:
+// what ends first goes. Another memory in it keeps its own.
+func TestFileIsTrimmed(t *testing.T) {
+	k := New(Options{Dir: t.TempDir()})
+	ctx, now := t.Context(), time.Now()
+	small, err := k.Memory("small", MemoryOptions{Expire: time.Hour, Entries: 100, Disk: true})
+	other, also := k.Memory("other", MemoryOptions{Expire: time.Hour, Entries: 1000, Disk: true})
+	if err != nil || also != nil {
+		t.Fatal(err, also)
+	}
+	for i := range 500 {
+		other.Set(ctx, fmt.Sprint(i), "x", time.Minute, now)
+	}
+	count := func(name string) (n int) {
+		if err := k.disk.db.QueryRow("SELECT count(*) FROM memory WHERE name = ?", name).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for i := range 5000 {
+		small.Set(ctx, fmt.Sprint(i), "x", time.Minute+time.Duration(i)*time.Second, now)
+		if i%500 == 0 {
+			k.disk.flush()
+			if n := count("small"); n > 100+trimEvery+500 {
+				t.Errorf("%d entries after %d", n, i)
+			}
+		}
+	}
+	k.disk.load("small", 100, func(key, _ string, _ time.Time) {
+		if len(key) != 4 || key < "4900" {
+			t.Errorf("entry %s is kept, and later ones are not", key)
+		}
+	})
+	if n := count("small"); n != 100 {
+		t.Errorf("%d entries of 100 are in the file", n)
+	}
+	if n := count("other"); n != 500 {
+		t.Errorf("%d entries of another memory are in the file", n)
+	}
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+}
