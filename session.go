@@ -58,6 +58,9 @@ type Session struct {
 // Transaction is what has happened since MAIL. The front empties it at the end of the
 // message, and when the transaction is given up.
 type Transaction struct {
+	// Args are the ESMTP arguments of MAIL as the client wrote them, "SIZE=1000" and
+	// "BODY=8BITMIME", with a NUL between them. Empty from a front that does not have them.
+	Args string
 	// Recipients are those that were taken so far, in order. They are recorded only where
 	// a step wants the message or to remove recipients (see [Wants.Recipients]);
 	// Query.Accepted counts them in any case.

@@ -271,6 +271,10 @@ func (b *bench) fill(q *rcptgate.Query, name string, v starlark.Value, recipient
 		return err
 	case "local":
 		q.Session.Local = bool(v.Truth())
+	case "args":
+		list, err := texts(v)
+		q.Session.Mail.Args = strings.Join(list, "\x00")
+		return err
 	case "recipients":
 		*recipients, err = texts(v)
 	case "file":

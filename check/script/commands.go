@@ -29,6 +29,12 @@ func commands(cli *unit.CLI) []*cobra.Command {
 	return []*cobra.Command{cmd}
 }
 
+// unusableError is what is wrong with a script that was named on a command line. It is not an
+// error of the configuration.
+type unusableError struct{ error }
+
+func (e *unusableError) Unwrap() error { return e.error }
+
 var errNoScript = errors.New("no script is configured: [script] file names none")
 
 // configured opens what the configuration describes, in this process. The script named, if
@@ -42,9 +48,14 @@ func configured(cli *unit.CLI, cmd *cobra.Command, script string) (*unit.Config,
 		if script, err = filepath.Abs(script); err != nil {
 			return nil, nil, exit.With(exit.Usage, err)
 		}
-		unit.Part[Config](c).File = script
+		cfg := unit.Part[Config](c)
+		cfg.File, cfg.named = script, true
 	}
 	h, err := cli.Offline(cmd.Context(), c)
+	var unusable *unusableError
+	if errors.As(err, &unusable) {
+		err = exit.With(exit.Config, unusable)
+	}
 	return c, h, err
 }
 

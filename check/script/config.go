@@ -19,7 +19,10 @@ type Config struct {
 	Options map[string]string `toml:"options" doc:"values for the script: options = { quiet = \"22:00\" } is config.quiet there" example:"{ quiet = \"22:00\" }"`
 	Tests   bool              `toml:"tests" doc:"true: run the *_test.star files beside the script before every reload, and keep the old configuration if one fails"`
 
-	part *part // of the setup that was built of it
+	// named says that File was named on a command line, and takes the place of the
+	// configuration's: rules may call functions that it does not have.
+	named bool
+	part  *part // of the setup that was built of it
 }
 
 // DefaultConfig has no script.

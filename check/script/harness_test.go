@@ -85,7 +85,7 @@ func question(recipient string) *rcptgate.Query {
 	q := &rcptgate.Query{
 		Stage: rcptgate.StageRcpt, Recipient: address.Parse(recipient), Sender: "Ann+x@Sender.Example", Client: netip.MustParseAddr("192.0.2.7"),
 		ClientName: "mx.sender.example", Helo: "mx.sender.example", Size: 1000, QueueID: "Q1",
-		Session: &rcptgate.Session{Listener: "unix:/x", Port: 2525, TLSVersion: "TLSv1.3", MTA: rcptgate.Postfix},
+		Session: &rcptgate.Session{Listener: "unix:/x", Port: 2525, TLSVersion: "TLSv1.3", MTA: rcptgate.Postfix, Mail: rcptgate.Transaction{Args: "SIZE=1000\x00BODY=8BITMIME"}},
 	}
 	q.Target = q.Recipient
 	q.Trace.Explain = true

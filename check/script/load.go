@@ -52,6 +52,9 @@ func (f *folder) close() { _ = f.root.Close() }
 func (f *folder) read(name string) ([]byte, error) {
 	file, err := f.root.Open(filepath.FromSlash(name))
 	if err != nil {
+		if to := f.outside(name); to != "" {
+			err = fmt.Errorf("a symbolic link out of the script's folder, to %s", to)
+		}
 		return nil, err
 	}
 	defer file.Close() //nolint:errcheck // only read
@@ -63,6 +66,20 @@ func (f *folder) read(name string) ([]byte, error) {
 		err = fmt.Errorf("larger than %d octets", fileMax)
 	}
 	return text, err
+}
+
+// outside gives the file that a name leads to by symbolic links, if that is not below the
+// folder; else "".
+func (f *folder) outside(name string) string {
+	dir, err := filepath.EvalSymlinks(f.dir)
+	to, also := filepath.EvalSymlinks(filepath.Join(f.dir, filepath.FromSlash(name)))
+	if err != nil || also != nil {
+		return ""
+	}
+	if below, err := filepath.Rel(dir, to); err == nil && filepath.IsLocal(below) {
+		return ""
+	}
+	return to
 }
 
 // module is one file.

@@ -66,7 +66,7 @@ In files that end in "_test.star", beside those above:
 | word | does |
 |---|---|
 | ` + "`client(ip=, name=, helo=, auth_user=, tls=, local=)`" + ` | makes a client |
-| ` + "`mail(sender=, size=, ...)`" + ` | makes a mail; takes what client() takes, too |
+| ` + "`mail(sender=, args=, size=, ...)`" + ` | makes a mail; takes what client() takes, too |
 | ` + "`rcpt(address=, sender=, target=, mailer=, host=, accepted=, ...)`" + ` | makes a recipient |
 | ` + "`message(text= or file=, recipients=, sender=, ...)`" + ` | makes a message |
 | ` + "`edits(msg)`" + ` | what was changed: "add header X-Note: no subject" |

@@ -4,6 +4,8 @@ package script
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -30,6 +32,8 @@ func TestHooks(t *testing.T) {
 		{"connect", "def connect(c): return reject(c.ip + ' ' + c.name + ' ' + str(c.port))", connect, "reject 550 5.7.1 192.0.2.7 mx.sender.example 2525"},
 		{"helo", "def helo(c): return reject(c.helo)", helo, "reject 550 5.7.1 mx.sender.example"},
 		{"sender", "def sender(m): return reject(m.sender + ' ' + str(m.size) + ' ' + m.client.tls + m.queue_id)", mail, "reject 550 5.7.1 ann+x@sender.example 1000 TLSv1.3Q1"},
+		{"args", "def sender(m): return reject(' '.join(m.args))", mail, "reject 550 5.7.1 SIZE=1000 BODY=8BITMIME"},
+		{"args at a recipient", "def recipient(r): return reject(str('BODY=8BITMIME' in r.args) + r.args[0])", rcpt, "reject 550 5.7.1 TrueSIZE=1000"},
 		{"parts of addresses", "def recipient(r): return reject('%s %s %s %s %s' % (r.sender.local, r.sender.user, r.sender.detail, r.sender.domain, r.sender.null))", rcpt, "reject 550 5.7.1 ann+x ann x sender.example False"},
 		{"equal addresses", "def recipient(r): return reject() if r.sender == 'ann+x@sender.example' and 'bob@example.org' == r.address and r.address in ['bob@example.org'] else None", rcpt, "reject 550 5.7.1 Not permitted by local policy"},
 		{"addresses are keys", "D = {'bob@example.org': 'x'}\ndef recipient(r): return reject(D[r.address])", rcpt, "reject 550 5.7.1 x"},
@@ -112,6 +116,33 @@ func TestRefusedFiles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A file that a link puts into the folder is not taken, and the line that loads it is named.
+func TestLinksOutOfTheFolder(t *testing.T) {
+	elsewhere := files(t, map[string]string{"x.star": "def f(): pass"})
+	for name, want := range map[string]string{"filter.star": "filter.star: a symbolic link", "x.star": "filter.star:2:6: load(\"x.star\")", "lib/y.star": "lib/z.star:3:6: load(\"lib/y.star\")"} {
+		text := "\nload('x.star', 'f')"
+		if name == "lib/y.star" {
+			text = "\nload('lib/z.star', 'f')"
+		}
+		dir := files(t, map[string]string{"filter.star": text, "lib/z.star": "\n\nload('lib/y.star', 'f')"})
+		_ = os.Remove(filepath.Join(dir, name))
+		if err := os.Symlink(filepath.Join(elsewhere, "x.star"), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := openIn(t, dir, "")
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "out of the script's folder, to "+elsewhere) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	inside := files(t, map[string]string{"x.star": "def f(): pass", "filter.star": "load('y.star', 'f')"})
+	if err := os.Symlink("x.star", filepath.Join(inside, "y.star")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := openIn(t, inside, ""); err != nil {
+		t.Errorf("a link within the folder: %v", err)
 	}
 }
 

@@ -80,13 +80,19 @@ func (u *live) build(s *unit.Setup) error {
 		return nil
 	}
 	p, err := compile(*cfg, options{env: cfg.part.env, report: u.report})
-	if err != nil {
+	switch {
+	case err != nil && cfg.named:
+		return &unusableError{err}
+	case err != nil:
 		return &setting.KeyError{Key: "script.file", Err: err}
 	}
 	s.Defer(p.close)
 	cfg.part.program = p
 	s.Function = func(name string) (rcptgate.Check, bool) {
 		f := p.functions[name]
+		if f == nil && cfg.named {
+			return rcptgate.CheckFunc(func(context.Context, *rcptgate.Query) (rcptgate.Verdict, error) { return rcptgate.Verdict{}, nil }), true
+		}
 		if f == nil || f.f.NumParams() != 1 || f.f.HasVarargs() || f.f.HasKwargs() {
 			return nil, false
 		}

@@ -244,6 +244,7 @@ func (s *session) mail(data []byte) error {
 	}
 	s.sender = string(stripBrackets(path))
 	s.rcpt.clear()
+	s.state.Mail.Args = string(bytes.TrimRight(args, "\x00"))
 	for len(args) > 0 {
 		var arg []byte
 		arg, args, _ = wire.CutString(args)

@@ -29,6 +29,7 @@ def helo(c):
 
 def sender(m):
     m.notes["sender"] = m.sender
+    m.notes["args"] = " ".join(m.args)
     if m.sender.user == "spammer":
         return reject("not you, " + m.sender, code = 554)
 
@@ -47,7 +48,7 @@ def message(m):
         if "exe" in p.exts:
             p.remove("a program was removed")
     m.append_text("-- the disclaimer --")
-    m.add_header("X-Seen", "%s %s %s" % (m.client.notes.get("from"), m.client.notes.get("helo"), m.notes.get("sender")))
+    m.add_header("X-Seen", "%s %s %s %s" % (m.client.notes.get("from"), m.client.notes.get("helo"), m.notes.get("sender"), m.notes.get("args")))
     m.tag_subject("[in]")
     m.delete_header("X-Secret")
 `
@@ -102,7 +103,7 @@ func TestScript(t *testing.T) {
 			heard(d.Mail(t, "a@client.test"), 550, "no such name")
 			d.Must(t, 250, d.Do(t, "EHLO good.test"))
 			heard(d.Mail(t, "Spammer+1@client.test"), 554, "not you, spammer+1@client.test")
-			d.Must(t, 250, d.Mail(t, "a@client.test"))
+			d.Must(t, 250, d.Do(t, "MAIL FROM:<a@client.test> SIZE=400 BODY=7BIT"))
 			heard(d.Rcpt(t, "nobody@in.test"), 550, "nobody there")
 			heard(d.Rcpt(t, "later@in.test"), 451, "later")
 			for _, rcpt := range []string{"a@in.test", "drop@in.test", "b@in.test"} {
@@ -116,7 +117,7 @@ func TestScript(t *testing.T) {
 				t.Fatalf("delivered to %q\n%s", got, tail(log()))
 			}
 			text := found[0].Data
-			for _, want := range []string{"Subject: [in] " + mark, "X-Seen: 127.0.0.9 good.test a@client.test", "-- the disclaimer --", "a program was removed"} {
+			for _, want := range []string{"Subject: [in] " + mark, "X-Seen: 127.0.0.9 good.test a@client.test SIZE=400 BODY=7BIT", "-- the disclaimer --", "a program was removed"} {
 				if !strings.Contains(text, want) {
 					t.Errorf("no %q in\n%s", want, text)
 				}

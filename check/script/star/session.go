@@ -78,10 +78,24 @@ var mailClass = newClass("mail", "what the client said in MAIL: the argument of 
 	member[*Mail]{name: "client", sign: "client", doc: "the client", get: func(x *Mail) starlark.Value { return &x.c.client }},
 	member[*Mail]{name: "sender", sign: "address", doc: "the reverse-path (MAIL FROM) without brackets, as it is compared: in lower case; \"\" is the null sender <>", get: func(x *Mail) starlark.Value { return text(x.c.sender()) }},
 	member[*Mail]{name: "size", sign: "int", doc: "the size in octets that the client announced (SIZE=), 0 if it did not; of a message, its body's own size", get: func(x *Mail) starlark.Value { return starlark.MakeInt64(x.c.query().Size) }},
+	member[*Mail]{name: "args", sign: "list of strings", doc: "the ESMTP arguments of MAIL as the client wrote them: [\"SIZE=1000\", \"BODY=8BITMIME\"]", get: (*Mail).args},
 	member[*Mail]{name: "queue_id", sign: "string", doc: "the MTA's name for the message; Postfix has none before the first recipient", get: func(x *Mail) starlark.Value { return text(x.c.query().QueueID) }},
 	member[*Mail]{name: "accepted", sign: "int", doc: "how many recipients of this message have been accepted so far", get: func(x *Mail) starlark.Value { return starlark.MakeInt(x.c.query().Accepted) }},
 	member[*Mail]{name: "notes", sign: "notes", doc: "what the script writes down about the transaction, until it ends", get: func(x *Mail) starlark.Value { x.notes = Notes{c: x.c, of: ofMail}; return &x.notes }},
 )
+
+// argsMax bounds the arguments of MAIL that a script sees; a milter's frame bounds their size.
+const argsMax = 100
+
+func (x *Mail) args() starlark.Value {
+	var list []starlark.Value
+	for arg := range strings.SplitSeq(x.c.session().Mail.Args, "\x00") {
+		if arg != "" && len(list) < argsMax {
+			list = append(list, text(strings.Clone(arg)))
+		}
+	}
+	return starlark.NewList(list)
+}
 
 // String and the rest make Mail a value.
 func (x *Mail) String() string                           { return "mail from <" + x.c.query().Sender + ">" }
