@@ -11,16 +11,30 @@ import (
 // in commands and tests.
 const Everything = WantMessage | WantHeader | WantBody | EditHeader | EditBody | EditSender | EditRecipients | Quarantine
 
+// Bounds of a header that is kept: octets, and fields.
+const (
+	HeaderMax = 256 << 10
+	FieldsMax = 1000
+)
+
 // ReadMessage makes a message of a file as mail programs save it (RFC 5322), its lines ending
 // in CRLF or LF. A first line that begins with "From " is left out, and so is what is not a
-// header field before the empty line.
+// header field before the empty line. Of its header it keeps as much as a front does.
 func ReadMessage(raw []byte) *Message {
 	m := NewMessage(Everything)
 	var value []byte // of the last field, whose lines are joined once
+	size := 0
 	end := func() {
-		if n := len(m.Fields); n > 0 {
-			m.Fields[n-1].Value = string(value)
+		n := len(m.Fields)
+		if n == 0 {
+			return
 		}
+		f := &m.Fields[n-1]
+		if size += len(f.Name) + len(value); m.HeaderCut || n > FieldsMax || size > HeaderMax {
+			m.Fields, m.HeaderCut = m.Fields[:n-1], true
+			return
+		}
+		f.Value = string(value)
 	}
 	if bytes.HasPrefix(raw, []byte("From ")) {
 		_, raw, _ = bytes.Cut(raw, []byte("\n"))

@@ -11,12 +11,6 @@ import (
 	"rcptgate/front/milter/wire"
 )
 
-// Bounds of a header that is kept.
-const (
-	headerMax = 256 << 10
-	fieldsMax = 1000
-)
-
 // letter is a message as far as it has arrived, where a step wants it. Its memory is used
 // again for the next message of the connection.
 type letter struct {
@@ -57,7 +51,7 @@ func (l *letter) header(data []byte) error {
 	if !ok || !okValue || len(after) > 0 {
 		return fmt.Errorf("%w: header field without a final NUL, or with one inside", wire.ErrFrame)
 	}
-	if l.cut || len(l.fields) >= fieldsMax || len(l.text)+len(name)+len(value) > headerMax {
+	if l.cut || len(l.fields) >= rcptgate.FieldsMax || len(l.text)+len(name)+len(value) > rcptgate.HeaderMax {
 		l.cut = true
 		return nil
 	}

@@ -17,10 +17,10 @@ import (
 // bodyScript does to a message what its field X-Do says.
 const bodyScript = `
 def message(m):
-    todo = m.header("X-Do")
-    if todo == None:
+    orders = m.header("X-Do")
+    if orders == None:
         return
-    for word in todo.split(" "):
+    for word in orders.split(" "):
         for p in m.parts:
             if word == "remove" and p.filename:
                 p.remove("` + removedNote + `")
@@ -45,12 +45,12 @@ const (
 )
 
 // doTo does the same with the library alone.
-func doTo(t *testing.T, m *rcptgate.Message, todo string) {
+func doTo(t *testing.T, m *rcptgate.Message, orders string) {
 	t.Helper()
 	lines := strings.NewReplacer(`\n`, "\n")
 	v := part.Open(t.Context(), m)
 	parts, err := v.Parts()
-	for _, word := range strings.Fields(todo) {
+	for _, word := range strings.Fields(orders) {
 		for _, p := range parts {
 			if p.Filename() == "" || p.IsMultipart() || err != nil {
 				continue
@@ -84,8 +84,8 @@ func doTo(t *testing.T, m *rcptgate.Message, todo string) {
 // bodyCase is a message, without its marks, and what is done to it. What stands in keep has to be delivered as it was,
 // one after the other; gone must not be there.
 type bodyCase struct {
-	name, todo, message string
-	keep, gone          []string
+	name, orders, message string
+	keep, gone            []string
 }
 
 const (
@@ -128,10 +128,10 @@ func bodyCases(blanks string) []bodyCase {
 }
 
 // expected is the message, with its marks, after the library's changes.
-func expected(t *testing.T, message, todo string) string {
+func expected(t *testing.T, message, orders string) string {
 	t.Helper()
 	m := rcptgate.ReadMessage([]byte(message))
-	doTo(t, m, todo)
+	doTo(t, m, orders)
 	fields := make([]string, len(m.Fields))
 	for i, f := range m.Fields {
 		fields[i] = f.Name + ":" + f.Value
@@ -189,8 +189,8 @@ func TestBodyEdits(t *testing.T) {
 			for i, tc := range bodyCases(blanks) {
 				mark := fmt.Sprintf("body-%s-%d", mta.name, i)
 				message := "From: x@client.test\r\nTo: a@in.test\r\nSubject: one\r\nMessage-Id: <" + mark + "@client.test>\r\nDate: Sat, 28 Nov 2026 15:00:00 +0000\r\n"
-				if tc.todo != "" {
-					message += "X-Do: " + tc.todo + "\r\n"
+				if tc.orders != "" {
+					message += "X-Do: " + tc.orders + "\r\n"
 				}
 				message += tc.message
 				d := lab.MustDial(t, addr)
@@ -205,7 +205,7 @@ func TestBodyEdits(t *testing.T) {
 					t.Fatalf("%s: delivered %d times\n%s", tc.name, len(found), tail(log()))
 				}
 				got, _ := withoutOwn(found[0].Data)
-				if want := expected(t, message, tc.todo); got != want {
+				if want := expected(t, message, tc.orders); got != want {
 					t.Errorf("%s: delivered\n%q\nwant\n%q", tc.name, short(got), short(want))
 				}
 				rest := got
