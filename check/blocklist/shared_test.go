@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -201,7 +202,9 @@ func TestMerge(t *testing.T) {
 	}{
 		{"one knows nothing", listed(0, 0, 60, 1), nil, 60, false},
 		{"both", listed(0, 0, 60, 1), listed(10, 30, 90, 2), 90, false},
+		{"fewer pieces later", listed(0, 0, 60, 3), listed(0, 30, 90, 1), 90, false},
 		{"shorter evidence later", listed(0, 0, 60, 1), listed(10, 10, 20, 1), 60, false},
+		{"an earlier listing had ended", listed(0, 0, 60, 5), listed(90, 90, 150, 1), 150, false},
 		{"removed after", listed(0, 5, 60, 1), removed(listed(0, 0, 60, 1), 6), 6, true},
 		{"listed after the removal", listed(0, 7, 67, 1), removed(listed(0, 0, 60, 1), 6), 67, false},
 		{"removed at the same moment", listed(0, 6, 66, 1), removed(listed(0, 0, 60, 1), 6), 6, true},
@@ -211,6 +214,9 @@ func TestMerge(t *testing.T) {
 			if !m.Until.Equal(at(tt.until)) || m.removed.IsZero() == tt.removed {
 				t.Errorf("%s: %+v", tt.name, m)
 			}
+		}
+		if m := merge(tt.a, tt.b); tt.name == "fewer pieces later" && m.Count != 3 || tt.name == "both" && (m.Count != 2 || !m.First.Equal(at(0))) || strings.HasPrefix(tt.name, "an earlier") && (m.Count != 1 || !m.First.Equal(at(90))) {
+			t.Errorf("%s: count %d, since %v", tt.name, m.Count, m.First)
 		}
 		if tt.b != nil {
 			m := merge(tt.a, tt.b)

@@ -302,3 +302,33 @@ func TestExportsSpareWhoIsNeverListed(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
+
+// TestTrafficCountsInTwoHalves holds that what came in the last half of the window counts.
+func TestTrafficCountsInTwoHalves(t *testing.T) {
+	now, client := time.Unix(1_800_000_000, 0), netip.MustParseAddr("198.51.100.1")
+	c := newTraffic(time.Hour, 10)
+	for minute, want := range []uint32{29: 1, 31: 2, 59: 3, 61: 3, 125: 1} {
+		if want == 0 {
+			continue
+		}
+		if sum := c.add(client, true, now.Add(time.Duration(minute)*time.Minute)); sum.messages != want || sum.infected != want {
+			t.Errorf("after %d minutes: %+v, want %d", minute, sum, want)
+		}
+	}
+}
+
+// TestShorterEvidenceShortensNothing lists for long by hand, then for as long as any other.
+func TestShorterEvidenceShortensNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, disk)
+		client := netip.MustParseAddr("198.51.100.1")
+		for _, life := range []time.Duration{3 * time.Hour, time.Minute} {
+			if err := w.list("virus").Add(client, "by hand", "", life); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if e, _ := w.list("virus").Listed(client); time.Until(e.Until) < 179*time.Minute {
+			t.Errorf("listed for %v", time.Until(e.Until))
+		}
+	})
+}
