@@ -64,7 +64,7 @@ func TestPostfixFiles(t *testing.T) {
 			g.t = t
 			p := g.postfix(lab.PostfixOptions{Name: format, Main: map[string]string{
 				"smtpd_recipient_restrictions":   "reject_unauth_destination, check_client_access " + format + ":" + x.file(format),
-				"smtpd_authorized_xclient_hosts": otherClient,
+				"smtpd_authorized_xclient_hosts": otherClient, "inet_protocols": "all",
 			}})
 			g.hears("listed", p.Addr(), virusClient, "ann@here.test", 550, "Client host rejected: "+exportText)
 			g.hears("another client", p.Addr(), otherClient, "ann@here.test", 250, "")
@@ -196,7 +196,7 @@ func TestNftables(t *testing.T) {
 		t.Fatal("the client is kept out before there is a firewall")
 	}
 	sh(recipe)
-	for set, want := range map[string]string{"virus": virusClient, "virus6": "2001:db8:0:1::/64, 2001:db8:7::/64"} {
+	for set, want := range map[string]string{"virus": virusClient, "virus6": "2001:db8:0:1::/64 2001:db8:7::/64"} {
 		if got := elements(set); got != want {
 			t.Errorf("the set %s has %q, want %q", set, got, want)
 		}
