@@ -23,6 +23,7 @@ type Doctor struct {
 	Deadline time.Duration // of the gate; 0 without one
 	Now      func() time.Time
 
+	slow   time.Duration // of one step of a dialogue; 0: slowStep
 	report Report
 	lost   lost
 }

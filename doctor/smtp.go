@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -19,6 +20,9 @@ import (
 
 // dialogueTime is how long one dialogue with a server may take.
 const dialogueTime = 20 * time.Second
+
+// slowStep is what one step of a dialogue may take before it is reported.
+const slowStep = 5 * time.Second
 
 // maxReply bounds one reply, in octets: replies are short, and a server may never end one.
 const maxReply = 64 << 10
@@ -120,7 +124,7 @@ func (d *Doctor) backend(ctx context.Context, domain string, a backend.Address) 
 		d.add(Finding{ID: "backend-smtp", Level: Fail, Domain: domain, What: fmt.Sprintf("the dialogue with %s broke off: %v", id, err)})
 		return
 	}
-	if t.slowest > 5*time.Second {
+	if t.slowest > cmp.Or(d.slow, slowStep) {
 		d.add(Finding{ID: "backend-slow", Level: Warn, Domain: domain, What: fmt.Sprintf("%s took %.1f s for %s", id, t.slowest.Seconds(), t.step), Matters: "the sender waits as long at RCPT"})
 	}
 }
