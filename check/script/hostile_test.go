@@ -255,6 +255,29 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// A call of a question without a deadline is ended by the watch, a minute later.
+func TestTheWatchEndsCalls(t *testing.T) {
+	p := program(t, "def recipient(r):\n  for a in range(1000000):\n    for b in range(1000000): pass", func(c *Config) { c.Steps = 1_000_000_000_000 })
+	began, ended := time.Now(), make(chan error, 1)
+	go func() {
+		_, err := p.functions["recipient"].Check(context.WithoutCancel(t.Context()), question("slow@b.example"))
+		ended <- err
+	}()
+	heap := newHeap(1 << 40)
+	for !p.runners.look(time.Now(), heap) {
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended by itself: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	p.runners.look(began.Add(farOff+time.Second), heap)
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "its time is over") {
+		t.Errorf("%v", err)
+	}
+}
+
 // A panic in a word is a failed call.
 func TestPanicsAreErrors(t *testing.T) {
 	p := program(t, "def recipient(r): return r.exists()", nil)
