@@ -14,7 +14,7 @@ import (
 func TestWriteAliases(t *testing.T) {
 	for _, kind := range tableTypes {
 		spec := table.Spec{Type: kind, Name: filepath.Join(t.TempDir(), "aliases")}
-		for version, want := range []string{"version0", "version1"} {
+		for version, want := range []string{"version0@store.example", "version1@store.example"} {
 			const entries = 1000
 			if err := writeAliases(spec, entries, version); err != nil {
 				t.Fatal(err)
