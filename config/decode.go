@@ -40,13 +40,26 @@ func (d *decoder) unknown(c *node, path, key string, options []option) {
 	if near := nearest(key, options); near != "" {
 		hint = fmt.Sprintf("did you mean %q? ", near)
 	} else if other := sectionWith(d.schema, "", key); other != path && other != noSection {
-		hint = fmt.Sprintf("it belongs %s. ", placeName(other))
+		hint = d.placeOf(key, other)
 	}
 	allowed := allowedKeys(options)
 	if allowed == "" {
 		allowed = "none"
 	}
 	d.errs.add(c, join(path, quoteKey(key)), "no such key; %skeys of %s: %s", hint, where, allowed)
+}
+
+// placeOf says where a key belongs that was found in another section than its own.
+func (d *decoder) placeOf(key, section string) string {
+	if section == "" {
+		switch o := optionNamed(optionsOf(d.schema), key); {
+		case elementIsTable(o.typ):
+			return fmt.Sprintf("[[%s]] is a section of its own. ", key)
+		case shapeOf(o.typ) == shapeTable:
+			return fmt.Sprintf("[%s] is a section of its own. ", key)
+		}
+	}
+	return fmt.Sprintf("it belongs %s. ", placeName(section))
 }
 
 func (d *decoder) value(n *node, v reflect.Value, path string, o *option) {
