@@ -95,6 +95,9 @@ func hostileMail(t *testing.T) map[string][2]string {
 // everything: each takes a bounded time of the processor and bounded memory, and the answer is the
 // script's.
 func TestHostileMail(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector does not fit into so little memory")
+	}
 	dir := t.TempDir()
 	config, script := filepath.Join(dir, "gate.toml"), filepath.Join(dir, "filter.star")
 	for name, text := range map[string]string{config: fmt.Sprintf("enforce = true\nstate = %q\n[script]\nfile = %q\n", dir, script), script: looksAtAll} {
