@@ -43,13 +43,15 @@ type base struct {
 // New makes a Clock that starts with the machine's time.
 func New() *Clock {
 	start := time.Now()
-	return newClock(func() (time.Time, time.Duration) {
+	return Of(func() (time.Time, time.Duration) {
 		now := time.Now()
 		return now, now.Sub(start)
 	})
 }
 
-func newClock(read func() (wall time.Time, mono time.Duration)) *Clock {
+// Of makes a Clock of a machine whose wall clock and monotonic clock read gives. Read is
+// called concurrently.
+func Of(read func() (wall time.Time, mono time.Duration)) *Clock {
 	c := &Clock{read: read}
 	wall, mono := read()
 	c.now.Store(&base{wall, mono})

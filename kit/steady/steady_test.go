@@ -17,7 +17,7 @@ func (m *clocks) pass(d time.Duration) { m.wall, m.mono = m.wall.Add(d), m.mono+
 
 func machine() (*clocks, *Clock) {
 	m := &clocks{wall: time.Unix(1_800_000_000, 0)}
-	return m, newClock(func() (time.Time, time.Duration) { return m.wall, m.mono })
+	return m, Of(func() (time.Time, time.Duration) { return m.wall, m.mono })
 }
 
 func TestShortJump(t *testing.T) {

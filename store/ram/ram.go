@@ -36,8 +36,10 @@ const MinEntries = 100
 type Options struct {
 	// Entries is the most records kept; below MinEntries it is MinEntries.
 	Entries int
-	// Now is the clock by which records end; nil means the machine's, without its jumps.
+	// Now is the clock by which records end; nil means Clock.
 	Now func() time.Time
+	// Clock is the machine's clock without its jumps; nil means a new one.
+	Clock *steady.Clock
 }
 
 // Store is a store.Store in memory, made by New.
@@ -61,9 +63,11 @@ type part struct {
 // New makes an empty store. Close ends its clean-up goroutines.
 func New(o Options) *Store {
 	entries := max(o.Entries, MinEntries)
-	now, machine := o.Now, (*steady.Clock)(nil)
+	now, machine := o.Now, o.Clock
 	if now == nil {
-		machine = steady.New()
+		if machine == nil {
+			machine = steady.New()
+		}
 		now = machine.Now
 	}
 	refusals := entries / 10

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"rcptgate/kit/steady"
 	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/ram"
@@ -61,6 +63,28 @@ func TestLearntInTheFuture(t *testing.T) {
 	_ = place.Put(context.Background(), below, storetest.Unknown(below, now.Add(year)))
 	if rec, _, ok := m.Recall(context.Background(), below); ok {
 		t.Errorf("known from below: %+v", rec.Standing)
+	}
+}
+
+// TestLearntDuringAJump: while the machine's clock is a year off for seconds, what is learnt
+// gets the date that it would have had.
+func TestLearntDuringAJump(t *testing.T) {
+	t.Parallel()
+	const year = 365 * 24 * time.Hour
+	for _, off := range []time.Duration{year, -year} {
+		began := time.Now()
+		var jump atomic.Int64
+		wall := func() time.Time { return time.Now().Add(time.Duration(jump.Load())) }
+		machine := steady.Of(func() (time.Time, time.Duration) { return wall(), time.Since(began) })
+		m := New(ram.New(ram.Options{Entries: 1000, Clock: machine}))
+		defer m.Close()
+		jump.Store(int64(off))
+		m.Learn(someone, wall(), func(store.Record) store.Record { return storetest.Unknown(someone, wall()) })
+		jump.Store(0)
+		rec, _, ok := m.Recall(context.Background(), someone)
+		if learnt := rec.Standing.Learnt; !ok || rec.Standing.Class != store.Unknown || learnt.Sub(began).Abs() > time.Minute {
+			t.Errorf("a jump of %v: %v, %+v", off, ok, rec.Standing)
+		}
 	}
 }
 
