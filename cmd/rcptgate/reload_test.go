@@ -46,9 +46,19 @@ func TestReloadWithoutItsFile(t *testing.T) {
 // with 78; it does not run with defaults.
 func TestServeWithoutItsFile(t *testing.T) {
 	var out, errs locked
+	interruptLater(t)
 	if code := run(t.Context(), units(), []string{"serve", "-c", filepath.Join(t.TempDir(), "none.toml")}, &out, &errs); code != exit.Config || !strings.Contains(errs.String(), "none.toml") {
 		t.Errorf("exit code %d: %s", code, errs.String())
 	}
+}
+
+// interruptLater ends a daemon that a test expects not to start.
+func interruptLater(t *testing.T) {
+	timer := time.AfterFunc(10*time.Second, func() {
+		self, _ := os.FindProcess(os.Getpid())
+		_ = self.Signal(os.Interrupt)
+	})
+	t.Cleanup(func() { timer.Stop() })
 }
 
 // What needs a restart is named at every reload until it has had one; what takes effect at
@@ -127,9 +137,16 @@ func TestFailedReload(t *testing.T) {
 	if st := h.Status(); st.ReloadError == "" || st.Mode != "enforcing" || st.Domains != 0 || len(st.Attention) == 0 {
 		t.Errorf("status: %+v", st)
 	}
-	if text := page(h, "/metrics"); !strings.Contains(text, "rcptgate_config_last_reload_successful 0\n") || !strings.Contains(text, "rcptgate_mode{mode=\"enforcing\"} 1\n") {
-		t.Error("the metrics do not say so")
+	shows := func(lines ...string) {
+		t.Helper()
+		text := page(h, "/metrics")
+		for _, line := range lines {
+			if !strings.Contains(text, "\nrcptgate_"+line+"\n") {
+				t.Errorf("the metrics lack %s", line)
+			}
+		}
 	}
+	shows("config_last_reload_successful 0", `mode{mode="enforcing"} 1`, `mode{mode="rehearsing"} 0`, `mode{mode="mixed"} 0`)
 	for _, path := range []string{"/", "/readyz"} {
 		if text := page(h, path); !strings.Contains(text, "last reload failed") {
 			t.Errorf("%s does not say so: %s", path, text)
@@ -142,6 +159,7 @@ func TestFailedReload(t *testing.T) {
 	if st := h.Status(); st.ReloadError != "" || st.Mode != "mixed" || st.Domains != 1 || len(st.Attention) != 0 {
 		t.Errorf("status: %+v", st)
 	}
+	shows("config_last_reload_successful 1", `mode{mode="enforcing"} 0`, `mode{mode="rehearsing"} 0`, `mode{mode="mixed"} 1`)
 }
 
 // A new host name reaches whatever shows it.

@@ -12,21 +12,25 @@ import (
 // nothing is refused.
 func TestSummaryNamesExceptions(t *testing.T) {
 	for _, tc := range []struct {
-		enforce  bool
-		sections []string // their enforce, "" is none
+		enforce  string   // "": left out
+		sections []string // their enforce
 		want     string
 	}{
-		{true, nil, ", enforcing"},
-		{false, []string{"", "false"}, "rehearsing: nothing is refused"},
-		{false, []string{"true", "false"}, "rehearsing, but enforcing in 1 section"},
-		{true, []string{"true", "false", "false"}, "enforcing, but rehearsing in 2 sections"},
+		{"", []string{""}, "rehearsing: nothing is refused"}, // refusing is what one switches on
+		{"true", nil, ", enforcing"},
+		{"false", []string{"", "false"}, "rehearsing: nothing is refused"},
+		{"false", []string{"true", "false"}, "rehearsing, but enforcing in 1 section"},
+		{"true", []string{"true", "false", "false"}, "enforcing, but rehearsing in 2 sections"},
 	} {
-		text := fmt.Sprintf("enforce = %v\n", tc.enforce)
-		for i, e := range tc.sections {
-			text += fmt.Sprintf("[[domain]]\nname = \"d%d.example\"\nbackend = [\"smtp:[192.0.2.1]\"]\n", i)
-			if e != "" {
-				text += "enforce = " + e + "\n"
+		set := func(enforce string) string {
+			if enforce == "" {
+				return ""
 			}
+			return "enforce = " + enforce + "\n"
+		}
+		text := set(tc.enforce)
+		for i, e := range tc.sections {
+			text += fmt.Sprintf("[[domain]]\nname = \"d%d.example\"\nbackend = [\"smtp:[192.0.2.1]\"]\n", i) + set(e)
 		}
 		_, c := testConfig(t, text)
 		if got := summary(c); !strings.HasSuffix(got, tc.want) {
