@@ -85,6 +85,49 @@ func Parse(name string, data []byte, cfg any) (*File, error) {
 	return &File{Name: name, root: root}, nil
 }
 
+// Reach reads into cfg what can be read of the file at path in spite of its mistakes, which it
+// gives: of a file that is not TOML what stands before the place where it is not. An error
+// that is not an [Errors] says that the file could not be read, and cfg is as it was. It is for
+// finding a daemon, not for starting one.
+func Reach(path string, cfg any) error {
+	data, err := readFile(path)
+	if err != nil {
+		return err
+	}
+	_, mistakes := Parse(path, data, cfg)
+	if mistakes == nil {
+		return nil
+	}
+	root, err := parseTree(path, data)
+	var found *Errors
+	if errors.As(err, &found) {
+		root, err = parseTree(path, linesBefore(data, found.List[0].Line))
+	}
+	if err != nil {
+		return mistakes
+	}
+	into := reflect.ValueOf(cfg).Elem()
+	fresh := reflect.New(into.Type()).Elem()
+	fresh.Set(into)
+	d := &decoder{errs: collector{file: path}, root: root, schema: into.Type()}
+	d.table(root, fresh, "")
+	into.Set(fresh)
+	return mistakes
+}
+
+// linesBefore gives the lines before line n, of which the first is 1.
+func linesBefore(data []byte, n int) []byte {
+	end := 0
+	for ; n > 1; n-- {
+		next := bytes.IndexByte(data[end:], '\n')
+		if next < 0 {
+			break
+		}
+		end += next + 1
+	}
+	return data[:end]
+}
+
 // Validate checks the values of cfg, a pointer to a struct, as Load does after
 // reading a file: for a configuration that consists of defaults alone.
 func Validate(cfg any) error {

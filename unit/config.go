@@ -3,6 +3,7 @@
 package unit
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -136,6 +137,19 @@ func Load(schema *config.Schema, path string) (*Config, error) {
 	}
 	c.File = file
 	return c, nil
+}
+
+// Reach is Load for a client of the daemon, which goes on with the configuration that it has
+// while the file has mistakes. With them it gives what can be read all the same, so that the
+// daemon is found.
+func Reach(schema *config.Schema, path string) (*Config, error) {
+	c, err := Load(schema, path)
+	var mistakes *config.Errors
+	if !errors.As(err, &mistakes) {
+		return c, err
+	}
+	c = &Config{Composed: schema.Defaults(), Loaded: time.Now()}
+	return c, config.Reach(cmp.Or(path, DefaultFile), c.Any())
 }
 
 // Parse is Load for a text.

@@ -153,6 +153,8 @@ type CLI struct {
 	Version string
 	// Load reads the configuration that the command line names.
 	Load func(*cobra.Command) (*Config, error)
+	// Reach is Load for a client of the daemon: with mistakes, it gives what can be read too.
+	Reach func(*cobra.Command) (*Config, error)
 	// Offline opens a host that answers in this process, without what the daemon remembers.
 	Offline func(context.Context, *Config) (*Host, error)
 }

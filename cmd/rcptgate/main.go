@@ -76,6 +76,16 @@ func (p *program) load(cmd *cobra.Command) (*unit.Config, error) {
 	return c, exit.With(exit.Config, err)
 }
 
+// reach is load for a client of the daemon.
+func (p *program) reach(cmd *cobra.Command) (*unit.Config, error) {
+	path, err := cmd.Flags().GetString("config")
+	if err != nil {
+		return nil, err
+	}
+	c, err := unit.Reach(p.schema, path)
+	return c, exit.With(exit.Config, err)
+}
+
 // offline opens a host that answers in this process, without what the daemon remembers.
 func (p *program) offline(ctx context.Context, c *unit.Config) (*unit.Host, error) {
 	return unit.Open(ctx, p.units, c, unit.Options{Version: versionText(), Offline: true})
@@ -105,7 +115,7 @@ Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status)
 	root.PersistentFlags().StringP("config", "c", "", "configuration `FILE` (default "+unit.DefaultFile+" if it exists, else built-in defaults)")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(p.serve(), p.config(), p.demo(), p.table(), newBenchCommand(), p.man(), newVersionCommand())
-	cli := &unit.CLI{Units: p.units, Version: versionText(), Load: p.load, Offline: p.offline}
+	cli := &unit.CLI{Units: p.units, Version: versionText(), Load: p.load, Reach: p.reach, Offline: p.offline}
 	var list []*cobra.Command
 	for i := range p.units {
 		if commands := p.units[i].Commands; commands != nil {

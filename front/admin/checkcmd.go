@@ -86,9 +86,16 @@ func (k commands) runCheck(cmd *cobra.Command, f *checkFlags, recipients []strin
 	if f.request.Host != "" && f.request.Mailer == "" {
 		f.request.Mailer = "esmtp"
 	}
-	c, err := k.Load(cmd)
-	if err != nil {
+	load := k.Load
+	if !f.offline && f.stage == rcptgate.StageRcpt.String() {
+		load = k.Reach // the daemon answers, with the configuration that it has
+	}
+	c, err := load(cmd)
+	if c == nil {
 		return err
+	}
+	if err != nil {
+		warnOf(cmd, err)
 	}
 	if f.stage != rcptgate.StageRcpt.String() {
 		return k.checkStage(cmd, c, f, recipients)

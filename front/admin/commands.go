@@ -31,18 +31,35 @@ func (k commands) all() []*cobra.Command {
 	return list
 }
 
-// withDaemon runs f with a client of the daemon that the configuration names.
+// withDaemon runs f with a client of the daemon that the configuration names. Mistakes in the
+// file are warned of: the daemon goes on with the configuration that it has.
 func (k commands) withDaemon(cmd *cobra.Command, f func(ctx context.Context, c *Client) error) error {
-	c, err := k.Load(cmd)
-	if err != nil {
-		return err
+	return k.withDaemonOf(cmd, true, f)
+}
+
+// withDaemonOf is withDaemon that can be silent about mistakes.
+func (k commands) withDaemonOf(cmd *cobra.Command, warn bool, f func(ctx context.Context, c *Client) error) error {
+	c, mistakes := k.Reach(cmd)
+	if c == nil {
+		return mistakes
 	}
 	client := NewClient(SocketOf(c).Address)
 	defer client.Close()
-	if err := f(cmd.Context(), client); err != nil {
-		return clientError(err)
+	if warn && mistakes != nil {
+		warnOf(cmd, mistakes)
 	}
-	return nil
+	err := f(cmd.Context(), client)
+	switch {
+	case err == nil:
+		return nil
+	case mistakes != nil && errors.Is(err, ErrUnreachable):
+		return mistakes // perhaps the daemon is not found for them
+	}
+	return clientError(err)
+}
+
+func warnOf(cmd *cobra.Command, mistakes error) {
+	fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: the daemon goes on with the configuration that it has; the file has mistakes:\n%v\n", mistakes)
 }
 
 // clientError gives the exit code for what went wrong between us and the daemon.
@@ -206,7 +223,7 @@ changes nothing: each mistake is printed with its line, and the exit code is 78.
 that changed but need a restart are named. Exit code 69: the daemon cannot be reached.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return k.withDaemonOf(cmd, func(ctx context.Context, c *Client) error {
+			return k.withDaemonOf(cmd, false, func(ctx context.Context, c *Client) error {
 				done, err := c.Reload(ctx)
 				var refusal *Refusal
 				if errors.As(err, &refusal) && !refusal.NotFound() {
@@ -224,25 +241,6 @@ that changed but need a restart are named. Exit code 69: the daemon cannot be re
 			})
 		},
 	}
-}
-
-// withDaemonOf is withDaemon for a configuration that may have mistakes: the daemon is
-// still found by what can be read of it.
-func (k commands) withDaemonOf(cmd *cobra.Command, f func(ctx context.Context, c *Client) error) error {
-	c, err := k.Load(cmd)
-	if err == nil {
-		client := NewClient(SocketOf(c).Address)
-		defer client.Close()
-		return clientErrorOrNil(f(cmd.Context(), client))
-	}
-	return err
-}
-
-func clientErrorOrNil(err error) error {
-	if err == nil {
-		return nil
-	}
-	return clientError(err)
 }
 
 func (k commands) show() *cobra.Command {
