@@ -120,7 +120,7 @@ func printDomain(b *strings.Builder, domain string, list []Finding, quiet, verbo
 		if !shown {
 			b.WriteString(view.Clean(cmp.Or(domain, "this machine")) + "\n")
 		}
-		fmt.Fprintf(b, " ✓ %d checks in order\n", fine)
+		fmt.Fprintf(b, " ✓ %s in order\n", counted(fine, "check"))
 	}
 }
 
@@ -156,4 +156,12 @@ func (f *Finding) print(b *strings.Builder) {
 	for i, s := range f.Do {
 		line(map[bool]string{true: "do:"}[i == 0], s)
 	}
+}
+
+// counted is a number with its word: "1 check", "2 checks".
+func counted(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
 }

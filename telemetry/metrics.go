@@ -119,7 +119,8 @@ func (t *tally) count(v *rcptgate.Verdict, elapsed time.Duration) {
 }
 
 func (t *tally) newCell(c cell) *uint64 {
-	c.reason, c.source = rcptgate.Reason(word(string(c.reason))), word(c.source)
+	kind, _, _ := strings.Cut(string(c.reason), ":") // of "rule:NAME", "blocklist:NAME"
+	c.reason, c.source = rcptgate.Reason(word(kind)), word(c.source)
 	if n := t.cells[c]; n != nil {
 		return n
 	}

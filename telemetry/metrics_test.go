@@ -21,6 +21,8 @@ func TestMetrics(t *testing.T) {
 	}
 	v.Source, v.Reason = "c@d.example", rcptgate.Reason("x\xff")
 	s.Observe(q, v)
+	v.Source, v.Reason = "rule", "rule:the kiosk"
+	s.Observe(q, v)
 	for i := range 2000 {
 		v.Reason, v.Source = rcptgate.Reason("r"+strconv.Itoa(i)), "probe"
 		s.Observe(q, v)
@@ -44,6 +46,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`rcptgate_decisions_total{action="reject",reason="unknown-user",source="ram",would=""} 3`,
 		`rcptgate_decisions_total{action="reject",reason="other",source="other",would=""}`,
+		`rcptgate_decisions_total{action="reject",reason="rule",source="rule",would=""} 1`,
 		`rcptgate_decision_seconds_bucket{source="ram",le="1e-05"} 0`, `rcptgate_decision_seconds_bucket{source="ram",le="2.5e-05"} 3`,
 		`rcptgate_decision_seconds_count{source="probe"} 2000`, `rcptgate_backend_up{backend="smtp:[10.0.0.5]:25"} 1`,
 		`rcptgate_backend_up{backend="?"} 0`, "rcptgate_milter_connections_total 7", "rcptgate_log_dropped_total 0",

@@ -86,6 +86,9 @@ HTTP on all addresses, memcached without a key. They change the exit code (to 1)
 				return exit.With(exit.Config, err)
 			}
 			warnings := h.Warnings()
+			if c.File == nil {
+				warnings = append(warnings, fmt.Sprintf("there is no %s: the built-in defaults are good, but check no recipient", unit.DefaultFile))
+			}
 			for _, w := range warnings {
 				fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: %s\n", view.Clean(w))
 			}
