@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate"
@@ -128,6 +129,7 @@ func newRig(t *testing.T, change func(*Config), fakes ...*fakeScanner) *rig {
 }
 
 func (r *rig) notices() string {
+	synctest.Wait() // a test tells what it found out after it has let scans go on
 	var list []string
 	for _, n := range r.board.List() {
 		list = append(list, n.Text)
