@@ -283,7 +283,7 @@ func TestSilenceAfterSTARTTLS(t *testing.T) {
 		c.STARTTLS = sim.TLSGood
 		c.Faults = map[sim.Stage]sim.Fault{sim.StartTLS: {Kind: sim.Hang}}
 	})
-	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.tlsWait = 500 * time.Millisecond; hurried(s) })
+	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.tlsWait = time.Second; hurried(s) })
 	for range cutsNeeded {
 		rep, err := askFor(b, "user@example.com", time.Minute, 100*time.Millisecond) // late, and answered
 		if err != nil || rep.Code != 250 {
