@@ -77,11 +77,19 @@ func (c *Check) Check(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, e
 func (c *Check) over(client netip.Addr, now time.Time) bool {
 	one, network := keysOf(client)
 	h := c.state.clients.of(one).Get(one)
-	if h.quick.at(now, c.cfg.Window.Std()) >= c.cfg.Limit || h.slow.at(now, c.cfg.SlowWindow.Std()) >= c.cfg.slowLimit() {
-		return true
-	}
-	h = c.state.nets.of(network).Get(network)
-	return h.slow.at(now, c.cfg.SlowWindow.Std()) >= c.cfg.networkLimit()
+	quick, slow := c.heard(h, now)
+	return quick >= c.cfg.Limit || slow >= c.cfg.slowLimit() || c.networkOver(network, now)
+}
+
+// heard is what a history counts at a time, within each window.
+func (c *Check) heard(h history, now time.Time) (quick, slow int) {
+	return h.quick.at(now, c.cfg.Window.Std()), h.slow.at(now, c.cfg.SlowWindow.Std())
+}
+
+// networkOver reports whether the clients of a network together have heard all that they may.
+func (c *Check) networkOver(network netip.Addr, now time.Time) bool {
+	_, slow := c.heard(c.state.nets.of(network).Get(network), now)
+	return slow >= c.cfg.networkLimit()
 }
 
 // spares reports whether a client is not counted.
@@ -104,55 +112,61 @@ func (c *Check) spares(q *rcptgate.Query) bool {
 	return false
 }
 
-// Unknown counts what the client hears. Beyond a limit it hears something else.
+// Unknown counts what the client hears. Beyond a limit it hears something else, which does not
+// count: a sender that tries again because it was told to would never be free of it.
 func (c *Check) Unknown(q *rcptgate.Query) (v rcptgate.Verdict, instead bool) {
 	if c.spares(q) {
 		return v, false
 	}
 	now := q.Now()
 	one, network := keysOf(q.Client)
-	var which string
+	if c.networkOver(network, now) || !c.countClient(q, one, now) || !c.countNetwork(network, now) {
+		c.state.veiled.Add(1)
+		return c.veil, true
+	}
+	return v, false
+}
+
+// countClient counts one more unknown name; false: the client has heard all that it may.
+func (c *Check) countClient(q *rcptgate.Query, one netip.Addr, now time.Time) (may bool) {
+	var limit string
 	var heard int
 	c.state.clients.of(one).Update(one, func(h history) history {
-		quick, slow := h.quick.at(now, c.cfg.Window.Std()), h.slow.at(now, c.cfg.SlowWindow.Std())
-		if instead = quick >= c.cfg.Limit || slow >= c.cfg.slowLimit(); instead {
+		quick, slow := c.heard(h, now)
+		if may = quick < c.cfg.Limit && slow < c.cfg.slowLimit(); !may {
 			return h
 		}
 		h.quick.add(now, c.cfg.Window.Std())
 		h.slow.add(now, c.cfg.SlowWindow.Std())
 		switch {
 		case quick+1 == c.cfg.Limit:
-			which, heard = "limit", quick+1
+			limit, heard = "limit", quick+1
 		case slow+1 == c.cfg.slowLimit():
-			which, heard = "slow_limit", slow+1
+			limit, heard = "slow_limit", slow+1
 		}
 		return h
 	})
-	if which != "" {
-		c.reach(one, which, heard, now)
+	if limit != "" {
+		c.reach(one, limit, heard, now)
 		c.join(q, heard)
 	}
-	if !instead {
-		which = ""
-		c.state.nets.of(network).Update(network, func(h history) history {
-			n := h.slow.at(now, c.cfg.SlowWindow.Std())
-			if instead = n >= c.cfg.networkLimit(); instead {
-				return h
-			}
-			if h.slow.add(now, c.cfg.SlowWindow.Std()); n+1 == c.cfg.networkLimit() {
-				which, heard = "network_limit", n+1
-			}
-			return h
-		})
-		if which != "" {
-			c.reach(network, which, heard, now)
+	return may
+}
+
+// countNetwork is countClient for the network around the client.
+func (c *Check) countNetwork(network netip.Addr, now time.Time) (may bool) {
+	heard := 0
+	c.state.nets.of(network).Update(network, func(h history) history {
+		_, heard = c.heard(h, now)
+		if may = heard < c.cfg.networkLimit(); may {
+			h.slow.add(now, c.cfg.SlowWindow.Std())
 		}
+		return h
+	})
+	if may && heard+1 == c.cfg.networkLimit() {
+		c.reach(network, "network_limit", heard+1, now)
 	}
-	if instead {
-		c.state.veiled.Add(1)
-		return c.veil, true
-	}
-	return v, false
+	return may
 }
 
 // reach notes that a limit was reached.

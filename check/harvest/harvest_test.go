@@ -4,6 +4,7 @@ package harvest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +22,7 @@ import (
 	"rcptgate/check/blocklist"
 	"rcptgate/check/callahead"
 	"rcptgate/check/trusted"
+	"rcptgate/pattern"
 	"rcptgate/unit"
 	"rcptgate/unit/checktest"
 )
@@ -163,6 +165,51 @@ func TestRefusalsThatNeedNoQuestion(t *testing.T) {
 		wait.Wait()
 		if heard != 10 || inFlight.Load() != 10 {
 			t.Errorf("tables told of %d unknown names, questions in flight of %d", heard, inFlight.Load())
+		}
+	})
+}
+
+// TestTablesKeepEachLimit has the MTA's own tables refuse beyond the slow limit and that of the
+// network. What is put off does not count: a sender that tries again is not listed for it.
+func TestTablesKeepEachLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, "[[blocklist]]\nname = \"guessers\"\nevidence = []\n[harvest]\nlimit = 10\nblocklist = \"guessers\"\n", users())
+		hears := func(client string, names int) (heard int) {
+			for i := range names {
+				if w.put(new(rcptgate.Query), client, fmt.Sprintf("table%d@example.com", i)).Reason == rcptgate.ReasonUnknownUser {
+					heard++
+				}
+			}
+			return heard
+		}
+		listed := func(client string) bool {
+			_, ok := w.setup.Blocklists["guessers"].Listed(netip.MustParseAddr(client))
+			return ok
+		}
+		slow := 0
+		for round := range 8 {
+			slow += hears(guesser, 9)
+			if listed(guesser) != (round == 4) {
+				t.Errorf("listed: %v, having heard of %d unknown names", listed(guesser), slow)
+			}
+			time.Sleep(61 * time.Minute)
+		}
+		if slow != 40 {
+			t.Errorf("one client heard of %d unknown names, want 40", slow)
+		}
+		all := 0
+		for i := range 20 {
+			all += hears(fmt.Sprintf("198.18.7.%d", i+1), 9)
+		}
+		if all != 80 {
+			t.Errorf("a network heard of %d unknown names, want 80", all)
+		}
+		const innocent = "198.18.7.77"
+		if n := hears(innocent, 50); n != 0 {
+			t.Errorf("another client of the network heard of %d", n)
+		}
+		if listed(innocent) {
+			t.Error("a client that was only put off is listed")
 		}
 	})
 }
@@ -340,6 +387,7 @@ func TestConfigurationsThatCannotBeMeant(t *testing.T) {
 	for text, want := range map[string]string{
 		"[harvest]\nlimit = 5\nblocklist = \"none\"\n": "blocklist", "[harvest]\nblocklist = \"x\"\n[[blocklist]]\nname = \"x\"\n": "blocklist",
 		"[harvest]\nlimit = 5\nnever = [\"nonsense\"]\n": "never", "[harvest]\nlimit = 5\nwindow = \"2h\"\nslow_window = \"1h\"\n": "slow_window",
+		"[harvest]\nlimit = 5\ntext = \"\"\n": "text", "[harvest]\nlimit = 5\nnever_names = [\"/(/\"]\n": "never_names",
 	} {
 		units := []unit.Unit{blocklist.Unit(), Unit()}
 		schema, err := unit.Compose(units)
@@ -407,6 +455,60 @@ func TestDictionaryAttack(t *testing.T) {
 	t.Logf("learnt %d names, %d questions to the server, %d of %d good recipients taken", learnt.Load(), probes, taken.Load(), known)
 	if learnt.Load() >= 200 || learnt.Load() < 50 || probes >= 2000 || taken.Load() != known {
 		t.Errorf("learnt %d names, %d questions to the server, %d of %d good recipients taken", learnt.Load(), probes, taken.Load(), known)
+	}
+}
+
+// refusing is a blocklist that takes nobody.
+type refusing struct{ rcptgate.Blocklist }
+
+func (refusing) Add(netip.Addr, string, string, time.Duration) error {
+	return errors.New("never listed")
+}
+
+// TestWhatIsSaidOfALimit holds the log lines, which other programs read, the status page and the
+// counters.
+func TestWhatIsSaidOfALimit(t *testing.T) {
+	var log strings.Builder
+	s := newState(slog.New(slog.NewTextHandler(&log, nil)))
+	language := new(pattern.Language)
+	c := &Check{cfg: DefaultConfig(), state: s, exempt: func(netip.Addr) bool { return false }, joins: refusing{}, never: language.NewSet(pattern.Clients), names: language.NewSet(pattern.Hosts)}
+	c.cfg.Limit, c.cfg.SlowLimit, c.cfg.NetworkLimit = 2, 4, 3
+	for _, client := range []string{"198.51.100.7", "198.51.100.8", "2001:db8:1:2::3", "2001:db8:1:3::3"} {
+		for range 3 {
+			c.Unknown(&rcptgate.Query{Client: netip.MustParseAddr(client)})
+		}
+	}
+	if s.limited.Load() != 4 || s.veiled.Load() != 6 {
+		t.Errorf("%d limits reached, %d answers put off", s.limited.Load(), s.veiled.Load())
+	}
+	var shown []string
+	for _, row := range s.show()[0].Rows {
+		shown = append(shown, fmt.Sprint(row.Cells[0], " ", row.Cells[1], " ", row.Cells[2]))
+	}
+	want := []string{"2001:db8:1::/48 network_limit 3", "2001:db8:1:2::/64 limit 2", "198.51.100.0/24 network_limit 3", "198.51.100.7 limit 2"}
+	if strings.Join(shown, "\n") != strings.Join(want, "\n") {
+		t.Errorf("shown: %q", shown)
+	}
+	for _, line := range []string{"harvest client=198.51.100.7 limited", "reached=network_limit", "a client cannot join the blocklist", "never listed"} {
+		if !strings.Contains(log.String(), line) {
+			t.Errorf("%q is not in the log:\n%s", line, log.String())
+		}
+	}
+}
+
+// TestLimits holds what follows from limit and from defaults.
+func TestLimits(t *testing.T) {
+	c := DefaultConfig()
+	if c.Window.Std() != time.Hour || c.SlowWindow.Std() != 24*time.Hour {
+		t.Errorf("windows of %v and %v", c.Window, c.SlowWindow)
+	}
+	c.Limit = 10
+	if c.slowLimit() != 40 || c.networkLimit() != 80 {
+		t.Errorf("limits of %d and %d", c.slowLimit(), c.networkLimit())
+	}
+	c.SlowLimit, c.NetworkLimit, c.SlowWindow = 1, 2, c.Window
+	if c.slowLimit() != 1 || c.networkLimit() != 2 || c.Validate() != nil {
+		t.Errorf("limits of %d and %d are set, %v", c.slowLimit(), c.networkLimit(), c.Validate())
 	}
 }
 
