@@ -91,13 +91,12 @@ func parseEntry(line string, now time.Time, longest time.Duration) (*entry, erro
 			Network: network, First: fromMillis(n[0]), Last: fromMillis(n[1]), Until: fromMillis(n[2]), Count: int(n[4]),
 			Evidence: word(f[8], evidenceMax), QueueID: word(f[9], queueIDMax),
 		},
-		life: time.Duration(n[3]) * time.Millisecond, removed: fromMillis(n[5]),
+		life: time.Duration(min(n[3], longest.Milliseconds())) * time.Millisecond, removed: fromMillis(n[5]),
 	}
 	switch latest := now.Add(ahead); {
 	case e.Last.After(latest), e.removed.After(latest), e.First.After(e.Last):
 		return nil, fmt.Errorf("%w: its times cannot be", errEntry)
 	}
-	e.life = min(e.life, longest)
 	if most := e.Last.Add(longest); e.Until.After(most) {
 		e.Until = most
 	}

@@ -51,6 +51,7 @@ type dns struct {
 	answered atomic.Int64                       // when it last did about any, UNIX nanoseconds
 
 	mx      atomic.Pointer[map[netip.Addr]struct{}]
+	edition atomic.Uint64 // counts the changes of mx
 	domains chan []string // own ones, as a configuration has them
 }
 
@@ -279,24 +280,41 @@ func (d *dns) followMX(ctx context.Context) {
 		case domains = <-d.domains:
 		case <-again.C:
 		}
-		pause := mxEvery
-		next, set := map[string][]netip.Addr{}, map[netip.Addr]struct{}{}
-		for _, domain := range domains[:min(len(domains), mxDomains)] {
-			addrs, err := d.mxOf(ctx, domain)
-			if err != nil {
-				pause = mxRetry
-				addrs = append(addrs, known[domain]...) // what DNS said before holds until it says something else
-			}
-			next[domain] = addrs
-			for _, a := range addrs {
-				set[a] = struct{}{}
-			}
-		}
+		next, pause := d.findMX(ctx, domains, known)
 		if ctx.Err() == nil {
 			known = next
-			d.mx.Store(&set)
+			d.setMX(next)
 		}
 		again.Reset(pause)
+	}
+}
+
+// findMX looks up the MX hosts of domains. Where DNS does not answer, what it said before holds
+// until it says something else, and pause is short.
+func (d *dns) findMX(ctx context.Context, domains []string, known map[string][]netip.Addr) (next map[string][]netip.Addr, pause time.Duration) {
+	next, pause = map[string][]netip.Addr{}, mxEvery
+	for _, domain := range domains[:min(len(domains), mxDomains)] {
+		addrs, err := d.mxOf(ctx, domain)
+		if err != nil {
+			pause = mxRetry
+			addrs = append(addrs, known[domain]...)
+		}
+		slices.SortFunc(addrs, netip.Addr.Compare)
+		next[domain] = slices.Compact(addrs)
+	}
+	return next, pause
+}
+
+// setMX makes the addresses of MX hosts known.
+func (d *dns) setMX(found map[string][]netip.Addr) {
+	set := map[netip.Addr]struct{}{}
+	for _, addrs := range found {
+		for _, a := range addrs {
+			set[a] = struct{}{}
+		}
+	}
+	if old := d.mx.Swap(&set); old == nil || !maps.Equal(*old, set) {
+		d.edition.Add(1)
 	}
 }
 

@@ -7,19 +7,23 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rcptgate/kit/notice"
 )
 
 // zone is a resolver without a network: what is not in it does not exist.
 type zone struct {
-	ptr   map[string][]string
-	addrs map[string][]netip.Addr
-	mx    map[string][]*net.MX
-	fails atomic.Bool
-	hides string // DNS never answers about the name of this address
+	ptr    map[string][]string
+	addrs  map[string][]netip.Addr
+	mx     map[string][]*net.MX
+	fails  atomic.Bool
+	broken string // no answer about the addresses of this host
+	hides  string // DNS never answers about the name of this address
 }
 
 func (z *zone) find(name string) error {
@@ -40,6 +44,9 @@ func (z *zone) LookupAddr(_ context.Context, a string) ([]string, error) {
 }
 
 func (z *zone) LookupNetIP(_ context.Context, _, host string) ([]netip.Addr, error) {
+	if host == z.broken {
+		return nil, errors.New("no answer")
+	}
 	if addrs, ok := z.addrs[host]; ok && !z.fails.Load() {
 		return append([]netip.Addr{}, addrs...), nil
 	}
@@ -148,4 +155,24 @@ func TestNobodyHidesBehindItsNameServers(t *testing.T) {
 			t.Error("one failure is enough")
 		}
 	})
+}
+
+// TestMXHostsDoNotPileUp has DNS answer about one of two MX hosts, again and again.
+func TestMXHostsDoNotPileUp(t *testing.T) {
+	z := &zone{
+		addrs: map[string][]netip.Addr{"mx1.example.net.": addrs("198.51.100.6", "198.51.100.6")}, broken: "mx2.example.net.",
+		mx: map[string][]*net.MX{"example.com.": {{Host: "mx1.example.net."}, {Host: "mx2.example.net."}}},
+	}
+	d := newDNS(z, new(notice.Board))
+	known := map[string][]netip.Addr{"example.com": addrs("198.51.100.7")}
+	for range 3 {
+		next, pause := d.findMX(t.Context(), []string{"example.com"}, known)
+		if known = next; pause != mxRetry || len(known["example.com"]) != 2 {
+			t.Errorf("%v, again after %v", known, pause)
+		}
+	}
+	z.broken, z.addrs["mx2.example.net."] = "", addrs("198.51.100.8")
+	if next, pause := d.findMX(t.Context(), []string{"example.com"}, known); pause != mxEvery || !slices.Equal(next["example.com"], addrs("198.51.100.6", "198.51.100.8")) {
+		t.Errorf("%v, again after %v", next, pause)
+	}
 }

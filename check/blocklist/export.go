@@ -201,7 +201,7 @@ type editionAt struct {
 // could not be written is tried again.
 func (x exports) renew(l *List, now time.Time) {
 	last := x[l]
-	edition, since := l.edition.Load()+1, now.Sub(last.at)
+	edition, since := l.edition.Load()+l.dns.edition.Load()+1, now.Sub(last.at) // MX hosts of own domains are left out
 	if last.edition == edition || since >= 0 && since < exportEvery {
 		return
 	}

@@ -4,8 +4,10 @@ package blocklist
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -48,21 +50,36 @@ func (j *journal) load(now time.Time, longest time.Duration, each func(*entry)) 
 	bad := 0
 	if err == nil {
 		defer file.Close()
-		scan := bufio.NewScanner(file)
-		scan.Buffer(make([]byte, lineMax+2), lineMax+2)
-		for scan.Scan() {
+		err = eachLine(file, func(line string) {
 			j.lines++
-			if e, bad1 := parseEntry(scan.Text(), now, longest); bad1 != nil {
+			if e, bad1 := parseEntry(line, now, longest); bad1 != nil {
 				bad++
 			} else {
 				each(e)
 			}
-		}
-		err = scan.Err()
+		})
 	}
 	if err != nil || bad > 0 {
 		j.fresh = true
 		j.notices.Warn(j.matter(), "a blocklist was not read as a whole; what could be read counts", "file", j.path, "bad_lines", bad, "error", err)
+	}
+}
+
+// eachLine gives each line of a file without its LF. One that is too long for an entry is given
+// in pieces, of which none is an entry, so that a damaged block costs no line after it.
+func eachLine(file io.Reader, each func(line string)) error {
+	in := bufio.NewReaderSize(file, 2*lineMax)
+	for {
+		line, err := in.ReadSlice('\n')
+		if len(line) > 0 {
+			each(string(bytes.TrimSuffix(line, []byte("\n"))))
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return err
+		}
 	}
 }
 

@@ -108,11 +108,15 @@ func TestADamagedFileCostsOnlyItself(t *testing.T) {
 		if text, err = os.ReadFile(path); err != nil || strings.Contains(string(text), "garbage") || !strings.Contains(string(text), "198.51.100.1/32") {
 			t.Errorf("the file is %q, %v", text, err)
 		}
-		if err := os.WriteFile(path, []byte(strings.Repeat("x", 5000)+"\n"+string(text)), 0o600); err != nil { // one endless line
-			t.Fatal(err)
+		for _, block := range []string{strings.Repeat("x", 5000), strings.Repeat("\x00", 4096), strings.Repeat("\x00", 2047)} {
+			if err := os.WriteFile(path, []byte(block+"\n"+string(text)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if w, stop = restarted(t, state, disk); !w.listed("virus", "198.51.100.1") || len(w.host.Notices.List()) != 1 {
+				t.Errorf("after a block of %d octets: listed: %v; notices: %+v", len(block), w.listed("virus", "198.51.100.1"), w.host.Notices.List())
+			}
+			stop()
 		}
-		_, stop = restarted(t, state, disk)
-		stop()
 	})
 }
 
@@ -134,6 +138,27 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(state, "blocklist-virus"))
 		if err != nil || !strings.Contains(string(text), "198.51.100.1/32") || len(w.host.Notices.List()) != 0 {
 			t.Errorf("%q, %v, notices: %+v", text, err, w.host.Notices.List())
+		}
+	})
+}
+
+// TestARemovalOutlivesTheFile reads a file of which the removal of a listing is forgotten by now,
+// but not the listing itself: the client's next listing is no repeat.
+func TestARemovalOutlivesTheFile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		w, stop := restarted(t, state, disk)
+		w.add("virus", "198.51.100.1")
+		time.Sleep(10 * time.Minute)
+		w.list("virus").Remove(netip.MustParseAddr("198.51.100.1"))
+		time.Sleep(2 * time.Second)
+		stop()
+		time.Sleep(4*time.Hour + time.Minute)
+		w, stop = restarted(t, state, disk)
+		defer stop()
+		w.add("virus", "198.51.100.1")
+		if l, _ := w.list("virus").Listed(netip.MustParseAddr("198.51.100.1")); time.Until(l.Until) != time.Hour {
+			t.Errorf("listed for %v", time.Until(l.Until))
 		}
 	})
 }

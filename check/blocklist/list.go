@@ -287,12 +287,19 @@ func (l *List) load() {
 	}
 	l.loaded = true
 	l.journal.load(l.now(), l.cfg.longest(), func(e *entry) {
-		if !l.now().Before(l.forgotten(e)) {
-			return
-		}
 		l.writing.Lock()
 		defer l.writing.Unlock()
-		l.table.Load().move(e, l.cfg.Entries)
+		t := l.table.Load()
+		if !l.now().Before(l.forgotten(e)) { // neither does an earlier line about it count any more
+			t.update(e.Network, l.cfg.Entries, func(old *entry) *entry {
+				if old != nil && old.Network != e.Network {
+					return old
+				}
+				return nil
+			})
+			return
+		}
+		t.move(e, l.cfg.Entries)
 	})
 	l.writing.Lock()
 	l.changed, l.all = nil, false // it is in the file

@@ -11,7 +11,6 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"rcptgate"
@@ -43,7 +42,6 @@ type exchange struct {
 	client  *memcached.Client
 	waiting chan published
 	again   chan looked
-	dropped atomic.Uint64
 	asked   [askedShards]*recent.Map[netip.Addr, time.Time]
 }
 
@@ -83,8 +81,7 @@ func (x *exchange) publish(l *List, e *entry) {
 	}
 	select {
 	case x.waiting <- published{l, e}:
-	default:
-		x.dropped.Add(1) // the next round publishes it
+	default: // the next round publishes it
 	}
 }
 
@@ -286,8 +283,9 @@ func (x *exchange) compare(ctx context.Context, l *List, batch []*entry, now tim
 		if there != nil {
 			l.learn(there)
 		}
-		if both := merge(e, there); there == nil || both != there && both == e {
-			_ = x.client.Set(ctx, keys[i], appendEntry(nil, both), l.forgotten(both)) // the next round tries again
+		both := merge(e, there)
+		if text := appendEntry(nil, both); there == nil || !bytes.Equal(text, appendEntry(nil, there)) {
+			_ = x.client.Set(ctx, keys[i], text, l.forgotten(both)) // the next round tries again
 		}
 	}
 }

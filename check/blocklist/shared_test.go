@@ -4,6 +4,7 @@ package blocklist
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -177,6 +178,23 @@ func TestARoundMendsTheOthers(t *testing.T) {
 	newExchange(b.host.Shared).round(t.Context(), b.list("virus").(*List))
 	if a.refuses(bad) || b.refuses(bad) {
 		t.Error("what was removed is back")
+	}
+}
+
+// TestARoundWritesOnlyWhatIsMissing has two gateways compare a list that both know.
+func TestARoundWritesOnlyWhatIsMissing(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a := gateway(t, server, key, disk)
+	l := a.list("virus").(*List)
+	for i := range 20 {
+		waitPublished(t, a, fmt.Sprintf("198.51.100.%d", i))
+	}
+	x := newExchange(a.host.Shared)
+	x.round(t.Context(), l)
+	before := server.Stats()["cmd_set"]
+	x.round(t.Context(), l)
+	if now := server.Stats()["cmd_set"]; now != before {
+		t.Errorf("cmd_set was %s, and is %s", before, now)
 	}
 }
 

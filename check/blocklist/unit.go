@@ -324,6 +324,7 @@ func (u *live) metrics() []metric.Family {
 		per(metric.Counter, "blocklist_refused_total", "Questions of listed clients that were refused, or would have been in rehearsal.", func(l *List) float64 { return float64(l.refused.Load()) }),
 		per(metric.Counter, "blocklist_spared_total", "Viruses that did not list their senders because most of what these sent was clean.", func(l *List) float64 { return float64(l.spared.Load()) }),
 		metric.Count("blocklist_excused_total", "Clients that DNS kept from being listed.", func() float64 { return float64(u.dns.excused.Load()) }),
+		metric.Count("blocklist_unjudged_total", "Clients that were not listed because too many questions waited for DNS.", func() float64 { return float64(u.dns.dropped.Load()) }),
 		per(metric.Counter, "blocklist_evicted_total", "Entries that made room for others before their end.", func(l *List) float64 { return float64(l.table.Load().evicted.Load()) }),
 	}
 }
