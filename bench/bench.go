@@ -279,16 +279,3 @@ func (b *bench) askOnce(ctx context.Context, p *process, n int, r *load.Recipien
 	defer load.CloseAll(conns)
 	return b.ask(ctx, conns, plan)
 }
-
-// Median gives the middle of some figures, 0 of none.
-func Median(list []float64) float64 {
-	if len(list) == 0 {
-		return 0
-	}
-	s := slices.Clone(list)
-	slices.Sort(s)
-	if n := len(s); n%2 == 0 {
-		return (s[n/2-1] + s[n/2]) / 2
-	}
-	return s[len(s)/2]
-}

@@ -57,11 +57,10 @@ func (b *bench) withTrouble(ctx context.Context, t *Table, trouble memcachedTrou
 			return err
 		}
 		defer troubled.gate.stop()
-		for i := range 4 * b.Rounds {
-			g := []*lost{alone, troubled, troubled, alone}[i%4]
-			if err := g.turn(ctx, trouble, i/2); err != nil {
-				return err
-			}
+		if err := InTurns(2*b.Rounds, []*lost{alone, troubled}, func(round int, g *lost) error {
+			return g.turn(ctx, trouble, round)
+		}); err != nil {
+			return err
 		}
 		added, most := Median(troubled.medians)-Median(alone.medians), Median(troubled.longest)-Median(alone.longest)
 		t.Bar(fmt.Sprintf("a memcached that %s: what it adds to answers about new recipients, median and longest of a turn, %d RCPT/s", trouble.what, troublePace),

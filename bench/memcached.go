@@ -249,10 +249,10 @@ func (b *bench) besideMemcached(ctx context.Context, t *Table) error {
 		}
 		defer shares.stop()
 		alone, sharing := &side{process: p}, &side{process: shares}
-		for i := range 2 * b.Rounds {
-			if err := b.missTurn(ctx, []*side{alone, sharing, sharing, alone}[i%4], i/2); err != nil {
-				return err
-			}
+		if err := InTurns(b.Rounds, []*side{alone, sharing}, func(round int, s *side) error {
+			return b.missTurn(ctx, s, round, true)
+		}); err != nil {
+			return err
 		}
 		ratio := MedianRatio(sharing.rates, alone.rates)
 		t.Figure("misses against a fast backend with memcached, compared with a gate without",

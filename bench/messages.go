@@ -64,13 +64,15 @@ func messages(ctx context.Context, b *bench, t *Table) error {
 		}
 		serving.Go(func() { _ = sides[i].serve(ctx, ln) }) // whoever measures sees that it has ended
 	}
-	for n := range 2 * b.Rounds {
-		i := (n + n/2) % 2 // A B, B A, A B, ...
+	if err := InTurns(b.Rounds, []int{0, 1}, func(_, i int) error {
 		rate, err := b.sendMessages(ctx, sockets[i])
 		if err != nil {
 			return fmt.Errorf("%s: %w", sides[i].name, err)
 		}
 		sides[i].rates = append(sides[i].rates, rate)
+		return nil
+	}); err != nil {
+		return err
 	}
 	echo, front := sides[0].rates, sides[1].rates
 	ratio := MedianRatio(front, echo)

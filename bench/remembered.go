@@ -106,20 +106,9 @@ func (b *bench) turn(ctx context.Context, s *side, each time.Duration, rate floa
 	return nil
 }
 
-// turns gives both sides n turns: A B, B A, A B, ... so that neither always has the better half of a drift.
+// turns gives both sides n turns.
 func (b *bench) turns(ctx context.Context, first, second *side, n int, each time.Duration, rate float64) error {
-	for i := range n {
-		order := []*side{first, second}
-		if i%2 == 1 {
-			order = []*side{second, first}
-		}
-		for _, s := range order {
-			if err := b.turn(ctx, s, each, rate); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return InTurns(n, []*side{first, second}, func(_ int, s *side) error { return b.turn(ctx, s, each, rate) })
 }
 
 // remembered measures remembered answers: their rate and their latency beside the echo milter's.
@@ -194,15 +183,4 @@ func micros(list []time.Duration) (us []float64) {
 		us = append(us, float64(d)/float64(time.Microsecond))
 	}
 	return us
-}
-
-// MedianRatio is the median of the ratios of turns that followed each other.
-func MedianRatio(a, b []float64) float64 {
-	var ratios []float64
-	for i := range min(len(a), len(b)) {
-		if b[i] > 0 {
-			ratios = append(ratios, a[i]/b[i])
-		}
-	}
-	return Median(ratios)
 }

@@ -127,12 +127,8 @@ func (b *bench) reloadAliases(ctx context.Context, t *Table, spec table.Spec) er
 		return err
 	}
 	defer load.CloseAll(r.conns)
-	for i := range b.Rounds {
-		for _, reload := range []bool{i%2 == 0, i%2 == 1} {
-			if err := r.turn(ctx, reload); err != nil {
-				return err
-			}
-		}
+	if err := InTurns(b.Rounds, []bool{true, false}, func(_ int, reload bool) error { return r.turn(ctx, reload) }); err != nil {
+		return err
 	}
 	quiet, beside := Median(micros(r.quiet))/1000, Median(micros(r.beside))/1000
 	t.Bar(fmt.Sprintf("alias file of %d names (%s): what a reload adds to an answer at p99.9, %.0f RCPT/s", b.Entries, spec.Type, b.paced()),

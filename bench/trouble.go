@@ -89,17 +89,17 @@ func (b *bench) duringMute(ctx context.Context, gate, calm *process) (first *loa
 	var waiting sync.WaitGroup
 	var ferr error
 	waiting.Go(func() { first, ferr = load.Run(ctx, conns, load.Plan{Count: len(conns)}) })
-	for i := range 2 * muteTurns {
-		s := []*side{disturbed, quiet, quiet, disturbed}[i%4]
-		r, err := b.askOnce(ctx, s.process, b.Connections, people(goodUser, 2+i/2, 9_000_000, domain), load.Plan{Duration: muteTurn})
-		if err != nil {
-			waiting.Wait()
-			return nil, nil, nil, err
+	err = InTurns(muteTurns, []*side{disturbed, quiet}, func(round int, s *side) error {
+		r, err := b.askOnce(ctx, s.process, b.Connections, people(goodUser, 2+round, 9_000_000, domain), load.Plan{Duration: muteTurn})
+		if err == nil {
+			s.rates = append(s.rates, r.PerSecond())
 		}
-		s.rates = append(s.rates, r.PerSecond())
-	}
+		return err
+	})
 	waiting.Wait()
 	switch {
+	case err != nil:
+		return nil, nil, nil, err
 	case ferr != nil:
 		return nil, nil, nil, ferr
 	case first.Failed > 0:

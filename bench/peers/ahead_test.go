@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,20 +127,6 @@ func TestMilterAhead(t *testing.T) {
 		rounds, length, connections, connected)
 	if err := table.Write(os.Stdout); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// inTurns calls f for each program in each round, from the first to the last and then the other way round.
-func inTurns(all []*costed, what string, f func(round int, c *costed)) {
-	for round := range rounds {
-		fmt.Printf("%s, turn %d of %d ...\n", what, round+1, rounds)
-		order := slices.Clone(all)
-		if round%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, c := range order {
-			f(round, c)
-		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
@@ -79,21 +78,7 @@ func fromMemcached(t *testing.T, table *bench.Table, rcptgate string, length tim
 		p.conns = p.connect(t, connections, pattern(t, "good%07d@example.com", memcachedPeople).Shuffled())
 		defer load.CloseAll(p.conns)
 	}
-	for round := range rounds {
-		fmt.Printf("answers from memcached, turn %d of %d ...\n", round+1, rounds)
-		order := slices.Clone(all)
-		if round%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, p := range order {
-			r := ask(t, p, p.conns, load.Plan{Duration: length})
-			if r.Accepted != r.Asked {
-				t.Errorf("%s took %d of %d recipients that exist", p.name, r.Accepted, r.Asked)
-			}
-			p.rates = append(p.rates, r.PerSecond())
-			p.p99 = append(p.p99, float64(r.Latency.Quantile(0.99))/float64(time.Microsecond))
-		}
-	}
+	askInTurns(t, all, "answers from memcached", length)
 	for _, p := range all {
 		measured := fmt.Sprintf("%.0f RCPT/s, %.2f of %s; p99 %.0f µs", bench.Median(p.rates), bench.MedianRatio(p.rates, all[0].rates), all[0].name, bench.Median(p.p99))
 		values := map[string]float64{"rate": bench.Median(p.rates), "p99_us": bench.Median(p.p99)}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -208,6 +207,28 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// inTurns calls f for each program in each round.
+func inTurns[P any](all []P, what string, f func(round int, p P)) {
+	fmt.Printf("%s, %d turns ...\n", what, rounds)
+	_ = bench.InTurns(rounds, all, func(round int, p P) error { // f ends the test where it cannot go on
+		f(round, p)
+		return nil
+	})
+}
+
+// askInTurns has the programs asked for recipients that exist, over their own connections.
+func askInTurns(t *testing.T, all []*program, what string, length time.Duration) {
+	t.Helper()
+	inTurns(all, what, func(_ int, p *program) {
+		r := ask(t, p, p.conns, load.Plan{Duration: length})
+		if r.Accepted != r.Asked {
+			t.Errorf("%s took %d of %d recipients that exist", p.name, r.Accepted, r.Asked)
+		}
+		p.rates = append(p.rates, r.PerSecond())
+		p.p99 = append(p.p99, float64(r.Latency.Quantile(0.99))/float64(time.Microsecond))
+	})
+}
+
 // remembered measures answers that everybody remembers.
 func (c *cast) remembered(t *testing.T, table *bench.Table, length time.Duration) {
 	all := []*program{c.echo, c.gate, c.defang, c.plain, c.withEcho, c.withGate, c.verify, c.exim4}
@@ -217,21 +238,7 @@ func (c *cast) remembered(t *testing.T, table *bench.Table, length time.Duration
 		p.conns = p.connect(t, connections, pattern(t, "good%05d@example.com", people).Shuffled())
 		defer load.CloseAll(p.conns)
 	}
-	for round := range rounds {
-		fmt.Printf("remembered answers, turn %d of %d ...\n", round+1, rounds)
-		order := slices.Clone(all)
-		if round%2 == 1 {
-			slices.Reverse(order)
-		}
-		for _, p := range order {
-			r := ask(t, p, p.conns, load.Plan{Duration: length})
-			if r.Accepted != r.Asked {
-				t.Errorf("%s took %d of %d recipients that exist", p.name, r.Accepted, r.Asked)
-			}
-			p.rates = append(p.rates, r.PerSecond())
-			p.p99 = append(p.p99, float64(r.Latency.Quantile(0.99))/float64(time.Microsecond))
-		}
-	}
+	askInTurns(t, all, "remembered answers", length)
 	for _, p := range all[:3] {
 		row(table, "milter, remembered: ", p, c.echo, c.gate, c.defang)
 	}
