@@ -101,13 +101,13 @@ func newConn(l *listener, nc net.Conn) *conn {
 // serve answers the connection until it ends. It never panics.
 func (c *conn) serve(ctx context.Context) {
 	s := c.l.srv
+	defer c.letter.reset() // after a panic too: what is spooled counts against all messages
 	defer func() {
 		if p := recover(); p != nil {
 			s.log.Error("milter connection ended by a panic", "peer", c.peer(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		}
 	}()
 	err := c.run(ctx)
-	c.letter.reset()
 	why := ending(c.ended.Load())
 	switch {
 	case errors.Is(err, wire.ErrFrame):

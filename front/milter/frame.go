@@ -105,11 +105,12 @@ func (c *conn) body(data []byte) error {
 	return c.goOn(wire.CmdBody)
 }
 
-// connect asks about the client where the gate wants to be asked. The answer is kept for
-// each MAIL: an MTA shows a filter's text there, and not for a connection (libmilter,
+// connect ends what the client before has left, if the MTA did not, and asks about the client
+// where the gate wants to be asked. The answer is kept for each MAIL: an MTA shows a filter's text there, and not for a connection (libmilter,
 // smfi_setreply).
 func (c *conn) connect(ctx context.Context, data []byte) error {
 	s := &c.session
+	c.endMail()
 	if err := s.connect(data); err != nil {
 		return err
 	}

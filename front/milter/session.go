@@ -216,8 +216,9 @@ func (s *session) connect(data []byte) error {
 	if err != nil {
 		return err
 	}
-	s.clientName, s.client, s.atConnect = cut(from.Name), from.Addr(), rcptgate.Verdict{}
-	s.atHelo = rcptgate.Verdict{}
+	s.clientName, s.client, s.helo = cut(from.Name), from.Addr(), ""
+	s.atConnect, s.atHelo = rcptgate.Verdict{}, rcptgate.Verdict{}
+	s.state.TLSVersion, s.state.TLSCipher = "", ""
 	if !s.client.IsValid() && from.Family != wire.FamilyUnix {
 		s.client = s.connectAddr
 	}
