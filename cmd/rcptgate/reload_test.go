@@ -78,12 +78,13 @@ func TestNeedsRestart(t *testing.T) {
 		t.Errorf("hide_addresses: %v, %v", done, err)
 	}
 	for round := range 2 {
-		next = smallText(dir+"elsewhere", "", "[cache]\nentries = 5000")
-		if done, err := h.Reload(); err != nil || !slices.Equal(done.Restart, []string{"state", "listen.milter", "cache.entries"}) {
+		next = smallText(dir+"elsewhere", "", "[cache]\nentries = 5000\n[milter]\nidle = \"1h\"\nspool = \"2MB\"")
+		want := []string{"state", "listen.milter", "cache.entries", "milter.idle", "milter.spool"}
+		if done, err := h.Reload(); err != nil || !slices.Equal(done.Restart, want) {
 			t.Errorf("reload %d: %v, %v", round, done, err)
 		}
 	}
-	if st := h.Status(); len(st.Restart) != 3 {
+	if st := h.Status(); len(st.Restart) != 5 {
 		t.Errorf("status: %+v", st)
 	}
 }
