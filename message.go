@@ -222,18 +222,31 @@ func (m *Message) Hold(reason string) error {
 }
 
 func (m *Message) propose(needs Wants, e Edit) error {
-	m.size += len(e.Name) + len(e.Value)
 	switch {
 	case !m.Has(needs):
 		return fmt.Errorf("change the message: %w", ErrNotAgreed)
 	case len(m.edits) >= EditsMax:
 		return fmt.Errorf("change the message: more than %d changes", EditsMax)
-	case m.size > editsSizeMax:
-		return fmt.Errorf("change the message: changes of more than %d octets", editsSizeMax)
 	}
-	m.edits = append(m.edits, e)
+	m.edits = append(m.edits, Edit{})
+	if err := m.put(len(m.edits)-1, e); err != nil {
+		m.edits = m.edits[:len(m.edits)-1]
+		return err
+	}
 	return nil
 }
+
+// put replaces the edit at an index, if all of them stay within their bound.
+func (m *Message) put(at int, e Edit) error {
+	size := m.size + e.octets() - m.edits[at].octets()
+	if size > editsSizeMax {
+		return fmt.Errorf("change the message: changes of more than %d octets", editsSizeMax)
+	}
+	m.size, m.edits[at] = size, e
+	return nil
+}
+
+func (e *Edit) octets() int { return len(e.Name) + len(e.Value) }
 
 func (m *Message) field(needs Wants, e Edit) error {
 	if err := checkFieldName(e.Name); err != nil {
@@ -270,8 +283,7 @@ func (m *Message) existing(e Edit) error {
 	for i := range m.edits {
 		old := &m.edits[i]
 		if (old.Kind == EditChangeHeader || old.Kind == EditDeleteHeader) && old.Index == e.Index && strings.EqualFold(old.Name, e.Name) {
-			*old = e
-			return nil
+			return m.put(i, e)
 		}
 	}
 	return m.propose(EditHeader, e)

@@ -167,3 +167,40 @@ func keyOf(h mail.Header, name string) string {
 	}
 	return ""
 }
+
+// TestReplacedEditsCount holds that the octets of all edits together are bounded, also of those that
+// take the place of others, and that an edit that was refused does not count.
+func TestReplacedEditsCount(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("a", 70)+" ", 800) // 56,800 octets
+	m := message(EditRecipients)
+	for range 10 {
+		if err := m.AddHeader("X", long); !errors.Is(err, ErrNotAgreed) {
+			t.Fatalf("an edit that was not agreed on: %v", err)
+		}
+	}
+	if err := m.AddRecipient("c@in.test"); err != nil {
+		t.Errorf("an edit after others were refused: %v", err)
+	}
+	m = NewMessage(EditHeader)
+	for range 20 {
+		m.Fields = append(m.Fields, Field{"X", " a"})
+	}
+	var refused int
+	for _, value := range []string{"b", long} {
+		for i := range m.Fields {
+			if m.ChangeHeader("X", i+1, value) != nil {
+				refused++
+			}
+		}
+	}
+	total := 0
+	for _, e := range m.Proposed() {
+		total += len(e.Name) + len(e.Value)
+	}
+	if total > editsSizeMax || refused == 0 {
+		t.Errorf("%d octets of edits were taken, %d edits refused", total, refused)
+	}
+	if err := m.ChangeHeader("X", 1, "short again"); err != nil {
+		t.Errorf("a shorter value in the place of a long one: %v", err)
+	}
+}
