@@ -143,7 +143,14 @@ func (d *lazyDeadline) Deadline() (time.Time, bool) {
 	return d.at, true
 }
 
-func (d *lazyDeadline) Done() <-chan struct{} {
+func (d *lazyDeadline) Done() <-chan struct{} { return d.wait().Done() }
+
+// AfterFunc is what package context looks for in contexts that are not its own: without it, a
+// context made of d would have a goroutine that waits for d's end.
+func (d *lazyDeadline) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(d.wait(), f) }
+
+// wait starts the timer, unless it runs already.
+func (d *lazyDeadline) wait() *waitable {
 	d.making.Lock()
 	defer d.making.Unlock()
 	w := d.waited.Load()
@@ -152,7 +159,7 @@ func (d *lazyDeadline) Done() <-chan struct{} {
 		w = &waitable{ctx, cancel}
 		d.waited.Store(w)
 	}
-	return w.Done()
+	return w
 }
 
 func (d *lazyDeadline) Err() error {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -251,5 +252,21 @@ func TestFollowKnown(t *testing.T) {
 		if tc.code == 0 && v.Reason != ReasonLocal {
 			t.Errorf("full %q: reason %q", tc.full, v.Reason)
 		}
+	}
+}
+
+// TestFollowStartsNoGoroutine holds that a recipient with several targets, which may all be
+// remembered, is answered on the goroutine that asks.
+func TestFollowStartsNoGoroutine(t *testing.T) {
+	before, during := runtime.NumGoroutine(), 0
+	c := &Chain{Deadline: time.Minute, Steps: []Step{pointsTo("a", "b"), {Name: "existence", Check: CheckFunc(func(context.Context, *Query) (Verdict, error) {
+		during = max(during, runtime.NumGoroutine())
+		return unknown, nil
+	})}}}
+	if v, _ := c.Check(t.Context(), &Query{}); v.Action != Reject {
+		t.Fatalf("%+v", v)
+	}
+	if during != before {
+		t.Errorf("%d goroutines while a target is asked about, %d before", during, before)
 	}
 }
