@@ -30,7 +30,8 @@ type Clock struct {
 
 	now     atomic.Pointer[base]
 	mu      sync.Mutex
-	since   atomic.Int64 // when the jump that is not followed yet was seen, nanoseconds of mono; 0: there is none
+	jump    base         // what the machine's clocks said when the jump that is not followed yet was seen; guarded by mu
+	since   atomic.Int64 // when that was, nanoseconds of mono; 0: there is none
 	settled atomic.Int64 // from when on the clock is settled, nanoseconds of mono
 }
 
@@ -38,6 +39,11 @@ type Clock struct {
 type base struct {
 	wall time.Time // with the monotonic reading that time.Now gives
 	mono time.Duration
+}
+
+// off is how far the clocks have come apart since.
+func (b *base) off(wall time.Time, mono time.Duration) time.Duration {
+	return time.Duration(wall.UnixNano()-b.wall.UnixNano()) - (mono - b.mono)
 }
 
 // New makes a Clock that starts with the machine's time.
@@ -62,7 +68,7 @@ func Of(read func() (wall time.Time, mono time.Duration)) *Clock {
 func (c *Clock) Now() time.Time {
 	b := c.now.Load()
 	wall, mono := c.read()
-	off := time.Duration(wall.UnixNano()-b.wall.UnixNano()) - (mono - b.mono)
+	off := b.off(wall, mono)
 	if off >= jump || off <= -jump {
 		return c.jumped(wall, mono, b.wall.Add(mono-b.mono))
 	}
@@ -81,8 +87,9 @@ func (c *Clock) jumped(wall time.Time, mono time.Duration, steady time.Time) tim
 	defer c.mu.Unlock()
 	c.settled.Store(int64(mono + Believe + Settle))
 	switch since := c.since.Load(); {
-	case since == 0:
+	case since == 0, c.jump.off(wall, mono).Abs() >= jump: // a new one, or yet another
 		c.since.Store(max(int64(mono), 1))
+		c.jump = base{wall, mono}
 		return steady
 	case int64(mono)-since < int64(Believe):
 		return steady

@@ -97,3 +97,23 @@ func BenchmarkNow(b *testing.B) {
 		c.Now()
 	}
 }
+
+// TestSecondJump holds that a time is believed when that time has lasted, not when the machine
+// has been wrong in several ways for as long.
+func TestSecondJump(t *testing.T) {
+	m, c := machine()
+	began := m.wall
+	m.wall = m.wall.Add(24 * time.Hour)
+	c.Now()
+	m.pass(Believe - time.Second)
+	m.wall = m.wall.Add(365 * 24 * time.Hour)
+	c.Now()
+	m.pass(2 * time.Second)
+	if got := c.Now().Sub(began); got > time.Hour {
+		t.Errorf("%v have passed: a time that has lasted for 2 s is believed", got)
+	}
+	m.pass(Believe)
+	if !c.Now().Equal(m.wall) {
+		t.Error("the last jump is not followed though it lasts")
+	}
+}
