@@ -399,3 +399,31 @@ func TestRun(t *testing.T) {
 		})
 	}
 }
+
+// fragile is a format with a fault that the content of a file brings out.
+type fragile struct{ plain }
+
+func (f fragile) Scan(ctx context.Context, file io.ReaderAt, size int64, each func(k, v []byte) error) error {
+	return f.plain.Scan(ctx, file, size, func(k, v []byte) error {
+		if string(k) == "panic" {
+			panic("index out of range")
+		}
+		return each(k, v)
+	})
+}
+
+// TestFormatThatPanics holds that a file that a reader stumbles over does not end the process.
+func TestFormatThatPanics(t *testing.T) {
+	f := newFixture(t, table.Hash, "")
+	f.cfg.Format = func(warn func(error)) table.Format { return fragile{plain{warn}} }
+	f.write("good=1\n")
+	f.load()
+	f.write("good=2\npanic=1\n")
+	if err := f.Load(t.Context()); err == nil || !strings.Contains(err.Error(), "index out of range") {
+		t.Errorf("loaded with %v", err)
+	}
+	f.holds("good", "1")
+	if log := f.log.String(); !strings.Contains(log, "TestFormatThatPanics") {
+		t.Errorf("the log does not have the stack: %s", log)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -154,8 +155,15 @@ func (l *Live) unfinished(c *content) string {
 }
 
 // read verifies and indexes a copy of the file. It yields often, so that look-ups on
-// a machine of few processors do not wait for it.
-func (l *Live) read(ctx context.Context, data []byte) (*content, error) {
+// a machine of few processors do not wait for it. A fault of a reader that the file brings out
+// is an error, and the old content stays active.
+func (l *Live) read(ctx context.Context, data []byte) (c *content, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			l.log.Error("table reader panicked", "table", l.cfg.Spec.String(), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+			c, err = nil, fmt.Errorf("the reader panicked: %v", p)
+		}
+	}()
 	l.try.warned = 0
 	format := l.cfg.Format(l.warn)
 	file := bytes.NewReader(data)
@@ -163,7 +171,7 @@ func (l *Live) read(ctx context.Context, data []byte) (*content, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &content{info: info, cut: len(data) > 0 && data[len(data)-1] != '\n'}
+	c = &content{info: info, cut: len(data) > 0 && data[len(data)-1] != '\n'}
 	text := l.cfg.Spec.IsText()
 	var last []byte
 	b := index.Builder{Seed: l.try.seed}
