@@ -31,6 +31,9 @@ type cached[V any] struct {
 	good  time.Time // when DNS said value
 }
 
+// known reports whether it is an answer or a failure.
+func (e *cached[V]) known() bool { return !e.until.IsZero() }
+
 // fresh reports whether DNS need not be asked again yet.
 func (e *cached[V]) fresh() bool { return time.Now().Before(e.until) }
 

@@ -363,3 +363,21 @@ func TestOwnAddresses(t *testing.T) {
 
 // backend.Set gives what Options.Get must give.
 var _ Backend = (*backend.Backend)(nil)
+
+// TestLookUpThatLearnsNothing holds that a look-up whose answer is not remembered, because other
+// names drove it out at once or because it panicked, is an error and not a domain without servers.
+func TestLookUpThatLearnsNothing(t *testing.T) {
+	r, err := newResolver([]string{"127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	for name, lookUp := range map[string]func(string){
+		"forgotten": func(string) {},
+		"panicked":  func(string) { panic("a reply that cannot be read") },
+	} {
+		if set, stale, err := ask(t.Context(), r, newPatience(), r.mxs, "mx of ", name, lookUp); err == nil || stale {
+			t.Errorf("%s: %v, stale %v, %v", name, set, stale, err)
+		}
+	}
+}

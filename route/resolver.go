@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/kit/flight"
 )
@@ -57,7 +59,7 @@ type resolver struct {
 
 	ctx    context.Context //nolint:containedctx // the life of look-ups, which outlast their askers
 	cancel context.CancelFunc
-	calls  *flight.Group[string, struct{}] // look-ups in progress
+	calls  *flight.Group[string, error] // look-ups in progress; the error is that of one that panicked
 
 	mu     sync.Mutex // held while a look-up starts, and to close
 	closed bool
@@ -65,7 +67,7 @@ type resolver struct {
 }
 
 func newResolver(servers []string) (*resolver, error) {
-	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), records: newCache[[]string](), calls: flight.New[string, struct{}](maxLookups)}
+	r := &resolver{mxs: newCache[mxSet](), ips: newCache[[]netip.Addr](), records: newCache[[]string](), calls: flight.New[string, error](maxLookups)}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	r.system = &net.Resolver{PreferGo: true}
 	if len(servers) == 0 {
@@ -137,12 +139,14 @@ func ask[V any](ctx context.Context, r *resolver, p patience, memory *cache[V], 
 		ctx, cancel = context.WithDeadline(ctx, time.Time(p))
 		defer cancel()
 	}
-	done, err := r.start(what+name, func() { lookUp(name) })
+	call, err := r.start(what+name, func() { lookUp(name) })
 	if err == nil {
 		select {
-		case <-done:
-			e = memory.get(name)
-			return e.value, false, e.err
+		case <-call.Done():
+			if learnt := memory.get(name); learnt.known() {
+				return learnt.value, false, learnt.err
+			}
+			err = cmp.Or(call.Value, errDropped)
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -170,18 +174,20 @@ func (r *resolver) knownMX(domain string) (mxSet, bool) {
 func (r *resolver) knownAddrs(host string) []netip.Addr { return r.ips.get(host).value }
 
 var (
-	errBusy   = errors.New("too many look-ups in progress")
-	errClosed = errors.New("this configuration has been replaced")
+	errBusy    = errors.New("too many look-ups in progress")
+	errClosed  = errors.New("this configuration has been replaced")
+	errDropped = errors.New("the answer was dropped at once: too many names are being looked up")
 )
 
-// start joins or starts the look-up under key. The channel is closed at its end.
-func (r *resolver) start(key string, lookUp func()) (<-chan struct{}, error) {
+// start joins or starts the look-up under key. One that panics is an error: replies are
+// strangers' octets, and end no process.
+func (r *resolver) start(key string, lookUp func()) (*flight.Call[string, error], error) {
 	call, isNew := r.calls.Join(key)
 	switch {
 	case call == nil:
 		return nil, errBusy
 	case !isNew:
-		return call.Done(), nil
+		return call, nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -191,9 +197,14 @@ func (r *resolver) start(key string, lookUp func()) (<-chan struct{}, error) {
 	}
 	r.wg.Go(func() {
 		defer r.calls.End(call)
+		defer func() {
+			if p := recover(); p != nil {
+				call.Value = &rcptgate.PanicError{Value: p, Stack: debug.Stack()}
+			}
+		}()
 		lookUp()
 	})
-	return call.Done(), nil
+	return call, nil
 }
 
 func (r *resolver) lookUpAddrs(host string) {
