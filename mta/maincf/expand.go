@@ -12,6 +12,7 @@ import (
 type expansion struct {
 	c    *Config
 	work int // expansions left
+	room int // octets that they may still write
 }
 
 var (
@@ -94,6 +95,9 @@ func (e *expansion) text(s string, depth int) (string, error) {
 		}
 		b.WriteString(value)
 		s = rest
+	}
+	if e.room -= b.Len(); e.room < 0 {
+		return "", errLong
 	}
 	return b.String(), nil
 }

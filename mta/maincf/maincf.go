@@ -21,10 +21,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"rcptgate/kit/regular"
 )
 
 // Bounds of reading a main.cf.
@@ -35,6 +36,8 @@ const (
 	// maxWork bounds the expansions of one value: a value of references to values of
 	// references would otherwise grow without using memory.
 	maxWork = 100_000
+	// maxWritten bounds the octets of all of them: ${long?x} throws away what it expands.
+	maxWritten = 64 << 20
 )
 
 // A Setting is one parameter as main.cf sets it.
@@ -75,17 +78,9 @@ func Read(path string) (*Config, error) {
 	if st, err := os.Stat(path); err == nil && st.IsDir() {
 		path = filepath.Join(path, "main.cf")
 	}
-	f, err := os.Open(path) // #nosec G304 -- the postmaster's own choice
+	text, err := regular.Read(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading Postfix's configuration: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // read-only
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading Postfix's configuration %s: %w", path, err)
-	case len(text) > maxFile:
-		return nil, fmt.Errorf("reading Postfix's configuration %s: more than %d octets", path, maxFile)
 	}
 	c, err := Parse(text, Defaults(filepath.Dir(path)))
 	var bad *SyntaxError
@@ -188,7 +183,7 @@ func (c *Config) Set(name string) (Setting, bool) {
 // parameter that neither knows is empty. An error is a *SyntaxError: a value that Postfix
 // could not expand either.
 func (c *Config) Get(name string) (string, error) {
-	e := expansion{c: c, work: maxWork}
+	e := expansion{c: c, work: maxWork, room: maxWritten}
 	value, err := e.parameter(name, 0)
 	if err != nil {
 		s := c.settings[name]

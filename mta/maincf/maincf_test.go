@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rcptgate/test/lab"
 )
@@ -245,4 +248,38 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestExpansionsThatComeToNothing holds that the work of an expansion is bounded also where its
+// results are thrown away.
+func TestExpansionsThatComeToNothing(t *testing.T) {
+	long := "long = ${none}" + strings.Repeat("x", maxValue/2) + "\n"
+	c, err := Parse([]byte(long+"x = "+strings.Repeat("${long?}", 2000)+"\ny = ${long?yes}\n"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if value, err := c.Get("x"); !errors.Is(err, errLong) {
+		t.Errorf("%q, %v", value, err)
+	}
+	if value, err := c.Get("y"); value != "yes" || err != nil {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+// TestNotAFile holds that reading does not wait for the other end of a named pipe.
+func TestNotAFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "main.cf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := Read(dir); done <- err }()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "regular") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("reading a named pipe waits for somebody to write")
+	}
 }

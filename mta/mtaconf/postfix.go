@@ -3,11 +3,9 @@
 package mtaconf
 
 import (
-	"bufio"
-	"io"
-	"os"
 	"strings"
 
+	"rcptgate/kit/regular"
 	"rcptgate/mta/maincf"
 	"rcptgate/table"
 )
@@ -75,12 +73,10 @@ func (p *Postfix) ReadDomains(setting, parameter string) []string {
 // /etc/mailname), and watches it.
 func (s *Source) FirstLine(path string) (string, error) {
 	s.Watch(path)
-	f, err := os.Open(path) // #nosec G304 -- named by the MTA's own configuration
+	text, err := regular.Read(path, 64<<10)
 	if err != nil {
 		return "", err
 	}
-	defer f.Close() //nolint:errcheck // read-only
-	in := bufio.NewScanner(io.LimitReader(f, 4<<10))
-	in.Scan()
-	return strings.TrimSpace(in.Text()), in.Err()
+	line, _, _ := strings.Cut(string(text), "\n")
+	return strings.TrimSpace(line), nil
 }

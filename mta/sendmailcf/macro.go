@@ -26,13 +26,14 @@ func (c *Config) Expand(s string) string {
 type expander struct {
 	c    *Config
 	done int // octets written
+	work int // macros expanded: those that come to nothing write none
 }
 
 func (x *expander) text(s string, depth int) string {
-	if depth > maxDepth || strings.IndexByte(s, '$') < 0 {
-		if depth > maxDepth {
-			return ""
-		}
+	if x.work++; depth > maxDepth || x.work > maxWork {
+		return ""
+	}
+	if strings.IndexByte(s, '$') < 0 {
 		return s
 	}
 	var b strings.Builder

@@ -12,7 +12,7 @@
 // "$" or "\" stands before it. Rules are not run: [Config.HasRule] only recognises those
 // that a feature of the .mc file adds.
 //
-// Limits: 4 MiB; macros are expanded 20 levels deep and to 64 KiB. Words of a class that
+// Limits: 4 MiB; macros are expanded 20 levels deep, to 64 KiB, and 10,000 in one text. Words of a class that
 // come from files, programs or directories are named, not read.
 package sendmailcf
 
@@ -20,9 +20,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
+
+	"rcptgate/kit/regular"
 )
 
 // Bounds of reading a sendmail.cf.
@@ -30,6 +31,9 @@ const (
 	maxFile  = 4 << 20
 	maxValue = 64 << 10
 	maxDepth = 20
+	// maxWork bounds the macros of one text: those that refer to each other many times could
+	// otherwise go on for ever, and come to nothing.
+	maxWork = 10_000
 )
 
 // A Value is a setting and the line on which it begins, from 1.
@@ -88,17 +92,9 @@ func (e *SyntaxError) Unwrap() error { return e.Err }
 
 // Read reads a sendmail.cf.
 func Read(path string) (*Config, error) {
-	f, err := os.Open(path) // #nosec G304 -- the postmaster's own choice
+	text, err := regular.Read(path, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading Sendmail's configuration: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // read-only
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("reading Sendmail's configuration %s: %w", path, err)
-	case len(text) > maxFile:
-		return nil, fmt.Errorf("reading Sendmail's configuration %s: more than %d octets", path, maxFile)
 	}
 	host, err := os.Hostname()
 	if err != nil {

@@ -7,8 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"rcptgate/test/lab"
 )
@@ -235,4 +239,43 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestMacrosThatExpandToNothing holds that macros that refer to each other many times, and to
+// nothing in the end, are cut short like those that become long.
+func TestMacrosThatExpandToNothing(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("O A=b\nO B=c\n")
+	for level := range maxDepth {
+		text.WriteString("D{L" + strconv.Itoa(level) + "}" + strings.Repeat("${L"+strconv.Itoa(level+1)+"}", 100) + "\n")
+	}
+	c, err := Parse([]byte(text.String()), "mx.gate.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan string, 1)
+	go func() { done <- c.Macro("L0") }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the macro is still being expanded")
+	}
+}
+
+// TestNotAFile holds that reading does not wait for the other end of a named pipe.
+func TestNotAFile(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "sendmail.cf")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { _, err := Read(pipe); done <- err }()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "regular") {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("reading a named pipe waits for somebody to write")
+	}
 }
