@@ -175,9 +175,9 @@ func (s *Server) views() []view.Table {
 	return tables
 }
 
-// address finds what may be the local part of an address: servers name recipients in
-// their errors.
-var address = regexp.MustCompile(`[^\s<>,;:()]+@`)
+// address finds what may be the local part of an address, in quotes or not: servers name
+// recipients in their errors.
+var address = regexp.MustCompile(`"(?:[^"\\]|\\.)*"@|[^\s<>,;:()]+@`)
 
 // hideAddresses leaves out local parts, wherever a table has them.
 func hideAddresses(t *view.Table) {

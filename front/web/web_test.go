@@ -310,3 +310,17 @@ func TestServeWaitsForRequests(t *testing.T) {
 		t.Error("Serve returned within a request")
 	}
 }
+
+// TestHiddenQuotedLocalPart holds that nothing is left of a local part in quotes either, which may
+// have blanks and brackets.
+func TestHiddenQuotedLocalPart(t *testing.T) {
+	o := Options{Hide: func() bool { return true }, Status: func() unit.Status {
+		return unit.Status{Attention: []string{`server said: <"john (the) doe"@b.example> is full`, `"a\" mary"@b.example`}}
+	}}
+	body := get(New(o).Handler(false), http.MethodGet, "/status.json", "").Body.String()
+	for _, word := range []string{"john", "doe", "mary"} {
+		if strings.Contains(body, word) {
+			t.Errorf("%s is shown: %s", word, body)
+		}
+	}
+}
