@@ -4,10 +4,13 @@ package doctor
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -195,4 +198,34 @@ func manyMX(n int) (s string) {
 		s += fmt.Sprintf("example.com. MX %d m%d.example.net.\n", i, i)
 	}
 	return s
+}
+
+// TestLogsAreReadToTheirEnd has what matters behind what other files are read of, plain and
+// compressed.
+func TestLogsAreReadToTheirEnd(t *testing.T) {
+	text := strings.Repeat("Nov 28 10:00:00 mx1 postfix/smtpd[1]: connect from unknown[192.0.2.1]\n", 130_000) +
+		"Nov 28 11:00:00 mx1 postfix/smtpd[1]: lost connection after RCPT from a.example[192.0.2.2]\n"
+	dir := t.TempDir()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(z, text)
+	_ = z.Close()
+	for name, content := range map[string]string{"maillog": text, "maillog.1.gz": packed.String()} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := &Doctor{Logs: []string{path}}
+		if d.readLogs(); d.lost.total != 1 || d.lost.where != path+":130001" || len(d.report.Findings) > 0 {
+			t.Errorf("%s: %d clients gave up, the first at %q; %+v", name, d.lost.total, d.lost.where, d.report.Findings)
+		}
+	}
+	broken := filepath.Join(dir, "broken.gz")
+	if err := os.WriteFile(broken, packed.Bytes()[:packed.Len()/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := &Doctor{Logs: []string{broken}}
+	if d.readLogs(); len(d.report.Findings) != 1 || d.report.Findings[0].Level != Unknown {
+		t.Errorf("%+v", d.report.Findings)
+	}
 }

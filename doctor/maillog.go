@@ -3,9 +3,12 @@
 package doctor
 
 import (
+	"bufio"
 	"cmp"
+	"compress/gzip"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 )
@@ -26,7 +29,7 @@ const maxClients = 10_000
 func (d *Doctor) readLogs() {
 	d.lost.clients = map[string]int{}
 	for _, path := range d.Logs {
-		err := eachLine(path, func(n int, line string) {
+		err := logLines(path, func(n int, line string) {
 			client := gaveUp(line)
 			if client == "" {
 				return
@@ -43,6 +46,24 @@ func (d *Doctor) readLogs() {
 			d.add(Finding{ID: "lost-channel", Level: Unknown, What: "the log cannot be read: " + err.Error()})
 		}
 	}
+}
+
+// logLines reads a log as long as it is, also compressed with gzip.
+func logLines(path string, f func(number int, line string)) error {
+	file, err := os.Open(path) // #nosec G304 -- named by the person who runs doctor
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // read-only
+	in := bufio.NewReader(file)
+	if magic, _ := in.Peek(2); string(magic) != "\x1f\x8b" {
+		return lines(in, f)
+	}
+	z, err := gzip.NewReader(in)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return lines(z, f)
 }
 
 // gaveUp gives the client of a line that says it gave up after RCPT, or "".

@@ -203,15 +203,19 @@ func (m *MTA) find(domain string) (out []Place) {
 	return out
 }
 
-// eachLine reads a text file line by line. Lines beyond 64 KiB are passed over, files beyond
-// 8 MiB cut.
+// eachLine reads a text file line by line, as [lines] does. Files beyond 8 MiB are cut.
 func eachLine(path string, f func(number int, line string)) error {
 	file, err := os.Open(path) // #nosec G304 -- named by the MTA's own configuration
 	if err != nil {
 		return err
 	}
 	defer file.Close() //nolint:errcheck // read-only
-	in := bufio.NewReaderSize(io.LimitReader(file, 8<<20), 64<<10)
+	return lines(io.LimitReader(file, 8<<20), f)
+}
+
+// lines reads line by line. Lines beyond 64 KiB are passed over.
+func lines(r io.Reader, f func(number int, line string)) error {
+	in := bufio.NewReaderSize(r, 64<<10)
 	for n := 1; ; n++ {
 		line, more, err := in.ReadLine()
 		if err != nil {
