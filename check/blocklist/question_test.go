@@ -86,7 +86,7 @@ func TestDefaults(t *testing.T) {
 	for text, good := range map[string]bool{
 		"name = \"" + strings.Repeat("n", nameMax) + "\"": true, "name = \"" + strings.Repeat("n", nameMax+1) + "\"": false,
 		"name = \"x\"\nfor = \"2h\"\nfor_max = \"2h\"": true,
-		"name = \"x\"\ncode = 521":                      false, "name = \"x\"\ncode = 556": false, "name = \"x\"\ncode = 559": true, "name = \"x\"\ncode = 459": true, "name = \"x\"\ncode = 460": false,
+		"name = \"x\"\ncode = 521":                     false, "name = \"x\"\ncode = 556": false, "name = \"x\"\ncode = 559": true, "name = \"x\"\ncode = 459": true, "name = \"x\"\ncode = 460": false,
 		"name = \"x\"\ncode = 499": false, "name = \"x\"\ncode = 500": true, "name = \"x\"\ncode = 520": true, "name = \"x\"\ncode = 555": true,
 	} {
 		if _, err := tryWorld(t, t.TempDir(), "[[blocklist]]\n"+text+"\n"); (err == nil) != good {
