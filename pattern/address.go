@@ -13,39 +13,57 @@ import (
 // Address is a mailbox made ready to be matched. The zero Address is the null reverse-path.
 // It is for one goroutine, and can be set again and again without allocating.
 type Address struct {
-	full string // local@domain in lower case, "local@" without a domain; "" is the null reverse-path
-	base string // full without the detail; "" when it has none
-	at   int    // the "@" of full
-	user int    // the "@" of base
-	own  []byte // what base lies in
-	buf  []byte // what a key that is put together lies in
+	full   string // local@domain in lower case, "local@" without a domain; "" is the null reverse-path
+	base   string // full without the detail; "" when it has none
+	at     int    // the "@" of full
+	user   int    // the "@" of base
+	hashed uint64 // of full; 0: not known
+	own    []byte // what base lies in
+	buf    []byte // what a key that is put together lies in
 }
 
 // Set makes a the address of a mailbox. Delimiters are what separates a detail; see
 // [address.SplitDetail].
 func (a *Address) Set(m *rcptgate.Mailbox, delimiters string) {
-	a.full, a.base, a.at, a.user = "", "", 0, 0
 	if m.IsZero() {
+		a.full, a.base, a.at, a.user, a.hashed = "", "", 0, 0, 0
 		return
 	}
-	a.full = m.Key(true)
-	a.at = len(a.full) - len(m.Domain) - 1
-	user, sep, _ := address.SplitDetail(a.full[:a.at], delimiters)
-	if sep == "" {
-		return
-	}
-	a.own = append(append(a.own[:0], user...), a.full[a.at:]...)
-	a.base, a.user = text(a.own), len(user)
+	full := m.Key(true)
+	a.set(full, len(full)-len(m.Domain)-1, delimiters)
 }
 
 // SetPath is Set for a path as SMTP has it, without brackets.
 func (a *Address) SetPath(path, delimiters string) {
-	if path == "" {
-		a.Set(&rcptgate.Mailbox{}, "")
+	if at := canonicalAt(path); at >= 0 {
+		a.set(path, at, delimiters)
 		return
 	}
 	m := address.Parse(path)
 	a.Set(&m, delimiters)
+}
+
+// canonicalAt gives the place of the "@" of a path that is written as it is compared, as nearly
+// every path is; -1 if that takes a closer look.
+func canonicalAt(path string) int {
+	if path == "" || !rcptgate.IsLower(path) || path[len(path)-1] == '.' {
+		return -1
+	}
+	switch path[0] {
+	case '<', '@', '"': // brackets, a source route, quotes
+		return -1
+	}
+	return strings.LastIndexByte(path, '@')
+}
+
+func (a *Address) set(full string, at int, delimiters string) {
+	a.full, a.base, a.at, a.user, a.hashed = full, "", at, 0, 0
+	user, sep, _ := address.SplitDetail(full[:at], delimiters)
+	if sep == "" {
+		return
+	}
+	a.own = append(append(a.own[:0], user...), full[at:]...)
+	a.base, a.user = text(a.own), len(user)
 }
 
 // IsNull reports whether a is the null reverse-path.
@@ -147,6 +165,18 @@ func (a *Address) parents(f func(above string) bool) bool {
 		}
 	}
 	return true
+}
+
+// hash is the hash of one of the address's keys. That of the whole address is kept: several
+// tables may be asked for it.
+func (a *Address) hash(key string) uint64 {
+	if len(key) != len(a.full) || unsafe.StringData(key) != unsafe.StringData(a.full) {
+		return hashOf(key)
+	}
+	if a.hashed == 0 {
+		a.hashed = hashOf(key)
+	}
+	return a.hashed
 }
 
 func (a *Address) userBelow(base string, f func(Form, string) bool) bool {

@@ -5,11 +5,14 @@ package pattern
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"rcptgate/address"
 )
@@ -270,4 +273,59 @@ func FuzzPattern(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestSetPath: the short way for paths that are written as they are compared gives what the
+// long way gives.
+func TestSetPath(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		path := ""
+		for _, parts := range [][]string{
+			{"", "<", "@relay:", `"`, `"`}, {"ann", "ann+x", "Ann", "a-b+c", "\u00fc", "owner-list", `a"b`, `a\@b`, ""},
+			{"", `"`, "."}, {"@", "@", "", "@c@"}, {"example.org", "Example.org", "b\u00fccher.example", "[192.0.2.1]", ""}, {"", "", "", ".", "..", ">", ".>", `"`},
+		} {
+			path += rapid.SampledFrom(parts).Draw(rt, "part")
+		}
+		var short, long Address
+		short.SetPath("previous+x@example.org", "+-")
+		short.SetPath(path, "+-")
+		m := address.Parse(path)
+		long.Set(&m, "+-")
+		if short.String() != long.String() || short.at != long.at || short.base != long.base || short.user != long.user || short.Domain() != long.Domain() {
+			rt.Fatalf("%q: %+v, want %+v", path, short, long)
+		}
+	})
+}
+
+// TestSieve: a sieve has every key that it was made of, and few others.
+func TestSieve(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		keys := rapid.SliceOf(rapid.StringN(0, 40, 40)).Draw(rt, "keys")
+		hashes := make([]uint64, len(keys))
+		for i, key := range keys {
+			hashes[i] = hashOf(key)
+		}
+		s := newSieve(hashes)
+		for i, key := range keys {
+			if !s.has(hashes[i]) || hashOf(strings.Clone(key)) != hashes[i] {
+				rt.Fatalf("%q of %q is not in the sieve", key, keys)
+			}
+		}
+	})
+	var hashes []uint64
+	for i := range 10_000 {
+		hashes = append(hashes, hashOf(fmt.Sprintf("someone%d@sender%d.example", i, i%100)))
+	}
+	s, passed := newSieve(hashes), 0
+	for i := range 10_000 {
+		if s.has(hashOf(fmt.Sprintf("user%d@sender%d.example", i, i%100))) {
+			passed++
+		}
+	}
+	if passed > 200 {
+		t.Errorf("%d of 10,000 other keys pass", passed)
+	}
+	if !sieve(nil).has(1) {
+		t.Error("the empty sieve lacks a key")
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"rcptgate/table"
 )
@@ -28,61 +27,25 @@ func NewTable(t table.Table, name string) *Table {
 	return &Table{Table: t, Name: name, Summary: NewSummary(t)}
 }
 
-// Summary keeps the summary of a table's content, as long as that is the same.
-type Summary struct {
-	table   table.Table
-	content interface{ Generation() any } // the table, if it says when its content changes
-	seen    *atomic.Pointer[seenSummary]
-}
-
-type seenSummary struct {
-	generation any
-	text       string
-}
-
-// NewSummary makes the Summary of a table.
-func NewSummary(t table.Table) Summary {
-	content, _ := t.(interface{ Generation() any })
-	return Summary{t, content, new(atomic.Pointer[seenSummary])}
-}
-
-// Get gives what the format of the table found in the file as a whole; "" if the table
-// has no summary.
-func (s *Summary) Get(ctx context.Context) (string, error) {
-	if s.content == nil {
-		text, _, err := s.table.Lookup(ctx, table.Summary)
-		return text, err
-	}
-	now := s.content.Generation()
-	if seen := s.seen.Load(); seen != nil && seen.generation == now {
-		return seen.text, nil
-	}
-	text, _, err := s.table.Lookup(ctx, table.Summary)
-	if err == nil {
-		s.seen.Store(&seenSummary{now, strings.Clone(text)})
-	}
-	return text, err
-}
-
 // Ignored says how many keys of the table are not patterns and match nothing, and gives the
 // first one.
 func (t *Table) Ignored(ctx context.Context) (n int, first string) {
-	value, err := t.Summary.Get(ctx)
-	if value == "" || err != nil {
+	d, err := t.Summary.Get(ctx)
+	if err != nil {
 		return 0, ""
 	}
-	count, first, _ := strings.Cut(value[1:], " ")
+	count, first, _ := strings.Cut(d.Text, " ")
 	n, _ = strconv.Atoi(count)
 	return n, first
 }
 
 // address looks for the keys of an address, of those forms that the file has.
 func (t *Table) address(ctx context.Context, a *Address) (in bool, err error) {
-	text, err := t.Summary.Get(ctx)
-	if err != nil || text == "" {
+	d, err := t.Summary.Get(ctx)
+	if err != nil {
 		return false, err
 	}
-	a.Keys(Forms(text[0]), false, func(_ Form, key string) bool {
+	d.Keys(a, Forms(d.Bits), false, func(_ Form, key string) bool { // #nosec G115 -- of lists, bits are forms
 		_, in, err = t.Lookup(ctx, key)
 		return !in && err == nil
 	})
@@ -133,31 +96,7 @@ func (f keyFormat) Scan(ctx context.Context, file io.ReaderAt, size int64, each 
 			forms.Add(formOf(k))
 		}
 		return each([]byte(k), nil)
-	}, func() []byte {
-		return fmt.Appendf([]byte{byte(forms)}, "%d %s", ignored, first)
-	})
-}
-
-// Summarised scans a file pair by pair through read, and adds what summary gives under the
-// key [table.Summary]. The last pair is passed on a second time: package table/live takes the last
-// line of a text that may go on for uncertain, and that must not be the summary.
-func Summarised(ctx context.Context, f table.Format, file io.ReaderAt, size int64, each func(key, value []byte) error,
-	read func(key, value []byte, each func(key, value []byte) error) error, summary func() []byte,
-) error {
-	var lastKey, lastValue []byte
-	err := f.Scan(ctx, file, size, func(key, value []byte) error {
-		return read(key, value, func(key, value []byte) error {
-			lastKey, lastValue = append(lastKey[:0], key...), append(lastValue[:0], value...)
-			return each(key, value)
-		})
-	})
-	if err != nil {
-		return err
-	}
-	if err := each([]byte(table.Summary), summary()); err != nil || lastKey == nil {
-		return err
-	}
-	return each(lastKey, lastValue)
+	}, func() (uint64, string) { return uint64(forms), fmt.Sprintf("%d %s", ignored, first) })
 }
 
 // trimNUL takes off the NUL with which some tools end strings.

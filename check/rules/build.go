@@ -109,9 +109,10 @@ func (b *builder) rule(i int) {
 	name := ruleName(b.rules, i)
 	r := &rule{
 		cfg: cfg, name: name, act: cfg.Action, enforce: cfg.Enforce, hits: b.counters.of(name, cfg.Action),
-		verdict: verdictOf(name, cfg.Action, cfg.Code, cfg.Enhanced, cfg.Text),
+		says: found{name, cfg.Action, verdictOf(name, cfg.Action, cfg.Code, cfg.Enhanced, cfg.Text), false},
 	}
-	r.verdict.Enforce = cfg.Enforce != nil && *cfg.Enforce
+	r.says.verdict.Enforce = cfg.Enforce != nil && *cfg.Enforce
+	r.would = r.says.rehearse()
 	for _, c := range []struct {
 		key  string
 		kind pattern.Kind

@@ -40,13 +40,10 @@ type spare struct {
 // allocate unless a pair matches.
 func (c *Check) Check(ctx context.Context, query *rcptgate.Query) (rcptgate.Verdict, error) {
 	q := c.take(query)
-	defer c.give(q)
-	f, err := c.decide(ctx, q, false)
-	if err != nil {
+	f, err := c.decide(ctx, q)
+	c.give(q)
+	if f == nil || err != nil {
 		return rcptgate.Verdict{}, err
-	}
-	if f.hits != nil {
-		f.hits.add(query.Lane(), query.Now())
 	}
 	return f.verdict, nil
 }
@@ -54,7 +51,7 @@ func (c *Check) Check(ctx context.Context, query *rcptgate.Query) (rcptgate.Verd
 func (c *Check) take(query *rcptgate.Query) *question {
 	q := c.spareOf(query).Swap(nil)
 	if q == nil {
-		q = new(question)
+		q = &question{message: message{pairs: make([]senderPairs, len(c.tables))}}
 	}
 	q.set(query, c.language.Delimiters)
 	return q
@@ -62,7 +59,7 @@ func (c *Check) take(query *rcptgate.Query) *question {
 
 func (c *Check) give(q *question) {
 	spare := c.spareOf(q.Query)
-	q.Query = nil
+	q.Query, q.trial = nil, false
 	spare.Store(q)
 }
 
@@ -70,25 +67,33 @@ func (c *Check) spareOf(query *rcptgate.Query) *spare {
 	return &c.spare[query.Lane()%uint32(len(c.spare))]
 }
 
-// found is what the rules say.
+// found is what a pair or a rule says. It does not change.
 type found struct {
-	name    string // of the rule; "" when none matched
-	act     Action
-	verdict rcptgate.Verdict
-	hits    *hits
+	name      string // of the rule
+	act       Action
+	verdict   rcptgate.Verdict
+	rehearsed bool
 }
 
-// decide asks tables, then rules. With all, rehearsed rules act like the others, and nothing
-// is counted: so expectations are checked.
-func (c *Check) decide(ctx context.Context, q *question, all bool) (found, error) {
+// decide asks the tables, then the rules. Nil means that none of them has anything to say.
+func (c *Check) decide(ctx context.Context, q *question) (*found, error) {
+	f, err := c.decideTables(ctx, q)
+	if f == nil && err == nil {
+		f, err = c.decideRules(ctx, q)
+	}
+	return f, err
+}
+
+// decideTables asks access maps and pairs.
+func (c *Check) decideTables(ctx context.Context, q *question) (*found, error) {
 	exempt := false // by an access map
-	for _, t := range c.tables {
+	for i, t := range c.tables {
 		if exempt && t.name == nameAccess {
 			continue
 		}
-		value, ok, err := t.find(ctx, q)
+		value, ok, err := t.find(ctx, q, &q.message.pairs[i])
 		if err != nil {
-			return found{}, fmt.Errorf("[rules] %s: %w", t.name, err)
+			return nil, fmt.Errorf("[rules] %s: %w", t.name, err)
 		}
 		if !ok {
 			continue
@@ -97,71 +102,99 @@ func (c *Check) decide(ctx context.Context, q *question, all bool) (found, error
 			q.Trace.Note(fmt.Sprintf("%s %s has this pair: %s", t.name, t.spec, value))
 		}
 		if o := t.read(value); o.act != Pass || t.name != nameAccess {
-			return found{t.name, o.act, o.verdict, t.hitsOf(c.counters, o.act)}, nil
+			q.count(t.hitsOf(c.counters, o.act))
+			return &found{t.name, o.act, o.verdict, false}, nil
 		}
 		exempt = true // OK is an exception to other entries of access maps, and no more
 	}
-	return c.decideRules(ctx, q, all)
+	return nil, nil
 }
 
-func (c *Check) decideRules(ctx context.Context, q *question, all bool) (f found, err error) {
+// decideRules asks the rules that may match, in their order.
+func (c *Check) decideRules(ctx context.Context, q *question) (*found, error) {
+	var rehearsed *found // the first that would have done something: what is logged
 	lists := c.index.find(q)
 	for n := next(lists); n >= 0; n = next(lists) {
 		r := c.rules[n]
-		rehearsed := r.rehearsed() && !all
-		ok, _, err := r.matches(ctx, q)
+		f, err := r.ask(ctx, q)
 		switch {
-		case err != nil && rehearsed:
-			q.Trace.Note("a rehearsed rule could not be asked")
 		case err != nil:
-			return found{}, fmt.Errorf("rule %q: %w", r.name, err)
-		case ok && rehearsed:
-			f.rehearse(ctx, q, r)
-		case ok && r.act == Call:
-			v, err := r.call.Check(ctx, q.Query)
-			if err != nil {
-				return found{}, fmt.Errorf("rule %q: %w", r.name, err)
+			return nil, fmt.Errorf("rule %q: %w", r.name, err)
+		case f == nil:
+		case f.rehearsed:
+			if rehearsed == nil && f.verdict.Would != rcptgate.Continue {
+				rehearsed = f
 			}
-			if q.Trace.Explain {
-				q.Trace.Note(fmt.Sprintf("rule %q matches: %s() says %s", r.name, r.cfg.Call, v.Action))
-			}
-			if v.Action != rcptgate.Continue {
-				v.Enforce = r.verdict.Enforce
-				return found{r.name, r.act, v, r.hits}, nil
-			}
-			r.hits.add(q.Lane(), q.Query.Now())
-		case ok:
-			if q.Trace.Explain {
-				q.Trace.Note(fmt.Sprintf("rule %q matches: %s", r.name, r.act))
-			}
-			if r.verdict.Action == rcptgate.Continue && f.verdict.Would != rcptgate.Continue {
-				r.hits.add(q.Lane(), q.Query.Now()) // what is logged is the rehearsal
-				return f, nil
-			}
-			return found{r.name, r.act, r.verdict, r.hits}, nil
+		case f.verdict.Action == rcptgate.Continue && rehearsed != nil:
+			return rehearsed, nil
+		default:
+			return f, nil
 		}
 	}
-	if q.Trace.Explain && f.name == "" {
+	if q.Trace.Explain && rehearsed == nil {
 		q.Trace.Note(fmt.Sprintf("none of the %d rules matches", len(c.rules)))
+	}
+	return rehearsed, nil
+}
+
+// ask asks one rule. Nil means that it leaves the decision to the rules after it.
+func (r *rule) ask(ctx context.Context, q *question) (*found, error) {
+	rehearsed := r.rehearsed() && !q.trial
+	ok, _, err := r.matches(ctx, q)
+	f := &r.says
+	if rehearsed {
+		f = &r.would
+	}
+	if ok && r.act == Call {
+		f, err = r.askFunction(ctx, q, rehearsed)
+	}
+	switch {
+	case err != nil && rehearsed:
+		q.Trace.Note("a rehearsed rule could not be asked")
+		return nil, nil
+	case err != nil || !ok:
+		return nil, err
+	}
+	q.count(r.hits)
+	if q.Trace.Explain {
+		q.Trace.Note(r.noteOf(f))
+	}
+	if r.act == Call && f.verdict.Action == rcptgate.Continue && !rehearsed {
+		return nil, nil
 	}
 	return f, nil
 }
 
-// rehearse notes what a rehearsed rule would have done. The first one is logged.
-func (f *found) rehearse(ctx context.Context, q *question, r *rule) {
-	r.hits.add(q.Lane(), q.Query.Now())
-	if q.Trace.Explain {
-		q.Trace.Note(fmt.Sprintf("rule %q matches, rehearsed: would %s", r.name, r.act))
+// askFunction asks the function that a rule calls.
+func (r *rule) askFunction(ctx context.Context, q *question, rehearsed bool) (*found, error) {
+	v, err := r.call.Check(ctx, q.Query)
+	if err != nil {
+		return nil, err
 	}
-	verdict := r.verdict
-	if f.name == "" && r.act == Call {
-		verdict, _ = r.call.Check(ctx, q.Query) // a failure is logged there
+	f := found{r.name, r.act, v, false}
+	f.verdict.Enforce = r.says.verdict.Enforce
+	if rehearsed {
+		f = f.rehearse()
 	}
-	if f.name != "" || verdict.Action == rcptgate.Continue {
-		return
+	return &f, nil
+}
+
+// rehearse is f when it is only logged.
+func (f found) rehearse() found {
+	f.rehearsed = true
+	f.verdict.Would, f.verdict.Action = f.verdict.Action, rcptgate.Continue
+	return f
+}
+
+// noteOf is what a trace says of a rule that matches.
+func (r *rule) noteOf(f *found) string {
+	switch {
+	case f.rehearsed:
+		return fmt.Sprintf("rule %q matches, rehearsed: would %s", r.name, r.act)
+	case r.act == Call:
+		return fmt.Sprintf("rule %q matches: %s() says %s", r.name, r.cfg.Call, f.verdict.Action)
 	}
-	f.name, f.act, f.verdict = r.name, r.act, verdict
-	f.verdict.Would, f.verdict.Action = verdict.Action, rcptgate.Continue
+	return fmt.Sprintf("rule %q matches: %s", r.name, r.act)
 }
 
 // find finds the functions that rules call. The error names the setting.

@@ -132,14 +132,16 @@ var errUnreadable = errors.New("cannot be checked")
 func (e *expectation) check(ctx context.Context, c *Check) error {
 	q := c.take(&e.query)
 	defer c.give(q)
-	q.now = e.at
-	f, err := c.decide(ctx, q, true)
+	q.now, q.trial = e.at, true
+	f, err := c.decide(ctx, q)
 	if err != nil {
 		return fmt.Errorf("%q %w: %w", e.text, errUnreadable, err)
 	}
 	said, by := "continue", "no rule matches"
-	if f.name != "" {
+	if f != nil {
 		said, by = f.word(), fmt.Sprintf("rule %q", f.name)
+	} else {
+		f = &found{act: Pass}
 	}
 	if said != e.outcome && (e.outcome != "continue" || f.act != Pass) {
 		return fmt.Errorf("%q does not hold: the rules say %s (%s)", e.text, said, by)
@@ -196,7 +198,7 @@ func (c *Check) explain(ctx context.Context, query *rcptgate.Query, at time.Time
 		if exempt && t.name == nameAccess {
 			continue
 		}
-		value, ok, err := t.find(ctx, q)
+		value, ok, err := t.find(ctx, q, new(senderPairs))
 		switch {
 		case err != nil:
 			return append(list, considered{t.name, "", "cannot be read: " + err.Error()}), f, err
@@ -207,14 +209,14 @@ func (c *Check) explain(ctx context.Context, query *rcptgate.Query, at time.Time
 		o := t.read(value)
 		list = append(list, considered{t.name, o.act.String(), "has this pair: " + value})
 		if o.act != Pass || t.name != nameAccess {
-			return list, found{t.name, o.act, o.verdict, nil}, nil
+			return list, found{t.name, o.act, o.verdict, false}, nil
 		}
 		exempt = true
 	}
 	for _, r := range c.rules {
 		ok, failed, err := r.matches(ctx, q)
 		one := considered{r.name, r.act.String(), "matches"}
-		v, passes := r.verdict, false
+		v, passes := r.says.verdict, false
 		if ok && err == nil && r.act == Call {
 			v, err = r.call.Check(ctx, q.Query)
 			one.result = fmt.Sprintf("matches: %s() says %s", r.cfg.Call, v.Action)
@@ -230,7 +232,7 @@ func (c *Check) explain(ctx context.Context, query *rcptgate.Query, at time.Time
 		}
 		list = append(list, one)
 		if !r.rehearsed() && (ok && !passes || err != nil) {
-			return list, found{r.name, r.act, v, nil}, err
+			return list, found{r.name, r.act, v, false}, err
 		}
 	}
 	return list, f, nil

@@ -20,6 +20,7 @@ type index struct {
 	nets4               map[uint64][]int32 // by prefix and its length
 	nets6               map[netip.Prefix][]int32
 	bits                [2]lengths // lengths of the prefixes in nets, of IPv4 and IPv6
+	first4              [4]uint64  // bits of the first octets of addresses in nets4
 	rest                []int32
 }
 
@@ -144,11 +145,20 @@ func (x *index) addNets(number int32, r *rule) bool {
 		if n.Addr().Is4() {
 			key := key4(n.Addr(), n.Bits())
 			x.nets4[key] = appendNew(x.nets4[key], number)
+			x.addFirst(n.Prefix)
 		} else {
 			x.nets6[n.Prefix] = appendNew(x.nets6[n.Prefix], number)
 		}
 	}
 	return true
+}
+
+// addFirst notes the first octets of the addresses of an IPv4 network.
+func (x *index) addFirst(n netip.Prefix) {
+	first := int(n.Masked().Addr().As4()[0])
+	for octet := first; octet < first+1<<max(0, 8-n.Bits()); octet++ {
+		x.first4[octet>>6] |= 1 << (octet & 63)
+	}
 }
 
 // appendNew adds a number that is not the last one already.
@@ -200,6 +210,11 @@ func (x *index) findMessage(m *message, lists [][]int32) [][]int32 {
 }
 
 func (x *index) findNets(client netip.Addr, lists [][]int32) [][]int32 {
+	if client.Is4() {
+		if first := client.As4()[0]; x.first4[first>>6]>>(first&63)&1 == 0 {
+			return lists
+		}
+	}
 	for i, word := range x.bits[family(client)] {
 		for ; word != 0; word &= word - 1 {
 			var list []int32

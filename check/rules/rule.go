@@ -27,8 +27,9 @@ type rule struct {
 	sender, recipient, target, client, clientName, helo, authUser, mailer *pattern.Set // nil: no condition
 
 	conds   uint16 // those that are set, a bit each
-	verdict rcptgate.Verdict
 	act     Action
+	says    found
+	would   found // when it is rehearsed
 	enforce *bool
 	call    rcptgate.Check // of action "call": what decides
 	hits    *hits
@@ -46,6 +47,7 @@ type question struct {
 	recipientAddr, targetAddr pattern.Address
 	rewritten                 bool // the target is not the recipient
 	now                       time.Time
+	trial                     bool      // rehearsed rules act like the others, and nothing is counted
 	key                       []byte    // of pairs
 	lists                     [][]int32 // candidates, see index
 }
@@ -56,8 +58,9 @@ type message struct {
 	sender, authUser string
 	client           netip.Addr
 	senderAddr       pattern.Address
-	lists            [][]int32 // candidates, see index
-	filed            bool      // lists is what the index has
+	lists            [][]int32     // candidates, see index
+	filed            bool          // lists is what the index has
+	pairs            []senderPairs // of each table
 }
 
 func (q *question) set(query *rcptgate.Query, delimiters string) {
@@ -65,10 +68,18 @@ func (q *question) set(query *rcptgate.Query, delimiters string) {
 	if m, client := &q.message, query.ClientAddr(); query.Sender != m.sender || client != m.client || query.AuthUser != m.authUser {
 		m.sender, m.client, m.authUser, m.filed = query.Sender, client, query.AuthUser, false
 		m.senderAddr.SetPath(query.Sender, delimiters)
+		clear(m.pairs)
 	}
 	q.recipientAddr.Set(&query.Recipient, delimiters)
 	if q.rewritten = query.Target.Path != query.Recipient.Path; q.rewritten {
 		q.targetAddr.Set(&query.Target, delimiters)
+	}
+}
+
+// count counts a hit.
+func (q *question) count(h *hits) {
+	if !q.trial {
+		h.add(q.Lane(), q.Query.Now())
 	}
 }
 

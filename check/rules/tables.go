@@ -5,7 +5,6 @@ package rules
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -71,15 +70,31 @@ func (m matrix) senders() (forms pattern.Forms) {
 	return forms
 }
 
+// senderPairs is what is known of a sender in a table of pairs.
+type senderPairs struct {
+	digest *pattern.Digest // of the table when that was found out
+	forms  pattern.Forms   // those of the sender's keys that the table may have
+}
+
 // find looks for the most exact pair: the most exact sender, and of that the most exact
-// recipient.
-func (t *pairTable) find(ctx context.Context, q *question) (value string, found bool, err error) {
-	text, err := t.Summary.Get(ctx)
-	if err != nil || text == "" {
+// recipient. Known is kept with the message: most senders are in no pair.
+func (t *pairTable) find(ctx context.Context, q *question, known *senderPairs) (value string, found bool, err error) {
+	digest, err := t.Summary.Get(ctx)
+	if err != nil {
 		return "", false, err
 	}
-	m := matrix(binary.BigEndian.Uint64([]byte(text[:8])))
-	q.message.senderAddr.Keys(m.senders(), t.literal, func(form pattern.Form, sender string) bool {
+	m, sender := matrix(digest.Bits), &q.message.senderAddr
+	if known.digest != digest {
+		*known = senderPairs{digest: digest}
+		digest.Keys(sender, m.senders(), t.literal, func(form pattern.Form, _ string) bool {
+			known.forms.Add(form)
+			return true
+		})
+	}
+	if known.forms == 0 {
+		return "", false, nil
+	}
+	sender.Keys(known.forms, t.literal, func(form pattern.Form, sender string) bool {
 		return q.recipientAddr.Keys(m.recipients(form), t.literal, func(_ pattern.Form, recipient string) bool {
 			q.key = append(append(append(q.key[:0], sender...), 0), recipient...)
 			value, found, err = t.Lookup(ctx, unsafe.String(unsafe.SliceData(q.key), len(q.key))) // #nosec G103 -- a table keeps no key
@@ -91,11 +106,11 @@ func (t *pairTable) find(ctx context.Context, q *question) (value string, found 
 
 // notes are what was noticed while the file was read.
 func (t *pairTable) notes(ctx context.Context) []string {
-	text, err := t.Summary.Get(ctx)
-	if err != nil || len(text) <= 9 {
+	d, err := t.Summary.Get(ctx)
+	if err != nil || d.Text == "" {
 		return nil
 	}
-	return strings.Split(text[9:], "\n")
+	return strings.Split(d.Text, "\n")
 }
 
 // pairFormat reads a map file as pairs. Read gives the keys and the value of one, or errNotOurs
@@ -134,11 +149,11 @@ func (f pairFormat) Scan(ctx context.Context, file io.ReaderAt, size int64, each
 		}
 		m.add(sender.Form, recipient.Form)
 		return each([]byte(sender.Text+"\x00"+recipient.Text), []byte(kept))
-	}, func() []byte {
+	}, func() (uint64, string) {
 		if more > 0 {
 			notes = append(notes, fmt.Sprintf("and %d more such entries", more))
 		}
-		return append(append(binary.BigEndian.AppendUint64(nil, uint64(m)), '.'), strings.Join(notes, "\n")...)
+		return uint64(m), strings.Join(notes, "\n")
 	})
 }
 

@@ -162,17 +162,39 @@ func New(cfg Config) *Live {
 func (l *Live) Lookup(_ context.Context, key string) (value string, found bool, err error) {
 	c := l.current.Load()
 	if c == nil {
-		st := l.Status()
-		if st.Err != nil {
-			return "", false, fmt.Errorf("%s: %w: %w", l.cfg.Spec, ErrNotLoaded, st.Err)
-		}
-		return "", false, fmt.Errorf("%s: %w", l.cfg.Spec, ErrNotLoaded)
+		return "", false, l.notLoaded()
 	}
 	if c.draft != nil {
 		return c.draft.lookup(c.Index, key)
 	}
 	value, found = c.Get(key)
 	return value, found, nil
+}
+
+func (l *Live) notLoaded() error {
+	if st := l.Status(); st.Err != nil {
+		return fmt.Errorf("%s: %w: %w", l.cfg.Spec, ErrNotLoaded, st.Err)
+	}
+	return fmt.Errorf("%s: %w", l.cfg.Spec, ErrNotLoaded)
+}
+
+// Summaries gives what the format found in the file as a whole ([table.Summary]) for every
+// content that a look-up depends on: the active one, and a draft next to it, which may lack
+// keys that are an error to look up. One that has no summary gives "". None at all means
+// that nothing has become active, so that every absent key is an error.
+func (l *Live) Summaries() (list []string, err error) {
+	c := l.current.Load()
+	switch {
+	case c == nil:
+		return nil, l.notLoaded()
+	case c.Index == nil:
+		return nil, nil
+	case c.draft != nil:
+		text, _ := c.draft.Get(table.Summary)
+		list = append(list, text)
+	}
+	text, _ := c.Get(table.Summary)
+	return append(list, text), nil
 }
 
 // Index returns the active content, or nil.
