@@ -48,6 +48,10 @@ client = ["$own"]
 name = "foreign"
 recipient = ["foreign@own.example"]
 client = ["!$own"]
+[[rule]]
+name = "six"
+recipient = ["six@own.example"]
+client = ["::1/128", "2001:db8::/32"]
 `, day(-1), day(0), day(1), day(3))
 }
 
@@ -69,7 +73,7 @@ func TestRuleConditions(t *testing.T) {
 		},
 	})
 	sendmail := lab.StartSendmail(t, lab.SendmailOptions{
-		Milter: milter, RelayDomains: []string{"own.example"}, VirtualUsers: map[string]string{"name@virt.example": "real@own.example"},
+		Milter: milter, IPv6: true, RelayDomains: []string{"own.example"}, VirtualUsers: map[string]string{"name@virt.example": "real@own.example"},
 		Extra: fmt.Sprintf("define(`confSERVER_CERT', `%[1]s')\ndefine(`confSERVER_KEY', `%[2]s')\ndefine(`confCACERT', `%[1]s')\ndefine(`confCACERT_PATH', `%[3]s')", cert, key, dir),
 	})
 	for _, mta := range []struct{ name, addr string }{{"postfix", postfix.Addr()}, {"sendmail", sendmail.Addr()}} {
@@ -100,7 +104,7 @@ func TestRuleConditions(t *testing.T) {
 		if r := d.Rcpt(t, "many9@own.example"); r.Code != 250 {
 			t.Errorf("%s: the first recipient of the next message: %s", mta.name, r)
 		}
-		wants := map[string]int{"now@own.example": 550, "then@own.example": 250, "real@own.example": 550, "own@own.example": 550, "foreign@own.example": 250}
+		wants := map[string]int{"now@own.example": 550, "then@own.example": 250, "real@own.example": 550, "own@own.example": 550, "foreign@own.example": 250, "six@own.example": 250}
 		if mta.name == "sendmail" {
 			wants["name@virt.example"] = 550
 		}
@@ -112,6 +116,24 @@ func TestRuleConditions(t *testing.T) {
 		d.Close()
 	}
 	ownProgram(t, sendmail)
+	overIPv6(t, sendmail)
+}
+
+// overIPv6 is a client of this machine that comes over IPv6: "IPv6:::1", as Sendmail writes it.
+func overIPv6(t *testing.T, sendmail *lab.Sendmail) {
+	t.Helper()
+	d, err := lab.DialFrom("tcp", sendmail.Addr6(), "::1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	d.Must(t, 250, d.Do(t, "EHLO client.test"))
+	d.Must(t, 250, d.Mail(t, "someone@else.example"))
+	for recipient, want := range map[string]int{"six@own.example": 550, "own@own.example": 550, "foreign@own.example": 250, "then@own.example": 250} {
+		if r := d.Rcpt(t, recipient); r.Code != want {
+			t.Errorf("over IPv6: %s: %s", recipient, r)
+		}
+	}
 }
 
 // ownProgram is a program of this machine, which has no address: Sendmail names none for "sendmail -bs".

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -294,14 +295,14 @@ func playPostfix(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) 
 	}
 }
 
-// playSendmail plays a client of any IPv4 address, from a network of its own, and of any user, who
-// authenticates with a password. It leaves out clients with IPv6 addresses, other times and
-// transactions of fifty recipients.
+// playSendmail plays a client of any address, from a network of its own, and of any user, who
+// authenticates with a password. TestRuleHours has the wishes of other times and of many recipients;
+// Sendmail looks up a client's name itself, and there is no DNS.
 func playSendmail(t *testing.T, g *ruleGate, wishes []wish) func(*testing.T, *wish) (int, bool) {
 	var addresses []string
 	users := map[string]string{}
 	for _, w := range wishes {
-		if ip, err := netip.ParseAddr(w.with["client"]); err == nil && ip.Is4() && !ip.IsLoopback() && !slices.Contains(addresses, ip.String()) {
+		if ip, err := netip.ParseAddr(w.with["client"]); err == nil && !ip.IsLoopback() && !slices.Contains(addresses, ip.String()) {
 			addresses = append(addresses, ip.String())
 		}
 		if user := w.with["auth"]; user != "" {
@@ -311,19 +312,19 @@ func playSendmail(t *testing.T, g *ruleGate, wishes []wish) func(*testing.T, *wi
 	network := lab.NewNetwork(t, addresses...)
 	s := lab.StartSendmail(t, lab.SendmailOptions{
 		Milter: "unix:" + g.socket, Aliases: map[string]string{"postmaster": "root"}, RelayDomains: []string{"example", "example.org", "example.net", "example.com"},
-		Users: users, Network: network,
+		Users: users, Network: network, IPv6: true,
 	})
 	return func(t *testing.T, w *wish) (int, bool) {
-		client := w.with["client"]
-		if !w.needs("client auth helo size") || strings.Contains(client, ":") {
+		if !w.needs("client auth helo size") {
 			return 0, false
 		}
-		if client == "" {
-			client = lab.ClientHost
+		client, addr := cmp.Or(w.with["client"], lab.ClientHost), s.Addr()
+		if strings.Contains(client, ":") {
+			addr = s.Addr6()
 		}
 		var d *lab.Dialogue
 		var err error
-		network.Do(func() { d, err = lab.DialFrom("tcp", s.Addr(), client) })
+		network.Do(func() { d, err = lab.DialFrom("tcp", addr, client) })
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,6 +40,8 @@ type Gate struct {
 	User int
 	// Sockets are handed to the gate by name, as systemd does (sd_listen_fds(3)); the gate opens none of the kind itself.
 	Sockets map[string]*os.File
+	// Zone is the file of the gate's time zone (tzfile(5)); empty: the system's.
+	Zone string
 
 	t      testing.TB
 	binary string
@@ -165,7 +167,11 @@ func (g *Gate) serve() *exec.Cmd {
 		args = append([]string{"setpriv", "--reuid=" + id, "--regid=" + id, "--clear-groups", "--no-new-privs", "--bounding-set=-all"}, args...)
 	}
 	if len(g.Sockets) == 0 {
-		return exec.Command(args[0], args[1:]...)
+		cmd := exec.Command(args[0], args[1:]...)
+		if g.Zone != "" {
+			cmd.Env = append(os.Environ(), "TZ="+g.Zone)
+		}
+		return cmd
 	}
 	cmd := exec.Command("/bin/sh", append([]string{"-c", `export LISTEN_PID=$$; exec "$@"`, "sh"}, args...)...)
 	var names []string

@@ -5,9 +5,11 @@ package lab
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,7 @@ type Network struct {
 	file *os.File
 }
 
-// NewNetwork makes a network whose loopback interface has further addresses: "192.0.2.9".
+// NewNetwork makes a network whose loopback interface has further addresses: "192.0.2.9", "2001:db8::9".
 func NewNetwork(t testing.TB, addresses ...string) *Network {
 	t.Helper()
 	Need(t)
@@ -37,7 +39,7 @@ func NewNetwork(t testing.TB, addresses ...string) *Network {
 	return n
 }
 
-// loopback brings the loopback interface of this thread's network up and gives it further IPv4 addresses (netdevice(7)).
+// loopback brings the loopback interface of this thread's network up and gives it further addresses (netdevice(7)).
 func loopback(addresses []string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -53,16 +55,45 @@ func loopback(addresses []string) error {
 		return fmt.Errorf("bringing lo up: %w", err)
 	}
 	for i, addr := range addresses {
+		ip := netip.MustParseAddr(addr)
+		if ip.Is6() {
+			if err := addInet6(ip); err != nil {
+				return fmt.Errorf("address %s: %w", addr, err)
+			}
+			continue
+		}
 		alias, err := unix.NewIfreq(fmt.Sprintf("lo:%d", i+1))
 		if err != nil {
 			return err
 		}
-		if err := alias.SetInet4Addr(net.ParseIP(addr).To4()); err != nil {
+		if err := alias.SetInet4Addr(ip.AsSlice()); err != nil {
 			return fmt.Errorf("address %s: %w", addr, err)
 		}
 		if err := unix.IoctlIfreq(fd, unix.SIOCSIFADDR, alias); err != nil {
 			return fmt.Errorf("address %s: %w", addr, err)
 		}
+	}
+	return nil
+}
+
+// addInet6 gives the loopback interface an IPv6 address. Its request is struct in6_ifreq of linux/ipv6.h.
+func addInet6(addr netip.Addr) error {
+	lo, err := net.InterfaceByName("lo")
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // nothing was sent on it
+	request := struct {
+		addr   [16]byte
+		length uint32
+		index  int32
+	}{addr.As16(), 128, int32(lo.Index)}
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCSIFADDR, uintptr(unsafe.Pointer(&request))); errno != 0 {
+		return errno
 	}
 	return nil
 }

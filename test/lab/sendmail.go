@@ -18,7 +18,8 @@ import (
 // A Sendmail is a running Sendmail of its own, as a gateway.
 type Sendmail struct {
 	*Process
-	// Port is the loopback TCP port of the daemon; Plain one without a filter, 0 if there is none.
+	// Port is the loopback TCP port of the daemon, of IPv4 and, with SendmailOptions.IPv6, of IPv6 too; Plain one without
+	// a filter, 0 if there is none.
 	Port, Plain int
 
 	t      testing.TB
@@ -58,6 +59,8 @@ type SendmailOptions struct {
 	RelayDomains []string
 	// Plain adds a port without a filter.
 	Plain bool
+	// IPv6 has the daemon listen on ::1 too.
+	IPv6 bool
 	// Users are the users who may authenticate (AUTH PLAIN), and their passwords.
 	Users map[string]string
 	// Network is where this Sendmail listens; nil: where the test does.
@@ -70,6 +73,9 @@ type SendmailOptions struct {
 
 // Addr returns the address of the daemon.
 func (s *Sendmail) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.Port) }
+
+// Addr6 returns the IPv6 address of the daemon.
+func (s *Sendmail) Addr6() string { return fmt.Sprintf("[::1]:%d", s.Port) }
 
 // StartSendmail starts a Sendmail built from its own m4 files. There is no DNS; load averages stop nothing.
 func StartSendmail(t testing.TB, o SendmailOptions) *Sendmail {
@@ -314,6 +320,9 @@ func sendmailMC(dir string, plain int, o SendmailOptions) string {
 	}
 	line("FEATURE(`no_default_msa')")
 	line("DAEMON_OPTIONS(`Name=MTA, Addr=127.0.0.1, Port=%d%s')", o.Port, cond(plain != 0 && o.Milter != "", ", InputMailFilters=rcptgate"))
+	if o.IPv6 {
+		line("DAEMON_OPTIONS(`Name=MTA6, Family=inet6, Addr=::1, Port=%d')", o.Port)
+	}
 	if plain != 0 {
 		line("DAEMON_OPTIONS(`Name=plain, Addr=127.0.0.1, Port=%d')", plain)
 	}
