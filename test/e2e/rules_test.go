@@ -267,7 +267,7 @@ func authServer(t *testing.T) (addr string) {
 	return l.Addr().String()
 }
 
-// playPostfix plays a client of any address and user, by XCLIENT (XCLIENT_README).
+// playPostfix plays a client of any IPv4 address, and of any user.
 func playPostfix(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) {
 	p := lab.StartPostfix(t, lab.PostfixOptions{
 		Milters: []string{fmt.Sprintf("inet:127.0.0.1:%d", g.port)},
@@ -282,17 +282,29 @@ func playPostfix(t *testing.T, g *ruleGate) func(*testing.T, *wish) (int, bool) 
 		}
 		d := lab.MustDial(t, p.Addr())
 		defer d.Close()
-		attributes := ""
-		for name, attribute := range map[string]string{"client": "ADDR", "name": "NAME", "auth": "LOGIN"} {
-			if value := w.with[name]; value != "" {
-				attributes += " " + attribute + "=" + value
-			}
-		}
-		if attributes != "" {
-			d.Must(t, 220, d.Do(t, "XCLIENT"+attributes))
-		}
+		pretend(t, d, w)
 		return converse(t, d, w), true
 	}
+}
+
+// pretend has Postfix believe a client's circumstances, by XCLIENT (XCLIENT_README).
+func pretend(t *testing.T, d *lab.Dialogue, w *wish) {
+	t.Helper()
+	attributes := ""
+	for name, attribute := range map[string]string{"client": "ADDR", "name": "NAME", "auth": "LOGIN"} {
+		if value := w.with[name]; value != "" {
+			attributes += " " + attribute + "=" + value
+		}
+	}
+	if attributes != "" {
+		d.Must(t, 220, d.Do(t, "XCLIENT"+attributes))
+	}
+}
+
+// logIn authenticates a client to Sendmail.
+func logIn(t *testing.T, d *lab.Dialogue, user, password string) {
+	t.Helper()
+	d.Must(t, 235, d.Do(t, "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password))))
 }
 
 // playSendmail plays a client of any address, from a network of its own, and of any user, who
@@ -332,7 +344,7 @@ func playSendmail(t *testing.T, g *ruleGate, wishes []wish) func(*testing.T, *wi
 		d.Must(t, 220, d.Banner)
 		if user := w.with["auth"]; user != "" {
 			d.Must(t, 250, d.Do(t, "EHLO "+orUnknown(w.with["helo"])))
-			d.Must(t, 235, d.Do(t, "AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+users[user]))))
+			logIn(t, d, user, users[user])
 		}
 		return converse(t, d, w), true
 	}
