@@ -110,6 +110,7 @@ type Store struct {
 	hits, misses, failures, evicted, commits atomic.Uint64
 
 	// The writer's own.
+	batch   []*op     // that are being written
 	cursor  int64     // of the search for ended records
 	retryAt time.Time // after trouble
 	lost    bool      // the file before was given up
@@ -193,11 +194,11 @@ func (s *Store) Get(ctx context.Context, key string) (store.Record, error) {
 }
 
 func (s *Store) get(ctx context.Context, key string) (store.Record, error) {
-	o, waits, hides := s.queue.get(key)
+	o, hides := s.queue.get(key)
 	switch {
-	case waits && o.kind == opPut:
+	case o != nil && o.kind == opPut:
 		return o.rec, nil
-	case waits && o.kind == opDelete, hides == math.MaxInt64, len(key) > store.MaxKey:
+	case o != nil && o.kind == opDelete, hides == math.MaxInt64, len(key) > store.MaxKey:
 		return store.Record{}, store.ErrNotFound
 	}
 	f := s.file.Load()
@@ -213,7 +214,7 @@ func (s *Store) get(ctx context.Context, key string) (store.Record, error) {
 		return store.Record{}, store.ErrNotFound
 	}
 	if err == nil && r.part == partNew {
-		s.enqueue(key, op{kind: opProve})
+		s.enqueue(&op{key: key, kind: opProve})
 	}
 	return r.rec, err
 }
@@ -256,10 +257,10 @@ func (s *Store) Put(_ context.Context, key string, rec store.Record) error {
 	}
 	rec = store.Bound(rec)
 	if rec.IsZero() || !rec.Expire().After(s.options.Now()) {
-		s.enqueue(key, op{kind: opDelete})
+		s.enqueue(&op{key: key, kind: opDelete})
 		return nil
 	}
-	s.enqueue(key, op{kind: opPut, rec: rec})
+	s.enqueue(&op{key: key, kind: opPut, rec: rec})
 	return nil
 }
 
@@ -270,7 +271,7 @@ func (s *Store) Delete(_ context.Context, keys ...string) error {
 	}
 	for _, key := range keys {
 		if len(key) <= store.MaxKey {
-			s.enqueue(key, op{kind: opDelete})
+			s.enqueue(&op{key: key, kind: opDelete})
 		}
 	}
 	return nil
@@ -280,12 +281,12 @@ func (s *Store) Delete(_ context.Context, keys ...string) error {
 // not. It does not wait for the disk.
 func (s *Store) Prove(key string) {
 	if !s.closed() && len(key) <= store.MaxKey {
-		s.enqueue(key, op{kind: opProve})
+		s.enqueue(&op{key: key, kind: opProve})
 	}
 }
 
-func (s *Store) enqueue(key string, o op) {
-	if s.queue.put(key, o) >= batchSize {
+func (s *Store) enqueue(o *op) {
+	if s.queue.put(o) >= batchSize {
 		signal(s.urgent)
 	}
 	signal(s.wake)

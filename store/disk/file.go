@@ -77,6 +77,8 @@ type file struct {
 	db      *sql.DB
 	conn    *sql.Conn
 	stmts   map[string]*sql.Stmt
+	args    []any  // of the line that is being written
+	scratch []byte // for its sum
 	readers []*reader
 	asks    chan ask
 	filters filters
@@ -114,7 +116,10 @@ func openFile(path string, readers int) (*file, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening disk store %s: %w", path, err)
 	}
-	f := &file{info: info, db: db, stmts: map[string]*sql.Stmt{}, asks: make(chan ask), quit: make(chan struct{})}
+	f := &file{
+		info: info, db: db, stmts: map[string]*sql.Stmt{}, scratch: make([]byte, sumRoom),
+		asks: make(chan ask), quit: make(chan struct{}),
+	}
 	if err := f.prepare(readers); err != nil {
 		f.close()
 		return nil, fmt.Errorf("opening disk store %s: %w", path, err)

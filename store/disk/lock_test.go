@@ -196,7 +196,7 @@ func TestForgetOnADiskThatHangs(t *testing.T) {
 		if !errors.Is(err, errHangs) || time.Since(began) > 2*forgetStall {
 			t.Errorf("after %v: %v", time.Since(began), err)
 		}
-		if _, _, hides := s.queue.get(numbered(1)); hides == 0 {
+		if _, hides := s.queue.get(numbered(1)); hides == 0 {
 			t.Error("the record is not hidden")
 		}
 		go func() { // one that is slow makes progress

@@ -3,6 +3,7 @@
 package disk
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -18,9 +19,8 @@ import (
 // the others drop.
 type queue struct {
 	mu      sync.Mutex
-	ops     map[string]op
+	ops     map[string]*op
 	lanes   [lanes]lane
-	seq     uint64
 	dropped uint64
 	forgets []*forget // not yet carried out, in order
 }
@@ -38,7 +38,7 @@ const (
 )
 
 func newQueue(limit int) *queue {
-	q := &queue{ops: map[string]op{}}
+	q := &queue{ops: map[string]*op{}}
 	q.lanes[laneRefuse].limit = limit / 4
 	q.lanes[laneKeep].limit = limit - limit/4
 	return q
@@ -52,18 +52,15 @@ const (
 	opProve // the line is in use: move it to partProven
 )
 
+// op is one order. Once it is queued, nothing but queued changes: the writer reads the
+// rest without the queue's lock. What changes an order puts another in its place.
 type op struct {
+	key    string
 	kind   opKind
 	rec    store.Record
 	proven bool // a put: the key's valid answer was learnt anew
 	lane   int
-	seq    uint64
 	queued bool // its key is in its lane's order; otherwise it is being written
-}
-
-type item struct {
-	key string
-	op
 }
 
 // forget is an order to forget, which masks what is in the file until it is done.
@@ -94,9 +91,9 @@ const maxForgets = 1000
 const forgetsAtOnce = 256
 
 // set and remove keep the lanes' counts.
-func (q *queue) set(key string, o op) {
-	q.remove(key)
-	q.ops[key] = o
+func (q *queue) set(o *op) {
+	q.remove(o.key)
+	q.ops[o.key] = o
 	q.lanes[o.lane].ops++
 }
 
@@ -108,27 +105,25 @@ func (q *queue) remove(key string) {
 }
 
 // put queues an order and reports how many wait.
-func (q *queue) put(key string, o op) int {
+func (q *queue) put(o *op) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	old, exists := q.ops[key]
+	old, exists := q.ops[o.key]
 	if exists && o.kind == opProve {
-		q.prove(key, old)
+		q.prove(old)
 		return len(q.ops)
 	}
-	q.seq++
-	o.seq = q.seq
 	if o.kind == opPut && o.rec.Refuses() {
 		o.lane = laneRefuse
 	}
 	if exists && old.kind == opPut && !old.rec.Refuses() {
 		o.proven = old.proven || o.rec.Standing.Learnt.After(old.rec.Standing.Learnt)
 	}
-	o.queued = old.queued || !exists
-	q.set(key, o)
+	o.queued = !exists || old.queued
+	q.set(o)
 	lane := &q.lanes[o.lane]
 	if o.queued && (!exists || old.lane != o.lane) {
-		lane.order = append(lane.order, key)
+		lane.order = append(lane.order, o.key)
 	}
 	if len(lane.order) > 2*lane.limit {
 		q.compact(o.lane)
@@ -138,17 +133,15 @@ func (q *queue) put(key string, o op) int {
 	return len(q.ops)
 }
 
-// prove has the order that waits for key write a record that is in use.
-func (q *queue) prove(key string, o op) {
-	if o.kind != opPut || o.proven || o.rec.Refuses() {
+// prove has an order that waits write a record that is in use. One that is being written
+// is written once more.
+func (q *queue) prove(old *op) {
+	if old.kind != opPut || old.proven || old.rec.Refuses() {
 		return
 	}
+	o := *old
 	o.proven = true
-	if !o.queued { // it is being written: once more
-		q.seq++
-		o.seq = q.seq
-	}
-	q.ops[key] = o
+	q.ops[o.key] = &o
 }
 
 // compact leaves each key that waits in a lane's order once.
@@ -156,8 +149,8 @@ func (q *queue) compact(lane int) {
 	l := &q.lanes[lane]
 	seen := make(map[string]bool, l.ops)
 	l.order = slices.DeleteFunc(l.order, func(key string) bool {
-		o := q.ops[key]
-		if seen[key] || !o.queued || o.lane != lane {
+		o, ok := q.ops[key]
+		if seen[key] || !ok || !o.queued || o.lane != lane {
 			return true
 		}
 		seen[key] = true
@@ -166,38 +159,39 @@ func (q *queue) compact(lane int) {
 }
 
 // next takes the first key that waits out of a lane's order.
-func (q *queue) next(lane int) (key string, o op, ok bool) {
+func (q *queue) next(lane int) (o *op, ok bool) {
 	l := &q.lanes[lane]
 	for len(l.order) > 0 {
-		key, l.order = l.order[0], l.order[1:]
-		if o = q.ops[key]; o.queued && o.lane == lane {
-			return key, o, true
+		o, ok = q.ops[l.order[0]]
+		l.order = l.order[1:]
+		if ok && o.queued && o.lane == lane {
+			return o, true
 		}
 	}
-	return "", op{}, false
+	return nil, false
 }
 
 func (q *queue) dropOldest(lane int) bool {
-	key, _, ok := q.next(lane)
+	o, ok := q.next(lane)
 	if ok {
-		q.remove(key)
+		q.remove(o.key)
 		q.dropped++
 	}
 	return ok
 }
 
-// get gives the order that waits for key, and the id below which the file's line
-// under it has been forgotten already.
-func (q *queue) get(key string) (o op, waits bool, hides int64) {
+// get gives the order that waits for key, nil for none, and the id below which the file's
+// line under it has been forgotten already.
+func (q *queue) get(key string) (o *op, hides int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	o, waits = q.ops[key]
+	o = q.ops[key]
 	for _, f := range q.forgets {
 		if f.tomb.Pattern.Matches(key) {
 			hides = max(hides, f.hides)
 		}
 	}
-	return o, waits, hides
+	return o, hides
 }
 
 // begin marks where the lines end that f is about.
@@ -207,55 +201,51 @@ func (q *queue) begin(f *forget, next int64) {
 	f.hides, f.begun = next, true
 }
 
-// take gives up to n orders to write, of both lanes in turn. They stay visible
+// take appends up to n orders to write to list, of both lanes in turn. They stay visible
 // until done or failed.
-func (q *queue) take(n int) []item {
+func (q *queue) take(list []*op, n int) []*op {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var items []item
-	for empty := 0; len(items) < n && empty < lanes; {
+	for empty := 0; len(list) < n && empty < lanes; {
 		empty = 0
 		for lane := range q.lanes {
-			key, o, ok := q.next(lane)
+			o, ok := q.next(lane)
 			if !ok {
 				empty++
 				continue
 			}
 			o.queued = false
-			q.ops[key] = o
-			items = append(items, item{key, o})
+			list = append(list, o)
 		}
 	}
-	return items
+	return list
 }
 
 // done removes what was written; what changed meanwhile waits again.
-func (q *queue) done(items []item) {
+func (q *queue) done(list []*op) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, it := range items {
-		switch o, ok := q.ops[it.key]; {
+	for _, written := range list {
+		switch o, ok := q.ops[written.key]; {
 		case !ok || o.queued:
-		case o.seq == it.seq:
-			q.remove(it.key)
+		case o == written:
+			q.remove(o.key)
 		default:
 			o.queued = true
-			q.ops[it.key] = o
-			q.lanes[o.lane].order = append(q.lanes[o.lane].order, it.key)
+			q.lanes[o.lane].order = append(q.lanes[o.lane].order, o.key)
 		}
 	}
 }
 
-// failed puts items back to the front.
-func (q *queue) failed(items []item) {
+// failed puts orders back to the front.
+func (q *queue) failed(list []*op) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var keys [lanes][]string
-	for _, it := range items {
-		if o, ok := q.ops[it.key]; ok && !o.queued {
+	for _, tried := range list {
+		if o, ok := q.ops[tried.key]; ok && !o.queued {
 			o.queued = true
-			q.ops[it.key] = o
-			keys[o.lane] = append(keys[o.lane], it.key)
+			keys[o.lane] = append(keys[o.lane], o.key)
 		}
 	}
 	for lane := range q.lanes {
@@ -322,14 +312,10 @@ func (q *queue) forgotten(orders []*forget) {
 }
 
 // waiting gives a copy of the orders.
-func (q *queue) waiting() map[string]op {
+func (q *queue) waiting() map[string]*op {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	list := make(map[string]op, len(q.ops))
-	for key, o := range q.ops {
-		list[key] = o
-	}
-	return list
+	return maps.Clone(q.ops)
 }
 
 func (q *queue) len() (ops int, dropped uint64) {

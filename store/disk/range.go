@@ -54,7 +54,7 @@ func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, s
 		for i := range rows {
 			r := &rows[i]
 			o, waits := waiting[r.key]
-			if _, _, hides := s.queue.get(r.key); waits && o.kind != opProve || r.id < hides || r.foreign {
+			if _, hides := s.queue.get(r.key); waits && o.kind != opProve || r.id < hides || r.foreign {
 				continue
 			}
 			if !f(r.key, r.rec) {

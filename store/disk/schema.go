@@ -116,22 +116,24 @@ func (e *entry) append(args []any) []any {
 		s.Class.String(), int64(s.Code), s.Enhanced, s.Text, s.Backend, seconds(s.Learnt), seconds(s.Refresh), seconds(s.Expire))
 }
 
-// appendEnd appends the columns from tried on.
-func (e *entry) appendEnd(args []any) []any {
-	return append(args, seconds(e.rec.Tried), seconds(e.rec.Expire()), int64(sum(e.key, e.rec)))
+// appendEnd appends the columns from tried on. It works in scratch.
+func (e *entry) appendEnd(args []any, scratch []byte) []any {
+	return append(args, seconds(e.rec.Tried), seconds(e.rec.Expire()), int64(sum(scratch, e.key, e.rec)))
 }
 
-// values are what insertSQL and replaceSQL bind.
-func (e *entry) values() []any {
+// appendAll appends what insertSQL and replaceSQL bind.
+func (e *entry) appendAll(args []any, scratch []byte) []any {
 	p, d := &e.rec.Transient, &e.rec.Doubt
-	line := append(e.append(make([]any, 0, 26)),
+	args = append(e.append(args),
 		p.Class.String(), int64(p.Code), p.Enhanced, p.Text, p.Backend, seconds(p.Learnt), seconds(p.Refresh), seconds(p.Expire),
 		int64(d.Count), seconds(d.First), seconds(d.Last))
-	return e.appendEnd(line)
+	return e.appendEnd(args, scratch)
 }
 
 // appendPlain appends what insertPlainSQL binds.
-func (e *entry) appendPlain(args []any) []any { return e.appendEnd(e.append(args)) }
+func (e *entry) appendPlain(args []any, scratch []byte) []any {
+	return e.appendEnd(e.append(args), scratch)
+}
 
 // isPlain reports whether rec is one answer and nothing beside it.
 func isPlain(rec *store.Record) bool {
@@ -161,18 +163,20 @@ func (r *row) scan(rows *sql.Rows) error {
 		known = known && at[i] >= 0 && at[i] <= math.MaxUint32
 		*t = store.FromSeconds(uint32(at[i])) //nolint:gosec // tested above
 	}
-	if !known || !knownToo || check != int64(sum(r.key, &r.rec)) {
+	if !known || !knownToo || check != int64(sum(make([]byte, 0, sumRoom), r.key, &r.rec)) {
 		return fmt.Errorf("%w: the answer in line %d is not as it was written", errDamaged, r.id)
 	}
 	r.foreign = domain != store.Domain(r.key)
 	return nil
 }
 
+// sumRoom is as many octets as nearly all sums are over.
+const sumRoom = 512
+
 // sum is the CRC-32C over everything that is given back, since SQLite notices a
-// damaged structure but not a damaged text.
-func sum(key string, rec *store.Record) uint32 {
-	b := make([]byte, 0, 512)
-	b = appendText(b, key)
+// damaged structure but not a damaged text. It puts that together in scratch.
+func sum(scratch []byte, key string, rec *store.Record) uint32 {
+	b := appendText(scratch[:0], key)
 	for _, a := range []*store.Answer{&rec.Standing, &rec.Transient} {
 		b = append(b, byte(a.Class))
 		b = binary.LittleEndian.AppendUint64(b, uint64(a.Code)) //nolint:gosec // only summed

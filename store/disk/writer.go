@@ -92,19 +92,20 @@ func (s *Store) drain() bool {
 				continue
 			}
 		}
-		items := s.queue.take(batchSize)
-		if len(items) == 0 {
+		s.batch = s.queue.take(s.batch[:0], batchSize)
+		if len(s.batch) == 0 {
 			if len(s.queue.nextForgets()) > 0 {
 				continue
 			}
 			return false
 		}
-		if err := guard(func() error { return s.write(f, items) }); err != nil {
-			s.queue.failed(items)
+		if err := guard(func() error { return s.write(f, s.batch) }); err != nil {
+			s.queue.failed(s.batch)
 			s.fail(f, err)
 			continue
 		}
-		s.queue.done(items)
+		s.queue.done(s.batch)
+		clear(s.batch)
 		s.well()
 	}
 	signal(s.urgent)
@@ -319,12 +320,12 @@ func (s *Store) unlocked() bool {
 // batch takes it for 10 ms, and questions that wait for it wait as long.
 const yieldEvery = 16
 
-// write applies items in one transaction, and makes room for them.
-func (s *Store) write(f *file, items []item) error {
+// write carries out orders in one transaction, and makes room for them.
+func (s *Store) write(f *file, list []*op) error {
 	f.filters.renew(f)
 	return s.transact(f, func(ctx context.Context, c *counts) error {
-		for i := range items {
-			if err := f.apply(ctx, c, &items[i]); err != nil {
+		for i, o := range list {
+			if err := f.apply(ctx, c, o); err != nil {
 				return err
 			}
 			if i%yieldEvery == yieldEvery-1 {
@@ -366,35 +367,35 @@ func (s *Store) transact(f *file, change func(context.Context, *counts) error) e
 	return nil
 }
 
-func (f *file) apply(ctx context.Context, c *counts, it *item) error {
-	domain := store.Domain(it.key)
-	switch it.kind {
+func (f *file) apply(ctx context.Context, c *counts, o *op) error {
+	domain := store.Domain(o.key)
+	switch o.kind {
 	case opDelete:
 		var part int
-		err := f.stmts[deleteSQL].QueryRowContext(ctx, domain, it.key).Scan(&part)
+		err := f.stmts[deleteSQL].QueryRowContext(ctx, domain, o.key).Scan(&part)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		return errors.Join(err, c.add(part, -1))
 	case opProve:
-		n, err := f.exec(ctx, proveSQL, domain, it.key)
+		n, err := f.exec(ctx, proveSQL, domain, o.key)
 		c.parts[partNew] -= n
 		c.parts[partProven] += n
 		return err
 	}
 	part := partNew
 	switch {
-	case it.rec.Refuses():
+	case o.rec.Refuses():
 		part = partRefusals
-	case it.proven:
+	case o.proven:
 		part = partProven
 	}
 	var oldPart int
 	var oldLearnt int64
 	err := sql.ErrNoRows
-	isNew := f.filters.lacks(it.key)
+	isNew := f.filters.lacks(o.key)
 	if !isNew {
-		err = f.stmts[findSQL].QueryRowContext(ctx, domain, it.key).Scan(&oldPart, &oldLearnt)
+		err = f.stmts[findSQL].QueryRowContext(ctx, domain, o.key).Scan(&oldPart, &oldLearnt)
 	}
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
@@ -404,12 +405,12 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 		if err := c.add(oldPart, -1); err != nil {
 			return err
 		}
-		if part == partNew && (oldPart == partProven || oldPart == partNew && seconds(it.rec.Standing.Learnt) > oldLearnt) {
+		if part == partNew && (oldPart == partProven || oldPart == partNew && seconds(o.rec.Standing.Learnt) > oldLearnt) {
 			part = partProven
 		}
 	}
-	f.filters.note(it.key)
-	if err := f.put(ctx, isNew, &entry{c.next, part, it.key, &it.rec}); err != nil {
+	f.filters.note(o.key)
+	if err := f.put(ctx, isNew, &entry{c.next, part, o.key, &o.rec}); err != nil {
 		return err
 	}
 	c.next++
@@ -420,17 +421,19 @@ func (f *file) apply(ctx context.Context, c *counts, it *item) error {
 // have written it, is replaced like an old one.
 func (f *file) put(ctx context.Context, isNew bool, e *entry) error {
 	if isNew {
-		var err error
+		query := insertPlainSQL
 		if isPlain(e.rec) {
-			_, err = f.exec(ctx, insertPlainSQL, e.appendPlain(make([]any, 0, 15))...)
+			f.args = e.appendPlain(f.args[:0], f.scratch)
 		} else {
-			_, err = f.exec(ctx, insertSQL, e.values()...)
+			query, f.args = insertSQL, e.appendAll(f.args[:0], f.scratch)
 		}
+		_, err := f.exec(ctx, query, f.args...)
 		if code(err)&0xff != sqlitelib.SQLITE_CONSTRAINT {
 			return err
 		}
 	}
-	_, err := f.exec(ctx, replaceSQL, e.values()...)
+	f.args = e.appendAll(f.args[:0], f.scratch)
+	_, err := f.exec(ctx, replaceSQL, f.args...)
 	return err
 }
 
