@@ -219,6 +219,20 @@ func (s *Store) get(ctx context.Context, key string) (store.Record, error) {
 	return r.rec, err
 }
 
+// Lacks reports whether there is certainly nothing under key. It does no I/O. Without a
+// file, and until its keys have been read, nothing is certain.
+func (s *Store) Lacks(key string) bool {
+	if o, _ := s.queue.get(key); o != nil || s.closed() {
+		return false
+	}
+	f := s.file.Load() // after the queue: what leaves that is in the file's filter
+	if f == nil || !f.filters.lacks(key) {
+		return false
+	}
+	s.misses.Add(1)
+	return true
+}
+
 // judge hands a file to the writer that a reader could not read for a reason that does not
 // pass by itself.
 func (s *Store) judge(f *file, err error) {

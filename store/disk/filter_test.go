@@ -91,6 +91,36 @@ func TestFilterKnowsTheFile(t *testing.T) {
 	}
 }
 
+// TestLacks: what waits to be written is not lacking, nor is what has just been written, nor
+// anything while it is unknown what the file has.
+func TestLacks(t *testing.T) {
+	t.Parallel()
+	ctx, now := t.Context(), time.Now()
+	s := open(t, testkit.Dir(t), 10_000)
+	filterOf(t, s)
+	if !s.Lacks(numbered(0)) {
+		t.Error("a key that nobody has written may be there")
+	}
+	var put sync.WaitGroup
+	for i := range 8 { // against the writer, which takes orders out of the queue
+		put.Go(func() {
+			for k := i; k < 4000; k += 8 {
+				_ = s.Put(ctx, numbered(k), valid(now))
+				if s.Lacks(numbered(k)) || s.Lacks(numbered(i)) {
+					t.Errorf("%s was put and is lacking", numbered(k))
+				}
+			}
+		})
+	}
+	put.Wait()
+	file := s.file.Load()
+	s.file.Store(nil)
+	if s.Lacks("nobody@example.com") {
+		t.Error("without a file it is known what is in it")
+	}
+	s.file.Store(file)
+}
+
 // TestFilterIsRenewed: under writes that outgrow the filter it is filled anew, and
 // at no moment is a key missing that was written.
 func TestFilterIsRenewed(t *testing.T) {

@@ -109,6 +109,9 @@ func (l *local) recall(ctx context.Context, key string) (rec store.Record, sourc
 	if rec, _, err := l.peek(key); err == nil {
 		return rec, rcptgate.SourceRAM, true
 	}
+	if l.lack(key) {
+		return store.Record{}, "", false
+	}
 	rec, source = l.below(ctx, key)
 	if source == "" || !l.copyUp(key, rec, mark, 0) {
 		return store.Record{}, "", false
@@ -295,10 +298,33 @@ func (l *local) dropRefusal(ctx context.Context, key string, p *place) {
 type place struct {
 	store.Store
 	name     string
-	patience time.Duration // PlaceTimeout, except in tests of what is known and not of how soon
+	lacks    func(key string) bool // see lacking; nil: it is not one
+	patience time.Duration         // PlaceTimeout, except in tests of what is known and not of how soon
 	errors   atomic.Uint64
 	failures atomic.Int32 // in a row
 	restTill atomic.Int64 // UNIX nanoseconds
+}
+
+// lacking is a place that can say without I/O that it has nothing under a key, as for nearly
+// all recipients that are not in RAM: store/disk.
+type lacking interface{ Lacks(key string) bool }
+
+func newPlace(s store.Store) *place {
+	p := &place{Store: s, name: s.Stats().Name, patience: PlaceTimeout}
+	if l, ok := s.(lacking); ok {
+		p.lacks = l.Lacks
+	}
+	return p
+}
+
+// lack reports whether no place has anything under key, where that takes no I/O to know.
+func (l *local) lack(key string) bool {
+	for _, p := range l.places {
+		if p.lacks == nil || !p.lacks(key) {
+			return false
+		}
+	}
+	return true
 }
 
 // get looks key up unless the place is resting.

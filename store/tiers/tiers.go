@@ -62,7 +62,7 @@ func New(r *ram.Store, places ...store.Store) *Tiers {
 			t.shared = newSharing(shared, t.local)
 			continue
 		}
-		t.local.places = append(t.local.places, &place{Store: p, name: p.Stats().Name, patience: PlaceTimeout})
+		t.local.places = append(t.local.places, newPlace(p))
 	}
 	t.background.Go(func() { t.local.tend(t.quit) })
 	return t
@@ -86,7 +86,7 @@ func (t *Tiers) Recall(ctx context.Context, key string) (rec store.Record, sourc
 	if err == nil {
 		return rec, rcptgate.SourceRAM, true
 	}
-	if len(t.local.places) == 0 || errors.Is(err, store.ErrClosed) {
+	if errors.Is(err, store.ErrClosed) || t.local.lack(key) {
 		return store.Record{}, "", false
 	}
 	unlock, err := t.local.lock(ctx, key)
