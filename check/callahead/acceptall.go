@@ -124,7 +124,7 @@ func (c *Check) afterValid(l *lesson) {
 	if a, _ := c.finding(c.state.ctx, at, qn.mailbox.Domain); a.Class != store.None {
 		return
 	}
-	t := tentative{key: qn.key, began: l.change.began, learnt: l.change.now, before: l.effect.before}
+	t := tentative{key: qn.key, began: l.change.began, learnt: l.change.now, before: l.effect.before()}
 	p := pair{at, qn.mailbox.Domain}
 	switch c.state.tentatively(p, t, time.Now()) {
 	case testTakeBack:

@@ -80,7 +80,7 @@ func (c *Check) learn(ctx context.Context, f *landing, qn *question, began time.
 		f.out = outcome{err: errDoubted}
 		return nil
 	}
-	f.rec = l.effect.rec
+	f.rec = &l.effect.rec
 	c.reportChange(&l.effect, qn, now, class)
 	if class != store.Valid || l.change.acceptAll {
 		return nil
@@ -103,7 +103,10 @@ func (l *lesson) remember() (undo func()) {
 // takeBack puts back what was known before an answer that may have been another
 // question's, unless something newer is known.
 func (l *lesson) takeBack() {
-	c, e := l.check, &l.effect
+	c, e, was := l.check, &l.effect, store.Record{}
+	if e.old != nil {
+		was = *e.old
+	}
 	c.state.count.doubted.Add(1)
 	again := func() {
 		for _, a := range []*store.Answer{&e.rec.Standing, &e.rec.Transient} {
@@ -111,7 +114,7 @@ func (l *lesson) takeBack() {
 		}
 		c.memory.Learn(l.qn.key, l.change.began, func(now store.Record) store.Record {
 			if same(&now.Standing, &e.rec.Standing) && same(&now.Transient, &e.rec.Transient) && now.Doubt.Count == e.rec.Doubt.Count {
-				return e.old
+				return was
 			}
 			return now
 		})

@@ -17,15 +17,17 @@ type flying = flight.Call[flightKey, landing]
 // landing is what a probe found out.
 type landing struct {
 	out    outcome
-	rec    store.Record // what is known after it
-	source string       // where rec is from when another gateway asked; out is then zero
+	rec    *store.Record // what is known after it; nil: nothing was remembered
+	source string        // where rec is from when another gateway asked; out is then zero
 }
 
 // times gives the life of the answer that was remembered, zero when none was.
 func (l *landing) times() (learnt, expire time.Time) {
-	for _, a := range []*store.Answer{&l.rec.Standing, &l.rec.Transient} {
-		if a.Class == l.out.answer.Class && a.Class != store.None {
-			return a.Learnt, a.Expire
+	if l.rec != nil {
+		for _, a := range []*store.Answer{&l.rec.Standing, &l.rec.Transient} {
+			if a.Class == l.out.answer.Class && a.Class != store.None {
+				return a.Learnt, a.Expire
+			}
 		}
 	}
 	return l.out.answer.Learnt, l.out.answer.Expire
@@ -157,14 +159,14 @@ func (a *asking) landed(f *landing, net *store.Answer, source string) rcptgate.V
 		v := badAddress(textNoUTF8)
 		v.Code, v.Enhanced, v.Source = 553, "5.6.7", rcptgate.SourceProbe
 		return v
-	case out.noRoom.Class == store.Full:
-		return a.say(&out.noRoom, rcptgate.SourceProbe)
+	case out.noRoom != nil:
+		return a.say(out.noRoom, rcptgate.SourceProbe)
 	case answer.Class == store.None && net == nil && a.cautious && out.before5xx:
 		a.hintCautious(a.rt.String())
 		return rcptgate.Verdict{Reason: rcptgate.ReasonRefused, Source: rcptgate.SourceProbe}
 	case answer.Class == store.None:
 		return a.nobody(net, source)
-	case answer.Class == store.Unknown && f.rec.Standing.Class == store.Valid:
+	case answer.Class == store.Unknown && f.rec != nil && f.rec.Standing.Class == store.Valid:
 		a.q.Trace.Note("probe: unknown, but a valid answer stands until that is confirmed")
 		if source == "" {
 			source = rcptgate.SourceRAM

@@ -23,8 +23,9 @@ type outcome struct {
 	// brief: an unknown user that nothing but words speaks for.
 	brief bool
 	// noRoom is a refusal of a message of this size, and of that alone: it is for the asker,
-	// and is not remembered. The answer is then what the backend says without a size.
-	noRoom store.Answer
+	// and is not remembered. The answer is then what the backend says without a size. Nil:
+	// there is no such refusal.
+	noRoom *store.Answer
 	// refusesUs: the backend refuses a recipient in the same way that is known to be good.
 	refusesUs bool
 	// before5xx: no server could be asked because a backend said 5xx before RCPT.
@@ -104,23 +105,32 @@ type change struct {
 
 // effect is what a change did, for counters and for the postmaster.
 type effect struct {
-	rec       store.Record // what is known from here on
-	old       store.Record // what was known
-	before    store.Answer // the valid answer that stood; zero if none did
-	refreshed bool         // one did
-	doubted   bool         // and this one said unknown
-	demoted   bool         // the valid answer is gone
-	held      bool         // it would be, if the domain did not have so many unknowns
+	rec       store.Record  // what is known from here on
+	old       *store.Record // what was known; nil: nothing
+	refreshed bool          // a valid answer stood
+	doubted   bool          // and this one said unknown
+	demoted   bool          // the valid answer is gone
+	held      bool          // it would be, if the domain did not have so many unknowns
+}
+
+// before is the valid answer that stood; zero if none did.
+func (e *effect) before() store.Answer {
+	if !e.refreshed {
+		return store.Answer{}
+	}
+	return e.old.Standing
 }
 
 // apply gives what shall be known, given what was. It has no side effects: a store
 // may call it again when another gateway was faster.
 func (c *change) apply(old store.Record) effect {
 	standing := old.Standing.Class == store.Valid && old.Standing.Alive(c.now)
-	e := effect{rec: old, old: old, refreshed: standing}
-	if standing {
-		e.before = old.Standing
-	} else {
+	e := effect{rec: old, refreshed: standing}
+	if !old.IsZero() {
+		was := old
+		e.old = &was
+	}
+	if !standing {
 		e.rec.Standing, e.rec.Doubt = store.Answer{}, store.Doubt{}
 	}
 	e.rec.Tried = c.began

@@ -146,7 +146,8 @@ func (c *Check) askedElsewhere(ctx context.Context, f *flying, qn *question) (re
 	}
 	rec, source, release := c.forAll(ctx, f.Key.key, f.Key.route, qn.serves)
 	if source != "" {
-		f.Value.rec, f.Value.source = rec, source
+		known := rec
+		f.Value.rec, f.Value.source = &known, source
 		c.state.count.elsewhere.Add(1)
 	}
 	return release, source != ""
@@ -155,9 +156,9 @@ func (c *Check) askedElsewhere(ctx context.Context, f *flying, qn *question) (re
 // fromElsewhere is the verdict on what another gateway has found out.
 func (a *asking) fromElsewhere(f *landing, net *store.Answer, source string) rcptgate.Verdict {
 	a.q.Trace.Note("probe: another gateway has asked")
-	what, answer := a.judged(&f.rec, time.Now())
+	what, answer := a.judged(f.rec, time.Now())
 	if a.q.Trace.Explain {
-		explainMemory(a, &f.rec, what, answer, f.source)
+		explainMemory(a, f.rec, what, answer, f.source)
 	}
 	if what == serve || what == serveAsk {
 		return a.say(answer, f.source)

@@ -53,7 +53,8 @@ func (t *trial) run(ctx context.Context) outcome {
 	again := t.find(ctx)
 	if again.answer.Class != store.Full {
 		t.tell("no room for a message of %d octets; without a size: %v", size, again.answer.Class)
-		again.noRoom, again.story = out.answer, t.story
+		refused := out.answer
+		again.noRoom, again.story = &refused, t.story
 	}
 	return again
 }
