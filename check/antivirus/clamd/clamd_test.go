@@ -217,6 +217,69 @@ func TestFaults(t *testing.T) {
 	})
 }
 
+// TestVersion asks for the version, and has the connection end with the question.
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	asked := func(answer string, stay bool) *Client {
+		return fake(t, func(c net.Conn) {
+			if cmd := make([]byte, 10); !readFull(c, cmd[:9]) || string(cmd[:9]) != "zVERSION\x00" {
+				return
+			}
+			_, _ = io.WriteString(c, answer)
+			if stay {
+				_, err := c.Read(make([]byte, 1))
+				ended <- err
+			}
+		})
+	}
+	if v, err := asked("ClamAV 1.4.6/27123/Fri Nov 20 10:26:35 2026\x00", true).Version(t.Context()); err != nil || v.Text != "ClamAV 1.4.6/27123/Fri Nov 20 10:26:35 2026" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("the connection goes on: %v", err)
+	}
+	if _, err := asked("ClamAV", false).Version(t.Context()); KindOf(err) != Closed || !strings.Contains(err.Error(), "within its answer \"ClamAV\"") {
+		t.Error(err)
+	}
+	if _, err := asked("", false).Version(t.Context()); KindOf(err) != Closed || !strings.Contains(err.Error(), "clamd closed the connection") || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := asked("ClamAV", true).Version(ctx); KindOf(err) != TimeOut || !strings.Contains(err.Error(), "waiting for clamd's answer") {
+		t.Error(err)
+	}
+	<-ended
+}
+
+// TestTheConnectionEndsWithTheScan holds that no scan leaves one behind.
+func TestTheConnectionEndsWithTheScan(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	c := fake(t, func(c net.Conn) {
+		whole(c)
+		_, _ = io.WriteString(c, strings.Repeat("x", replyMax-1)+"\x00")
+		_, err := c.Read(make([]byte, 1))
+		ended <- err
+	})
+	_, err := c.Scan(t.Context(), strings.NewReader("text"), 4)
+	if KindOf(err) != Malformed || !strings.Contains(err.Error(), "clamd answered") {
+		t.Errorf("an answer of %d octets: %v", replyMax, err)
+	}
+	if err := <-ended; !errors.Is(err, io.EOF) {
+		t.Errorf("the connection goes on: %v", err)
+	}
+	for kind, word := range map[Kind]string{Connect: "connect", TimeOut: "timeout", Closed: "closed", Failed: "error", TooLong: "too-long", Malformed: "malformed", Unread: "unread"} {
+		if kind.String() != word {
+			t.Errorf("%d is %q", kind, kind)
+		}
+	}
+	if KindOf(errors.New("another's")) != Malformed {
+		t.Error("the kind of another's error")
+	}
+}
+
 // FuzzReply holds that only the exact words mean "clean", and that nothing long or odd comes
 // out.
 func FuzzReply(f *testing.F) {
