@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,4 +139,68 @@ func TestWhoHasLittleTime(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestTheLargestMessage holds that max_size is of the message as it is scanned, to the octet.
+func TestTheLargestMessage(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.TooLarge = tempfail }, &fakeScanner{})
+	head := letter("")
+	_, size := raw(head.Message)
+	for more, want := range map[int64]rcptgate.Action{0: rcptgate.Continue, 1: rcptgate.Tempfail} {
+		q := letter(strings.Repeat("x", int(int64(r.cfg.MaxSize)-size+more)))
+		if v := r.ask(t, q); v.Action != want {
+			t.Errorf("%d octets above max_size: %+v, %s", more, v, q.Message.Unscanned)
+		}
+	}
+}
+
+// TestMarksAreBounded holds what the header field says of long errors, and that a mark that cannot
+// be removed is an error.
+func TestMarksAreBounded(t *testing.T) {
+	long := &clamd.Error{Kind: clamd.Failed, Err: errors.New(strings.Repeat("x", 1000))}
+	r := newRig(t, func(c *Config) { c.Header, c.Unscanned, c.Infected = "X-AV", proceed, mark }, says("", long))
+	q := letter("body")
+	r.ask(t, q)
+	if e := q.Message.Proposed(); len(e) != 1 || e[0].Name != "X-AV" || strings.Count(e[0].Value, "x") != 400-len("uni:/a: ") {
+		t.Errorf("%+v", e)
+	}
+	m := rcptgate.NewMessage(bodyWants &^ rcptgate.EditHeader)
+	m.Fields, m.Body, m.Scanned = []rcptgate.Field{{Name: "X-AV", Value: " clean"}}, strings.NewReader(""), true
+	if _, err := r.Check.Check(t.Context(), &rcptgate.Query{Message: m}); err == nil {
+		t.Error("a forged mark stays")
+	}
+	ignoring := newRig(t, func(c *Config) { c.Ignore = globs("Win.*") }, says("Win.X", nil))
+	q = letter("body")
+	ignoring.ask(t, q)
+	if !q.Message.Scanned || q.Message.Virus != "" {
+		t.Errorf("an ignored signature: %+v", q.Message)
+	}
+}
+
+// TestSettingsAtTheirBounds holds defaults and how servers, globs and the header's name are read.
+func TestSettingsAtTheirBounds(t *testing.T) {
+	c := DefaultConfig()
+	if c.MaxSize != 25<<20 || c.Connections != 10 || c.Timeout.Std() != 30*time.Second || c.Validate() != nil {
+		t.Errorf("%+v", c)
+	}
+	for name, good := range map[string]bool{strings.Repeat("x", 64): true, strings.Repeat("x", 65): false, "X-AV~": true, "X-AV\x7f": false, "X-\xe9": false} {
+		if c.Header = name; (c.Validate() == nil) != good {
+			t.Errorf("header = %q: %v", name, c.Validate())
+		}
+	}
+	if c.Infected, c.Header = mark, "X-AV"; c.header() != "X-AV" {
+		t.Errorf("the field is %q", c.header())
+	}
+	for length, good := range map[int]bool{0: false, 1: true, 256: true, 257: false} {
+		var g Glob
+		if err := g.UnmarshalText([]byte(strings.Repeat("*", length))); (err == nil) != good {
+			t.Errorf("a pattern of %d octets: %v", length, err)
+		}
+	}
+	for text, want := range map[string]string{"tcp:127.0.0.1:3310": "tcp:127.0.0.1:3310", "unix:/run/c": "unix:/run/c", "inet:3310@127.0.0.1": "tcp:127.0.0.1:3310", "tcp:x": "", "": ""} {
+		var s Server
+		if err := s.UnmarshalText([]byte(text)); (err == nil) != (want != "") || want != "" && s.String() != want {
+			t.Errorf("%q: %q, %v", text, s, err)
+		}
+	}
 }
