@@ -261,3 +261,45 @@ func TestChangesThatWait(t *testing.T) {
 		t.Errorf("%d wait, all: %v", len(s.changed), s.all)
 	}
 }
+
+// TestNever holds what becomes of entries whose network is never listed any more, and which
+// networks have such addresses in them.
+func TestNever(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\n")
+	l := w.list("virus").(*List)
+	for _, client := range []string{"198.51.100.6", "198.51.100.7", "198.51.100.8"} {
+		w.add("virus", client)
+	}
+	count := func(more bool) (n int) {
+		l.Each(func(rcptgate.Listing) bool { n++; return more })
+		return n
+	}
+	l.dns.setMX(map[string][]netip.Addr{"example.com": addrs("198.51.100.6")})
+	if all, one := count(true), count(false); all != 2 || one != 1 {
+		t.Errorf("%d are listed; the first of %d", all, one)
+	}
+	if err := l.list(netip.MustParseAddr("198.51.100.6"), "", "", 0); err == nil || !strings.Contains(err.Error(), "an MX host of an own domain") {
+		t.Error(err)
+	}
+	no := func(netip.Addr) bool { return false }
+	only := func(want string) func(netip.Addr) bool {
+		return func(a netip.Addr) bool { return a == netip.MustParseAddr(want) }
+	}
+	n := &never{trusted: only("203.0.113.5"), own: only("192.0.2.1"), backend: only("192.0.2.2"), isMX: no, extra: l.never.extra, known: func() []netip.Prefix {
+		return []netip.Prefix{
+			netip.MustParsePrefix("2001:db8:0:1::/64"), netip.MustParsePrefix("2001:db8:0:2::5/128"), netip.MustParsePrefix("2001:db8:1::/63"), netip.MustParsePrefix("198.51.100.1/32"),
+		}
+	}}
+	for client, want := range map[string]string{
+		"203.0.113.5": "in a trusted network", "::ffff:203.0.113.5": "in a trusted network", "192.0.2.1": "this machine", "192.0.2.2": "a server behind",
+		"::1": "this machine", "10.0.0.1": "one of never", "198.51.100.1": "",
+	} {
+		if got := n.has(netip.MustParseAddr(client)); got != want {
+			t.Errorf("%s: %q, want %q", client, got, want)
+		}
+	}
+	within := n.within(64)
+	if len(within) != 2 || !within[netip.MustParsePrefix("2001:db8:0:1::/64")] || !within[netip.MustParsePrefix("2001:db8:0:2::/64")] {
+		t.Errorf("%v", within)
+	}
+}
