@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -133,10 +134,14 @@ func TestWhoHasLittleTime(t *testing.T) {
 		two := newRig(t, func(c *Config) { c.Selftest = false }, hung, &fakeScanner{})
 		within(two, time.Minute)
 		hung.set(never)
-		for range 2 {
+		before, _ := hung.count()
+		for range 4 {
 			if v := within(two, 20*time.Second); v.Action != rcptgate.Continue {
 				t.Errorf("with one server that hangs: %+v", v)
 			}
+		}
+		if after, _ := hung.count(); after == before {
+			t.Error("the server that hangs was not asked")
 		}
 	})
 }
@@ -203,4 +208,105 @@ func TestSettingsAtTheirBounds(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, s, err)
 		}
 	}
+}
+
+// TestWhoIsAsked holds that a message which cannot be read is no server's fault, that one whose time
+// is over is not taken to another server, and what is counted.
+func TestWhoIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, two := &fakeScanner{}, &fakeScanner{}
+		r := newRig(t, func(c *Config) { c.Selftest = false }, one, two)
+		r.ask(t, letter("x"))
+		synctest.Wait()
+		scans := func() int {
+			a, _ := one.count()
+			b, _ := two.count()
+			return a + b
+		}
+		before := scans()
+		q := letter("x")
+		q.Message.Size++ // more than can be read
+		if r.ask(t, q); scans() != before+1 {
+			t.Errorf("a message that cannot be read: %d scans", scans()-before)
+		}
+		one.set(never)
+		two.set(never)
+		before = scans()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := r.pool.Scan(ctx, func() io.Reader { return strings.NewReader("x") }, 1)
+		if clamd.KindOf(err) != clamd.TimeOut || time.Since(began) != time.Second || scans() != before+2 { // half of the time each
+			t.Errorf("%v after %v, %d scans", err, time.Since(began), scans()-before)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		one.set(func(context.Context, []byte) (clamd.Finding, error) {
+			cancel()
+			return clamd.Finding{}, refused
+		})
+		two.set(one.scan)
+		before = scans()
+		if _, err := r.pool.Scan(ended, func() io.Reader { return strings.NewReader("x") }, 1); err == nil || scans() != before+1 {
+			t.Errorf("after the client has gone: %v, %d scans", err, scans()-before)
+		}
+		var asked, found uint64
+		for _, s := range r.pool.status() {
+			asked, found = asked+s.scans, found+s.found
+		}
+		if int(asked) != scans() || found != 0 {
+			t.Errorf("%d scans and %d findings are counted, want %d", asked, found, scans())
+		}
+		one.set(nil)
+		two.set(nil)
+		if v := r.ask(t, letter(string(eicar()))); v.Action != rcptgate.Reject {
+			t.Fatalf("%+v", v)
+		}
+		for _, s := range r.pool.status() {
+			found += s.found
+		}
+		if found != 1 {
+			t.Errorf("%d findings are counted", found)
+		}
+	})
+}
+
+// TestNoticesOfServersThatAreGone are taken off the board when no configuration names the server.
+func TestNoticesOfServersThatAreGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeScanner{}
+		f.fail(refused)
+		r := newRig(t, nil, f)
+		r.ask(t, letter("x"))
+		if !strings.Contains(r.notices(), "does not answer") {
+			t.Fatalf("notices: %s", r.notices())
+		}
+		r.close()
+		if r.notices() != "" {
+			t.Errorf("notices: %s", r.notices())
+		}
+	})
+}
+
+// TestASlotIsGivenBack has messages leave at the moment when a server is free for them.
+func TestASlotIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, func(c *Config) { c.Selftest = false }, &fakeScanner{})
+		r.ask(t, letter("x"))
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		late := 0
+		for range 200 {
+			s, err := r.pool.acquire(ended, 1, nil)
+			if err != nil {
+				late++
+				continue
+			}
+			r.pool.mu.Lock()
+			s.busy--
+			r.pool.mu.Unlock()
+		}
+		if busy := r.pool.servers[0].busy; busy != 0 || late == 0 {
+			t.Errorf("%d slots are not given back by %d messages", busy, late)
+		}
+	})
 }
