@@ -128,22 +128,3 @@ func (v *Verdict) Withhold() {
 		v.Text = TextRefused
 	}
 }
-
-// merge takes over what was said about a target.
-func (t *Trace) merge(target string, sub *Trace) {
-	t.Elapsed += sub.Elapsed
-	for _, step := range sub.Steps {
-		if step.Target == "" {
-			step.Target = target
-		}
-		t.Steps = append(t.Steps, step)
-	}
-}
-
-// addNote adds a remark to the step that has just ended.
-func (t *Trace) addNote(text string) {
-	if t.Explain && len(t.Steps) > 0 {
-		last := &t.Steps[len(t.Steps)-1]
-		last.Notes = append(last.Notes, text)
-	}
-}

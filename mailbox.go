@@ -8,6 +8,56 @@ import (
 	"unicode/utf8"
 )
 
+// Mailbox is one address (RFC 5321 section 2.3.11) in the two shapes that matter:
+// as it was written, and as it is compared. Package address makes them; the zero
+// Mailbox is not an address.
+type Mailbox struct {
+	// Path is the address as the client wrote it, without angle brackets, source
+	// route, a final dot and ESMTP parameters. It is what a backend is asked about. It
+	// holds no CR, LF or NUL.
+	Path string
+	// Local is the local part without its quoting, its case kept.
+	Local string
+	// Domain is the domain in lower case, as A-labels if these can be turned back into
+	// it, without a trailing dot; an address literal keeps its brackets. Empty for a bare
+	// user name.
+	Domain string
+}
+
+// Key is the name under which answers about the mailbox are remembered: local
+// part, "@", domain. With foldLocal the local part's case is ignored too, as
+// nearly every mail store does. Two spellings of one mailbox have one key.
+func (m Mailbox) Key(foldLocal bool) string {
+	local := m.Local
+	if foldLocal {
+		local = FoldCase(local) // no allocation when nothing changes
+	}
+	if m.isPath(local) {
+		return m.Path // already canonical: the usual case costs nothing
+	}
+	return local + "@" + m.Domain
+}
+
+// isPath reports whether m's path is local, "@" and m's domain.
+func (m Mailbox) isPath(local string) bool {
+	n := len(local)
+	return len(m.Path) == n+1+len(m.Domain) && m.Path[:n] == local && m.Path[n] == '@' && m.Path[n+1:] == m.Domain
+}
+
+// Clone gives m in memory of its own, which a front does not use again: as one string
+// where the path is made of the parts.
+func (m Mailbox) Clone() Mailbox {
+	path := strings.Clone(m.Path)
+	if m.isPath(m.Local) {
+		at := len(m.Local)
+		return Mailbox{Path: path, Local: path[:at], Domain: path[at+1:]}
+	}
+	return Mailbox{Path: path, Local: strings.Clone(m.Local), Domain: strings.Clone(m.Domain)}
+}
+
+// IsZero reports whether m is not an address at all.
+func (m Mailbox) IsZero() bool { return m.Local == "" && m.Domain == "" && m.Path == "" }
+
 // IsCanonical reports whether Path is written as [Mailbox.Canonical] writes it, except
 // for case. Mail servers do not all agree that other spellings are the same mailbox:
 // some refuse "\"ann\"@example.com", which RFC 5321 section 4.1.2 says is ann. So an

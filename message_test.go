@@ -88,9 +88,9 @@ func TestEditsOfOneField(t *testing.T) {
 func TestEditsAreBounded(t *testing.T) {
 	m := message(^Wants(0))
 	n := 0
-	for ; n <= EditsMax && m.AddHeader("X", "a") == nil; n++ {
+	for ; n <= editsMax && m.AddHeader("X", "a") == nil; n++ {
 	}
-	if n != EditsMax {
+	if n != editsMax {
 		t.Errorf("%d edits", n)
 	}
 	m = message(^Wants(0))

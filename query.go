@@ -4,7 +4,6 @@ package rcptgate
 
 import (
 	"net/netip"
-	"strings"
 	"time"
 )
 
@@ -39,56 +38,6 @@ func (s Stage) String() string {
 	}
 	return "unknown"
 }
-
-// Mailbox is one address (RFC 5321 section 2.3.11) in the two shapes that matter:
-// as it was written, and as it is compared. Package address makes them; the zero
-// Mailbox is not an address.
-type Mailbox struct {
-	// Path is the address as the client wrote it, without angle brackets, source
-	// route, a final dot and ESMTP parameters. It is what a backend is asked about. It
-	// holds no CR, LF or NUL.
-	Path string
-	// Local is the local part without its quoting, its case kept.
-	Local string
-	// Domain is the domain in lower case, as A-labels if these can be turned back into
-	// it, without a trailing dot; an address literal keeps its brackets. Empty for a bare
-	// user name.
-	Domain string
-}
-
-// Key is the name under which answers about the mailbox are remembered: local
-// part, "@", domain. With foldLocal the local part's case is ignored too, as
-// nearly every mail store does. Two spellings of one mailbox have one key.
-func (m Mailbox) Key(foldLocal bool) string {
-	local := m.Local
-	if foldLocal {
-		local = FoldCase(local) // no allocation when nothing changes
-	}
-	if m.isPath(local) {
-		return m.Path // already canonical: the usual case costs nothing
-	}
-	return local + "@" + m.Domain
-}
-
-// isPath reports whether m's path is local, "@" and m's domain.
-func (m Mailbox) isPath(local string) bool {
-	n := len(local)
-	return len(m.Path) == n+1+len(m.Domain) && m.Path[:n] == local && m.Path[n] == '@' && m.Path[n+1:] == m.Domain
-}
-
-// Clone gives m in memory of its own, which a front does not use again: as one string
-// where the path is made of the parts.
-func (m Mailbox) Clone() Mailbox {
-	path := strings.Clone(m.Path)
-	if m.isPath(m.Local) {
-		at := len(m.Local)
-		return Mailbox{Path: path, Local: path[:at], Domain: path[at+1:]}
-	}
-	return Mailbox{Path: path, Local: strings.Clone(m.Local), Domain: strings.Clone(m.Domain)}
-}
-
-// IsZero reports whether m is not an address at all.
-func (m Mailbox) IsZero() bool { return m.Local == "" && m.Domain == "" && m.Path == "" }
 
 // NextHop is the MTA's own route for a recipient: the macros {rcpt_mailer},
 // {rcpt_host} and {rcpt_addr}, verbatim, each empty when the MTA did not send it.
@@ -184,59 +133,4 @@ func (q *Query) Now() time.Time {
 		return time.Now() // asked without a chain
 	}
 	return q.chain.now
-}
-
-// Trace is what was said about one query: every step, how long it took and where
-// the answer came from. It belongs to one query and is not safe for concurrent use.
-type Trace struct {
-	// Explain asks the checks for notes in words. It is off for the MTAs' questions:
-	// notes cost more than the answer.
-	Explain bool
-	Started time.Time
-	Elapsed time.Duration
-	Steps   []TraceStep
-
-	notes []string
-}
-
-// TraceStep is what one check said.
-type TraceStep struct {
-	Name string
-	// Target is the mailbox that the step was asked about when that was one of several
-	// or another than the recipient's: an alias's target. Empty for the question itself.
-	Target  string
-	Verdict Verdict
-	Err     error // why the check could not find out; the verdict is then the configured one
-	// Elapsed is how long the step took. Unless Explain is on, it is 0 for a step that
-	// cannot have waited, and the next step has the microsecond: reading the clock costs
-	// as much as such a step.
-	Elapsed time.Duration
-	Notes   []string // in words, for people; empty unless Explain
-}
-
-// Note adds a remark for people to the step that is running, when Explain is on.
-// Callers that must format first test Explain themselves.
-func (t *Trace) Note(text string) {
-	if t.Explain {
-		t.notes = append(t.notes, text)
-	}
-}
-
-// add appends what a step said, and gives the copy of its verdict that is kept.
-func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) *Verdict {
-	if len(t.Steps) < cap(t.Steps) {
-		t.Steps = t.Steps[:len(t.Steps)+1]
-	} else {
-		t.Steps = append(t.Steps, TraceStep{})
-	}
-	s := &t.Steps[len(t.Steps)-1] // zero: reset has cleared it
-	s.Name, s.Verdict, s.Err, s.Elapsed, s.Notes = name, *v, err, elapsed, t.notes
-	t.notes = nil
-	t.Elapsed += elapsed
-	return &s.Verdict
-}
-
-func (t *Trace) reset() {
-	clear(t.Steps)
-	*t = Trace{Steps: t.Steps[:0]}
 }

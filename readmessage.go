@@ -67,29 +67,3 @@ func crlf(b []byte) []byte {
 	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
 	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
 }
-
-// String says what an edit does, in a line for people.
-func (e *Edit) String() string {
-	value := strings.ReplaceAll(e.Value, "\n", "")
-	switch e.Kind {
-	case EditAddHeader:
-		return "add header " + e.Name + ": " + value
-	case EditInsertHeader:
-		return "insert header " + e.Name + ": " + value
-	case EditChangeHeader:
-		return "change header " + e.Name + ": " + value
-	case EditDeleteHeader:
-		return "delete header " + e.Name
-	case EditAddRecipient:
-		return "add recipient " + e.Name
-	case EditDeleteRecipient:
-		return "delete recipient " + e.Name
-	case EditChangeSender:
-		return "change sender to <" + e.Name + ">"
-	case EditReplaceBody:
-		return "replace body"
-	case EditHold:
-		return "hold " + e.Name
-	}
-	return "unknown"
-}

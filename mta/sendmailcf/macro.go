@@ -2,7 +2,10 @@
 
 package sendmailcf
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Macro gives the value of a macro (D line), expanded; "" if it is not defined.
 func (c *Config) Macro(name string) string {
@@ -36,66 +39,66 @@ func (x *expander) text(s string, depth int) string {
 	if strings.IndexByte(s, '$') < 0 {
 		return s
 	}
-	var b strings.Builder
-	// Conditions: for each one open, whether its text counts.
-	var conditions []bool
-	skipping := func() bool {
-		for _, holds := range conditions {
-			if !holds {
-				return true
-			}
-		}
-		return false
-	}
-	for s != "" && b.Len() < maxValue && x.done < maxValue {
+	e := expanding{expander: x, depth: depth}
+	for s != "" && e.b.Len() < maxValue && x.done < maxValue {
 		at := strings.IndexByte(s, '$')
 		if at < 0 || at+1 == len(s) {
-			if !skipping() {
-				b.WriteString(s)
-			}
+			e.write(s)
 			break
 		}
-		if !skipping() {
-			b.WriteString(s[:at])
+		e.write(s[:at])
+		rest, err := e.reference(s[at+1:])
+		if err != nil {
+			break
 		}
-		s = s[at+1:]
-		switch s[0] {
-		case '?':
-			name, rest, err := macroName(s[1:])
-			if err != nil {
-				return b.String()
-			}
-			conditions, s = append(conditions, x.c.macros[name].Text != ""), rest
-		case '|':
-			if n := len(conditions); n > 0 {
-				conditions[n-1] = !conditions[n-1]
-			}
-			s = s[1:]
-		case '.':
-			if n := len(conditions); n > 0 {
-				conditions = conditions[:n-1]
-			}
-			s = s[1:]
-		case '$':
-			if !skipping() {
-				b.WriteByte('$')
-			}
-			s = s[1:]
-		default:
-			if s[0] == '&' { // expanded when used, which is now
-				s = s[1:]
-			}
-			name, rest, err := macroName(s)
-			if err != nil {
-				return b.String()
-			}
-			if !skipping() {
-				value := x.text(x.c.macros[name].Text, depth+1)
-				x.done += len(value)
-				b.WriteString(value)
-			}
-			s = rest
-		}
+		s = rest
 	}
-	return b.String()
+	return e.b.String()
+}
+
+// expanding is one text on its way.
+type expanding struct {
+	*expander
+	depth      int
+	b          strings.Builder
+	conditions []bool // of those that are open, whether their text counts
+}
+
+// write appends a text, unless it stands under a condition that does not hold.
+func (e *expanding) write(s string) {
+	if !slices.Contains(e.conditions, false) {
+		e.b.WriteString(s)
+	}
+}
+
+// reference expands what stands after a "$", and gives the text behind it. An error is a name
+// that is none.
+func (e *expanding) reference(s string) (rest string, err error) {
+	n := len(e.conditions)
+	switch s[0] {
+	case '?':
+		name, rest, err := macroName(s[1:])
+		e.conditions = append(e.conditions, e.c.macros[name].Text != "")
+		return rest, err
+	case '|':
+		if n > 0 {
+			e.conditions[n-1] = !e.conditions[n-1]
+		}
+		return s[1:], nil
+	case '.':
+		e.conditions = e.conditions[:max(n-1, 0)]
+		return s[1:], nil
+	case '$':
+		e.write("$")
+		return s[1:], nil
+	case '&': // expanded when used, which is now
+		s = s[1:]
+	}
+	name, rest, err := macroName(s)
+	if err == nil && !slices.Contains(e.conditions, false) {
+		value := e.text(e.c.macros[name].Text, e.depth+1)
+		e.done += len(value)
+		e.b.WriteString(value)
+	}
+	return rest, err
 }

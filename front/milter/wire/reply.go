@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"rcptgate/kit/smtpcode"
 )
 
 // The bounds of a reply in ReplyCode, after those of libmilter (smfi_setmlreply:
@@ -35,7 +37,7 @@ func AppendReply(dst []byte, code int, enhanced, text string, utf8ok bool) []byt
 	start := len(dst)
 	dst = Begin(dst, ReplyCode)
 	class := byte('0' + code/100)
-	if !isEnhanced(enhanced) {
+	if !smtpcode.Is(enhanced) {
 		enhanced = ""
 	}
 	if strings.TrimSpace(text) == "" {
@@ -72,7 +74,7 @@ func appendEnhanced(dst []byte, class byte, enhanced, line string) []byte {
 	case line == "" || line[0] < '0' || line[0] > '9':
 		return dst
 	}
-	if first, _, _ := strings.Cut(line, " "); first[0] != class || !isEnhanced(first) {
+	if first, _, _ := strings.Cut(line, " "); first[0] != class || !smtpcode.Is(first) {
 		return append(dst, class, '.', '0', '.', '0', ' ')
 	}
 	return dst
@@ -116,25 +118,6 @@ func appendReplyText(dst []byte, limit int, line string, utf8ok bool) []byte {
 	return dst
 }
 
-// isEnhanced reports whether s is an enhanced status code (RFC 3463): class, and
-// two numbers of one to three digits.
-func isEnhanced(s string) bool {
-	if len(s) < 5 || s[1] != '.' || (s[0] != '2' && s[0] != '4' && s[0] != '5') {
-		return false
-	}
-	subject, detail, ok := strings.Cut(s[2:], ".")
-	return ok && isNumber(subject) && isNumber(detail)
-}
-
-func isNumber(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] < '0' || s[i] > '9' {
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 3
-}
-
 // Reply is a ReplyCode frame taken apart.
 type Reply struct {
 	Code     int
@@ -173,16 +156,18 @@ func parseReplyLine(line string, last bool) (code int, enhanced, text string, er
 	bad := func(why string) (int, string, string, error) {
 		return 0, "", "", fmt.Errorf("%w: reply %q %s", ErrFrame, line, why)
 	}
-	if len(line) < 4 || (line[0] != '4' && line[0] != '5') || !isNumber(line[:3]) {
+	if len(line) < 4 || (line[0] != '4' && line[0] != '5') {
+		return bad("does not begin with a code 400 to 599")
+	}
+	if code, err = strconv.Atoi(line[:3]); err != nil {
 		return bad("does not begin with a code 400 to 599")
 	}
 	if len(line) > ReplyLineMax || strings.ContainsAny(line, "\r\n") {
 		return bad("is too long or broken")
 	}
-	if want := map[bool]byte{true: ' ', false: '-'}[last]; line[3] != want {
+	if last != (line[3] == ' ') || !last && line[3] != '-' {
 		return bad("has the wrong octet behind its code")
 	}
-	code, _ = strconv.Atoi(line[:3])
 	text = line[4:]
 	if text != "" && text[0] >= '0' && text[0] <= '9' && text[0] != line[0] {
 		return bad("has an enhanced code of another class")
@@ -191,7 +176,7 @@ func parseReplyLine(line string, last bool) (code int, enhanced, text string, er
 		return bad(`has a "%" that is not doubled`)
 	}
 	text = strings.ReplaceAll(text, "%%", "%")
-	if first, after, _ := strings.Cut(text, " "); isEnhanced(first) {
+	if first, after, _ := strings.Cut(text, " "); smtpcode.Is(first) {
 		enhanced, text = first, after
 	}
 	return code, enhanced, text, nil
