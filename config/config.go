@@ -46,15 +46,9 @@ type File struct {
 	root *node
 }
 
-// Load reads the file at path into cfg, a pointer to a struct that holds the
-// defaults. On an error, which is an [Errors] or says that the file could not be
-// read, cfg is as it was.
-func Load(path string, cfg any) error {
-	_, err := LoadFile(path, cfg)
-	return err
-}
-
-// LoadFile is Load that also tells which options the file sets.
+// LoadFile reads the file at path into cfg, a pointer to a struct that holds the
+// defaults, and gives back which options the file sets. On an error, which is an [Errors] or
+// says that the file could not be read, cfg is as it was.
 func LoadFile(path string, cfg any) (*File, error) {
 	data, err := readFile(path)
 	if err != nil {
@@ -128,23 +122,11 @@ func linesBefore(data []byte, n int) []byte {
 	return data[:end]
 }
 
-// Validate checks the values of cfg, a pointer to a struct, as Load does after
+// Validate checks the values of cfg, a pointer to a struct, as LoadFile does after
 // reading a file: for a configuration that consists of defaults alone.
 func Validate(cfg any) error {
 	_, err := Parse("built-in defaults", nil, cfg)
 	return err
-}
-
-// Line gives the line of an option ("callahead.timeout"), 0 if the file does not
-// set it.
-func (f *File) Line(key string) int {
-	if f == nil {
-		return 0
-	}
-	if n := f.root.find(key); n != nil {
-		return n.line
-	}
-	return 0
 }
 
 // Place gives errors that were found in the values after the file was read their

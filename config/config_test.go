@@ -130,7 +130,7 @@ name = "example.net"
 valid.refresh = "2d"
 `)
 	cfg := sampleDefaults()
-	if err := Load(path, cfg); err == nil || !strings.Contains(err.Error(), "callahead.cache") {
+	if _, err := LoadFile(path, cfg); err == nil || !strings.Contains(err.Error(), "callahead.cache") {
 		t.Fatalf("the unknown key passed: %v", err)
 	}
 	if !reflect.DeepEqual(cfg, sampleDefaults()) {
@@ -138,7 +138,7 @@ valid.refresh = "2d"
 	}
 	data, _ := os.ReadFile(path)
 	write(t, path, strings.Replace(string(data), "cache = 1\n", "", 1))
-	if err := Load(path, cfg); err != nil {
+	if _, err := LoadFile(path, cfg); err != nil {
 		t.Fatal(err)
 	}
 	if cfg.Hostname != "mx1.example.org" || !cfg.Enforce || cfg.Callahead.Connections != 1000 || cfg.Callahead.Rate != 2 ||
@@ -206,12 +206,12 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		large:                      "larger than",
 		filepath.Join(dir, "none"): "no such file",
 	} {
-		err := Load(path, sampleDefaults())
+		_, err := LoadFile(path, sampleDefaults())
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if err := Load(filepath.Join(dir, "none"), sampleDefaults()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := LoadFile(filepath.Join(dir, "none"), sampleDefaults()); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a missing file cannot be told apart: %v", err)
 	}
 	if err := Validate(sampleDefaults()); err != nil {

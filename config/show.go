@@ -5,20 +5,15 @@ package config
 import (
 	"encoding"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Show prints every effective value of cfg (a struct or a pointer to one) as TOML
-// that Load reads again to the same values. Options that are unset, and secrets,
-// are comments.
-func Show(cfg any) string { return (*File)(nil).Show(cfg) }
-
-// Show is the function Show with a remark behind each value that the file does not
-// set. A nil File makes no remarks.
+// Show prints every effective value of cfg (a struct or a pointer to one) as TOML that
+// LoadFile reads again to the same values, with a remark behind each that the file does not
+// set. Options that are unset, and secrets, are comments. A nil File makes no remarks.
 func (f *File) Show(cfg any) string {
 	v := reflect.ValueOf(cfg)
 	for v.Kind() == reflect.Pointer {
@@ -203,29 +198,4 @@ func quoteKey(s string) string {
 		return s
 	}
 	return quoteString(s)
-}
-
-// Keys lists the options that the file sets, "callahead.timeout", sorted.
-func (f *File) Keys() []string {
-	found := map[string]bool{}
-	if f != nil {
-		f.root.leaves("", found)
-	}
-	return slices.Sorted(maps.Keys(found))
-}
-
-func (n *node) leaves(path string, found map[string]bool) {
-	for _, key := range n.keys {
-		c, name := n.children[key], join(path, quoteKey(key))
-		switch {
-		case c.kind == kindTable:
-			c.leaves(name, found)
-		case c.kind == kindArray && len(c.items) > 0 && c.items[0].kind == kindTable:
-			for _, item := range c.items {
-				item.leaves(name, found)
-			}
-		default:
-			found[name] = true
-		}
-	}
 }

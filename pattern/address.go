@@ -66,9 +66,6 @@ func (a *Address) set(full string, at int, delimiters string) {
 	a.base, a.user = text(a.own), len(user)
 }
 
-// IsNull reports whether a is the null reverse-path.
-func (a *Address) IsNull() bool { return a.full == "" }
-
 // String is the canonical address: what regular expressions see.
 func (a *Address) String() string {
 	if a.full == "" {
@@ -77,8 +74,8 @@ func (a *Address) String() string {
 	return strings.TrimSuffix(a.full, "@")
 }
 
-// Domain is the domain in lower case, without "@"; "" for a bare name.
-func (a *Address) Domain() string {
+// domain is the domain in lower case, without "@"; "" for a bare name.
+func (a *Address) domain() string {
 	if a.full == "" {
 		return ""
 	}

@@ -67,7 +67,7 @@ func (g *group) address(ctx context.Context, l *Language, a *Address) (bool, err
 	}
 	var failed error
 	if len(g.locals) > 0 && a.full != "" && g.hasUser(a) {
-		local, err := l.Local(ctx, a.Domain())
+		local, err := l.Local(ctx, a.domain())
 		if local {
 			return true, nil
 		}

@@ -22,18 +22,9 @@ type Sections struct {
 	names []string       // canonical, in order
 }
 
-// NewSections reads the names of the [[domain]] sections, in the order of the
-// configuration: "example.com", ".example.com" (everything below it) or "*". The error
-// joins those of all names; each is a [setting.KeyError] with the key
-// "domain[N].name", N counted from 1.
-func NewSections(names []string) (*Sections, error) {
-	s, wrong := readSections(names)
-	if len(wrong) > 0 {
-		return nil, errors.Join(wrong...)
-	}
-	return s, nil
-}
-
+// readSections reads the names of the [[domain]] sections, in the order of the
+// configuration: "example.com", ".example.com" (everything below it) or "*". Each error is a
+// [setting.KeyError] with the key "domain[N].name", N counted from 1.
 func readSections(names []string) (s *Sections, wrong []error) {
 	s = &Sections{exact: make(map[string]int), below: make(map[string]int)}
 	for i, name := range names {
@@ -93,9 +84,6 @@ func (s *Sections) Find(domain string) int {
 	}
 	return s.star - 1
 }
-
-// Len is the number of sections.
-func (s *Sections) Len() int { return len(s.names) }
 
 // sectionName checks a section's name and gives its canonical form.
 func sectionName(name string) (string, error) {

@@ -18,11 +18,17 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/front/listen"
 	"rcptgate/unit"
 	"rcptgate/view"
 
 	"go.uber.org/goleak"
 )
+
+// listenOn makes the admin socket.
+func listenOn(path, group string) (*listen.Socket, error) {
+	return listen.Unix(context.Background(), path, listen.Options{Mode: socketMode, Group: group})
+}
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -36,7 +42,7 @@ func (a verdicts) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict { r
 func run(t *testing.T, o Options) *Client {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	l, err := Listen(path, "")
+	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +192,7 @@ func TestListen(t *testing.T) {
 	}
 	stale.(*net.UnixListener).SetUnlinkOnClose(false)
 	_ = stale.Close()
-	first, err := Listen(path, fmt.Sprint(os.Getgid()))
+	first, err := listenOn(path, fmt.Sprint(os.Getgid()))
 	if err != nil {
 		t.Fatalf("a stale socket is in the way: %v", err)
 	}
@@ -194,11 +200,11 @@ func TestListen(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if _, err := Listen(path, ""); !errors.Is(err, ErrInUse) {
+	if _, err := listenOn(path, ""); !errors.Is(err, listen.ErrInUse) {
 		t.Errorf("a socket in use was taken: %v", err)
 	}
 	_ = os.Remove(path)
-	second, err := Listen(path, "")
+	second, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,13 +220,13 @@ func TestListen(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(file, ""); err == nil {
+	if _, err := listenOn(file, ""); err == nil {
 		t.Error("a file was replaced")
 	}
-	if _, err := Listen(path, "no-such-group"); err == nil || !strings.Contains(err.Error(), "no-such-group") {
+	if _, err := listenOn(path, "no-such-group"); err == nil || !strings.Contains(err.Error(), "no-such-group") {
 		t.Errorf("%v", err)
 	}
-	if _, err := Listen(filepath.Join(dir, "none", "s"), ""); !errors.Is(err, os.ErrNotExist) {
+	if _, err := listenOn(filepath.Join(dir, "none", "s"), ""); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("%v", err)
 	}
 }
@@ -273,7 +279,7 @@ func TestExportThatIsCutOff(t *testing.T) {
 // The end waits for a request in progress: what it uses is closed after Serve.
 func TestServeWaitsForRequests(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	l, err := Listen(path, "")
+	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func TestSlowAnswersAreNoStall(t *testing.T) {
 	s := New(Options{Gate: slowGate(2 * stall), Memory: slowMemory{mem, 3 * stall / 2}})
 	s.stall = stall
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	l, err := Listen(path, "")
+	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestSlowClientsDoNotKeepOthersOut(t *testing.T) {
 	s := New(Options{Gate: slowGate(0), Memory: newMemory(t)})
 	s.stall, s.http.ReadHeaderTimeout = time.Hour, time.Hour
 	path := filepath.Join(t.TempDir(), "admin.sock")
-	l, err := Listen(path, "")
+	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
 	}

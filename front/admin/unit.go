@@ -70,6 +70,9 @@ func open(env *unit.Env) (unit.Live, error) {
 	}}, nil
 }
 
+// socketMode lets owner and group in, and no one else.
+const socketMode = 0o660
+
 type front struct {
 	env      *unit.Env
 	server   *Server
@@ -87,7 +90,7 @@ func (f *front) listen(ctx context.Context, c *unit.Config) error {
 	cfg, socket := unit.Part[ListenConfig](c), SocketOf(c)
 	ln, err := listen.KeepUnix(ctx, "admin", socket, listen.Options{Mode: socketMode, Group: cfg.AdminGroup}, f.env.Host.LookEvery(), f.env.Log)
 	f.listener = ln
-	if err != nil && (!cfg.Admin.IsZero() || errors.Is(err, ErrInUse)) {
+	if err != nil && (!cfg.Admin.IsZero() || errors.Is(err, listen.ErrInUse)) {
 		return err
 	}
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// ServeHTTP answers on l, with most and hurry as in [Limit], until ctx ends. Then requests
+// ServeHTTP answers on l, with most and hurry as in limit, until ctx ends. Then requests
 // in progress get patience before they are cut off. It closes l, and returns when all of
 // that is over; an end by ctx is not an error.
 func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server, most int, hurry bool, patience time.Duration) error {
@@ -28,7 +28,7 @@ func ServeHTTP(ctx context.Context, l net.Listener, s *http.Server, most int, hu
 			<-ended // http.Server's own Serve returns as soon as the end has begun
 		}
 	}()
-	if err := Limit(l, most, hurry).Serve(s); !errors.Is(err, http.ErrServerClosed) {
+	if err := limit(l, most, hurry).Serve(s); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

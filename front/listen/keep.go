@@ -9,9 +9,6 @@ import (
 	"time"
 )
 
-// LookEvery is how often a kept socket's name is looked at.
-const LookEvery = 10 * time.Second
-
 // Kept is a listener whose unix socket is created again when its name is gone. Connections
 // that were accepted before go on. Why: docs/decisions/0506-removed-files.md.
 type Kept struct {
@@ -28,10 +25,10 @@ type Kept struct {
 	done chan struct{}
 }
 
-// Keep opens a socket and looks after it until Close. The error is that of the first
+// keep opens a socket and looks after it until Close. The error is that of the first
 // opening; the listener works nevertheless, as soon as a later one succeeds, and must be
 // closed either way. Name stands in the log: "admin socket /path".
-func Keep(name string, every time.Duration, log *slog.Logger, open func() (*Socket, error)) (*Kept, error) {
+func keep(name string, every time.Duration, log *slog.Logger, open func() (*Socket, error)) (*Kept, error) {
 	k := &Kept{
 		open: open, name: name, log: log, change: make(chan struct{}),
 		quit: make(chan struct{}), done: make(chan struct{}),

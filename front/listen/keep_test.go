@@ -68,7 +68,7 @@ func TestASocketIsMadeAgain(t *testing.T) {
 	open := func() (*Socket, error) {
 		return Unix(context.Background(), path, Options{Mode: 0o660})
 	}
-	k, err := Keep("admin socket", 5*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), open)
+	k, err := keep("admin socket", 5*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), open)
 	if !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("without its folder: %v", err)
 	}
@@ -106,7 +106,7 @@ func TestASocketIsMadeAgain(t *testing.T) {
 func TestASocketOfSomebodyElseIsLeftAlone(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	var log lockedBuffer
-	k, err := Keep("admin socket", 5*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), func() (*Socket, error) {
+	k, err := keep("admin socket", 5*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), func() (*Socket, error) {
 		return Unix(context.Background(), path, Options{Mode: 0o660})
 	})
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// Limited is a listener for an HTTP server with a bound on its connections. When one
+// limited is a listener for an HTTP server with a bound on its connections. When one
 // more comes, the one is closed that has been without a request in work for the
 // longest time: nobody who is slow to ask keeps others waiting. Make it with Limit.
-type Limited struct {
+type limited struct {
 	net.Listener
 	most int
 	// hurry: when all are at work the one that has been for the longest time goes. Else
@@ -26,17 +26,17 @@ type Limited struct {
 	closed bool
 }
 
-// Limit bounds the connections taken from l at the same time. hurry is for servers
+// limit bounds the connections taken from l at the same time. hurry is for servers
 // whose answers take no time, so that who is long at work does not read them.
-func Limit(l net.Listener, most int, hurry bool) *Limited {
-	lim := &Limited{Listener: l, most: most, hurry: hurry, conns: make(map[*limitedConn]struct{})}
+func limit(l net.Listener, most int, hurry bool) *limited {
+	lim := &limited{Listener: l, most: most, hurry: hurry, conns: make(map[*limitedConn]struct{})}
 	lim.room = sync.NewCond(&lim.mu)
 	return lim
 }
 
 type limitedConn struct {
 	net.Conn
-	limit *Limited
+	limit *limited
 	once  sync.Once
 
 	// The limit's mutex guards what follows.
@@ -45,7 +45,7 @@ type limitedConn struct {
 }
 
 // Accept waits for a connection and makes room for it.
-func (l *Limited) Accept() (net.Conn, error) {
+func (l *limited) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (l *Limited) Accept() (net.Conn, error) {
 }
 
 // oldest gives who has to go, nil when nobody has. The mutex is held.
-func (l *Limited) oldest() *limitedConn {
+func (l *limited) oldest() *limitedConn {
 	var idle, working *limitedConn
 	for c := range l.conns {
 		slot := &idle
@@ -85,7 +85,7 @@ func (l *Limited) oldest() *limitedConn {
 }
 
 // Close ends the listener; the connections are the server's.
-func (l *Limited) Close() error {
+func (l *limited) Close() error {
 	l.mu.Lock()
 	l.closed = true
 	l.room.Broadcast()
@@ -120,7 +120,7 @@ type connKey struct{}
 // Serve has h serve the connections of l. A connection is at work from the moment that
 // its request's handler calls [Working] until the answer has been written, which is after
 // the handler has returned. It uses h's ConnContext and ConnState.
-func (l *Limited) Serve(h *http.Server) error {
+func (l *limited) Serve(h *http.Server) error {
 	h.ConnState = func(conn net.Conn, state http.ConnState) {
 		if c, ok := conn.(*limitedConn); ok && state == http.StateIdle {
 			c.work(false)

@@ -14,15 +14,15 @@ import (
 	"time"
 )
 
-// limited is a server without any time-out, so that only the limit makes room.
-type limited struct {
+// limitedServer is a server without any time-out, so that only the limit makes room.
+type limitedServer struct {
 	addr    string
 	inside  atomic.Int32
 	release chan struct{}
 }
 
 // startLimited serves "/" at once, and "/slow" when release is closed.
-func startLimited(t *testing.T, most int, hurry bool) *limited {
+func startLimited(t *testing.T, most int, hurry bool) *limitedServer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,9 +31,9 @@ func startLimited(t *testing.T, most int, hurry bool) *limited {
 	return serveLimited(t, ln, most, hurry)
 }
 
-func serveLimited(t *testing.T, ln net.Listener, most int, hurry bool) *limited {
+func serveLimited(t *testing.T, ln net.Listener, most int, hurry bool) *limitedServer {
 	t.Helper()
-	s := &limited{addr: ln.Addr().String(), release: make(chan struct{})}
+	s := &limitedServer{addr: ln.Addr().String(), release: make(chan struct{})}
 	h := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // on purpose
 		_, _ = io.Copy(io.Discard, r.Body)
 		Working(r.Context())
@@ -44,7 +44,7 @@ func serveLimited(t *testing.T, ln net.Listener, most int, hurry bool) *limited 
 		_, _ = io.WriteString(w, "ok")
 	})}
 	ended := make(chan error, 1)
-	go func() { ended <- Limit(ln, most, hurry).Serve(h) }()
+	go func() { ended <- limit(ln, most, hurry).Serve(h) }()
 	t.Cleanup(func() {
 		_ = h.Close()
 		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
@@ -55,7 +55,7 @@ func serveLimited(t *testing.T, ln net.Listener, most int, hurry bool) *limited 
 }
 
 // dial connects and says something.
-func (s *limited) dial(t *testing.T, text string) net.Conn {
+func (s *limitedServer) dial(t *testing.T, text string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.addr)
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *limited) dial(t *testing.T, text string) net.Conn {
 }
 
 // get asks on a connection of its own.
-func (s *limited) get(ctx context.Context, path string) error {
+func (s *limitedServer) get(ctx context.Context, path string) error {
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.addr+path, nil)
 	if err != nil {

@@ -35,7 +35,7 @@ func Open(ctx context.Context, what string, socket setting.Socket, o Options, ev
 // KeepUnix is Open for a unix socket whose listener works, in spite of an error, as soon as
 // the socket can be made. It must be closed either way.
 func KeepUnix(ctx context.Context, what string, socket setting.Socket, o Options, every time.Duration, log *slog.Logger) (*Kept, error) {
-	k, err := Keep(what+" "+socket.Address, every, log, func() (*Socket, error) {
+	k, err := keep(what+" "+socket.Address, every, log, func() (*Socket, error) {
 		return Unix(context.WithoutCancel(ctx), socket.Address, o)
 	})
 	if err != nil {

@@ -7,7 +7,7 @@
 //     that was killed is replaced; one that answers, or a file that is no socket, is not.
 //   - [Keep] makes such a socket again when somebody takes its name away, as whoever
 //     clears /run or the state directory does.
-//   - [Limit] bounds the connections of an HTTP server: whoever is slow to ask makes
+//   - [limit] bounds the connections of an HTTP server: whoever is slow to ask makes
 //     room for who comes new, who does not wait.
 //
 // It knows nothing of what is spoken. Limits: names of at most 107 octets, a look at the

@@ -23,7 +23,7 @@ func Listen(ctx context.Context, socket setting.Socket, mode setting.FileMode, g
 	var ln net.Listener
 	var err error
 	if socket.Network == "unix" {
-		ln, err = ListenUnix(ctx, socket.Address, mode, group)
+		ln, err = listen.Unix(ctx, socket.Address, listen.Options{Mode: os.FileMode(cmp.Or(mode, DefaultConfig().SocketMode)), Group: group, MakeFolder: true})
 	} else {
 		ln, err = new(net.ListenConfig).Listen(ctx, socket.Network, socket.Address)
 	}
@@ -31,9 +31,4 @@ func Listen(ctx context.Context, socket setting.Socket, mode setting.FileMode, g
 		return nil, fmt.Errorf("listen on %v: %w", socket, err)
 	}
 	return ln, nil
-}
-
-// ListenUnix is Listen for the path of a unix socket.
-func ListenUnix(ctx context.Context, path string, mode setting.FileMode, group string) (*listen.Socket, error) {
-	return listen.Unix(ctx, path, listen.Options{Mode: os.FileMode(cmp.Or(mode, DefaultConfig().SocketMode)), Group: group, MakeFolder: true})
 }

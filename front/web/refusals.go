@@ -12,20 +12,20 @@ import (
 	"rcptgate"
 )
 
-// Refusals keeps the last refusals for the status page: a rcptgate.Observer. When
+// refusals keeps the last refusals for the status page: a rcptgate.Observer. When
 // several refusals come at the same moment it keeps one of them rather than let
 // the others wait.
-type Refusals struct {
+type refusals struct {
 	hide    atomic.Bool
 	mu      sync.Mutex
-	ring    []Refusal
+	ring    []refusal
 	next    int
 	minGap  time.Duration
 	lastAdd time.Time
 }
 
-// Refusal is one decision that kept a recipient out, or would have (rehearsal).
-type Refusal struct {
+// refusal is one decision that kept a recipient out, or would have (rehearsal).
+type refusal struct {
 	At        time.Time
 	Client    string
 	Sender    string
@@ -48,14 +48,14 @@ const (
 	fieldMax     = 200
 )
 
-// NewRefusals makes an empty list.
-func NewRefusals() *Refusals {
-	return &Refusals{ring: make([]Refusal, 0, refusalsKept), minGap: refusalGap}
+// newRefusals makes an empty list.
+func newRefusals() *refusals {
+	return &refusals{ring: make([]refusal, 0, refusalsKept), minGap: refusalGap}
 }
 
-// HideAddresses leaves the local parts of senders and recipients out of what is
+// hideAddresses leaves the local parts of senders and recipients out of what is
 // kept from here on; what was kept before is dropped.
-func (r *Refusals) HideAddresses(hide bool) {
+func (r *refusals) hideAddresses(hide bool) {
 	if r.hide.Swap(hide) != hide && hide {
 		r.mu.Lock()
 		r.ring, r.next = r.ring[:0], 0
@@ -64,7 +64,7 @@ func (r *Refusals) HideAddresses(hide bool) {
 }
 
 // Observe keeps a refusal.
-func (r *Refusals) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
+func (r *refusals) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
 	if !v.Action.Refuses() && !v.Would.Refuses() {
 		return
 	}
@@ -86,8 +86,8 @@ func (r *Refusals) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
 	r.next = (r.next + 1) % cap(r.ring)
 }
 
-func (r *Refusals) describe(q *rcptgate.Query, v *rcptgate.Verdict, now time.Time) Refusal {
-	one := Refusal{
+func (r *refusals) describe(q *rcptgate.Query, v *rcptgate.Verdict, now time.Time) refusal {
+	one := refusal{
 		At: now, Sender: r.address(q.Sender), Recipient: r.address(q.Recipient.Path), Action: v.Action.String(), Code: v.Code,
 		Enhanced: keep(v.Enhanced), Reason: keep(string(v.Reason)), Source: keep(v.Source), Backend: keep(v.Backend),
 	}
@@ -106,7 +106,7 @@ func (r *Refusals) describe(q *rcptgate.Query, v *rcptgate.Verdict, now time.Tim
 	return one
 }
 
-func (r *Refusals) address(s string) string {
+func (r *refusals) address(s string) string {
 	if at := strings.LastIndexByte(s, '@'); r.hide.Load() && at >= 0 {
 		return "…" + keep(s[at:])
 	} else if r.hide.Load() && s != "" {
@@ -127,11 +127,11 @@ func keep(s string) string {
 	return s[:cut] + "…"
 }
 
-// List gives the refusals, the last one first.
-func (r *Refusals) List() []Refusal {
+// list gives the refusals, the last one first.
+func (r *refusals) list() []refusal {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := make([]Refusal, 0, len(r.ring))
+	out := make([]refusal, 0, len(r.ring))
 	for i := range len(r.ring) {
 		out = append(out, r.ring[(r.next-1-i+2*cap(r.ring))%cap(r.ring)])
 	}

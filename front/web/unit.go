@@ -39,26 +39,26 @@ func Unit() unit.Unit {
 
 func open(env *unit.Env) (unit.Live, error) {
 	h := env.Host
-	f := &front{env: env, refusals: NewRefusals()}
+	f := &front{env: env, refusals: newRefusals()}
 	options := Options{Status: h.Status, Views: h.Views, Hide: f.refusals.hide.Load, Log: env.Log}
 	if h.Telemetry != nil {
 		options.Metrics = h.Telemetry.MetricsHandler()
 	}
 	f.server = New(options)
 	return unit.Live{
-		Adopt: func(c *unit.Config) { f.refusals.HideAddresses(unit.Part[Config](c).HideAddresses) },
+		Adopt: func(c *unit.Config) { f.refusals.hideAddresses(unit.Part[Config](c).HideAddresses) },
 		Warn: func(c *unit.Config) []string {
 			return listen.Exposed("http", unit.Part[ListenConfig](c).HTTP, "everybody who reaches the port sees metrics and the last refusals")
 		},
 		Listen: f.listen, Serve: f.serve, Address: f.address, Close: f.close, Observer: f.refusals,
-		Show: func() []view.Table { return []view.Table{f.refusals.Table()} },
+		Show: func() []view.Table { return []view.Table{f.refusals.table()} },
 	}, nil
 }
 
 type front struct {
 	env      *unit.Env
 	server   *Server
-	refusals *Refusals
+	refusals *refusals
 	socket   setting.Socket
 
 	mu       sync.Mutex
@@ -136,13 +136,13 @@ func (f *front) close() error {
 	return nil
 }
 
-// Table shows the last refusals.
-func (r *Refusals) Table() view.Table {
+// table shows the last refusals.
+func (r *refusals) table() view.Table {
 	t := view.Table{
 		Name: "refusals", Title: "Last refusals", Empty: "none yet",
 		Columns: view.Columns("at", "When", "recipient", "Recipient", "reply", "Reply", "reason", "Reason", "source", "Source", "backend", "Server", "client", "Client", "sender", "Sender", "mode", "Mode"),
 	}
-	for _, one := range r.List() {
+	for _, one := range r.list() {
 		mode := "refused"
 		if one.Rehearsed {
 			mode = "rehearsed"

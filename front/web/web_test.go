@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const evil = "<script>alert(1)</script>\" onload=x '&\x00\u202e\xff\r\n"
 
 func fullOptions() Options {
-	r := NewRefusals()
+	r := newRefusals()
 	observe(r, 0, evil+"@example.com", rcptgate.Verdict{
 		Action: rcptgate.Reject, Code: 550, Enhanced: evil, Text: evil, Reason: rcptgate.Reason(evil), Source: evil, Backend: evil,
 	})
@@ -42,13 +42,13 @@ func fullOptions() Options {
 				Hostname: evil, Version: evil, Mode: evil, Configuration: evil, ReloadError: evil, Restart: []string{evil}, Attention: []string{evil},
 			}
 		},
-		Views: func() []view.Table { return []view.Table{t, r.Table(), {Title: "Nothing", Empty: evil}} },
+		Views: func() []view.Table { return []view.Table{t, r.table(), {Title: "Nothing", Empty: evil}} },
 	}
 }
 
 var base = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func observe(r *Refusals, i int, recipient string, v rcptgate.Verdict) {
+func observe(r *refusals, i int, recipient string, v rcptgate.Verdict) {
 	q := &rcptgate.Query{Recipient: rcptgate.Mailbox{Path: recipient}, Sender: "s@b.example", Client: netip.MustParseAddr("192.0.2.1")}
 	q.Trace.Started = base.Add(time.Duration(i) * time.Second)
 	r.Observe(q, &v)
@@ -208,18 +208,18 @@ func TestHideAddresses(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	r := NewRefusals()
+	r := newRefusals()
 	reject := rcptgate.Verdict{Action: rcptgate.Reject, Code: 550, Text: "No such user u1@x"}
 	observe(r, 0, "taken@x", rcptgate.Verdict{Action: rcptgate.Continue})
 	observe(r, 0, "rehearsed@x", rcptgate.Verdict{Would: rcptgate.Tempfail})
 	for i := range refusalsKept + 20 {
 		observe(r, i+1, fmt.Sprintf("u%d@x", i), reject)
 		observe(r, i+1, "flood@x", reject) // within the same 10 ms
-		if list := r.List(); i < refusalsKept-1 && (len(list) != i+2 || list[0].Recipient != fmt.Sprintf("u%d@x", i) || list[i+1].Action != "tempfail") {
+		if list := r.list(); i < refusalsKept-1 && (len(list) != i+2 || list[0].Recipient != fmt.Sprintf("u%d@x", i) || list[i+1].Action != "tempfail") {
 			t.Fatalf("after %d: %+v", i, list)
 		}
 	}
-	list := r.List()
+	list := r.list()
 	if len(list) != refusalsKept {
 		t.Fatalf("%d kept", len(list))
 	}
@@ -228,17 +228,17 @@ func TestRefusals(t *testing.T) {
 			t.Fatalf("%d: %s, want %s", i, one.Recipient, want)
 		}
 	}
-	r.HideAddresses(true)
-	if len(r.List()) != 0 {
+	r.hideAddresses(true)
+	if len(r.list()) != 0 {
 		t.Error("what was kept before is still shown")
 	}
 	observe(r, 1000, "secret@example.com", reject)
 	observe(r, 1001, "bare", reject)
-	if got := fmt.Sprint(r.List()); strings.Contains(got, "secret") || strings.Contains(got, "bare") || strings.Contains(got, "s@b") || strings.Contains(got, "u1@x") || !strings.Contains(got, "…@example.com") {
+	if got := fmt.Sprint(r.list()); strings.Contains(got, "secret") || strings.Contains(got, "bare") || strings.Contains(got, "s@b") || strings.Contains(got, "u1@x") || !strings.Contains(got, "…@example.com") {
 		t.Errorf("%s", got)
 	}
 	observe(r, 1002, strings.Repeat("ü", 10000), reject)
-	if n := len(r.List()[0].Recipient); n > 2*fieldMax {
+	if n := len(r.list()[0].Recipient); n > 2*fieldMax {
 		t.Errorf("%d octets kept", n)
 	}
 }
@@ -250,9 +250,9 @@ func TestServe(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	r := NewRefusals()
+	r := newRefusals()
 	go func() {
-		done <- New(Options{Views: func() []view.Table { return []view.Table{r.Table()} }}).Serve(ctx, l)
+		done <- New(Options{Views: func() []view.Table { return []view.Table{r.table()} }}).Serve(ctx, l)
 	}()
 	var wg sync.WaitGroup
 	for i := range 4 {

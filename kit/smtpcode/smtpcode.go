@@ -5,10 +5,7 @@
 // detail of one to three digits.
 package smtpcode
 
-import (
-	"bytes"
-	"strconv"
-)
+import "strconv"
 
 // Enhanced is an enhanced status code.
 type Enhanced struct{ Class, Subject, Detail int }
@@ -35,17 +32,6 @@ func Is(s string) bool {
 func Cut(s string) (e Enhanced, rest string, ok bool) {
 	e, n := cut(s)
 	return e, s[n:], n > 0
-}
-
-// CutReply takes the code off the text of a reply with the given SMTP code (RFC 2034
-// section 4): followed by a space or the end, and of the reply's own class. Otherwise the
-// text stays as it is.
-func CutReply(text []byte, reply int) (enhanced, rest []byte) {
-	e, n := cut(text)
-	if n == 0 || e.Class != reply/100 || (n < len(text) && text[n] != ' ') {
-		return nil, text
-	}
-	return text[:n], bytes.TrimLeft(text[n:], " ")
 }
 
 // cut gives the length of the code at the beginning of s; 0 when there is none.

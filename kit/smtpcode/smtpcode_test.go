@@ -32,24 +32,3 @@ func TestCut(t *testing.T) {
 		t.Errorf("left %q", rest)
 	}
 }
-
-func TestCutReply(t *testing.T) {
-	for _, tc := range []struct {
-		text           string
-		reply          int
-		enhanced, rest string
-	}{
-		{"5.1.1 unknown", 550, "5.1.1", "unknown"},
-		{"5.1.1   unknown", 550, "5.1.1", "unknown"},
-		{"2.1.5", 250, "2.1.5", ""},
-		{"5.1.1 unknown", 450, "", "5.1.1 unknown"},
-		{"5.1.1: unknown", 550, "", "5.1.1: unknown"},
-		{"550 5.1.1", 550, "", "550 5.1.1"},
-		{"", 550, "", ""},
-	} {
-		enhanced, rest := CutReply([]byte(tc.text), tc.reply)
-		if string(enhanced) != tc.enhanced || string(rest) != tc.rest {
-			t.Errorf("%q of %d: %q, %q", tc.text, tc.reply, enhanced, rest)
-		}
-	}
-}
