@@ -74,7 +74,7 @@ func Await[T any](ctx context.Context, done <-chan T) (v T, ok bool) {
 	return v, false
 }
 
-// AfterCancel is context.AfterFunc for those who keep ctx's deadline themselves: under a
+// AfterCancel is context.AfterFunc for those that keep ctx's deadline themselves: under a
 // [LazyDeadline], f is called when the context above it ends, and no timer is started.
 func AfterCancel(ctx context.Context, f func()) (stop func() bool) {
 	if d, lazy := ctx.(*lazyDeadline); lazy {
@@ -175,8 +175,8 @@ func (d *lazyDeadline) Err() error {
 	return nil
 }
 
-// stop ends the wait of whoever asked for Done, and reports whether nobody ever did:
-// then nobody can be waiting for d, and it may be used again.
+// stop ends the wait of those that asked for Done, and reports whether there were none: then
+// nothing can be waiting for d, and it may be used again.
 func (d *lazyDeadline) stop() (unused bool) {
 	w := d.waited.Load()
 	if w != nil {

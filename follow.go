@@ -15,7 +15,7 @@ const MaxTargets = 16
 // Targets are the mailboxes that a recipient stands for (an alias, a virtual user). A
 // step that gives them, with Continue, has the chain put its remaining steps to these,
 // one after the other, and not to the recipient. It stops at the first that is not
-// refused. If every one is refused, so is the recipient; if one of them was only put off,
+// refused. If every one is refused, so is the recipient; if one of them was only deferred,
 // or could not be found out, temporarily.
 type Targets struct {
 	// Known are proven to exist (see Query.Known). They are asked about first: the others
@@ -52,7 +52,7 @@ func (t *Targets) at(i int) (m Mailbox, known bool) {
 func (c *Chain) follow(ctx context.Context, q *Query, targets *Targets, next int, said *Verdict) Verdict {
 	n := targets.count()
 	if q.chain.followed += n; q.chain.followed > MaxTargets {
-		q.Trace.addNote("more than " + strconv.Itoa(MaxTargets) + " targets: taken, nobody is asked")
+		q.Trace.addNote("more than " + strconv.Itoa(MaxTargets) + " targets: accepted without asking")
 		return said.orNothing()
 	}
 	var refusal Verdict

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Action is what the MTA shall do.
+// Action is what the MTA is to do.
 type Action uint8
 
 // The actions. Continue is the zero value: "nothing against it from here".
@@ -78,8 +78,8 @@ type Verdict struct {
 	// it is Continue when nothing was rehearsed. Code and Text stay as they would
 	// have been.
 	Would Action
-	// Enforce has the verdict act where the gate rehearses: whoever gave it was told to
-	// enforce, and the most specific setting counts.
+	// Enforce has the verdict act where the gate rehearses: the step that gave it is
+	// configured to enforce, and the most specific setting counts.
 	Enforce bool
 	// Code is the SMTP reply code, 400 to 599 for Reject and Tempfail, else what the
 	// backend said (250) or 0. Its class always fits the action.

@@ -5,7 +5,7 @@
 // no option itself.
 //
 // A field is an option when it has a `toml:"name"` tag; embedded structs are
-// flattened into the section that embeds them. Beside the name, tags say
+// flattened into the section that embeds them. Apart from the name, tags say
 //
 //	doc:"..."      what the option does; examples and manual page are made of it
 //	example:"..."  a value for the example, as TOML
@@ -61,7 +61,7 @@ func LoadFile(path string, cfg any) (*File, error) {
 func Parse(name string, data []byte, cfg any) (*File, error) {
 	into := reflect.ValueOf(cfg)
 	if into.Kind() != reflect.Pointer || into.Elem().Kind() != reflect.Struct {
-		return nil, fmt.Errorf("read configuration into %T: it is no pointer to a struct", cfg)
+		return nil, fmt.Errorf("read configuration into %T: it is not a pointer to a struct", cfg)
 	}
 	root, err := parseTree(name, data)
 	if err != nil {
@@ -150,7 +150,7 @@ func (f *File) Place(err error) error {
 	return fmt.Errorf("%s: %w", d.errs.file, err)
 }
 
-// keyed finds the errors in err that name a key; nothing if there are others beside
+// keyed finds the errors in err that name a key; none if there are others among
 // them.
 func keyed(err error) (out []error) {
 	switch e := err.(type) { //nolint:errorlint // it walks the tree itself, to find all of them
@@ -193,4 +193,4 @@ func readFile(path string) ([]byte, error) {
 	return bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), nil
 }
 
-var errNotRegular = errors.New("it is no regular file")
+var errNotRegular = errors.New("it is not a regular file")

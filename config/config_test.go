@@ -202,7 +202,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	large := filepath.Join(dir, "large")
 	write(t, large, strings.Repeat("#\n", MaxFileSize))
 	for path, want := range map[string]string{
-		dir:                        "no regular file",
+		dir:                        "not a regular file",
 		large:                      "larger than",
 		filepath.Join(dir, "none"): "no such file",
 	} {

@@ -408,7 +408,7 @@ func TestHTTP(t *testing.T) {
 		"/v1/quota?user=ann&size=300000000":           `200 {"user":"ann","state":"full","used":1234,"hard":209715200,"age_s":0,"keep_s":0}` + "\n",
 		"/v1/quota?user=nobody":                       `200 {"user":"nobody","state":"unknown","age_s":0,"keep_s":0}` + "\n",
 		"/v1/quota":                                   "400 the mailbox name is empty\n",
-		"/v1/quota?user=ann&size=-1":                  "400 \"-1\" is not a size: a number with B, KB, MB, GB or TB is allowed, up to 1024TB, as in \"200MB\"\n",
+		"/v1/quota?user=ann&size=-1":                  "400 \"-1\" is not a size; expected a number with B, KB, MB, GB or TB, up to 1024TB, as in \"200MB\"\n",
 		"/v1/quota?user=" + strings.Repeat("a", 400):  "400 the mailbox name has 400 octets, at most 320 are allowed\n",
 		"/healthz": "200 ok\n",
 		"/":        "404 404 page not found\n",

@@ -20,7 +20,7 @@ func (h *Host) Warnings() (list []string) {
 		list = append(list, fmt.Sprintf("deadline = %q is not below the 10s that Sendmail waits for an answer by default", c.Core().Deadline))
 	}
 	if m := Part[memcached.Config](c); m.Active() && m.KeyFile == "" {
-		list = append(list, "memcached without memcached_key_file: whoever reaches these servers can change what is remembered")
+		list = append(list, "memcached without memcached_key_file: anyone who can reach these servers can change what is remembered")
 	}
 	for _, s := range h.Tables.States() {
 		if !s.Readable() {

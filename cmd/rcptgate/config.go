@@ -73,35 +73,40 @@ HTTP on all addresses, memcached without a key. They change the exit code (to 1)
 			if other != nil {
 				return checkAs(cmd, other)
 			}
-			c, err := p.load(cmd)
-			if err != nil {
-				return err
-			}
-			h, err := p.offline(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			defer h.Stop()
-			if err := h.Verify(); err != nil {
-				return exit.With(exit.Config, err)
-			}
-			warnings := h.Warnings()
-			if c.File == nil {
-				warnings = append(warnings, fmt.Sprintf("there is no %s: the built-in defaults are good, but check no recipient", unit.DefaultFile))
-			}
-			for _, w := range warnings {
-				fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: %s\n", view.Clean(w))
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: good (%s)\n", c.Source(), summary(c))
-			if strict && len(warnings) > 0 {
-				return exit.Quietly(exit.Attention)
-			}
-			return nil
+			return p.checkConfig(cmd, strict)
 		},
 	}
 	cmd.Flags().StringVar(&as, "user", "rcptgate", "the daemon's `USER`, whose rights count when root runs the check; \"\" means the caller")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with code 1 if there are warnings")
 	return cmd
+}
+
+// checkConfig reads and builds the configuration, and prints what is wrong or doubtful in it.
+func (p *program) checkConfig(cmd *cobra.Command, strict bool) error {
+	c, err := p.load(cmd)
+	if err != nil {
+		return err
+	}
+	h, err := p.offline(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	defer h.Stop()
+	if err := h.Verify(); err != nil {
+		return exit.With(exit.Config, err)
+	}
+	warnings := h.Warnings()
+	if c.File == nil {
+		warnings = append(warnings, fmt.Sprintf("there is no %s: the built-in defaults are good, but check no recipient", unit.DefaultFile))
+	}
+	for _, w := range warnings {
+		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: %s\n", view.Clean(w))
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: good (%s)\n", c.Source(), summary(c))
+	if strict && len(warnings) > 0 {
+		return exit.Quietly(exit.Attention)
+	}
+	return nil
 }
 
 // asUser gives whose rights count: nil when they are the caller's own, or when there is no

@@ -22,7 +22,7 @@ const heapEvery = time.Second
 
 // tuneHeap has the collector wait for heapSlack as long as that is more than the live
 // heap itself; a large heap is collected as usual, when it has doubled. It returns
-// when ctx ends. Who sets GOGC knows better, and is left alone.
+// when ctx ends. If GOGC is set, it does nothing.
 func tuneHeap(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return

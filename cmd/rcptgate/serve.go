@@ -28,7 +28,7 @@ func (p *program) serve() *cobra.Command {
 		Short: "run the daemon",
 		Long: `serve runs the daemon in the foreground. SIGHUP reads the configuration again (a file
 with an error changes nothing). SIGTERM and SIGINT end the daemon after the transactions
-in progress, for which it waits as long as [listen] drain says. A second signal ends it
+in progress, for which it waits as long as drain in [milter] says. A second signal ends it
 without waiting.
 
 Under systemd it notifies the service manager when it is ready, reloading and ending, and
@@ -166,8 +166,8 @@ func ready(h *unit.Host) {
 	notify(sd.SdNotifyReady + "\nSTATUS=" + h.Mode() + ", " + summary(h.Config()))
 }
 
-// notify tells systemd (sd_notify(3)), if it started us. It is not there to be told
-// otherwise, and that is no error.
+// notify reports a state to systemd (sd_notify(3)), if systemd started the daemon; otherwise
+// it does nothing.
 func notify(state string) {
 	if state == sd.SdNotifyReloading {
 		state += "\n" + sd.SdNotifyMonotonicUsec()

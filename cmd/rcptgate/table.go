@@ -336,7 +336,7 @@ func (st *tableStat) print(w io.Writer) error {
 	line("modified", fmt.Sprintf("%s, %s ago", term.Time(st.Modified), time.Since(st.Modified).Round(time.Second)))
 	line("complete mark", map[bool]string{true: "yes", false: "no"}[st.Complete])
 	if !utf8.ValidString(b.String()) {
-		return errors.New("the description is no UTF-8")
+		return errors.New("the description is not UTF-8")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

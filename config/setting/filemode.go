@@ -21,7 +21,7 @@ func (m FileMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil
 func (m *FileMode) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 8, 32)
 	if err != nil || n == 0 || n > 0o777 {
-		return fmt.Errorf("%q is not a file mode: an octal number from \"0001\" to \"0777\" is allowed, as in \"0660\"", text)
+		return fmt.Errorf("%q is not a file mode; expected an octal number from \"0001\" to \"0777\", as in \"0660\"", text)
 	}
 	*m = FileMode(n)
 	return nil

@@ -34,7 +34,7 @@ func ParseSize(s string) (Size, error) {
 			return Size(n << u.bits), nil
 		}
 	}
-	return 0, fmt.Errorf("%q is not a size: a number with B, KB, MB, GB or TB is allowed, up to 1024TB, as in \"200MB\"", s)
+	return 0, fmt.Errorf("%q is not a size; expected a number with B, KB, MB, GB or TB, up to 1024TB, as in \"200MB\"", s)
 }
 
 // String writes s in the largest unit that loses nothing.

@@ -42,7 +42,7 @@ func ParseSocket(s string) (Socket, error) {
 	}
 	host, port, err := net.SplitHostPort(rest)
 	if err != nil {
-		return Socket{}, fmt.Errorf("%q is no socket address: %s is allowed", s, socketForms)
+		return Socket{}, fmt.Errorf("%q is not a socket address; expected %s", s, socketForms)
 	}
 	return parseInet(s, host, port)
 }
@@ -60,7 +60,7 @@ func parseUnix(s, path string) (Socket, error) {
 func parseInet(s, host, port string) (Socket, error) {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return Socket{}, fmt.Errorf("%q: port %q is no number from 0 to 65535", s, port)
+		return Socket{}, fmt.Errorf("%q: port %q is not a number from 0 to 65535", s, port)
 	}
 	if host == "" {
 		return Socket{}, fmt.Errorf("%q: no host; name the address to use, as in \"inet:%d@127.0.0.1\"", s, n)
@@ -68,7 +68,7 @@ func parseInet(s, host, port string) (Socket, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		host = addr.String()
 	} else if strings.Trim(strings.ToLower(host), "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-		return Socket{}, fmt.Errorf("%q: %q is no host name or address", s, host)
+		return Socket{}, fmt.Errorf("%q: %q is not a host name or address", s, host)
 	}
 	return Socket{Network: "tcp", Address: net.JoinHostPort(host, strconv.FormatUint(n, 10))}, nil
 }

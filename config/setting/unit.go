@@ -73,7 +73,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // ParseDuration reads a duration. Negative ones and those over MaxDuration are errors.
 func ParseDuration(s string) (Duration, error) {
 	bad := func() (Duration, error) {
-		return 0, fmt.Errorf("%q is no duration: a number with a unit s, m, h, d or w is allowed, as in \"15m\" or \"1d12h\", up to ten years", s)
+		return 0, fmt.Errorf("%q is not a duration; expected a number with a unit s, m, h, d or w, as in \"15m\" or \"1d12h\", up to ten years", s)
 	}
 	if s == "0" {
 		return 0, nil
@@ -125,7 +125,7 @@ func ParseNetwork(s string) (Network, error) {
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil || p.Addr().Is4In6() { // a mapped prefix would match nothing: clients' addresses are unmapped
-		return Network{}, fmt.Errorf("%q is no network: an address or a prefix is allowed, as in \"192.0.2.0/24\" or \"2001:db8::/32\"", s)
+		return Network{}, fmt.Errorf("%q is not a network; expected an address or a prefix, as in \"192.0.2.0/24\" or \"2001:db8::/32\"", s)
 	}
 	if p != p.Masked() {
 		return Network{}, fmt.Errorf("%q has bits set behind the prefix: did you mean %q?", s, p.Masked())

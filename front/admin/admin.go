@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
 // Package admin is the command line's way into the running daemon: HTTP/1.1 with
-// JSON over a unix socket, server and client. Who may open the socket (mode 0660
-// and a group) may do everything; there is no other authentication.
+// JSON over a unix socket, server and client. Whoever can open the socket (mode 0660
+// and a group) can do everything; there is no other authentication.
 //
 //	GET  /v1/version           what is running
 //	POST /v1/check             one question, with its trace (CheckRequest, Result)
@@ -18,8 +18,8 @@
 //	POST /v1/do                DoRequest: a command of a unit
 //
 // A refusal is {"error": "..."} with a status of 400 or above. Limits: 64
-// connections, of which one without a request in work makes room for who comes new; 5 s
-// for a request's header, 64 KiB a request but for imports, 64 KiB a line, 30 s without
+// connections (beyond that, the one that has been idle for longest is closed); 5 s for a
+// request's header; 64 KiB for a request, except imports; 64 KiB for a line; 30 s without
 // progress.
 package admin
 
@@ -322,7 +322,7 @@ func (r *CheckRequest) Query() (*rcptgate.Query, error) {
 	if r.Client != "" {
 		client, err := netip.ParseAddr(r.Client)
 		if err != nil {
-			return nil, fmt.Errorf("client %q is no IP address", r.Client)
+			return nil, fmt.Errorf("client %q is not an IP address", r.Client)
 		}
 		q.Client = client.Unmap()
 	}

@@ -27,13 +27,13 @@ func (s *Server) pattern(text string) (store.Pattern, error) {
 	}
 	if domain, ok := strings.CutPrefix(text, "@"); ok {
 		if domain == "" || strings.ContainsAny(domain, "@ \r\n\x00") {
-			return store.Pattern{}, bad("%q is no domain: \"@example.com\" is", text)
+			return store.Pattern{}, bad("%q is not a domain; expected \"@example.com\"", text)
 		}
 		return store.Pattern{Domain: address.Domain(domain)}, nil
 	}
 	m := address.Parse(text)
 	if m.Local == "" || m.Domain == "" || rcptgate.HasControl(text) {
-		return store.Pattern{}, bad("%q is no address: \"someone@example.com\" or \"@example.com\" is", text)
+		return store.Pattern{}, bad("%q is not an address; expected \"someone@example.com\" or \"@example.com\"", text)
 	}
 	fold := s.FoldCase == nil || s.FoldCase(m.Domain)
 	return store.Pattern{Address: m.Key(fold)}, nil
@@ -162,7 +162,7 @@ func placeOf(st *store.Stats) Place {
 	return p
 }
 
-// ForgetRequest says what shall be forgotten: addresses and "@domain", or, so that
+// ForgetRequest says what is to be forgotten: addresses and "@domain", or, so that
 // an empty list can do no harm, everything by its own word.
 type ForgetRequest struct {
 	Patterns   []string `json:"patterns,omitempty"`
@@ -312,7 +312,7 @@ func (s *Server) cacheImport(r *http.Request) (any, error) {
 	head, err := lines.next()
 	var h exportHead
 	if err != nil || json.Unmarshal(head, &h) != nil || h.Version == 0 {
-		return nil, bad("line 1: this is no cache export: it begins with {\"rcptgate_cache\":%d,...}", exportVersion)
+		return nil, bad("line 1: this is not a cache export, which begins with {\"rcptgate_cache\":%d,...}", exportVersion)
 	}
 	if h.Version != exportVersion {
 		return nil, bad("line 1: the export has version %d, this program reads version %d", h.Version, exportVersion)
@@ -376,7 +376,8 @@ func (s *Server) merge(key string, in store.Record, began time.Time) (taken bool
 
 var errLongLine = fmt.Errorf("the line is longer than %d octets", maxLine)
 
-// lineReader gives lines of bounded length and goes on behind one that is too long.
+// lineReader gives lines of bounded length, each valid until the next, and goes on after one
+// that is too long.
 type lineReader struct {
 	in     *bufio.Reader
 	number int
@@ -397,5 +398,5 @@ func (l *lineReader) next() ([]byte, error) {
 	if errors.Is(err, io.EOF) && len(line) > 0 {
 		err = nil
 	}
-	return []byte(strings.TrimRight(string(line), "\r\n")), err
+	return bytes.TrimRight(line, "\r\n"), err
 }

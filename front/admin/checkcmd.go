@@ -146,9 +146,9 @@ func (f *checkFlags) judge(recipient string, local bool) error {
 	case err != nil:
 		return exit.With(exit.Usage, err)
 	case strings.TrimSpace(recipient) != recipient, strings.ContainsAny(q.Target.Domain, " \t"):
-		bad = fmt.Errorf("%q is no address: there are blanks in it", recipient)
+		bad = fmt.Errorf("%q is not an address: it contains blanks", recipient)
 	case q.Target.Local == "":
-		bad = fmt.Errorf("%q is no address: nothing stands before the \"@\"", recipient)
+		bad = fmt.Errorf("%q is not an address: there is nothing before the \"@\"", recipient)
 	case q.Target.Domain == "" && !local:
 		bad = fmt.Errorf("%q has no domain, and without [aliases] the gate knows no local names", recipient)
 	}

@@ -42,7 +42,7 @@ func (r *Refusal) NotFound() bool { return r.Status == http.StatusNotFound }
 func (r *Refusal) BadRequest() bool { return r.Status == http.StatusBadRequest }
 
 // Client asks the daemon. Methods are safe for concurrent use; contexts bound them,
-// and a daemon that says nothing for 30 s (90 s for a check) is given up.
+// and a daemon that sends nothing for 90 s is given up.
 type Client struct {
 	path string
 	http *http.Client

@@ -111,7 +111,7 @@ func parseRecord(line []byte, now time.Time) (string, store.Record, error) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
-		return "", store.Record{}, fmt.Errorf("no record: %w", err)
+		return "", store.Record{}, fmt.Errorf("not a record: %w", err)
 	}
 	key, finding, err := r.key()
 	if err != nil {
@@ -191,7 +191,7 @@ func (a *Answer) answer(now time.Time, allowed func(store.Class) bool) (store.An
 	case !ok || !allowed(class):
 		return store.Answer{}, fmt.Errorf("class %q is not allowed here", a.Class)
 	case a.Code != 0 && (a.Code < 200 || a.Code > 599):
-		return store.Answer{}, fmt.Errorf("code %d is no SMTP reply code", a.Code)
+		return store.Answer{}, fmt.Errorf("code %d is not an SMTP reply code", a.Code)
 	case class.Refuses() && a.Code < 400:
 		return store.Answer{}, fmt.Errorf("code %d does not refuse, class %s does", a.Code, class)
 	case class == store.Valid && a.Code >= 300:

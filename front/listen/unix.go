@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package listen opens the sockets of all fronts, keeps them, and bounds who holds
-// them (unix(7), http.Server).
+// Package listen opens the sockets of all fronts, keeps them, and bounds their connections
+// (unix(7), http.Server).
 //
-//   - [Unix] makes a socket with its mode and group: a stale one that a process left
-//     that was killed is replaced; one that answers, or a file that is no socket, is not.
-//   - [Keep] makes such a socket again when somebody takes its name away, as whoever
-//     clears /run or the state directory does.
-//   - [limit] bounds the connections of an HTTP server: whoever is slow to ask makes
-//     room for who comes new, who does not wait.
+//   - [Unix] makes a socket with its mode and group. The stale socket of a killed process is
+//     replaced; a socket that answers, or another kind of file, is not.
+//   - [Open] and [KeepUnix] make such a socket again when its name is removed, as happens when
+//     /run or the state directory is cleared.
+//   - [ServeHTTP] bounds the connections of an HTTP server: a new one takes the place of the
+//     one that has been without a request for longest.
+//   - [Exchange] serves protocols of questions and answers, with bounds of its own.
 //
-// It knows nothing of what is spoken. Limits: names of at most 107 octets, a look at the
-// name every ten seconds.
+// The package knows no protocol but HTTP. Limit: a socket's path has at most 107 octets.
 package listen
 
 import (
@@ -130,7 +130,7 @@ func removeStale(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("there is a file of this name that is no socket; it is left alone")
+		return errors.New("a file of this name exists and is not a socket; it is left alone")
 	}
 	dialer := net.Dialer{Timeout: 2 * time.Second}
 	nc, err := dialer.DialContext(ctx, "unix", path)

@@ -105,12 +105,12 @@ func (l *letter) finish(s *session, has rcptgate.Wants) *rcptgate.Message {
 // noSpace is the reply to a message that cannot be kept.
 var noSpace = rcptgate.Verdict{Action: rcptgate.Tempfail, Code: 452, Enhanced: "4.3.1", Text: "Insufficient system storage", Reason: rcptgate.ReasonError}
 
-// cannotSpool reports that a message was put off.
+// cannotSpool reports that a message was deferred.
 func (s *Server) cannotSpool(err error) {
 	s.totals.unspooled.Add(1)
 	if errors.Is(err, errSpoolFull) {
-		s.notices.Note(slog.LevelWarn, "milter spool", "messages are put off: their bodies together exceed spool in [milter]", "limit", s.spools.max)
+		s.notices.Note(slog.LevelWarn, "milter spool", "messages are deferred: their bodies together exceed spool in [milter]", "limit", s.spools.max)
 		return
 	}
-	s.notices.Note(slog.LevelError, "milter spool", "messages are put off: their bodies cannot be written to disk", "directory", s.spools.dir, "error", err)
+	s.notices.Note(slog.LevelError, "milter spool", "messages are deferred: their bodies cannot be written to disk", "directory", s.spools.dir, "error", err)
 }

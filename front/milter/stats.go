@@ -14,7 +14,7 @@ type Stats struct {
 	ProtocolErrors uint64 // connections ended by a malformed frame
 	TimedOut       uint64 // connections ended for being silent or slow
 	Spooled        int64  // octets of bodies that are kept now
-	Unspooled      uint64 // messages put off because their body could not be kept
+	Unspooled      uint64 // messages deferred because their body could not be kept
 }
 
 // counts are one connection's own: nothing that all connections would write to is

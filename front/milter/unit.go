@@ -52,7 +52,7 @@ func open(env *unit.Env) (unit.Live, error) {
 
 func warn(c *unit.Config) (list []string) {
 	for _, socket := range unit.Part[ListenConfig](c).all() {
-		list = append(list, listen.Exposed("milter", socket, "everybody who reaches the port can ask")...)
+		list = append(list, listen.Exposed("milter", socket, "anyone who can reach the port can ask")...)
 	}
 	return append(list, listen.NoGroup("socket_group in [milter]", unit.Part[Config](c).SocketGroup)...)
 }
@@ -121,7 +121,7 @@ func (f *front) metrics() []metric.Family {
 		metric.Count("milter_recipients_total", "RCPT commands seen.", of(func(s *Stats) float64 { return float64(s.Recipients) })),
 		metric.Count("milter_protocol_errors_total", "Milter connections ended by a malformed frame.", of(func(s *Stats) float64 { return float64(s.ProtocolErrors) })),
 		metric.Level("milter_spool_bytes", "Octets of message bodies kept now, in memory and on disk.", of(func(s *Stats) float64 { return float64(s.Spooled) })),
-		metric.Count("milter_unspooled_total", "Messages put off because their bodies could not be kept.", of(func(s *Stats) float64 { return float64(s.Unspooled) })),
+		metric.Count("milter_unspooled_total", "Messages deferred because their bodies could not be kept.", of(func(s *Stats) float64 { return float64(s.Unspooled) })),
 		metric.Count("milter_timeouts_total", "Milter connections ended for being silent or slow.", of(func(s *Stats) float64 { return float64(s.TimedOut) })),
 	}
 }

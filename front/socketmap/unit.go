@@ -86,7 +86,7 @@ func (f *front) broken(client net.Addr, err error) {
 func warn(c *unit.Config) (list []string) {
 	sockets, cfg := unit.Part[ListenConfig](c).Socketmap, unit.Part[Config](c)
 	for _, socket := range sockets {
-		list = append(list, listen.Exposed("socketmap", socket, "everybody who reaches the port can ask")...)
+		list = append(list, listen.Exposed("socketmap", socket, "anyone who can reach the port can ask")...)
 	}
 	if len(sockets) > 0 {
 		list = append(list, listen.NoGroup("socket_group in [socketmap]", cfg.SocketGroup)...)

@@ -48,7 +48,7 @@ func open(env *unit.Env) (unit.Live, error) {
 	return unit.Live{
 		Adopt: func(c *unit.Config) { f.refusals.hideAddresses(unit.Part[Config](c).HideAddresses) },
 		Warn: func(c *unit.Config) []string {
-			return listen.Exposed("http", unit.Part[ListenConfig](c).HTTP, "everybody who reaches the port sees metrics and the last refusals")
+			return listen.Exposed("http", unit.Part[ListenConfig](c).HTTP, "anyone who can reach the port sees metrics and the last refusals")
 		},
 		Listen: f.listen, Serve: f.serve, Address: f.address, Close: f.close, Observer: f.refusals,
 		Show: func() []view.Table { return []view.Table{f.refusals.table()} },

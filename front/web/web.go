@@ -10,11 +10,11 @@
 //	/          a status page: what needs a person, then what every unit shows
 //	/status.json  the same for programs
 //
-// Only GET and HEAD are answered. There is no authentication: it listens on
-// loopback unless told otherwise, and there a request must name a loopback host, so
-// that no web page can read it through a name of its own (DNS rebinding). Limits:
-// 128 connections, of which the one that is slowest to ask, or to read its answer, makes
-// room for who comes new; 16 KiB of header, 5 s for a request, 30 s for an answer.
+// Only GET and HEAD are answered. There is no authentication: by default it listens on
+// loopback, and there a request must name a loopback host, so that no web page can read it
+// through a name of its own (DNS rebinding). Limits: 128 connections (a new one takes the
+// place of the one that is slowest to ask, or to read its answer), 16 KiB of header, 5 s for a
+// request, 30 s for an answer.
 package web
 
 import (
@@ -89,7 +89,7 @@ func (s *Server) Handler(loopback bool) http.Handler {
 	return guard(mux, loopback)
 }
 
-// guard refuses what is no look: other methods, and foreign names on loopback.
+// guard refuses what does not only look: other methods, and foreign names on loopback.
 func guard(next http.Handler, loopback bool) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		listen.Working(r.Context())

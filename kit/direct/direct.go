@@ -153,7 +153,7 @@ func (c *Conn) writeOn(fd uintptr) (done bool) {
 }
 
 // Shutdown ends the connection in both directions (shutdown(2)), without waiting for what
-// Each is doing: who reads gets io.EOF, who writes an error. What is not a socket is closed.
+// Each is doing: a reader gets io.EOF, a writer an error. What is not a socket is closed.
 func (c *Conn) Shutdown() error {
 	if c.raw == nil {
 		return c.nc.Close()

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
-// Package flight joins equal calls: whoever asks for what is being found out already waits
-// for that call's end.
+// Package flight joins equal calls: a caller that asks for what is being found out already
+// waits for the end of that call.
 //
 // It differs from golang.org/x/sync/singleflight in what a mail gateway needs. A call is
-// detached from its askers, so that one who leaves early does not end it for the others.
+// detached from its callers, so that one that leaves early does not end it for the others.
 // The number of calls in progress is bounded. A call can be forgotten by a pattern of
 // keys: those who wait still hear its end, later askers begin anew. Keys are spread over
 // shards, so that askers of different keys do not wait for each other.
@@ -18,8 +18,8 @@ import (
 
 const shardCount = 64
 
-// Call is one call in progress. Its Value belongs to whoever began it until End, and to
-// nobody afterwards: those who wait read it after Done is closed.
+// Call is one call in progress. Its Value belongs to the caller that began it until
+// End, and is only read afterwards: by those that wait, once Done is closed.
 type Call[K comparable, V any] struct {
 	Key   K
 	Value V
