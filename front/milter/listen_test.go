@@ -53,7 +53,7 @@ func TestListenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct{ path, group, want string }{
-		{file, "", "no socket"},
+		{file, "", "not a socket"},
 		{filepath.Join(dir, "a", "b", "m.sock"), "", "folder"},
 		{filepath.Join(dir, "m.sock"), "no-such-group-here", "no-such-group-here"},
 	} {
