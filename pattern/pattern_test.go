@@ -291,7 +291,7 @@ func TestSetPath(t *testing.T) {
 		short.SetPath(path, "+-")
 		m := address.Parse(path)
 		long.Set(&m, "+-")
-		if short.String() != long.String() || short.at != long.at || short.base != long.base || short.user != long.user || short.Domain() != long.Domain() {
+		if short.String() != long.String() || short.at != long.at || short.base != long.base || short.user != long.user || short.domain() != long.domain() {
 			rt.Fatalf("%q: %+v, want %+v", path, short, long)
 		}
 	})
