@@ -35,7 +35,7 @@ type Options struct {
 	Entries int
 	// Only names the measurements to make (see Names); default all.
 	Only []string
-	// Progress is told what is being measured; default nobody.
+	// Progress gets a line for each measurement; default none.
 	Progress io.Writer
 }
 

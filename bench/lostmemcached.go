@@ -6,9 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"regexp"
 	"slices"
 	"time"
 
@@ -45,7 +42,7 @@ type lost struct {
 
 // withTrouble measures new recipients of two gates in turns. One has no memcached, that of the other goes away at the
 // beginning of each of its turns. The machine takes a processor away for longer than a gate waits for memcached, now and
-// then: so the longest answer is that of the median turn, and the longest of all stands beside it.
+// then: so the longest answer is that of the median turn, and the longest of all is given next to it.
 func (b *bench) withTrouble(ctx context.Context, t *Table, trouble memcachedTrouble) error {
 	return b.withGate(ctx, 0, func(p *process, backend *sim.Server) (err error) {
 		alone, troubled := &lost{bench: b, gate: p}, &lost{bench: b}
@@ -105,9 +102,6 @@ func (l *lost) turn(ctx context.Context, trouble memcachedTrouble, series int) e
 	return nil
 }
 
-// memcachedUp finds that the gate asks its memcached.
-var memcachedUp = regexp.MustCompile(`(?m)^rcptgate_memcached_up\{.*\} 1$`)
-
 // bring starts the memcached anew and waits until the gate uses it.
 func (l *lost) bring(ctx context.Context) (err error) {
 	socket := l.server.socket
@@ -116,31 +110,15 @@ func (l *lost) bring(ctx context.Context) (err error) {
 		return err
 	}
 	for end := time.Now().Add(startLimit); ; {
-		text, err := fetch(ctx, l.metrics)
+		up, err := metric(ctx, l.metrics, "rcptgate_memcached_up", "")
 		switch {
 		case err != nil:
 			return err
-		case memcachedUp.MatchString(text):
+		case up == 1:
 			return nil
 		case time.Now().After(end):
 			return errors.New("the gate does not use its memcached again" + l.gate.log.tail())
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-}
-
-// fetch reads a page.
-func fetch(ctx context.Context, url string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read only
-	text, err := io.ReadAll(resp.Body)
-	return string(text), err
 }

@@ -11,8 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +22,7 @@ import (
 )
 
 // sharedPeople is the number of recipients that memcached holds, and sharedEntries the number of those that the gate
-// which is asked about them keeps in RAM, the least it can be told: 199 of 200 questions go to memcached.
+// which is asked about them keeps in RAM, the least that can be configured: 199 of 200 questions go to memcached.
 const (
 	sharedPeople  = 200_000
 	sharedEntries = 1000
@@ -33,14 +31,11 @@ const (
 // sharedPace is the rate at which the latency of answers from memcached is measured, in RCPT/s.
 const sharedPace = pacedRate / 2
 
-// memcachedHits finds how many keys the gate has found in memcached.
-var memcachedHits = regexp.MustCompile(`(?m)^rcptgate_memcached_hits_total\{.*\} (\S+)$`)
-
 // errNoMemcached says that there is no memcached to measure with.
 var errNoMemcached = errors.New("no memcached in PATH, nor in the lab that \"make lab\" prepares")
 
 // memcachedCommand is how a memcached is started here: Debian's or the administrator's, else the one of the lab of real
-// servers (test/install.sh), whose libraries lie beside it.
+// servers (test/install.sh), whose libraries are next to it.
 func memcachedCommand() ([]string, error) {
 	if name, err := exec.LookPath("memcached"); err == nil {
 		return []string{name}, nil
@@ -118,7 +113,7 @@ func sharedMemory(ctx context.Context, b *bench, t *Table) error {
 	return nil
 }
 
-// fromMemcached measures answers that are in memcached and not in the gate's own memory, beside the echo milter.
+// fromMemcached measures answers that are in memcached and not in the gate's own memory, compared with the echo milter.
 func (b *bench) fromMemcached(ctx context.Context, t *Table) error {
 	backend, err := startBackend(0)
 	if err != nil {
@@ -156,13 +151,9 @@ func (b *bench) fromMemcached(ctx context.Context, t *Table) error {
 	if err := b.turns(ctx, echo, gate, b.Rounds*pieces, b.Each/pieces, cmp.Or(b.Rate, sharedPace)); err != nil {
 		return err
 	}
-	text, err := fetch(ctx, metrics)
+	hits, err := metric(ctx, metrics, "rcptgate_memcached_hits_total", "")
 	if err != nil {
 		return err
-	}
-	hits := 0.0
-	if m := memcachedHits.FindStringSubmatch(text); m != nil {
-		hits, _ = strconv.ParseFloat(m[1], 64) // the pattern's
 	}
 	// The answers at a fixed rate are in hits, too: more than those as fast as it goes when all is well.
 	if asked := float64(gate.asked); count > 100*sharedEntries && hits < 0.9*asked {

@@ -65,7 +65,7 @@ func messages(ctx context.Context, b *bench, t *Table) error {
 		serving.Go(func() { _ = sides[i].serve(ctx, ln) }) // whoever measures sees that it has ended
 	}
 	if err := InTurns(b.Rounds, []int{0, 1}, func(_, i int) error {
-		rate, err := b.sendMessages(ctx, sockets[i])
+		rate, err := SendMessages(ctx, sockets[i], b.Connections, b.Each, sendUsual)
 		if err != nil {
 			return fmt.Errorf("%s: %w", sides[i].name, err)
 		}
@@ -82,13 +82,14 @@ func messages(ctx context.Context, b *bench, t *Table) error {
 	return nil
 }
 
-// sendMessages sends messages over all connections for a turn, and gives their rate.
-func (b *bench) sendMessages(ctx context.Context, socket setting.Socket) (rate float64, err error) {
+// SendMessages sends messages over a number of connections to a milter until the time is over, and gives their rate. Send
+// sends number n of its connection.
+func SendMessages(ctx context.Context, socket setting.Socket, connections int, length time.Duration, send func(c *mta.Client, n int) error) (rate float64, err error) {
 	var sent atomic.Int64
 	var senders sync.WaitGroup
-	failed := make([]error, b.Connections)
+	failed := make([]error, connections)
 	start := time.Now()
-	for i := range b.Connections {
+	for i := range failed {
 		senders.Go(func() {
 			c, err := mta.Dial(ctx, socket, mta.Options{})
 			if err != nil {
@@ -99,14 +100,34 @@ func (b *bench) sendMessages(ctx context.Context, socket setting.Socket) (rate f
 			if _, failed[i] = c.Connect("client.example.net", netip.MustParseAddrPort("192.0.2.25:45678")); failed[i] != nil {
 				return
 			}
-			for time.Since(start) < b.Each && failed[i] == nil && ctx.Err() == nil {
-				failed[i] = sendMessage(c)
+			for n := 0; time.Since(start) < length && failed[i] == nil && ctx.Err() == nil; n++ {
+				failed[i] = send(c, n)
 				sent.Add(1)
 			}
 		})
 	}
 	senders.Wait()
 	return float64(sent.Load()) / time.Since(start).Seconds(), errors.Join(failed...)
+}
+
+// SendMessage sends one message, and gives the answer at its end. A refusal before that is an error.
+func SendMessage(c *mta.Client, header [][2]string, body []byte) (end mta.Response, err error) {
+	say := func(r mta.Response, failed error) {
+		if failed == nil && r.Action.Refuses() {
+			failed = fmt.Errorf("refused with %d %s", r.Code, r.Text)
+		}
+		err = errors.Join(err, failed)
+	}
+	say(c.Mail("s@example.net", nil))
+	say(c.Rcpt("a@example.com"))
+	say(c.Data())
+	for _, f := range header {
+		say(c.Header(f[0], f[1]))
+	}
+	say(c.EndOfHeader())
+	say(c.Body(body))
+	end, failed := c.EndOfMessage()
+	return end, errors.Join(err, failed)
 }
 
 var (
@@ -118,22 +139,10 @@ var (
 	}
 )
 
-func sendMessage(c *mta.Client) error {
-	var failed error
-	say := func(r mta.Response, err error) {
-		if err == nil && r.Action.Refuses() {
-			err = fmt.Errorf("refused with %d %s", r.Code, r.Text)
-		}
-		failed = errors.Join(failed, err)
+func sendUsual(c *mta.Client, _ int) error {
+	end, err := SendMessage(c, header, body)
+	if err == nil && end.Action.Refuses() {
+		err = fmt.Errorf("refused with %d %s", end.Code, end.Text)
 	}
-	say(c.Mail("s@example.net", nil))
-	say(c.Rcpt("a@example.com"))
-	say(c.Data())
-	for _, f := range header {
-		say(c.Header(f[0], f[1]))
-	}
-	say(c.EndOfHeader())
-	say(c.Body(body))
-	say(c.EndOfMessage())
-	return failed
+	return err
 }

@@ -27,7 +27,7 @@ func (b *bench) withGate(ctx context.Context, delay time.Duration, f func(gate *
 	return f(gate, backend)
 }
 
-// fastMisses measures recipients that nobody has asked about before, 1 in 20 of them unknown, and the connections that
+// fastMisses measures new recipients, 1 in 20 of them unknown, and the connections that
 // they cost the backend.
 func fastMisses(ctx context.Context, b *bench, t *Table) error {
 	for _, size := range []struct{ people, bar int }{{1000, 15}, {20_000, 300}} {
@@ -137,7 +137,7 @@ func sameQuestion(ctx context.Context, b *bench, t *Table) error {
 	for _, n := range []int{500, 1000} {
 		for _, c := range []struct {
 			what, recipient string
-			allowed         int // probes beside the first: the accept-all test after a valid answer
+			allowed         int // probes besides the first: the accept-all test after a valid answer
 		}{{"unknown", "nobody@" + domain, 0}, {"existing", "good1@" + domain, 1}} {
 			err := b.withGate(ctx, slowReply, func(gate *process, backend *sim.Server) error {
 				one, err := load.Pattern(c.recipient, 1)

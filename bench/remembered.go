@@ -111,7 +111,7 @@ func (b *bench) turns(ctx context.Context, first, second *side, n int, each time
 	return InTurns(n, []*side{first, second}, func(_ int, s *side) error { return b.turn(ctx, s, each, rate) })
 }
 
-// remembered measures remembered answers: their rate and their latency beside the echo milter's.
+// remembered measures remembered answers: their rate and their latency compared with the echo milter's.
 func remembered(ctx context.Context, b *bench, t *Table) error {
 	echo, gate, done, err := b.pair(ctx, b.echo)
 	if err != nil {
@@ -123,10 +123,7 @@ func remembered(ctx context.Context, b *bench, t *Table) error {
 		return err
 	}
 	lines = gate.log.lines.Load() - lines
-	rate := b.Rate
-	if rate == 0 {
-		rate = pacedRate
-	}
+	rate := b.paced()
 	if err := b.turns(ctx, echo, gate, b.Rounds*pieces, b.Each/pieces, rate); err != nil {
 		return err
 	}

@@ -8,13 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"time"
 
 	"rcptgate/bench/load"
@@ -37,7 +33,7 @@ func aliasMailbox(i int) string { return fmt.Sprintf("mailbox%d@store.example", 
 
 const localUser = "firstname.lastname"
 
-// aliasTables measures an alias file of a million names: how soon it is in force, how fast a name is found, what memory
+// aliasTables measures an alias file of a million names: how soon it is active, how fast a name is found, what memory
 // it takes, and what reading it again costs those who ask meanwhile.
 func aliasTables(ctx context.Context, b *bench, t *Table) error {
 	for _, kind := range tableTypes {
@@ -240,31 +236,7 @@ func appendFile(name, text string) (err error) {
 	return errors.Join(err, f.Close())
 }
 
-// metricsOf is the address of the metrics of a gate whose directory gateDir has made.
-func metricsOf(dir string) string {
-	text, _ := os.ReadFile(filepath.Join(dir, "rcptgate.toml"))
-	_, rest, _ := strings.Cut(string(text), `http = "`)
-	address, _, _ := strings.Cut(rest, `"`)
-	return "http://" + address + "/metrics"
-}
-
-// loads is how often the gate has put a table's content in force.
-func loads(ctx context.Context, metrics string) (n float64, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, metrics, http.NoBody)
-	if err != nil {
-		return 0, err
-	}
-	req.Close = true
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close() //nolint:errcheck // read only
-	text, err := io.ReadAll(resp.Body)
-	for line := range strings.Lines(string(text)) {
-		if _, count, ok := strings.Cut(line, "} "); ok && strings.HasPrefix(line, `rcptgate_table_loads_total{`) && strings.Contains(line, `use="aliases"`) {
-			return strconv.ParseFloat(strings.TrimSpace(count), 64)
-		}
-	}
-	return 0, errors.Join(errors.New("the gate's metrics have no table_loads_total"), err)
+// loads is how often the gate has made a table's content active.
+func loads(ctx context.Context, metrics string) (float64, error) {
+	return metric(ctx, metrics, "rcptgate_table_loads_total", `use="aliases"`)
 }

@@ -147,7 +147,7 @@ func idleConnections(ctx context.Context, b *bench, t *Table) error {
 	})
 }
 
-// halfLimit bounds the turns beside half-sent frames: the gate ends their connections after ten seconds (frame_time).
+// halfLimit bounds the turns next to half-sent frames: the gate ends their connections after ten seconds (frame_time).
 const halfLimit = 9 * time.Second
 
 // crowd opens very many connections that do nothing; leave closes them.

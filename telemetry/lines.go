@@ -34,8 +34,8 @@ type lines struct {
 	spare   [][]byte
 	heads   []head
 	batch   []record
-	report  func(n uint64) []byte // the line that tells of n dropped ones
-	pending uint64                // dropped, not yet told
+	report  func(n uint64) []byte // the line that reports n dropped ones
+	pending uint64                // dropped, not yet reported
 	teller  teller
 	before  uint64 // dropped when the trouble began
 
@@ -186,10 +186,10 @@ func (l *lines) sink(i int) {
 
 func (l *lines) write() {
 	if l.pending > 0 {
-		told := l.pending
-		tell := record{at: time.Now().UnixNano(), priority: priorityWarning, line: l.report(told)}
-		if l.target.write([]record{tell}) == 1 {
-			l.pending -= told
+		n := l.pending
+		line := record{at: time.Now().UnixNano(), priority: priorityWarning, line: l.report(n)}
+		if l.target.write([]record{line}) == 1 {
+			l.pending -= n
 		}
 		l.judge()
 	}
@@ -208,7 +208,7 @@ func (l *lines) lose(n uint64) {
 	l.dropped.Add(n)
 }
 
-// flush waits until what was told before is written.
+// flush waits until what was logged before is written.
 func (l *lines) flush(patience time.Duration) {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()

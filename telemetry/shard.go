@@ -64,7 +64,7 @@ func (sh *shard) begin(at time.Time, priority byte) bool {
 	return true
 }
 
-// nudge says whether the writer must be told of a record, and how soon it is due.
+// nudge says whether the writer must be woken for a record, and how soon it is due.
 type nudge uint8
 
 const (

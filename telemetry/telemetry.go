@@ -107,7 +107,7 @@ type Options struct {
 }
 
 // New opens the target and starts the goroutine that writes to it; Close ends it.
-// A target that is not there yet is no error: it is tried again.
+// A target that is not there yet is not an error: it is tried again.
 func New(c Config, o Options) (*Telemetry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)

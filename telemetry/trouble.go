@@ -23,16 +23,16 @@ func (t *Trouble) String() string {
 // Trouble gives what keeps lines from the target at the moment; nil: nothing does.
 func (s *Telemetry) Trouble() *Trouble { return s.lines.trouble.Load() }
 
-// tellEvery is the least time between two beginnings that are told, for a target that
+// tellEvery is the least time between two beginnings that are reported, for a target that
 // comes and goes.
 const tellEvery = time.Minute
 
-// teller tells on standard error when a target begins to fail and when it works again:
+// teller reports on standard error when a target begins to fail and when it works again:
 // the log itself cannot. It belongs to the goroutine of lines.
 type teller struct {
 	name  string
 	out   io.Writer // nil: standard error is itself the target
-	last  time.Time // when a beginning was told
+	last  time.Time // when a beginning was reported
 	spoke bool      // the last beginning was
 }
 

@@ -3,7 +3,7 @@
 // Package load asks a milter or an SMTP server one recipient after the other over several connections, as MTAs and
 // sending servers do, and measures how many are answered a second and how long each answer takes.
 //
-// It is made to take as little of the machine as it can, because it shares it with what it measures, and a dear
+// It is made to take as little of the machine as it can, because it shares it with what it measures, and an expensive
 // generator flatters whatever is behind it: one thread with epoll(7) drives all connections, a question is one write and
 // an answer one read, nothing is allocated between them, and what the thread used of its processor is part of the
 // result ([Result.CPU]).

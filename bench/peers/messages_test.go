@@ -5,20 +5,14 @@
 package peers
 
 import (
-	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"rcptgate/bench"
 	"rcptgate/config/setting"
@@ -87,14 +81,13 @@ func TestMessagesBesideMIMEDefang(t *testing.T) {
 		{name: "rcptgate", socket: setting.Socket{Network: "unix", Address: socket}},
 		{name: "MIMEDefang", socket: setting.Socket{Network: "tcp", Address: fmt.Sprintf("127.0.0.1:%d", defang.Port)}},
 	}
-	for n := range 2 * rounds {
-		side := &sides[(n+n/2)%2] // A B, B A, A B, ...
-		rate, err := sendMessages(t.Context(), side.socket, turn(t))
+	inTurns([]int{0, 1}, "messages", func(_, i int) {
+		rate, err := bench.SendMessages(t.Context(), sides[i].socket, connections, turn(t), sendOne)
 		if err != nil {
-			t.Fatalf("%s: %v", side.name, err)
+			t.Fatalf("%s: %v", sides[i].name, err)
 		}
-		side.rates = append(side.rates, rate)
-	}
+		sides[i].rates = append(sides[i].rates, rate)
+	})
 	times, peak := bench.MedianRatio(sides[0].rates, sides[1].rates), peakMemory(t, gate.Pid())
 	table := new(bench.Table)
 	table.Bar("messages of 10 KB, header and names of attachments", fmt.Sprintf("rcptgate %.0f/s, MIMEDefang %.0f/s with %d workers: %.0f x; rcptgate took %d MiB at most",
@@ -106,50 +99,14 @@ func TestMessagesBesideMIMEDefang(t *testing.T) {
 	}
 }
 
-// sendMessages sends messages over all connections for a turn, and gives their rate. A wrong answer is an error.
-func sendMessages(ctx context.Context, socket setting.Socket, length time.Duration) (float64, error) {
-	var sent atomic.Int64
-	var senders sync.WaitGroup
-	failed := make([]error, connections)
-	start := time.Now()
-	for i := range failed {
-		senders.Go(func() {
-			c, err := mta.Dial(ctx, socket, mta.Options{})
-			if err != nil {
-				failed[i] = err
-				return
-			}
-			defer c.Close() //nolint:errcheck // it has quit
-			if _, failed[i] = c.Connect("client.example.net", netip.MustParseAddrPort("192.0.2.25:45678")); failed[i] != nil {
-				return
-			}
-			for n := 0; time.Since(start) < length && failed[i] == nil && ctx.Err() == nil; n++ {
-				failed[i] = sendOne(c, n)
-				sent.Add(1)
-			}
-		})
-	}
-	senders.Wait()
-	return float64(sent.Load()) / time.Since(start).Seconds(), errors.Join(failed...)
-}
-
+// sendOne sends message n, which is refused if it is bad.
 func sendOne(c *mta.Client, n int) error {
 	header, body, bad := tenKB(n)
-	var failed error
-	say := func(_ mta.Response, err error) { failed = errors.Join(failed, err) }
-	say(c.Mail("s@example.net", nil))
-	say(c.Rcpt("a@example.com"))
-	say(c.Data())
-	for _, f := range header {
-		say(c.Header(f[0], f[1]))
+	r, err := bench.SendMessage(c, header, body)
+	if err == nil && r.Action.Refuses() != bad {
+		err = fmt.Errorf("message %d: %d %s", n, r.Code, r.Text)
 	}
-	say(c.EndOfHeader())
-	say(c.Body(body))
-	r, err := c.EndOfMessage()
-	if failed = errors.Join(failed, err); failed == nil && r.Action.Refuses() != bad {
-		failed = fmt.Errorf("message %d: %d %s", n, r.Code, r.Text)
-	}
-	return failed
+	return err
 }
 
 // peakMemory is the most memory that a process has had, in octets.
