@@ -99,8 +99,8 @@ func (g *Gate) Close() {
 	}
 }
 
-// Ask answers one query. It never panics: a check that does is a tempfail, since
-// no input may end the process.
+// Ask answers one query. A check that panics is a tempfail, since no input may end the
+// process. The panic of an observer is left to the front, which ends that connection alone.
 func (g *Gate) Ask(ctx context.Context, q *Query) Verdict {
 	if q.lane == 0 {
 		q.lane = max(g.lanes.Add(1), 1)
