@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -309,4 +310,58 @@ func TestASlotIsGivenBack(t *testing.T) {
 			t.Errorf("%d slots are not given back by %d messages", busy, late)
 		}
 	})
+}
+
+// TestWhoseTurn holds which server takes a message.
+func TestWhoseTurn(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Connections = 3 }, &fakeScanner{}, &fakeScanner{}, &fakeScanner{})
+	p := r.pool
+	type state struct {
+		busy   int
+		proven int64
+		rests  bool
+	}
+	for _, tt := range []struct {
+		name   string
+		states [3]state
+		next   int
+		not    int // 1 and up: that server has failed already
+		want   string
+	}{
+		{"in turn", [3]state{{0, 100, false}, {0, 100, false}, {0, 100, false}}, 1, 0, "b false"},
+		{"the first again", [3]state{{0, 100, false}, {0, 100, false}, {0, 100, false}}, 3, 0, "a false"},
+		{"the fewest scans", [3]state{{2, 100, false}, {1, 100, false}, {2, 100, false}}, 2, 0, "b false"},
+		{"as few, in turn", [3]state{{1, 100, false}, {2, 100, false}, {1, 100, false}}, 1, 0, "c false"},
+		{"who looks at such a size", [3]state{{0, 99, false}, {2, 100, false}, {0, 0, false}}, 0, 0, "b false"},
+		{"who looks at such a size, last", [3]state{{0, 99, false}, {0, 99, false}, {2, 500, false}}, 0, 0, "c false"},
+		{"nobody looks at such a size", [3]state{{2, 99, false}, {1, 0, false}, {2, 50, false}}, 0, 0, "b false"},
+		{"some are full", [3]state{{3, 100, false}, {2, 100, false}, {3, 100, false}}, 0, 0, "b true"},
+		{"all are full", [3]state{{3, 100, false}, {3, 100, false}, {4, 100, false}}, 0, 0, " true"},
+		{"one rests", [3]state{{0, 100, true}, {2, 100, false}, {1, 100, true}}, 0, 0, "b false"},
+		{"all rest", [3]state{{0, 100, true}, {0, 100, true}, {0, 100, true}}, 0, 0, " false"},
+		{"not the one that failed", [3]state{{0, 100, false}, {2, 100, false}, {2, 100, true}}, 0, 1, "b false"},
+		{"no other than the one that failed", [3]state{{0, 100, false}, {0, 100, true}, {0, 100, true}}, 0, 1, " false"},
+	} {
+		for i, s := range p.servers {
+			s.known, s.busy, s.proven, s.until = true, tt.states[i].busy, tt.states[i].proven, time.Time{}
+			if tt.states[i].rests {
+				s.until = time.Now().Add(time.Hour)
+			}
+		}
+		w := &waiter{size: 100}
+		if tt.not > 0 {
+			w.not = p.servers[tt.not-1]
+		}
+		p.next = tt.next
+		p.mu.Lock()
+		s, wait := p.pick(w)
+		p.mu.Unlock()
+		got := fmt.Sprint(" ", wait)
+		if s != nil {
+			got = strings.TrimPrefix(s.name, "unix:/") + got
+		}
+		if got != tt.want || (s != nil) != (p.next != tt.next) {
+			t.Errorf("%s: %q, want %q; the next is %d", tt.name, got, tt.want, p.next)
+		}
+	}
 }
