@@ -12,6 +12,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/config/setting"
+	"rcptgate/store/memcached"
 )
 
 // TestNext holds how long a client is listed after each piece of evidence.
@@ -302,4 +303,70 @@ func TestNever(t *testing.T) {
 	if len(within) != 2 || !within[netip.MustParsePrefix("2001:db8:0:1::/64")] || !within[netip.MustParsePrefix("2001:db8:0:2::/64")] {
 		t.Errorf("%v", within)
 	}
+}
+
+// TestLearn holds what is taken over from other gateways.
+func TestLearn(t *testing.T) {
+	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nnever = [\"198.51.100.64/26\"]\n")
+	l := w.list("virus").(*List)
+	now := time.Now()
+	ended := someEntry(1, now.Add(-2*time.Hour))
+	wide := someEntry(2, now)
+	wide.Network = netip.MustParsePrefix("198.51.100.0/24")
+	narrow := someEntry(3, now)
+	narrow.Network = netip.MustParsePrefix("2001:db8::1/128")
+	gone := someEntry(66, now) // of one that is never listed
+	gone.removed, gone.Until = now, now
+	for name, tt := range map[string]struct {
+		e      *entry
+		known  bool
+		listed bool
+	}{
+		"a listing": {someEntry(4, now), true, true}, "one that has ended": {ended, true, false}, "a wider network": {wide, false, false}, "a narrower one": {narrow, false, false},
+		"one that is never listed": {someEntry(65, now), false, false}, "a removal of one": {gone, true, false},
+	} {
+		l.learn(tt.e)
+		client := tt.e.Network.Addr()
+		if known := l.table.Load().get(client) != nil; known != tt.known || w.listed("virus", client.String()) != tt.listed {
+			t.Errorf("%s: known %v, listed %v", name, known, w.listed("virus", client.String()))
+		}
+	}
+	if n := l.listed.Load(); n != 1 {
+		t.Errorf("%d listings begun", n)
+	}
+}
+
+// TestDue holds how often the others are asked about a client.
+func TestDue(t *testing.T) {
+	x := newExchange(new(memcached.Client))
+	now, client := time.Unix(1_800_000_000, 0), netip.MustParseAddr("198.51.100.1")
+	for _, step := range []struct {
+		client string
+		after  time.Duration
+		want   bool
+	}{
+		{"198.51.100.1", 0, true}, {"198.51.100.1", 0, false}, {"::ffff:198.51.100.1", lookEvery - 1, false}, {"198.51.100.2", 1, true}, {"198.51.100.1", lookEvery, true},
+		{"198.51.100.1", 2*lookEvery - 1, false}, {"198.51.100.1", -time.Hour, true}, {"198.51.100.1", lookEvery - 1 - time.Hour, false},
+		{"fe80::1%eth0", 0, true}, {"fe80::1%eth1", 0, false},
+	} {
+		if got := x.due(netip.MustParseAddr(step.client), now.Add(step.after)); got != step.want {
+			t.Errorf("%s after %v: %v", step.client, step.after, got)
+		}
+	}
+	for i := range 3 * askedMax / 2 {
+		x.due(netip.AddrFrom4([4]byte{100, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	n := 0
+	for _, shard := range x.asked {
+		n += shard.Len()
+	}
+	if n > askedMax || n < askedMax/2 {
+		t.Errorf("%d clients are remembered", n)
+	}
+	var none *exchange
+	if none.publish(nil, nil); none.ask(t.Context(), nil, client, 0, now) != nil {
+		t.Error("nothing is shared, and asked")
+	}
+	none.look(t.Context(), nil, client, now)
+	none.round(t.Context(), nil)
 }

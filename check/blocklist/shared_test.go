@@ -198,6 +198,34 @@ func TestARoundWritesOnlyWhatIsMissing(t *testing.T) {
 	}
 }
 
+// TestAListThatIsNotShared neither reads nor writes what the others have, and nothing is believed
+// that lies under another network's key.
+func TestAListThatIsNotShared(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, own := gateway(t, server, key, disk), gateway(t, server, key, disk+"shared = false\n")
+	const bad, other = "198.51.100.1", "198.51.100.2"
+	waitPublished(t, a, bad)
+	l := own.list("virus").(*List)
+	x := newExchange(own.host.Shared)
+	if own.refuses(bad) || x.ask(t.Context(), []*List{l}, netip.MustParseAddr(bad), time.Second, l.now()) != nil || own.listed("virus", bad) {
+		t.Error("a list that is not shared has learnt")
+	}
+	own.add("virus", other)
+	x.round(t.Context(), l)
+	x.publish(l, l.table.Load().get(netip.MustParseAddr(other)))
+	theirs := a.list("virus").(*List)
+	if len(x.waiting) > 0 || a.refuses(other) {
+		t.Error("a list that is not shared is published")
+	}
+	value := appendEntry(nil, theirs.table.Load().get(netip.MustParseAddr(bad)))
+	for network, want := range map[string]bool{bad + "/32": true, other + "/32": false} {
+		p := netip.MustParsePrefix(network)
+		if e := x.read(theirs, p, x.key(theirs, p), value, theirs.now()); (e != nil) != want {
+			t.Errorf("under the key of %s: %+v", network, e)
+		}
+	}
+}
+
 func TestMerge(t *testing.T) {
 	at := func(minute int) time.Time {
 		return time.Unix(1_800_000_000, 0).Add(time.Duration(minute) * time.Minute)
