@@ -134,6 +134,7 @@ func TestWhoHasLittleTime(t *testing.T) {
 		hung := &fakeScanner{}
 		two := newRig(t, func(c *Config) { c.Selftest = false }, hung, &fakeScanner{})
 		within(two, time.Minute)
+		synctest.Wait() // both are known
 		hung.set(never)
 		before, _ := hung.count()
 		for range 4 {
