@@ -85,6 +85,11 @@ type Query struct {
 	// ask. Nil: servers may be asked.
 	Veil *Verdict
 
+	// Inquiry says that a person asks ("rcptgate check"), and no mail is on its way. Steps
+	// answer as they would answer an MTA, and count nothing: no hit, no message that was let
+	// through, nothing against the client.
+	Inquiry bool
+
 	// Trace is filled by the chain while it answers.
 	Trace Trace
 
@@ -98,7 +103,7 @@ type Query struct {
 func (q *Query) Again() *Query {
 	return &Query{
 		Stage: q.Stage, Recipient: q.Recipient, Target: q.Target, Sender: q.Sender, Client: q.Client, ClientName: q.ClientName, Helo: q.Helo, Size: q.Size,
-		AuthUser: q.AuthUser, NextHop: q.NextHop, QueueID: q.QueueID, Accepted: q.Accepted, Message: q.Message, Session: q.Session, Known: q.Known, lane: q.lane,
+		AuthUser: q.AuthUser, NextHop: q.NextHop, QueueID: q.QueueID, Accepted: q.Accepted, Message: q.Message, Session: q.Session, Known: q.Known, Inquiry: q.Inquiry, lane: q.lane,
 	}
 }
 

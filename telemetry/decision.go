@@ -15,10 +15,17 @@ import (
 
 // appendDecision writes the line of one decision.
 func appendDecision(b []byte, f *form, sh *shard, q *rcptgate.Query, v *rcptgate.Verdict, cause string, at time.Time) []byte {
-	if f.fielded {
-		b = appendFields(appendFieldHead(b, priorityInfo), q, v)
+	msg := "decision"
+	if q.Inquiry {
+		msg = "check"
 	}
-	b = f.begin(b, &sh.stamp, at, priorityInfo, "decision")
+	if f.fielded {
+		b = appendFieldHead(b, priorityInfo)
+		if !q.Inquiry {
+			b = appendFields(b, q, v)
+		}
+	}
+	b = f.begin(b, &sh.stamp, at, priorityInfo, msg)
 	if q.Stage != rcptgate.StageRcpt {
 		b = f.pair(b, "stage", q.Stage.String(), valueMax)
 	}

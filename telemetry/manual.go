@@ -27,7 +27,8 @@ out. A value with anything but printable ASCII, or with a space, a quote, "=" or
 is quoted as in Go; values are cut at 256 octets, texts at 512.
 
     time, level   on standard error only; syslog and the journal have their own
-    msg           "decision", or what is reported about the daemon
+    msg           "decision"; "check" for a question of "rcptgate check", which is no mail and
+                  which no metric counts; or what is reported about the daemon
     stage         connect, mail or message; left out for a recipient
     queue         the MTA's queue identifier, once it has one
     client        the client's address
@@ -51,7 +52,7 @@ is quoted as in Go; values are cut at 256 octets, texts at 512.
 
 With target = "stderr" under systemd, standard error is the journal's: lines begin with their
 priority in angle brackets, which the journal takes off ("journalctl -p warning"), and have
-no time of their own. With target = "journald" each line also has the fields RCPTGATE_QUEUE,
+no time of their own. With target = "journald" each decision also has the fields RCPTGATE_QUEUE,
 RCPTGATE_CLIENT, RCPTGATE_SENDER, RCPTGATE_RECIPIENT, RCPTGATE_TARGET, RCPTGATE_STAGE,
 RCPTGATE_ACTION, RCPTGATE_WOULD, RCPTGATE_CODE, RCPTGATE_ENHANCED, RCPTGATE_REASON,
 RCPTGATE_SOURCE and RCPTGATE_BACKEND ("journalctl RCPTGATE_ACTION=reject"). That costs one

@@ -183,7 +183,8 @@ func (s *Telemetry) take(lane uint32) *shard {
 	return sh
 }
 
-// Observe counts one decision and writes its line.
+// Observe counts one decision and writes its line. What a person asked is logged as such,
+// and not counted.
 func (s *Telemetry) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
 	set := s.settings.Load()
 	cause := ""
@@ -191,7 +192,9 @@ func (s *Telemetry) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
 		cause = s.cause(q) // before the lock: errors run code that is not ours
 	}
 	sh := s.take(q.Lane())
-	sh.count(v, q.Trace.Elapsed)
+	if !q.Inquiry {
+		sh.count(v, q.Trace.Elapsed)
+	}
 	var n nudge
 	if set.Decisions {
 		at := q.Trace.Started.Add(q.Trace.Elapsed)

@@ -44,7 +44,9 @@ func (c *check) Check(ctx context.Context, q *rcptgate.Query) (v rcptgate.Verdic
 			q.Trace.Note("listed clients can still write to this recipient")
 			continue
 		}
-		l.refused.Add(1)
+		if !q.Inquiry {
+			l.refused.Add(1)
+		}
 		if l.verdict.Action.Refuses() {
 			return l.verdict, nil
 		}

@@ -59,7 +59,7 @@ func (t *traffic) add(network netip.Addr, infected bool, now time.Time) (sum sum
 // Observe counts messages at their end, and takes those with a virus as evidence against
 // their clients.
 func (u *live) Observe(q *rcptgate.Query, _ *rcptgate.Verdict) {
-	if q.Stage != rcptgate.StageMessage || q.Message == nil || !q.Client.IsValid() || q.AuthUser != "" || q.Session != nil && q.Session.Local {
+	if q.Inquiry || q.Stage != rcptgate.StageMessage || q.Message == nil || !q.Client.IsValid() || q.AuthUser != "" || q.Session != nil && q.Session.Local {
 		return
 	}
 	for _, l := range u.lists() {

@@ -17,6 +17,9 @@ func (c *Check) hintHeld(qn *question) {
 // hintCautious reports that a refusal was passed over, and what to write to have it
 // count or not be asked.
 func (a *asking) hintCautious(at string) {
+	if a.q.Inquiry {
+		return // no mail was let through
+	}
 	a.check.state.count.cautious.Add(1)
 	a.check.state.board.Warn("cautious "+a.q.Target.Domain,
 		"the next hop refuses our question, and the mail was let through: name the domain in a [[domain]] section, or, if this is outgoing mail, the client's network in trusted",

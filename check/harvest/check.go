@@ -118,6 +118,12 @@ func (c *Check) Unknown(q *rcptgate.Query) (v rcptgate.Verdict, instead bool) {
 	if c.spares(q) {
 		return v, false
 	}
+	if q.Inquiry {
+		if instead = c.over(q.Client, q.Now()); instead {
+			v = c.veil
+		}
+		return v, instead
+	}
 	now := q.Now()
 	one, network := keysOf(q.Client)
 	if c.networkOver(network, now) || !c.countClient(q, one, now) || !c.countNetwork(network, now) {

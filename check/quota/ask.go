@@ -118,7 +118,9 @@ func (a *asking) landed(l *landing, use room.Use) (rcptgate.Verdict, error) {
 	}
 	s := a.check.State
 	if use == room.UseRoom {
-		s.known.Update(a.key, func(e *room.Entry) { e.Debit(s.now(), a.size) })
+		if !a.q.Inquiry {
+			s.known.Update(a.key, func(e *room.Entry) { e.Debit(s.now(), a.size) })
+		}
 		if a.q.Trace.Explain {
 			a.explainRoom()
 		}

@@ -113,7 +113,7 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 		q.Trace.Note("no store has a mailbox of such a name; nobody is asked")
 		return rcptgate.Verdict{}, nil
 	}
-	use, known := c.State.known.Serve(a.key, c.State.clock.At(q.Now()), a.size)
+	use, known := a.serve()
 	switch use {
 	case room.UseRoom:
 		if q.Trace.Explain {
@@ -124,6 +124,18 @@ func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict,
 		return a.ask(ctx, &known)
 	}
 	return a.verdict(use, &known, true), nil
+}
+
+// serve is what is remembered. Room is taken off for the message, unless there is none: a
+// person asks.
+func (a *asking) serve() (room.Use, room.Entry) {
+	s := a.check.State
+	now := s.clock.At(a.q.Now())
+	if a.q.Inquiry {
+		known, _ := s.known.Get(a.key)
+		return known.Serve(now, a.size), known
+	}
+	return s.known.Serve(a.key, now, a.size)
 }
 
 // asking is one query on its way through the check.

@@ -495,3 +495,23 @@ quota = ["tcp:127.0.0.1:1", "file:/nonexistent"]
 `,
 	})
 }
+
+// TestAPersonsQuestionTakesNoRoom: what rcptgate check asks is answered and remembered like
+// the rest, and nothing is taken off the room that is left, since no message comes.
+func TestAPersonsQuestionTakesNoRoom(t *testing.T) {
+	w := newWorld(t, nil)
+	for i, want := range []int64{0, 0, 3 * mb, 3 * mb} {
+		q := query("ann@example.com", 3*mb)
+		q.Inquiry = i != 2
+		if got := w.put(q); got != "room" {
+			t.Errorf("question %d: %s", i, got)
+		}
+		e, _ := w.State.known.Get("ann@example.com")
+		if k := e.Known(); k.Debits != want || k.Asked == 0 {
+			t.Errorf("question %d: %d octets are taken off, want %d", i, k.Debits, want)
+		}
+	}
+	if n := w.store.asked.Load(); n != 1 {
+		t.Errorf("%d questions", n)
+	}
+}

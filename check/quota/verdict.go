@@ -4,6 +4,7 @@ package quota
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"rcptgate"
@@ -29,7 +30,7 @@ func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.
 	if by != nil {
 		v.Backend = by.Name
 		if by.Storm.Holds(s.clock.At(a.q.Now()), a.check.Config.Hold.Share()) {
-			s.count.held.Add(1)
+			a.count(&s.count.held)
 			a.q.Trace.Note("held back: the source says of too many mailboxes at once that they are full")
 			return rcptgate.Verdict{}
 		}
@@ -43,8 +44,15 @@ func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.
 	return a.full(v)
 }
 
+// count counts a verdict, unless a person asks.
+func (a *asking) count(n *atomic.Uint64) {
+	if !a.q.Inquiry {
+		n.Add(1)
+	}
+}
+
 func (a *asking) full(v rcptgate.Verdict) rcptgate.Verdict {
-	a.check.State.count.full.Add(1)
+	a.count(&a.check.State.count.full)
 	v.Action, v.Code, v.Enhanced = rcptgate.Tempfail, 452, "4.2.2"
 	if a.rejectFull && !rcptgate.Reserved(a.q.Target.Local) {
 		v.Action, v.Code, v.Enhanced = rcptgate.Reject, 552, "5.2.2"
@@ -58,7 +66,7 @@ func (a *asking) tooLarge(v rcptgate.Verdict) rcptgate.Verdict {
 		a.q.Trace.Note("larger than the mailbox may hold; accepted, because too_large = \"accept\"")
 		return rcptgate.Verdict{}
 	}
-	a.check.State.count.tooLarge.Add(1)
+	a.count(&a.check.State.count.tooLarge)
 	v.Text, v.Reason = rcptgate.TextTooLarge, rcptgate.ReasonTooLarge
 	v.Action, v.Code, v.Enhanced = rcptgate.Reject, 552, "5.2.3"
 	if rcptgate.Reserved(a.q.Target.Local) {

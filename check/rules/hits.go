@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"rcptgate"
 	"rcptgate/metric"
 )
 
@@ -20,10 +21,14 @@ type hits struct {
 	}
 }
 
-func (h *hits) add(lane uint32, now time.Time) {
-	l := &h.lanes[lane%uint32(len(h.lanes))]
+// add counts a hit, unless a person asks.
+func (h *hits) add(q *rcptgate.Query) {
+	if q.Inquiry {
+		return
+	}
+	l := &h.lanes[q.Lane()%uint32(len(h.lanes))]
 	l.n.Add(1)
-	if s := now.Unix(); s > l.last.Load() {
+	if s := q.Now().Unix(); s > l.last.Load() {
 		l.last.Store(s)
 	}
 }

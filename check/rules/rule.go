@@ -79,7 +79,7 @@ func (q *question) set(query *rcptgate.Query, delimiters string) {
 // count counts a hit.
 func (q *question) count(h *hits) {
 	if !q.trial {
-		h.add(q.Lane(), q.Query.Now())
+		h.add(q.Query)
 	}
 }
 

@@ -48,10 +48,14 @@ func (f *function) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdi
 		if q.Trace.Explain {
 			q.Trace.Note(err.Error())
 		}
-		f.p.report.failed(f, err)
+		if !q.Inquiry { // whoever asks reads it in the trace
+			f.p.report.failed(f, err)
+		}
 		return rcptgate.Verdict{}, err
 	}
-	f.p.report.called(f.name)
+	if !q.Inquiry {
+		f.p.report.called(f.name)
+	}
 	if q.Trace.Explain {
 		q.Trace.Note(fmt.Sprintf("%s() took %d steps", f.name, steps))
 	}

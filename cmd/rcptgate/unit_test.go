@@ -122,7 +122,16 @@ func TestAUnitIsOneFolderAndOneLine(t *testing.T) {
 	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
 	until(t, "the daemon", func() bool { c, err := openMTA(filepath.Join(dir, "m.sock")); return err == nil && c.Close() == nil })
 	want(rcptgate(exit.Tempfail, "check", "--sender", "a@b.example", "ann@"+testDomain), "450 4.7.1 Come again", "step     greylist: tempfail, greylist", "<a@b.example> has not been here before")
-	want(rcptgate(exit.OK, "check", "--sender", "a@b.example", "ann@"+testDomain), "reason   valid")
+	rcptgate(exit.Tempfail, "check", "--sender", "a@b.example", "ann@"+testDomain) // asking is no mail
+	mail, err := openMTA(filepath.Join(dir, "m.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = mail.Close() })
+	if err := wantCode(mail, "ann", 450); err != nil {
+		t.Error(err)
+	}
+	want(rcptgate(exit.OK, "check", "--sender", "sender@example.org", "ann@"+testDomain), "reason   valid")
 	rcptgate(exit.OK, "greylist", "forgive", "c@d.example")
 	rcptgate(exit.OK, "check", "--sender", "c@d.example", "ann@"+testDomain)
 	want(rcptgate(exit.UnknownUser, "check", "--sender", "e@f.example", "nobody@open.example"), "550 5.1.1")

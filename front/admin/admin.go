@@ -327,6 +327,6 @@ func (r *CheckRequest) Query() (*rcptgate.Query, error) {
 		q.Client = client.Unmap()
 	}
 	q.Target = address.Target(q.Recipient, r.Addr)
-	q.Trace.Explain = true
+	q.Inquiry, q.Trace.Explain = true, true
 	return q, nil
 }

@@ -38,7 +38,8 @@ func (k commands) check() *cobra.Command {
 		Short: "show the verdict on recipients, and how it came about",
 		Long: `check asks the running daemon, over its admin socket, the question that an MTA would
 ask, and prints the verdict and its trace. What is learnt is remembered, as for any
-other question.
+other question. It does not count as mail: the log has it as msg=check, and decisions, rule
+hits, room in mailboxes, limits on clients, and what a script counts and keeps stay as they are.
 
 With --stage message the whole message in --file is put to the steps that look at messages
 (viruses, the script), for the recipients given; --stage connect, helo and mail put what the

@@ -65,7 +65,7 @@ func (r *refusals) hideAddresses(hide bool) {
 
 // Observe keeps a refusal.
 func (r *refusals) Observe(q *rcptgate.Query, v *rcptgate.Verdict) {
-	if !v.Action.Refuses() && !v.Would.Refuses() {
+	if q.Inquiry || !v.Action.Refuses() && !v.Would.Refuses() {
 		return
 	}
 	if !r.mu.TryLock() {

@@ -52,6 +52,7 @@ type Call struct {
 	rcpt            Rcpt
 	msg             Msg
 	asked           int    // of DNS
+	noted           bool   // that nothing is kept: a person asks
 	path, canonical string // the last sender
 }
 
@@ -93,7 +94,7 @@ func callOf(t *starlark.Thread) *Call {
 
 // Begin makes c ready for a question, and gives what its function is called with.
 func (c *Call) Begin(ctx context.Context, q *rcptgate.Query) starlark.Value {
-	c.Ctx, c.Query, c.asked = ctx, q, 0
+	c.Ctx, c.Query, c.asked, c.noted = ctx, q, 0, false
 	c.client.c, c.mail.c, c.rcpt.c, c.msg.c = c, c, c, c
 	switch q.Stage {
 	case rcptgate.StageConnect, rcptgate.StageHelo:
@@ -123,6 +124,16 @@ func (c *Call) query() *rcptgate.Query {
 		return &empty
 	}
 	return c.Query
+}
+
+// inquiry reports whether a person asks: what scripts keep stays as it is.
+func (c *Call) inquiry() bool {
+	q := c.query()
+	if q.Inquiry && !c.noted {
+		c.noted = true
+		q.Trace.Note("the script's counters, memories and blocklists stay as they are: this question is not mail")
+	}
+	return q.Inquiry
 }
 
 // errOver is the error of a method of an object that is held beyond its call.

@@ -161,6 +161,9 @@ func (c *Call) counterAdd(x *Counter, b *starlark.Builtin, args starlark.Tuple, 
 	if err := keyFits(key); err != nil {
 		return nil, err
 	}
+	if c.inquiry() {
+		return starlark.MakeInt64(max(x.c.Get(key, c.now())+n, 0)), nil
+	}
 	return starlark.MakeInt64(x.c.Add(strings.Clone(key), n, c.now())), nil
 }
 
@@ -177,7 +180,9 @@ func (c *Call) counterReset(x *Counter, b *starlark.Builtin, args starlark.Tuple
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "key", &key); err != nil {
 		return nil, err
 	}
-	x.c.Reset(key)
+	if !c.inquiry() {
+		x.c.Reset(key)
+	}
 	return starlark.None, nil
 }
 
@@ -261,7 +266,9 @@ func (c *Call) memorySet(x *Memory, b *starlark.Builtin, args starlark.Tuple, kw
 			return nil, err
 		}
 	}
-	x.m.Set(c.context(), strings.Clone(key), s, life, c.now())
+	if !c.inquiry() {
+		x.m.Set(c.context(), strings.Clone(key), s, life, c.now())
+	}
 	return starlark.None, nil
 }
 
@@ -270,7 +277,9 @@ func (c *Call) memoryDelete(x *Memory, b *starlark.Builtin, args starlark.Tuple,
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "key", &key); err != nil {
 		return nil, err
 	}
-	x.m.Delete(c.context(), key, c.now())
+	if !c.inquiry() {
+		x.m.Delete(c.context(), key, c.now())
+	}
 	return starlark.None, nil
 }
 
@@ -371,6 +380,9 @@ func (c *Call) listAdd(x *Blocklist, b *starlark.Builtin, args starlark.Tuple, k
 			return nil, err
 		}
 	}
+	if c.inquiry() {
+		return starlark.None, nil
+	}
 	if err := x.b.Add(a.Unmap(), rcptgate.CleanText(evidence), c.query().QueueID, d); err != nil {
 		return text(err.Error()), nil
 	}
@@ -388,7 +400,14 @@ func (c *Call) listRemove(x *Blocklist, b *starlark.Builtin, args starlark.Tuple
 		return nil, err
 	}
 	a, err := netip.ParseAddr(ip)
-	return starlark.Bool(err == nil && x.b.Remove(a.Unmap())), nil
+	if err != nil {
+		return starlark.False, nil //nolint:nilerr // a local client is never listed
+	}
+	if c.inquiry() {
+		_, listed := x.b.Listed(a.Unmap())
+		return starlark.Bool(listed), nil
+	}
+	return starlark.Bool(x.b.Remove(a.Unmap())), nil
 }
 
 func (c *Call) listListed(x *Blocklist, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {

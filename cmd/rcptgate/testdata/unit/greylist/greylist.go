@@ -96,6 +96,12 @@ func (l *list) len() int {
 	return len(l.seen)
 }
 
+func (l *list) knows(sender string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.seen[sender]
+}
+
 func (l *list) meet(sender string) (before bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -115,7 +121,11 @@ func (c *check) Check(_ context.Context, q *rcptgate.Query) (rcptgate.Verdict, e
 	if i := c.sections.Find(q.Target.Domain); i >= 0 && c.domains[i].Greylist != nil && !*c.domains[i].Greylist {
 		return rcptgate.Verdict{}, nil
 	}
-	if c.meet(q.Sender) {
+	if q.Inquiry { // a person asks: the sender has still to come
+		if c.knows(q.Sender) {
+			return rcptgate.Verdict{}, nil
+		}
+	} else if c.meet(q.Sender) {
 		return rcptgate.Verdict{}, nil
 	}
 	q.Trace.Note(fmt.Sprintf("<%s> has not been here before", q.Sender))
