@@ -181,5 +181,7 @@ func (b *Backend) shut(force bool) bool {
 	b.breaker.close()
 	b.cancel()
 	b.set.notices.Clear(b.downKey(), "")
+	b.set.notices.ClearAll("backend-habit " + b.name + " ")
+	b.set.notices.Clear("backend-limit "+b.name, "")
 	return true
 }

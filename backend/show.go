@@ -49,6 +49,7 @@ func (s *Set) Show() []view.Table {
 			attention = fmt.Sprintf("backend %s is down: %s", h.Backend, h.LastError)
 		}
 		t.Add(attention, h.Backend, !h.Open, h.Since, h.Latency, h.Busy, h.Limit, h.Waiting, h.Probes, h.Refusals, h.LastAnswer, strings.Join(h.Adaptations, ", "), h.LastError)
+		t.About(downKey(h.Backend))
 	}
 	t.Limit(maxShown)
 	return []view.Table{t}

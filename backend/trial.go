@@ -87,7 +87,9 @@ func (b *Backend) wasTurned(cause *Failure, after time.Duration) {
 }
 
 // downKey names the matter of this backend's breaker on the board of notices.
-func (b *Backend) downKey() string { return "backend-down " + b.name }
+func (b *Backend) downKey() string { return downKey(b.name) }
+
+func downKey(name string) string { return "backend-down " + name }
 
 func (b *Backend) lastAsked() time.Time { return time.Unix(0, b.lastUse.Load()) }
 

@@ -48,9 +48,12 @@ func (h *Host) follow(ctx context.Context) {
 	}
 }
 
+// mtaMatter begins the keys of notices about the MTA's own files.
+const mtaMatter = "mta-configuration "
+
 // read reads a configuration that has changed, and reports whether the setup was built anew.
 func (h *Host) read(f Followed) (rebuilt bool) {
-	key := f.Section + ": the MTA's configuration"
+	key := mtaMatter + f.Section
 	later, same, err := f.Again()
 	switch {
 	case err != nil:

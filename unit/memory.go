@@ -122,6 +122,7 @@ func (h *Host) memoryShow() []view.Table {
 				attention = "memcached server " + v.Name + " does not answer: " + v.Error
 			}
 			servers.Add(attention, v.Name, v.Alive, v.Since, v.Hits, v.Misses, v.Errors, v.Bad, v.Latency, v.Error)
+			servers.About(memcached.Matter(v.Name))
 		}
 	}
 	if len(servers.Rows) == 0 {

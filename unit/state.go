@@ -36,6 +36,7 @@ func (h *Host) Reload() (Reloaded, error) {
 	}
 	h.Notices.Clear("reload", "")
 	h.Notices.Clear("configuration", "")
+	h.Notices.ClearAll(mtaMatter) // those files were read again, too
 	c := h.Config()
 	h.Log.Info("configuration reloaded", "configuration", c.Source(), "mode", h.Mode(), "needs_restart", done.Restart)
 	return done, nil
@@ -55,6 +56,7 @@ func (h *Host) Rebuild() error {
 		return err
 	}
 	h.adopt(setup)
+	h.Notices.Clear("configuration", "")
 	return nil
 }
 
@@ -155,14 +157,20 @@ func (h *Host) setReady(why string) {
 // Attention lists what needs a person: notices, and rows of what the units show.
 func (h *Host) Attention() (list []notice.Notice) {
 	list = h.Notices.List()
+	said := make(map[string]bool)
+	for _, n := range list {
+		said[n.Key] = true
+	}
 	if h.Telemetry != nil {
 		if t := h.Telemetry.Trouble(); t != nil {
 			list = append(list, notice.Notice{Key: "log", Level: slog.LevelError, Text: t.String()})
 		}
 	}
 	for _, t := range h.Views() {
-		for _, why := range t.Attention() {
-			list = append(list, notice.Notice{Key: t.Name, Level: slog.LevelWarn, Text: why})
+		for _, r := range t.Rows {
+			if r.Attention != "" && !said[r.Matter] {
+				list = append(list, notice.Notice{Key: t.Name, Level: slog.LevelWarn, Text: r.Attention})
+			}
 		}
 	}
 	return list

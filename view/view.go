@@ -37,6 +37,9 @@ type Row struct {
 	Cells []any
 	// Attention says why this row needs a person; empty when it does not.
 	Attention string
+	// Matter is the key of the notice that says the same (package notice): where the board
+	// lists that, Attention is not listed as well. It may be empty.
+	Matter string
 }
 
 // Table is what a unit shows of one matter.
@@ -51,8 +54,11 @@ type Table struct {
 
 // Add appends a row.
 func (t *Table) Add(attention string, cells ...any) {
-	t.Rows = append(t.Rows, Row{cells, attention})
+	t.Rows = append(t.Rows, Row{Cells: cells, Attention: attention})
 }
+
+// About sets the matter of the last row.
+func (t *Table) About(matter string) { t.Rows[len(t.Rows)-1].Matter = matter }
 
 // Limit leaves out the rows above n.
 func (t *Table) Limit(n int) {

@@ -23,7 +23,7 @@ const (
 	suspectGap = 5 * time.Second  // between two tests on a suspicion
 	lookEvery  = time.Minute      // between two looks at the version of the signatures
 	testEvery  = time.Hour        // between two self-tests
-	shortEvery = 5 * time.Minute  // of a server that does not look into the largest messages
+	shortEvery = time.Minute      // of a server that does not look into the largest messages
 	lookTime   = 5 * time.Second  // for an answer to VERSION
 	oldAfter   = 7 * 24 * time.Hour
 )
@@ -173,6 +173,9 @@ func (p *pool) endTest(s *server, r report) {
 func (p *pool) tell(s *server, r *report) {
 	down, blind, short, old := "antivirus down "+s.name, "antivirus blind "+s.name, "antivirus limit "+s.name, "antivirus old "+s.name
 	if r.err != nil {
+		p.board.Clear(blind, "") // nothing is known of these until it answers
+		p.board.Clear(short, "")
+		p.board.Clear(old, "")
 		p.board.Raise(slog.LevelWarn, down, "virus scanner does not answer", "server", s.name, "error", r.err)
 		return
 	}
@@ -185,6 +188,7 @@ func (p *pool) tell(s *server, r *report) {
 	switch {
 	case r.same:
 	case r.proven == 0:
+		p.board.Clear(short, "")
 		p.board.Raise(slog.LevelError, blind, "virus scanner does not find the EICAR test file; it is not used until it does", "server", s.name, "error", r.short)
 	case r.short != nil:
 		p.board.Clear(blind, "virus scanner finds the EICAR test file again", "server", s.name)

@@ -67,7 +67,7 @@ func (c *counts) remember(q *rcptgate.Query) {
 // status is what there is to say of one server.
 type status struct {
 	name, version, why   string
-	up, known            bool
+	up, known, blind     bool
 	busy                 int
 	proven               int64
 	signatures, tested   time.Time
@@ -83,7 +83,7 @@ func (p *pool) status() (out []status) {
 	defer p.mu.Unlock()
 	for _, s := range p.servers {
 		out = append(out, status{
-			name: s.name, version: s.version.Text, why: s.why, up: s.usable(), known: s.known, busy: s.busy, proven: s.proven,
+			name: s.name, version: s.version.Text, why: s.why, up: s.usable(), known: s.known, blind: s.proven == 0 && s.trials == 0, busy: s.busy, proven: s.proven,
 			signatures: s.version.Signatures, tested: s.tested, scans: s.scans.Load(), found: s.found.Load(), failed: s.failures.Load(),
 		})
 	}
@@ -144,14 +144,20 @@ func (u *live) show() []view.Table {
 			"version", "Version", "error", "Error"),
 	}
 	for _, s := range p.status() {
-		attention := ""
+		attention, matter := "", ""
 		switch {
+		case s.known && !s.up && s.blind:
+			matter = "antivirus blind " + s.name
+			attention = "virus scanner " + s.name + " is not used: " + s.why
 		case s.known && !s.up:
+			matter = "antivirus down " + s.name
 			attention = "virus scanner " + s.name + " is not used: " + s.why
 		case s.known && s.proven < int64(p.cfg.MaxSize):
+			matter = "antivirus limit " + s.name
 			attention = fmt.Sprintf("virus scanner %s does not look into messages of max_size: %s", s.name, s.why)
 		}
 		t.Add(attention, s.name, s.up, s.shown(), s.tested, s.busy, s.scans, s.found, s.failed, s.version, s.why)
+		t.About(matter)
 	}
 	found := view.Table{
 		Name: "antivirus-found", Title: "Infected messages", Empty: "none since the daemon started",

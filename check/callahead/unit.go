@@ -43,6 +43,8 @@ func open(env *unit.Env) (unit.Live, error) {
 		},
 		Adopt: func(c *unit.Config) {
 			env.Backends.Configure(unit.Part[Config](c).Config, c.Core().Hostname)
+			env.Notices.ClearAll("cautious ") // a section or a network may have been added
+			env.Notices.ClearAll("loop ")
 		},
 		Forget:  state.Forget,
 		Close:   func() error { state.Close(); return nil },

@@ -284,6 +284,7 @@ func (qn *question) remember(l *landing, answer room.Answer, by *source.Guarded)
 	now := s.now()
 	var learnt room.Learnt
 	begins := false
+	s.holds(by, now, c.Config.Hold.Share())
 	learn := func(e *room.Entry) {
 		learnt = e.Learn(answer, qn.size, now, by.Number, &c.rules)
 		_, begins = by.Storm.Note(e, &learnt, now, c.Config.Hold.Share())

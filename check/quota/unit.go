@@ -178,14 +178,16 @@ func show(s *State) []view.Table {
 	}
 	for _, g := range all {
 		h := g.Health()
-		attention := ""
+		attention, matter := "", "quota: "+g.Name
 		switch {
 		case g.Storm.Held():
+			matter = "quota: storm " + g.Name
 			attention = "quota source " + g.Name + " says of too many mailboxes that they are full: its refusals are held back"
 		case !h.Up:
 			attention = "quota source " + g.Name + " does not answer: " + h.Error
 		}
 		sources.Add(attention, g.Name, h.Up, h.Counts["room"], h.Counts["full"], h.Counts["unknown"], h.Counts["error"], h.Counts["timeout"], g.Storm.Held(), h.Error)
+		sources.About(matter)
 	}
 	type row struct {
 		key string

@@ -9,6 +9,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/check/quota/room"
+	"rcptgate/check/quota/source"
 )
 
 // stepName is the step's word in traces, and the source of its verdicts.
@@ -29,7 +30,7 @@ func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.
 	v := rcptgate.Verdict{Source: stepName}
 	if by != nil {
 		v.Backend = by.Name
-		if by.Storm.Holds(s.clock.At(a.q.Now()), a.check.Config.Hold.Share()) {
+		if s.holds(by, s.clock.At(a.q.Now()), a.check.Config.Hold.Share()) {
 			a.count(&s.count.held)
 			a.q.Trace.Note("held back: the source says of too many mailboxes at once that they are full")
 			return rcptgate.Verdict{}
@@ -42,6 +43,17 @@ func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.
 		return a.tooLarge(v)
 	}
 	return a.full(v)
+}
+
+// holds reports whether a source's refusals are held back, and takes it off the board when they
+// no longer are.
+func (s *State) holds(by *source.Guarded, now room.Tick, share float64) bool {
+	was := by.Storm.Held()
+	holds := by.Storm.Holds(now, share)
+	if was && !holds {
+		s.board.Clear("quota: storm "+by.Name, "quota source's refusals are no longer held back", "source", by.Name)
+	}
+	return holds
 }
 
 // count counts a verdict, unless a person asks.

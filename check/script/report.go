@@ -25,7 +25,7 @@ const sayEvery = time.Minute
 type reporter struct {
 	log   *slog.Logger
 	board *notice.Board
-	said  *recent.Map[string, time.Time]
+	said  atomic.Pointer[recent.Map[string, time.Time]]
 
 	mu   sync.Mutex
 	read atomic.Pointer[map[string]*count] // copied when it changes
@@ -39,7 +39,8 @@ type count struct {
 }
 
 func newReporter(log *slog.Logger, board *notice.Board) *reporter {
-	r := &reporter{log: log, board: board, said: recent.New[string, time.Time](1000)}
+	r := &reporter{log: log, board: board}
+	r.said.Store(newSaid())
 	r.read.Store(&map[string]*count{})
 	return r
 }
@@ -89,7 +90,7 @@ func (r *reporter) failed(f *function, err error) {
 	now := time.Now()
 	c.at.Store(now.UnixNano())
 	due := false
-	r.said.Update(e.Place, func(last time.Time) time.Time {
+	r.said.Load().Update(e.Place, func(last time.Time) time.Time {
 		if due = now.Sub(last) >= sayEvery; due {
 			return now
 		}
@@ -99,8 +100,20 @@ func (r *reporter) failed(f *function, err error) {
 		return
 	}
 	r.log.Error("a function of the script failed", "function", f.name, "place", e.Place, "error", e.Text, "on_error", f.p.config.OnError, "backtrace", e.Backtrace)
-	r.board.Warn("script "+e.Place, "a function of the script fails", "function", f.name, "place", e.Place, "error", e.Text)
+	r.board.Warn(matter+e.Place, "a function of the script fails", "function", f.name, "place", e.Place, "error", e.Text)
 }
+
+// renewed has what failed in the script before no longer need attention: it may be mended. If
+// it is not, its next failure is logged and reported at once.
+func (r *reporter) renewed() {
+	r.board.ClearAll(matter)
+	r.said.Store(newSaid())
+}
+
+// matter begins the keys of notices about lines of the script.
+const matter = "script: "
+
+func newSaid() *recent.Map[string, time.Time] { return recent.New[string, time.Time](1000) }
 
 func (r *reporter) names() []string {
 	var list []string

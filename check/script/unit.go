@@ -45,8 +45,11 @@ func openUnit(env *unit.Env) (unit.Live, error) {
 	u := &live{env: env, report: newReporter(env.Log, env.Notices)}
 	return unit.Live{
 		Build: u.build,
-		Adopt: func(c *unit.Config) { u.active.Store(programOf(c)) },
-		Warn:  func(*unit.Config) []string { return u.warnings() },
+		Adopt: func(c *unit.Config) {
+			u.active.Store(programOf(c))
+			u.report.renewed()
+		},
+		Warn: func(*unit.Config) []string { return u.warnings() },
 		Close: func() error {
 			if u.keep == nil { // opened, and never built
 				return nil

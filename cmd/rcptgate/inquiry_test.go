@@ -97,7 +97,7 @@ backend = [%q]
 		return fmt.Sprint(v.Action, " ", v.Reason)
 	}
 	all := []string{"nobody", "bob", "dave", "ann"} // ann comes last: her mail lists the client
-	for _, local := range all { // the answers are known from here on
+	for _, local := range all {                     // the answers are known from here on
 		put(local, "198.51.100.1", true)
 	}
 	before := counts(h)

@@ -88,7 +88,7 @@ func (f *front) listen(ctx context.Context, c *unit.Config) error {
 		return nil
 	}
 	cfg, socket := unit.Part[ListenConfig](c), SocketOf(c)
-	ln, err := listen.KeepUnix(ctx, "admin", socket, listen.Options{Mode: socketMode, Group: cfg.AdminGroup}, f.env.Host.LookEvery(), f.env.Log)
+	ln, err := listen.KeepUnix(ctx, "admin", socket, listen.Options{Mode: socketMode, Group: cfg.AdminGroup, Made: f.made}, f.env.Host.LookEvery(), f.env.Log)
 	f.listener = ln
 	if err != nil && (!cfg.Admin.IsZero() || errors.Is(err, listen.ErrInUse)) {
 		return err
@@ -98,6 +98,9 @@ func (f *front) listen(ctx context.Context, c *unit.Config) error {
 	}
 	return nil
 }
+
+// made takes the trouble with the socket off the board.
+func (f *front) made() { f.env.Notices.Clear("admin socket", "") }
 
 func (f *front) close() error {
 	if f.listener != nil {

@@ -36,7 +36,11 @@ func Open(ctx context.Context, what string, socket setting.Socket, o Options, ev
 // the socket can be made. It must be closed either way.
 func KeepUnix(ctx context.Context, what string, socket setting.Socket, o Options, every time.Duration, log *slog.Logger) (*Kept, error) {
 	k, err := keep(what+" "+socket.Address, every, log, func() (*Socket, error) {
-		return Unix(context.WithoutCancel(ctx), socket.Address, o)
+		s, err := Unix(context.WithoutCancel(ctx), socket.Address, o)
+		if err == nil && o.Made != nil {
+			o.Made()
+		}
+		return s, err
 	})
 	if err != nil {
 		return k, fmt.Errorf("listen on %v: %w", socket, err)

@@ -39,6 +39,8 @@ type Options struct {
 	// MakeFolder makes the last folder of the path, with mode 0755, if only that is
 	// missing: folders below /run are gone after a restart.
 	MakeFolder bool
+	// Made, if it is not nil, is called each time that a kept socket has been made.
+	Made func()
 }
 
 // Socket is a unix socket that listens. Close removes its name, unless somebody else

@@ -102,6 +102,20 @@ func (b *Board) Clear(key, text string, args ...any) {
 	}
 }
 
+// ClearAll ends, without a word in the log, all matters whose key begins with prefix.
+func (b *Board) ClearAll(prefix string) {
+	if b == nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for key, m := range b.matters {
+		if strings.HasPrefix(key, prefix) {
+			m.cleared, m.said = true, false
+		}
+	}
+}
+
 func (b *Board) report(level slog.Level, lasting bool, key, text string, args []any) {
 	if b == nil {
 		return

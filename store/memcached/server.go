@@ -75,7 +75,10 @@ func newServer(s Server, timeout time.Duration) *server {
 }
 
 // notice names the server's trouble on the board of notices.
-func (s *server) notice() string { return "memcached server " + s.name }
+func (s *server) notice() string { return Matter(s.name) }
+
+// Matter is the key of the notice that a server does not answer.
+func Matter(server string) string { return "memcached server " + server }
 
 func (s *server) client(timeout time.Duration, value, idle int) *memcache.Client {
 	mc := memcache.NewFromSelector(one{address{s.network, s.name}})

@@ -10,6 +10,7 @@ import (
 // status is what there is to say of one server.
 type status struct {
 	name, why     string
+	matter        string // of the notice that it does not answer
 	up, connected bool
 	asked, failed uint64
 }
@@ -17,7 +18,7 @@ type status struct {
 func (s *server) status() status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return status{name: s.name, why: s.why, up: s.until.IsZero(), connected: s.link != nil && !s.link.IsClosing(), asked: s.asked.Load(), failed: s.failed.Load()}
+	return status{name: s.name, why: s.why, matter: s.key, up: s.until.IsZero(), connected: s.link != nil && !s.link.IsClosing(), asked: s.asked.Load(), failed: s.failed.Load()}
 }
 
 // servers are those of the active configuration.
@@ -77,6 +78,7 @@ func (s *State) Show() []view.Table {
 			attention = "LDAP server " + o.name + " does not answer"
 		}
 		t.Add(attention, o.name, o.up, o.connected, o.asked, o.failed, o.why)
+		t.About(o.matter)
 	}
 	found, empty := s.remembered()
 	c := &s.counts

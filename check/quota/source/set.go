@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -59,7 +60,12 @@ func NewSet(board *notice.Board) *Set {
 }
 
 // Configure makes other settings active.
-func (s *Set) Configure(to Settings) { s.settings.Store(&to) }
+func (s *Set) Configure(to Settings) {
+	s.settings.Store(&to)
+	for _, g := range s.All() {
+		g.forgive()
+	}
+}
 
 // Close ends trials and closes connections.
 func (s *Set) Close() {
@@ -270,7 +276,7 @@ func (g *Guarded) failure(err error) {
 	}
 	g.mu.Unlock()
 	if opened {
-		g.set.board.Warn("quota: "+g.Name, "quota source does not answer: mail is taken without asking it", "source", g.Name, "error", err)
+		g.set.board.Raise(slog.LevelWarn, "quota: "+g.Name, "quota source does not answer: mail is taken without asking it", "source", g.Name, "error", err)
 	}
 }
 
@@ -281,6 +287,17 @@ func (g *Guarded) success() {
 	g.mu.Unlock()
 	if was {
 		g.set.board.Clear("quota: "+g.Name, "quota source answers again", "source", g.Name)
+	}
+}
+
+// forgive ends what was held against the source: it may be another configuration that asks
+// it, or none.
+func (g *Guarded) forgive() {
+	g.mu.Lock()
+	g.failed, g.lastErr = 0, ""
+	g.mu.Unlock()
+	for _, what := range []string{"", "mailbox ", "refuses ", "implausible ", "shrunk "} {
+		g.set.board.Clear("quota: "+what+g.Name, "")
 	}
 }
 
