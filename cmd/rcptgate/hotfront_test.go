@@ -4,9 +4,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -93,24 +97,55 @@ func newTape(people []rcptgate.Mailbox, recipients int) *tape {
 	return t
 }
 
+// throughFront asks a gate about recipients, as many as there are on a tape, and gives how many were.
+func throughFront(tb testing.TB, gate *rcptgate.Gate, t *tape) uint64 {
+	tb.Helper()
+	srv := milter.New(gate, milter.Config{}, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(tb.Context())
+	ln := &oneConn{conn: make(chan net.Conn), closed: make(chan struct{})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ctx, ln) }()
+	ln.conn <- t
+	<-t.closed
+	cancel()
+	<-served
+	return srv.Stats().Recipients
+}
+
 // BenchmarkRememberedThroughFront is all that a remembered answer costs the process except for the system calls of its
 // connection: frames, question, memory, log line, metrics, reply.
 func BenchmarkRememberedThroughFront(b *testing.B) {
 	gate, people := hotGate(b, 10_000)
-	srv := milter.New(gate, milter.Config{}, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(b.Context())
-	ln := &oneConn{conn: make(chan net.Conn), closed: make(chan struct{})}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(ctx, ln) }()
 	t := newTape(people, b.N)
 	b.ReportAllocs()
 	b.ResetTimer()
-	ln.conn <- t
-	<-t.closed
-	b.StopTimer()
-	if n := srv.Stats().Recipients; n != uint64(b.N) {
+	if n := throughFront(b, gate, t); n != uint64(b.N) {
 		b.Errorf("%d recipients of %d were asked about", n, b.N)
 	}
-	cancel()
-	<-served
+}
+
+// A script that a rule calls for few recipients has the front keep the others too, in case the script discards one. That
+// takes no memory of its own for each.
+func TestAScriptCostsOtherRecipientsNoMemory(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "filter.star")
+	if err := os.WriteFile(script, []byte("def seldom(r): return discard()\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const recipients = 20_000
+	allocations := func(more string) float64 {
+		gate, people := hotGate(t, 100, more)
+		var before, after runtime.MemStats
+		on := newTape(people, recipients)
+		runtime.ReadMemStats(&before)
+		if n := throughFront(t, gate, on); n != recipients {
+			t.Fatalf("%d recipients of %d were asked about", n, recipients)
+		}
+		runtime.ReadMemStats(&after)
+		return float64(after.Mallocs-before.Mallocs) / recipients
+	}
+	without := allocations("")
+	with := allocations(fmt.Sprintf("[script]\nfile = %q\n[[rule]]\nrecipient = [\"*x@example.com\"]\naction = \"call\"\ncall = \"seldom\"\n", script))
+	if with > without+0.5 {
+		t.Errorf("%.2f allocations for each recipient, without the script %.2f", with, without)
+	}
 }

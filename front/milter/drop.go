@@ -63,7 +63,7 @@ func (s *session) record(q *rcptgate.Query, argument []byte, drop bool) {
 	if drop {
 		mail.Dropped = append(mail.Dropped, len(mail.Recipients))
 	}
-	mail.Recipients = append(mail.Recipients, q.Recipient.Clone())
+	mail.Recipients = append(mail.Recipients, q.Recipient) // its strings are made for this recipient alone: see session.recipient
 	s.arguments = append(s.arguments, again(q.Recipient.Path, argument))
 }
 
