@@ -47,6 +47,9 @@ func Charset(name string) encoding.Encoding {
 // known and fits; if not, the octets are taken for UTF-8 or Windows-1252.
 func ToUTF8(name string, data []byte) (string, bool) {
 	lower := strings.ToLower(name)
+	if IsUTF7(name) {
+		return decodeUTF7(data)
+	}
 	if (lower == "" || lower == "utf-8" || lower == "utf8" || lower == "us-ascii") && utf8.Valid(data) {
 		return string(data), true
 	}
@@ -61,17 +64,17 @@ func ToUTF8(name string, data []byte) (string, bool) {
 	return string(out), true
 }
 
-// decodeWords decodes the encoded words of a value. Neighbours of one character set are
-// joined before they are decoded: a character may be parted between two (against RFC 2047
+// decodeWords decodes the encoded words of a value with toUTF8. Neighbours of one character set
+// are joined before they are decoded: a character may be parted between two (against RFC 2047
 // section 5, but common), and the state of ISO-2022-JP may go on.
-func decodeWords(value string) (string, bool) {
+func decodeWords(value string, toUTF8 func(set string, octets []byte) (string, bool)) (string, bool) {
 	var out strings.Builder
 	ok := true
 	var pending []byte // decoded octets of neighbouring words
 	var pendingSet string
 	flush := func() {
 		if pending != nil {
-			s, fits := ToUTF8(pendingSet, pending)
+			s, fits := toUTF8(pendingSet, pending)
 			out.WriteString(s)
 			ok = ok && fits
 			pending = nil
@@ -82,10 +85,10 @@ func decodeWords(value string) (string, bool) {
 		if start < 0 {
 			break
 		}
-		set, octets, length := encodedWord(value[start:])
+		w := encodedWord(value[start:])
 		between := value[:start]
-		if length == 0 {
-			ok = false
+		ok = ok && w.exact
+		if w.length == 0 {
 			flush()
 			out.WriteString(text(value[:start+2]))
 			value = value[start+2:]
@@ -94,14 +97,14 @@ func decodeWords(value string) (string, bool) {
 		if pending == nil || strings.Trim(between, " \t") != "" {
 			flush()
 			out.WriteString(text(between))
-		} else if !strings.EqualFold(set, pendingSet) {
+		} else if !strings.EqualFold(w.set, pendingSet) {
 			flush() // blanks between encoded words do not count (RFC 2047 section 6.2)
 		}
-		pending, pendingSet = append(pending, octets...), set
+		pending, pendingSet = append(pending, w.octets...), w.set
 		if pending == nil {
 			pending = []byte{}
 		}
-		value = value[start+length:]
+		value = value[start+w.length:]
 	}
 	flush()
 	out.WriteString(text(value))
@@ -112,46 +115,69 @@ func decodeWords(value string) (string, bool) {
 // 2 allows 75 for the whole word; programs write longer ones.
 const maxWord = 8192
 
-// encodedWord reads "=?charset?encoding?text?=" at the beginning of s. Its length is 0 if
-// that is none.
-func encodedWord(s string) (set string, octets []byte, length int) {
+// word is an encoded word.
+type word struct {
+	set    string
+	octets []byte
+	length int  // as it is written; 0: it is not one
+	exact  bool // it is as RFC 2047 has it
+}
+
+// encodedWord reads "=?charset?encoding?text?=" at the beginning of s.
+func encodedWord(s string) (w word) {
 	set, rest, ok := strings.Cut(s[2:], "?")
 	if !ok || set == "" || len(set) > 64 || strings.ContainsAny(set, " \t=") || len(rest) < 2 || rest[1] != '?' {
-		return "", nil, 0
+		return word{}
 	}
 	end := strings.Index(rest[2:min(len(rest), 2+maxWord)], "?=")
 	if end < 0 {
-		return "", nil, 0
+		return word{}
 	}
 	body := rest[2 : 2+end]
-	set, _, _ = strings.Cut(set, "*") // RFC 2231 section 5: a language
+	w.set, _, _ = strings.Cut(set, "*") // RFC 2231 section 5: a language
 	switch rest[0] {
 	case 'b', 'B':
-		octets, ok = decodeB(body)
+		w.octets, w.exact = decodeB(body)
 	case 'q', 'Q':
-		octets, ok = decodeQ(body)
+		w.octets, w.exact = decodeQ(body)
 	default:
-		ok = false
+		return word{}
 	}
-	if !ok {
-		return "", nil, 0
-	}
-	return set, octets, len(s) - len(rest) + 2 + end + 2
+	w.length = len(s) - len(rest) + 2 + end + 2
+	return w
 }
 
-// decodeB decodes base64, with or without its padding.
-func decodeB(s string) ([]byte, bool) {
+// decodeB decodes base64, with or without its padding, also inside. What is not of its alphabet
+// is passed over; it reports whether there is any of that.
+func decodeB(s string) (out []byte, exact bool) {
+	exact = true
+	var run []byte // of the alphabet
+	flush := func() {
+		if len(run)%4 == 1 { // one character too many: cut off
+			run = run[:len(run)-1]
+		}
+		out, _ = base64.RawStdEncoding.AppendDecode(out, run) // the alphabet was checked
+		run = run[:0]
+	}
 	s = strings.TrimRight(strings.TrimSpace(s), "=")
-	out, err := base64.RawStdEncoding.DecodeString(s)
-	if err != nil && len(s)%4 == 1 { // one character too many: cut off
-		out, err = base64.RawStdEncoding.DecodeString(s[:len(s)-1])
+	for _, c := range []byte(s) {
+		switch {
+		case IsBase64(c):
+			run = append(run, c)
+		case c == '=':
+			flush()
+			exact = false
+		default:
+			exact = false
+		}
 	}
-	return out, err == nil
+	flush()
+	return out, exact
 }
 
-// decodeQ decodes the Q encoding (RFC 2047 section 4.2).
-func decodeQ(s string) ([]byte, bool) {
-	out := make([]byte, 0, len(s))
+// decodeQ decodes the Q encoding (RFC 2047 section 4.2). It reports whether every escape is one.
+func decodeQ(s string) (out []byte, exact bool) {
+	out, exact = make([]byte, 0, len(s)), true
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '_':
@@ -159,13 +185,12 @@ func decodeQ(s string) ([]byte, bool) {
 		case c == '=' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
 			out = append(out, unhex(s[i+1])<<4|unhex(s[i+2]))
 			i += 2
-		case c == '=':
-			return nil, false
 		default:
 			out = append(out, c)
+			exact = exact && c != '='
 		}
 	}
-	return out, true
+	return out, exact
 }
 
 func isHex(c byte) bool { return bytes.IndexByte([]byte("0123456789abcdefABCDEF"), c) >= 0 }

@@ -198,5 +198,5 @@ func DecodeWordsOK(value string) (string, bool) {
 	if !strings.Contains(value, "=?") {
 		return text(value), true
 	}
-	return decodeWords(value)
+	return decodeWords(value, ToUTF8)
 }

@@ -47,6 +47,13 @@ type line struct {
 	start, textEnd, end int // offsets: textEnd is before the line end
 	text                []byte
 	cut                 bool // text is only the beginning
+	bare                bool // it ends in a bare CR
+}
+
+// newLine is a line as it stands in the message at an offset.
+func newLine(raw []byte, at int) line {
+	text := trimEOL(raw)
+	return line{start: at, textEnd: at + len(text), end: at + len(raw), text: text, bare: len(text) < len(raw) && raw[len(raw)-1] == '\r'}
 }
 
 // lineMax is how much of a line is looked at, and lineWindow how much is read at once.
@@ -92,7 +99,7 @@ func (r *lineReader) lines(last bool) {
 			rest = start
 			break
 		}
-		l := line{start: r.offset + start, textEnd: r.offset + start + len(text), end: r.offset + end, text: text}
+		l := newLine(r.window[start:end], r.offset+start)
 		if r.long != nil {
 			l.start, l.text, l.cut, r.long = r.start, r.long, true, nil
 		}

@@ -36,30 +36,116 @@ func (m *Media) Param(name string) string {
 // parameters, and the same parameter in the ways of RFC 2047 and RFC 2231, are all kept:
 // programs differ in which they use.
 func ParseMedia(value string) Media {
-	head, _, _ := strings.Cut(value, ";")
-	if blank := strings.IndexAny(strings.TrimSpace(head), " \t("); blank >= 0 { // a comment, or a missing semicolon
-		head = strings.TrimSpace(head)[:blank]
-	}
-	m := Media{Type: strings.ToLower(strings.TrimSpace(head))}
+	m := Media{Type: mediaType(value)}
 	params, more := rawParams(value)
 	m.More = more
-	pieces := map[string][]piece{}
-	var order []string
 	for _, p := range params {
-		base, star, isStar := strings.Cut(p.name, "*")
-		if !isStar {
+		if !strings.Contains(p.name, "*") {
 			m.Params = append(m.Params, Param{p.name, DecodeWords(p.value)})
-			continue
 		}
-		if _, seen := pieces[base]; !seen {
-			order = append(order, base)
-		}
-		pieces[base] = append(pieces[base], newPiece(star, p.value))
 	}
-	for _, base := range order {
-		m.Params = append(m.Params, Param{base, join(pieces[base])})
+	for _, e := range extendedParams(params) {
+		if len(e.pieces) > 0 {
+			m.Params = append(m.Params, Param{e.name, join(e.pieces)})
+		}
+		for _, p := range e.whole {
+			m.Params = append(m.Params, Param{e.name, join([]piece{p})})
+		}
 	}
 	return m
+}
+
+// mediaType reads "type/subtype", or one word. Comments and blanks may stand anywhere in it (RFC
+// 2045 section 5.1), and quotation marks around it; what follows the subtype is left out, as a
+// semicolon may be missing.
+func mediaType(value string) string {
+	head, _, _ := strings.Cut(withoutComments(value), ";")
+	head = strings.Trim(head, "\" \t")
+	kind, sub, isPair := strings.Cut(head, "/")
+	kind = firstWord(kind)
+	if isPair {
+		kind += "/" + firstWord(sub)
+	}
+	return strings.ToLower(kind)
+}
+
+// firstWord gives what stands before a blank or comma.
+func firstWord(s string) string {
+	s = strings.TrimLeft(s, " \t")
+	if i := strings.IndexAny(s, " \t,\""); i >= 0 {
+		s = s[:i]
+	}
+	return s
+}
+
+// withoutComments puts a blank in the place of each comment (RFC 5322 section 3.2.2). One that
+// does not end goes on to the end.
+func withoutComments(s string) string {
+	if !strings.Contains(s, "(") {
+		return s
+	}
+	var out strings.Builder
+	depth, quoted := 0, false
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '\\' && (quoted || depth > 0) && i+1 < len(s):
+			if i++; depth == 0 {
+				out.WriteString(s[i-1 : i+1])
+			}
+			continue
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case c == '(' && !quoted:
+			if depth++; depth == 1 {
+				out.WriteByte(' ')
+			}
+		case c == ')' && depth > 0:
+			depth--
+			continue
+		}
+		if depth == 0 {
+			out.WriteByte(c)
+		}
+	}
+	return out.String()
+}
+
+// boundaryOf gives the boundary that a Content-Type names. It reports whether all programs read
+// the same one.
+func boundaryOf(value string) (boundary string, sure bool) {
+	params, _ := rawParams(value)
+	var found []string
+	sure = true
+	for _, p := range params {
+		if p.name != "boundary" {
+			continue
+		}
+		raw := strings.TrimSpace(p.raw)
+		quoted := strings.HasPrefix(raw, `"`)
+		if quoted && raw != `"`+p.value && raw != `"`+p.value+`"` || !quoted && strings.ContainsAny(raw, " \t(\"'") || DecodeWords(p.value) != p.value {
+			sure = false
+		}
+		found = append(found, strings.TrimRight(p.value, " \t")) // it cannot end with a blank
+	}
+	for _, e := range extendedParams(params) {
+		if e.name != "boundary" {
+			continue
+		}
+		if len(e.pieces) > 0 {
+			found = append(found, join(e.pieces))
+		}
+		for _, p := range e.whole {
+			found = append(found, join([]piece{p}))
+		}
+	}
+	if len(found) == 0 {
+		return "", true
+	}
+	for _, b := range found[1:] {
+		sure = sure && b == found[0]
+	}
+	return found[0], sure
 }
 
 // maxParams is how many parameters of a field are read.
@@ -101,7 +187,15 @@ func nextParam(s string) (p rawParam, rest string) {
 	if words := strings.Fields(s[:end]); len(words) > 0 { // a comment may stand before the name
 		p.name = strings.ToLower(words[len(words)-1])
 	}
-	s = strings.TrimLeft(s[end+1:], " \t")
+	name := p.name
+	p, rest = paramValue(s[end+1:])
+	p.name = name
+	return p, rest
+}
+
+// paramValue reads a value up to its semicolon, and gives what follows.
+func paramValue(s string) (p rawParam, rest string) {
+	s = strings.TrimLeft(s, " \t")
 	if !strings.HasPrefix(s, `"`) {
 		p.raw, rest, _ = strings.Cut(s, ";")
 		p.value = strings.TrimSpace(p.raw)
@@ -122,28 +216,73 @@ func nextParam(s string) (p rawParam, rest string) {
 	return p, rest
 }
 
+// extended is a parameter in the ways of RFC 2231: whole ("name*"), and in pieces ("name*0").
+type extended struct {
+	name   string
+	whole  []piece
+	pieces []piece
+}
+
+// extendedParams gives the parameters whose names have an asterisk, in the order of the text.
+func extendedParams(params []rawParam) (out []extended) {
+	for _, p := range params {
+		name, star, isStar := strings.Cut(p.name, "*")
+		if !isStar {
+			continue
+		}
+		i := slices.IndexFunc(out, func(e extended) bool { return e.name == name })
+		if i < 0 {
+			i = len(out)
+			out = append(out, extended{name: name})
+		}
+		if star == "" {
+			out[i].whole = append(out[i].whole, piece{encoded: true, value: p.value})
+		} else {
+			out[i].pieces = append(out[i].pieces, newPiece(star, p.value))
+		}
+	}
+	return out
+}
+
 // piece is one part of a parameter that RFC 2231 sections 3 and 4 part or encode.
 type piece struct {
 	number  int
+	proper  bool // the number is written as it should be
 	encoded bool
 	value   string
 }
 
-// newPiece reads what follows the first asterisk of a name: "", "0", "0*", "1*".
+// newPiece reads what follows the first asterisk of a name: "0", "0*", "1*".
 func newPiece(star, value string) piece {
 	p := piece{value: value}
-	if star == "" {
-		p.encoded = true
-		return p
-	}
 	digits, encoded := strings.CutSuffix(star, "*")
 	p.encoded = encoded
-	p.number, _ = strconv.Atoi(digits)
+	n, err := strconv.Atoi(digits)
+	p.number, p.proper = n, err == nil && n >= 0 && strconv.Itoa(n) == digits
 	return p
+}
+
+// inRow gives the pieces from number 0 on up to the first that is missing, as RFC 2231 has
+// them. Of those that have one number it takes the first or the last.
+func inRow(pieces []piece, last bool) (out []piece) {
+	at := make(map[int]piece, len(pieces))
+	for _, p := range pieces {
+		if _, seen := at[p.number]; p.proper && (last || !seen) {
+			at[p.number] = p
+		}
+	}
+	for n := 0; ; n++ {
+		p, ok := at[n]
+		if !ok {
+			return out
+		}
+		out = append(out, p)
+	}
 }
 
 // join puts the pieces of a parameter together and decodes them.
 func join(pieces []piece) string {
+	pieces = slices.Clone(pieces)
 	slices.SortStableFunc(pieces, func(a, b piece) int { return cmp.Compare(a.number, b.number) })
 	set := ""
 	var octets []byte

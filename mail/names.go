@@ -46,52 +46,105 @@ func isNameParam(name string) bool { return name == "filename" || name == "name"
 // parameters counts, in what they decode, and in where they take a name to end; a filter that
 // looks at one spelling alone is passed by with another. Names are:
 //
-//   - from every Content-Disposition and Content-Type field, every filename and name;
+//   - from every Content-Disposition and Content-Type field, every filename and name, also where
+//     a semicolon is missing and in quoted text and comments; and Content-Name;
 //   - encoded as RFC 2231 says, decoded and not, in the order of the numbers and in that of
-//     the text;
-//   - encoded words (RFC 2047), decoded and not, percent signs as well;
+//     the text, with and without what stands behind a missing number, the first and the last
+//     of equal numbers;
+//   - encoded words (RFC 2047), decoded once, twice and not, percent signs as well;
 //   - quoted text with its backslashes obeyed and taken literally, the text up to an inner
 //     quotation mark or semicolon, and all of it without quotation marks; of unquoted text
 //     also the first word;
 //   - with and without control and invisible characters, up to a NUL, up to and behind a
 //     colon, without the dots and spaces at the end that Windows drops.
 func (p *Part) Names() []string {
-	var n nameSet
-	for _, field := range nameFields {
-		for i := range p.Header {
-			if strings.EqualFold(p.Header[i].Name, field) {
-				n.field(p.Header[i].Value())
-			}
-		}
-	}
+	n := p.names()
 	return n.list
 }
 
-// nameSet collects spellings.
-type nameSet struct{ list []string }
+func (p *Part) names() (n nameSet) {
+	for _, field := range nameFields {
+		for _, header := range []Header{p.Header, p.late} {
+			for i := range header {
+				if strings.EqualFold(header[i].Name, field) {
+					n.field(header[i].Value())
+				}
+			}
+		}
+	}
+	for i := range p.Header {
+		if strings.EqualFold(p.Header[i].Name, "Content-Name") {
+			n.decoded(p.Header[i].Value())
+		}
+	}
+	return n
+}
 
-// field adds the names of one field.
+// nameSet collects spellings.
+type nameSet struct {
+	list []string
+	over bool // there are more
+}
+
+// field adds the names of one field, which programs read with and without its comments.
 func (n *nameSet) field(value string) {
-	params, _ := rawParams(value)
-	pieces := map[string][]piece{}
-	var order []string
+	n.params(value)
+	if bare := withoutComments(value); bare != value {
+		n.params(bare)
+	}
+}
+
+func (n *nameSet) params(value string) {
+	params, more := nameParams(value)
+	n.over = n.over || more
 	for _, p := range params {
-		base, star, isStar := strings.Cut(p.name, "*")
-		if !isNameParam(base) {
-			continue
-		}
-		if !isStar {
+		if !strings.Contains(p.name, "*") {
 			n.param(p)
+		}
+	}
+	for _, e := range extendedParams(params) {
+		n.pieces(e.pieces)
+		for _, p := range e.whole {
+			n.pieces([]piece{p})
+		}
+	}
+}
+
+// nameParams finds the parameters that are names wherever they stand: programs differ in what
+// separates parameters, and in where quoted text and comments end.
+func nameParams(value string) (out []rawParam, more bool) {
+	const word, prefix = "name", "file"
+	for at := 0; at+len(word) < len(value); at++ {
+		if value[at]|0x20 != word[0] || !strings.EqualFold(value[at:at+len(word)], word) {
 			continue
 		}
-		if _, seen := pieces[base]; !seen {
-			order = append(order, base)
+		begins, rest := at, value[at+len(word):]
+		if n := at - len(prefix); n >= 0 && strings.EqualFold(value[n:at], prefix) {
+			begins = n
 		}
-		pieces[base] = append(pieces[base], newPiece(star, p.value))
+		if begins > 0 && isWordChar(value[begins-1]) {
+			continue // of a longer word
+		}
+		star := ""
+		if end := strings.IndexAny(rest, "= \t\":;,("); end > 0 {
+			star, rest = rest[:end], rest[end:]
+		}
+		rest = strings.TrimLeft(rest, " \t\"")
+		if star != "" && star[0] != '*' || rest == "" || rest[0] != '=' && rest[0] != ':' {
+			continue
+		}
+		if len(out) >= maxParams {
+			return out, true
+		}
+		p, _ := paramValue(rest[1:])
+		p.name = strings.ToLower(value[begins:at+len(word)]) + star
+		out = append(out, p)
 	}
-	for _, base := range order {
-		n.pieces(pieces[base])
-	}
+	return out, false
+}
+
+func isWordChar(c byte) bool {
+	return 'a' <= c|0x20 && c|0x20 <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_'
 }
 
 // param adds the spellings of one parameter.
@@ -109,23 +162,28 @@ func (n *nameSet) param(p rawParam) {
 		n.decoded(words[0])
 	}
 	n.decoded(strings.ReplaceAll(raw, `"`, ""))
-	if strings.HasPrefix(raw, `'`) {
+	if inner, quoted := strings.CutPrefix(raw, `'`); quoted {
 		n.decoded(strings.Trim(raw, `'`))
+		inner, _, _ = strings.Cut(inner, `'`)
+		n.decoded(inner)
 	}
 }
 
 // pieces adds the spellings of a parameter in the way of RFC 2231.
 func (n *nameSet) pieces(list []piece) {
-	var plain strings.Builder
-	for _, p := range list {
-		plain.WriteString(p.value)
+	if len(list) == 0 {
+		return
 	}
-	n.decoded(join(slices.Clone(list)))
+	var plain strings.Builder
 	inText := slices.Clone(list)
 	for i := range inText {
+		plain.WriteString(inText[i].value)
 		inText[i].number = i
 	}
+	n.decoded(join(list))
 	n.decoded(join(inText))
+	n.decoded(join(inRow(list, false)))
+	n.decoded(join(inRow(list, true)))
 	as := plain.String()
 	if parts := strings.SplitN(as, "'", 3); len(parts) == 3 && list[0].encoded {
 		as = parts[2]
@@ -140,9 +198,29 @@ func (n *nameSet) decoded(s string) {
 	words := DecodeWords(s)
 	n.add(words)
 	n.add(text(s))
+	if words != s {
+		n.add(DecodeWords(words)) // encoded twice
+		plain, _ := decodeWords(s, plainOctets)
+		n.add(plain)
+	}
 	if strings.Contains(words, "%") {
 		n.add(text(string(percentDecode(words))))
 	}
+	if strings.Contains(s, "\x1b") { // Japanese, without saying so
+		japanese, _ := ToUTF8("iso-2022-jp", []byte(s))
+		n.add(japanese)
+	}
+}
+
+// plainOctets leaves out the character set of octets that are ASCII, as programs do that do not
+// know it.
+func plainOctets(set string, octets []byte) (string, bool) {
+	for _, c := range octets {
+		if c < ' ' || c > '~' {
+			return ToUTF8(set, octets)
+		}
+	}
+	return string(octets), true
 }
 
 // add adds a decoded name, and what is left of it in programs that cut it.
@@ -168,7 +246,11 @@ func (n *nameSet) one(s string) {
 	if strings.ContainsAny(s, `/\`) {
 		s = path.Base(strings.ReplaceAll(s, `\`, "/"))
 	}
-	if s == "" || s == "." || s == "/" || len(n.list) >= NamesMax || slices.Contains(n.list, s) {
+	if s == "" || s == "." || s == "/" || slices.Contains(n.list, s) {
+		return
+	}
+	if len(n.list) >= NamesMax {
+		n.over = true
 		return
 	}
 	n.list = append(n.list, s)

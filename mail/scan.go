@@ -40,9 +40,12 @@ type Part struct {
 	Parts []*Part // of a multipart, or the one message in a message/rfc822
 
 	boundary string // that separates its parts
-	preamble bool   // no part of it has begun yet
 	ended    bool
+	late     Header // fields about the content that stand behind what ends the header for us
 }
+
+// Boundary gives the boundary that separates the parts of a multipart, or "".
+func (p *Part) Boundary() string { return p.boundary }
 
 // Message is a message taken apart.
 type Message struct {
@@ -52,13 +55,15 @@ type Message struct {
 	//
 	//	depth      more nested parts than Limits.Depth
 	//	parts      more parts than Limits.Parts
-	//	header     a header that is too long, or has lines that are not fields
+	//	header     a header that is too long, has lines that are not fields, or ends at a bare CR
+	//	           and goes on for programs that do not take that for a line end
 	//	fields     more fields in one header than Limits.Fields
-	//	boundary   a multipart without a boundary, or without its last one, or with a line
-	//	           that only begins with its boundary
-	//	duplicate  two different fields of one name, such as Content-Type
+	//	boundary   a multipart without a boundary, without its last one, without parts, with parts
+	//	           behind its last one, or with a line that only begins with its boundary
+	//	duplicate  two different fields of one name, such as Content-Type, or a boundary that
+	//	           programs read differently
 	//	encoding   a multipart or message in base64 or quoted-printable
-	//	name       a name longer than Limits.Name
+	//	name       a name longer than Limits.Name, or in more than NamesMax spellings
 	Malformed string
 }
 
@@ -69,8 +74,7 @@ func Scan(data []byte, limits Limits) *Message {
 		octets: func(start, end int) ([]byte, error) { return data[start:end], nil }}
 	s.msg.Part = s.begin(0, 0, "text/plain")
 	for start, end := range lines(data) {
-		text := trimEOL(data[start:end])
-		s.line(line{start: start, textEnd: start + len(text), end: end, text: text})
+		s.line(newLine(data[start:end], start))
 	}
 	s.finish(len(data))
 	return s.msg
@@ -120,6 +124,8 @@ type scanner struct {
 	err    error
 	open   []*Part
 	header *headerState // of the innermost part, while its header is read
+	late   *lateHeader  // of the innermost part, behind its header
+	bare   bool         // the line before ends in a bare CR
 	parts  int
 	kept   int // octets of the parts' headers
 	before int // where the line before ends, without its line end
@@ -144,12 +150,16 @@ func (s *scanner) begin(at, depth int, media string) *Part {
 // line takes one line of the message.
 func (s *scanner) line(l line) {
 	if len(l.text) > 2 && l.text[0] == '-' && l.text[1] == '-' && !l.cut && s.boundary(l) {
+		s.bare = l.bare
 		return
 	}
-	if s.header != nil {
+	switch {
+	case s.header != nil:
 		s.headerLine(l)
+	case s.late != nil:
+		s.lateLine(l)
 	}
-	s.before = l.textEnd
+	s.before, s.bare = l.textEnd, l.bare
 }
 
 // headerLine takes one line of the innermost part's header.
@@ -160,15 +170,23 @@ func (s *scanner) headerLine(l line) {
 		s.endHeader(l.start, l.start)
 		return
 	}
-	kind := s.header.take(l.text)
-	switch {
-	case kind == lineOdd:
+	switch s.header.take(l.text) {
+	case lineField, lineMore:
+		return
+	case lineOdd:
 		s.malformed("header")
-	case kind == lineEmpty:
+		return
+	case lineEmpty:
 		s.endHeader(l.start, l.end)
-	case kind == lineBody:
+		if !s.bare && !l.bare {
+			return
+		}
+	case lineBody:
 		s.malformed("header")
 		s.endHeader(l.start, l.start)
+	}
+	if s.open[len(s.open)-1] == p && !p.IsMultipart() {
+		s.late = newLate(p)
 	}
 }
 
@@ -200,13 +218,16 @@ func (s *scanner) takeHeader(p *Part, end int) Header {
 // limit of one.
 const headersMax = 4
 
+// contentMax is how many fields about its content a part may have.
+const contentMax = 64
+
 // content gives copies of the fields that describe a part.
 func (s *scanner) content(header Header) (out Header) {
 	for _, f := range header {
-		if len(f.Name) < 8 || !strings.EqualFold(f.Name[:8], "content-") {
+		if !isContent(f.Name) {
 			continue
 		}
-		if s.kept += len(f.Name) + len(f.Raw); s.kept > headersMax*s.Header || len(out) >= 64 {
+		if s.kept += len(f.Name) + len(f.Raw); s.kept > headersMax*s.Header || len(out) >= contentMax {
 			s.malformed("header")
 			break
 		}
@@ -225,18 +246,20 @@ func (s *scanner) setHeader(p *Part, header Header, body int) {
 	}
 	s.checkNames(p)
 	multipart := p.IsMultipart()
-	message := p.Media.Type == "message/rfc822" || p.Media.Type == "message/global"
+	message := p.isMessage()
 	if enc := p.Encoding(); (multipart || message) && (enc == "base64" || enc == "quoted-printable") {
 		s.malformed("encoding")
 	}
 	switch {
 	case multipart:
-		p.boundary = p.Media.Param("boundary")
+		var sure bool
+		if p.boundary, sure = boundaryOf(header.Value("Content-Type")); !sure {
+			s.malformed("duplicate")
+		}
 		if p.boundary == "" || len(p.boundary) > s.Name {
 			s.malformed("boundary")
 			p.boundary = ""
 		}
-		p.preamble = true
 	case message:
 		if s.room(p) {
 			p.Parts = append(p.Parts, s.begin(body, p.Depth+1, "text/plain"))
@@ -244,14 +267,16 @@ func (s *scanner) setHeader(p *Part, header Header, body int) {
 	}
 }
 
-// checkNames looks for names that are longer than a limit, or that may stand behind more
-// parameters than are read.
+// checkNames looks for names that are longer than a limit, that may stand behind more
+// parameters than are read, or that have more spellings than are listed.
 func (s *scanner) checkNames(p *Part) {
+	long := false
 	for _, field := range nameFields {
 		for i := range p.Header {
 			if f := &p.Header[i]; len(f.Raw) <= 3*maxParams || !strings.EqualFold(f.Name, field) {
 				continue // too short for either
 			}
+			long = true
 			media := ParseMedia(p.Header[i].Value())
 			if media.More {
 				s.malformed("header")
@@ -263,10 +288,24 @@ func (s *scanner) checkNames(p *Part) {
 			}
 		}
 	}
+	if long {
+		if n := p.names(); n.over {
+			s.malformed("name")
+		}
+	}
 }
 
 // IsMultipart reports whether the part says that it has parts.
 func (p *Part) IsMultipart() bool { return strings.HasPrefix(p.Media.Type, "multipart/") }
+
+// isMessage reports whether the part is a message that programs show as one.
+func (p *Part) isMessage() bool {
+	switch p.Media.Type {
+	case "message/rfc822", "message/global", "message/news":
+		return true
+	}
+	return false
+}
 
 // setMedia reads the Content-Type; without one the type stays.
 func (p *Part) setMedia() {
@@ -290,53 +329,66 @@ func (s *scanner) room(p *Part) bool {
 
 // boundary reports whether a line separates the parts of an open multipart, and if so ends
 // what is inside. The innermost is looked at first; an outer one ends the inner ones, whose
-// own last boundary is missing.
+// own last boundary is missing. One that has ended goes on if no other fits.
 func (s *scanner) boundary(l line) bool {
 	text := bytes.TrimRight(l.text, " \t")[2:]
-	like := false
+	at, last, like, twice := -1, false, false, false
 	for i := len(s.open) - 1; i >= 0; i-- {
 		p := s.open[i]
-		if p.boundary == "" || p.ended || !bytes.HasPrefix(text, []byte(p.boundary)) {
+		if p.boundary == "" || !bytes.HasPrefix(text, []byte(p.boundary)) {
 			continue
 		}
 		rest := text[len(p.boundary):]
-		last := bytes.Equal(rest, []byte("--"))
-		if len(rest) > 0 && !last {
-			like = true
-			continue
+		ends := bytes.Equal(rest, []byte("--"))
+		switch {
+		case len(rest) > 0 && !ends:
+			like = like || !p.ended
+		case at >= 0 && !s.open[at].ended:
+			twice = twice || !p.ended
+		case p.ended && (ends || at >= 0):
+		default:
+			at, last = i, ends
 		}
-		s.endAbove(i, l.start)
-		p.preamble = false
-		if last {
-			p.ended = true
-		} else if s.room(p) {
-			media := "text/plain"
-			if p.Media.Type == "multipart/digest" {
-				media = "message/rfc822"
-			}
-			inner := s.begin(l.end, p.Depth+1, media)
-			inner.Delim = l.start
-			p.Parts = append(p.Parts, inner)
-		}
-		s.before = l.end
-		return true
 	}
-	if like {
+	if twice || like && at < 0 {
 		s.malformed("boundary")
 	}
-	return false
+	if at < 0 {
+		return false
+	}
+	s.separate(at, last, l)
+	return true
+}
+
+// separate ends what is inside open[i], at its boundary, and begins its next part.
+func (s *scanner) separate(i int, last bool, l line) {
+	p := s.open[i]
+	s.endAbove(i, l.start)
+	if p.ended {
+		s.malformed("boundary")
+	}
+	p.ended = last
+	if !last && s.room(p) {
+		media := "text/plain"
+		if p.Media.Type == "multipart/digest" {
+			media = "message/rfc822"
+		}
+		inner := s.begin(l.end, p.Depth+1, media)
+		inner.Delim = l.start
+		p.Parts = append(p.Parts, inner)
+	}
+	s.before = l.end
 }
 
 // endAbove ends all parts inside open[i]: they end with the line before the boundary.
 func (s *scanner) endAbove(i, boundary int) {
+	s.endLate()
 	for j := len(s.open) - 1; j > i; j-- {
 		p := s.open[j]
 		if s.header != nil && j == len(s.open)-1 {
 			s.endHeaderOnly(boundary)
 		}
-		if p.boundary != "" && !p.ended {
-			s.malformed("boundary")
-		}
+		s.checkEnd(p)
 		p.End = max(min(s.before, boundary), p.Body)
 		p.Next = p.End
 		if j == i+1 {
@@ -356,13 +408,19 @@ func (s *scanner) endHeaderOnly(at int) {
 
 // finish ends everything at the end of the message.
 func (s *scanner) finish(size int) {
+	s.endLate()
 	if s.header != nil {
 		s.endHeaderOnly(size)
 	}
 	for _, p := range s.open {
 		p.End, p.Next = size, size
-		if p.boundary != "" && !p.ended {
-			s.malformed("boundary")
-		}
+		s.checkEnd(p)
+	}
+}
+
+// checkEnd looks whether a multipart that ends has parts, and its last boundary.
+func (s *scanner) checkEnd(p *Part) {
+	if p.boundary != "" && (!p.ended || len(p.Parts) == 0) {
+		s.malformed("boundary")
 	}
 }

@@ -192,7 +192,7 @@ func (p *Part) isBoundary(line string) bool {
 	}
 	line = strings.TrimRight(line[2:], " \t")
 	for q := p.Parent; q != nil; q = q.Parent {
-		if boundary := q.part.Media.Param("boundary"); boundary != "" && strings.HasPrefix(line, boundary) {
+		if boundary := q.part.Boundary(); boundary != "" && strings.HasPrefix(line, boundary) {
 			return true
 		}
 	}

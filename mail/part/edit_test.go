@@ -101,6 +101,7 @@ func TestAppendText(t *testing.T) {
 		{"ISO-8859-7", "Content-Type: text/plain; charset=iso-8859-7\nContent-Transfer-Encoding: quoted-printable\n\n=E1\n", "α é “x”",
 			"Content-Type: text/plain; charset=iso-8859-7\nContent-Transfer-Encoding: quoted-printable\n\n=E1\n=E1 e \"x\"\n"},
 		{"ISO-2022-JP", "Content-Type: text/plain; charset=iso-2022-jp\nMime-Version: 1.0\n\n\x1b$B$\"\x1b(B\n", "あ.", "Content-Type: text/plain; charset=iso-2022-jp\nMime-Version: 1.0\n\n\x1b$B$\"\x1b(B\n\x1b$B$\"\x1b(B.\n"},
+		{"UTF-7", "Content-Type: text/plain; charset=utf-7\n\n1 +- 1\n", "2 + é", "Content-Type: text/plain; charset=utf-7\n\n1 +- 1\n2 +- e\n"},
 		{"unknown character set", "Content-Type: text/plain; charset=x-none\n\nhello\n", "grüße", "Content-Type: text/plain; charset=x-none\n\nhello\ngrusse\n"},
 		{"quoted-printable", "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n=C3=A4", "ä=", "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\n=C3=A4\n=C3=A4=3D\n"},
 		{"quoted-printable, a soft line break at the end", "Content-Transfer-Encoding: quoted-printable\n\nhello=", "bye", "Content-Transfer-Encoding: quoted-printable\n\nhello=\n\nbye\n"},

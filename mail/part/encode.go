@@ -77,6 +77,9 @@ func isASCIISet(name string) bool {
 
 // inCharset gives text in a character set. What it does not have is written in ASCII.
 func inCharset(name, text string) []byte {
+	if mail.IsUTF7(name) {
+		return []byte(strings.ReplaceAll(fits(text, func(r rune) bool { return r < utf8.RuneSelf }), "+", "+-"))
+	}
 	enc := mail.Charset(name)
 	if enc == nil || isASCIISet(name) {
 		return []byte(fits(text, func(r rune) bool { return r < utf8.RuneSelf }))
