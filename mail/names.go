@@ -223,6 +223,14 @@ func plainOctets(set string, octets []byte) (string, bool) {
 	return string(octets), true
 }
 
+// Spellings gives a decoded name as programs read it that cut it, or leave out what cannot be
+// seen: see [Part.Names]. Folders are removed.
+func Spellings(name string) []string {
+	var n nameSet
+	n.add(name)
+	return n.list
+}
+
 // add adds a decoded name, and what is left of it in programs that cut it.
 func (n *nameSet) add(s string) {
 	s = cutName(s)

@@ -18,26 +18,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"rcptgate/mail"
 )
 
 // Limits bound what is listed. Fields that are 0 have the value of [DefaultLimits].
 type Limits struct {
-	Names int   // entries
-	Bytes int64 // octets that are read, and that are unpacked to find more names
+	Names    int   // entries
+	Bytes    int64 // octets that are read
+	Unpacked int64 // octets that are unpacked to find more names
 }
 
 // DefaultLimits hold for fields that are 0.
-func DefaultLimits() Limits { return Limits{Names: 1000, Bytes: 64 << 20} }
+func DefaultLimits() Limits { return Limits{Names: 1000, Bytes: 64 << 20, Unpacked: 64 << 20} }
 
-// nameMax is how much of a name is kept, in octets.
+// nameMax is how much of a name is kept, in octets: its end.
 const nameMax = 1024
 
 // Entry is one file in an archive.
 type Entry struct {
-	// Name is as it is written, folders included, in UTF-8 and at most 1 KiB of it. That of a
-	// file in a zip file in the archive begins with the zip file's name and a slash.
+	// Name is as it is written, folders included, in UTF-8 and at most the last 1 KiB of it.
+	// That of a file in a zip file in the archive begins with the zip file's name and a slash.
+	// If a program would cut the name or leave characters out (a NUL, dots and spaces at the
+	// end, characters that cannot be seen), what it shows is another entry.
 	Name      string
 	Size      int64 // unpacked, as the archive says
 	Encrypted bool  // with a password
@@ -55,11 +60,13 @@ type Listing struct {
 	// Problem says why the list may not be what a program shows, or is "":
 	//
 	//	names        there are more names than Limits.Names
-	//	bytes        there is more data than Limits.Bytes
+	//	bytes        there is more data than Limits.Bytes or Limits.Unpacked
 	//	broken       the archive is cut off or damaged
 	//	differ       the names in a zip file and those in its directory differ
 	//	unsupported  the kind cannot be listed
 	Problem string
+	// Unpacked is how many octets were unpacked.
+	Unpacked int64
 }
 
 // sniffed is how much of the data decides what kind it is: enough for ISO 9660.
@@ -85,7 +92,27 @@ func Kind(head []byte) string {
 			return m.kind
 		}
 	}
+	if isOldTar(head) {
+		return "tar"
+	}
 	return ""
+}
+
+// isOldTar reports whether data begins with a header of tar from before POSIX, which is known by
+// its checksum alone: the sum of its octets, those of the checksum taken as blanks, in octal.
+func isOldTar(head []byte) bool {
+	const size, at, length = 512, 148, 8
+	if len(head) < size || head[0] == 0 {
+		return false
+	}
+	sum := int64(length * ' ')
+	for i, c := range head[:size] {
+		if i < at || i >= at+length {
+			sum += int64(c)
+		}
+	}
+	said, err := strconv.ParseInt(strings.Trim(string(head[at:at+length]), " \x00"), 8, 64)
+	return err == nil && said == sum
 }
 
 // errBytes ends reading at Limits.Bytes.
@@ -95,6 +122,7 @@ var errBytes = errors.New("more octets than are read")
 type limited struct {
 	in   io.Reader
 	left *int64
+	work func(octets int) error // nil: it need not be known
 }
 
 func (l *limited) Read(p []byte) (int, error) {
@@ -103,6 +131,11 @@ func (l *limited) Read(p []byte) (int, error) {
 	}
 	n, err := l.in.Read(p[:min(int64(len(p)), *l.left)])
 	*l.left -= int64(n)
+	if l.work != nil && n > 0 {
+		if failed := l.work(n); failed != nil {
+			return 0, failed
+		}
+	}
 	return n, err
 }
 
@@ -128,12 +161,29 @@ type lister struct {
 	left  int64 // octets that may still be unpacked
 	// records are those of zip files that were looked at.
 	records int
-	err     error // of reading the data
+	err     error // of reading the data, or of work
+	work    func(octets int) error
+}
+
+// unpacking reads what is unpacked.
+func (l *lister) unpacking(in io.Reader) *limited {
+	return &limited{in, &l.left, func(n int) error {
+		l.out.Unpacked += int64(n)
+		if l.work == nil {
+			return nil
+		}
+		err := l.work(n)
+		if err != nil {
+			l.err = err
+		}
+		return err
+	}}
 }
 
 // List lists the data that open reads from its beginning; it may be called twice. An error is
-// that of reading. Data that does not begin like an archive may have a zip file further down.
-func List(open func() io.Reader, limits Limits) (Listing, error) {
+// that of reading, or of work, which is called with each number of octets that were unpacked,
+// and may be nil. Data that does not begin like an archive may have a zip file further down.
+func List(open func() io.Reader, limits Limits, work func(octets int) error) (Listing, error) {
 	d := DefaultLimits()
 	if limits.Names <= 0 {
 		limits.Names = d.Names
@@ -141,7 +191,10 @@ func List(open func() io.Reader, limits Limits) (Listing, error) {
 	if limits.Bytes <= 0 {
 		limits.Bytes = d.Bytes
 	}
-	l := &lister{Limits: limits, names: map[string]bool{}, left: limits.Bytes}
+	if limits.Unpacked <= 0 {
+		limits.Unpacked = d.Unpacked
+	}
+	l := &lister{Limits: limits, names: map[string]bool{}, left: limits.Unpacked, work: work}
 	left := limits.Bytes
 	in := &limited{in: &source{open(), l}, left: &left}
 	head := make([]byte, sniffed)
@@ -184,12 +237,26 @@ func (l *lister) problem(word string) {
 // errNames ends a listing at Limits.Names.
 var errNames = errors.New("more names than are listed")
 
-// add adds an entry, each name once.
+// add adds an entry, each name once, and what programs make of its name that cut it or leave
+// out what cannot be seen.
 func (l *lister) add(e Entry) error {
-	if len(e.Name) > nameMax {
-		e.Name = e.Name[:nameMax]
-	}
 	e.Name, _ = mail.ToUTF8("utf-8", []byte(e.Name))
+	e.Name = ending(e.Name)
+	whole := e.Name
+	if err := l.addOne(e); err != nil {
+		return err
+	}
+	for _, e.Name = range mail.Spellings(whole) {
+		if !strings.HasSuffix(whole, e.Name) {
+			if err := l.addOne(e); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (l *lister) addOne(e Entry) error {
 	if e.Name == "" || l.names[e.Name] {
 		return nil
 	}
@@ -199,6 +266,14 @@ func (l *lister) add(e Entry) error {
 	l.names[e.Name] = true
 	l.out.Entries = append(l.out.Entries, e)
 	return nil
+}
+
+// ending gives as much of a name as is kept: its end, which says what a file is.
+func ending(name string) string {
+	if n := len(name); n > nameMax {
+		return strings.ToValidUTF8(name[n-nameMax:], "")
+	}
+	return name
 }
 
 // gzip lists a gzip file.

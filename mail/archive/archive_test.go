@@ -25,7 +25,7 @@ import (
 
 func list(t testing.TB, data string, limits Limits) Listing {
 	t.Helper()
-	l, err := List(func() io.Reader { return strings.NewReader(data) }, limits)
+	l, err := List(func() io.Reader { return strings.NewReader(data) }, limits, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +167,32 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestHiddenNames: to some program, each of these has a file evil.exe in it.
+func TestHiddenNames(t *testing.T) {
+	one := func(name string) string { return zipped(t, file{name, "MZ", zip.Store}) }
+	old := []byte(tarred(t, file{"evil.exe", "MZ", 0}))
+	clear(old[257:512]) // before there was a magic word
+	copy(old[148:156], "        ")
+	sum := 0
+	for _, c := range old[:512] {
+		sum += int(c)
+	}
+	copy(old[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	for name, data := range map[string]string{
+		"NUL": one("evil.exe\x00.txt"), "space": one("evil.exe "), "dots": one("dir/evil.exe..."), "stream": one("evil.exe:$DATA"), "unseen": one("evil.e\u200bxe"),
+		"backwards": one("dir\\evil.exe"), "up": one("../../evil.exe"), "a long folder": one(strings.Repeat("folder/", 200) + "evil.exe"),
+		"in a long folder": one(strings.Repeat("f", 600)) + one(strings.Repeat("g", 1100)+"/evil.exe"),
+		"GNU and PAX":      tarred(t, file{strings.Repeat("folder/", 200) + "evil.exe", "MZ", 0}), "old tar": string(old),
+		"a second member": gzipped(t, "", tarred(t, file{"evil.exe", "MZ", 0})[:1024]) + gzipped(t, "", strings.Repeat("\x00", 1024)),
+		"text behind":     gzipped(t, "", tarred(t, file{"evil.exe", "MZ", 0})) + "garbage",
+	} {
+		l := list(t, data, Limits{})
+		if !slices.ContainsFunc(l.Entries, func(e Entry) bool { return strings.HasSuffix(e.Name, "evil.exe") }) {
+			t.Errorf("%s: %.200s", name, show(l))
+		}
+	}
+}
+
 // bzip2tar is "tar cj a.txt", of an empty file.
 const bzip2tar = "\x42\x5a\x68\x39\x31\x41\x59\x26\x53\x59\x66\xc4\x00\x84\x00\x00\x6c\xfb\x80\xc8\x80\x00\x40\x40\x01\x65\x00\x00\x08\x60\x00\x9e\x40\x02\x08\x20\x00\x54\x34\x9a\x68\x1a\x00\xc8\x22\xa6\x9a\x9a\x03\x46\x81\x83\x3f\x85\x08\xaa\x22\x6c\x64\x58\xb4\x9a\x51\x50\x80\xa4\x62\x3a\xac\xab\xcc\xa6\x63\xa5\x81\x9a\x13\xe1\x47\x45\xe5\xb6\x47\x83\xb3\xad\x48\x88\x0f\x8b\xb9\x22\x9c\x28\x48\x33\x62\x00\x42\x00"
 
@@ -186,7 +212,7 @@ func TestLimits(t *testing.T) {
 		"tgz":        gzipped(t, "", tarred(t, file{"a", bomb, 0}, file{"b", "", 0})),
 		"long":       zipped(t, file{"a", bomb, zip.Store}, file{"b", "", 0}),
 	} {
-		if l := list(t, data, Limits{Bytes: 1 << 20}); l.Problem != "bytes" || len(l.Entries) == 0 {
+		if l := list(t, data, Limits{Bytes: 1 << 20, Unpacked: 1 << 20}); l.Problem != "bytes" || len(l.Entries) == 0 {
 			t.Errorf("%s: %s", name, show(l))
 		}
 	}
@@ -235,7 +261,7 @@ func TestHostileArchives(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
 			start := cpu(t)
-			l := list(t, data, Limits{Bytes: 8 << 20})
+			l := list(t, data, Limits{Bytes: 8 << 20, Unpacked: 8 << 20})
 			took := cpu(t) - start
 			runtime.ReadMemStats(&after)
 			if allocated := (after.TotalAlloc - before.TotalAlloc) >> 20; allocated > 128 {
@@ -256,7 +282,7 @@ func TestErrorsOfReading(t *testing.T) {
 	data := zipped(t, file{"a", "b", zip.Deflate})
 	bad := errors.New("disk")
 	for _, at := range []int{0, 10, len(data)} {
-		_, err := List(func() io.Reader { return io.MultiReader(strings.NewReader(data[:at]), iotest.ErrReader(bad)) }, Limits{})
+		_, err := List(func() io.Reader { return io.MultiReader(strings.NewReader(data[:at]), iotest.ErrReader(bad)) }, Limits{}, nil)
 		if !errors.Is(err, bad) {
 			t.Errorf("after %d octets: %v", at, err)
 		}
@@ -267,7 +293,7 @@ func TestErrorsOfReading(t *testing.T) {
 			return iotest.ErrReader(bad)
 		}
 		return strings.NewReader(data)
-	}, Limits{})
+	}, Limits{}, nil)
 	if !errors.Is(err, bad) {
 		t.Errorf("the second time: %v", err)
 	}
@@ -286,7 +312,7 @@ func TestListFindsWhatOthersFind(t *testing.T) {
 		if err != nil {
 			rt.Fatal(err)
 		}
-		l, err := List(func() io.Reader { return iotest.HalfReader(strings.NewReader(data)) }, Limits{})
+		l, err := List(func() io.Reader { return iotest.HalfReader(strings.NewReader(data)) }, Limits{}, nil)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -304,7 +330,7 @@ func FuzzList(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := List(func() io.Reader { return bytes.NewReader(data) }, Limits{Names: 20, Bytes: 1 << 20})
+		l, err := List(func() io.Reader { return bytes.NewReader(data) }, Limits{Names: 20, Bytes: 1 << 20, Unpacked: 1 << 20}, nil)
 		if err != nil || len(l.Entries) > 20 {
 			t.Fatalf("%d entries, %v", len(l.Entries), err)
 		}

@@ -10,7 +10,7 @@ import (
 
 // tarIn lists the tar file in compressed data, or else gives the data's own name.
 func (l *lister) tarIn(in io.Reader, name string) error {
-	unpacked := &limited{in, &l.left}
+	unpacked := l.unpacking(in)
 	head := make([]byte, 512)
 	n, err := io.ReadFull(unpacked, head)
 	if Kind(head[:n]) != "tar" {

@@ -141,7 +141,7 @@ func (s *zipScan) entry(e entry) error {
 	rest := e.data[e.fixed:]
 	raw := rest[:min(nameLen, len(rest))]
 	extra := rest[len(raw):min(len(raw)+extraLen, len(rest))]
-	raw = raw[:min(len(raw), nameMax)]
+	raw = raw[max(0, len(raw)-nameMax):]
 	if len(raw) == 0 {
 		return nil
 	}
@@ -198,7 +198,7 @@ func unicodeName(extra []byte) string {
 		id, size := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
 		data := extra[4:min(4+size, len(extra))]
 		if id == 0x7075 && len(data) > 5 {
-			return zipName(data[5:min(len(data), nameMax)], true)
+			return zipName(data[max(5, len(data)-nameMax):], true)
 		}
 		extra = extra[4+len(data):]
 	}
@@ -209,7 +209,7 @@ func unicodeName(extra []byte) string {
 // before the end of the one before is passed over.
 func (l *lister) inner(list []packed, in io.Reader) error {
 	left := l.Bytes
-	count := &counted{in: bufio.NewReaderSize(&limited{in, &left}, 32<<10)}
+	count := &counted{in: bufio.NewReaderSize(&limited{in: in, left: &left}, 32<<10)}
 	var z io.ReadCloser
 	unpacked := bufio.NewReaderSize(nil, windowSize)
 	for _, p := range list {
@@ -224,7 +224,7 @@ func (l *lister) inner(list []packed, in io.Reader) error {
 		} else if err := z.(flate.Resetter).Reset(count, nil); err != nil { // what NewReader makes has it
 			return err
 		}
-		unpacked.Reset(&limited{z, &l.left})
+		unpacked.Reset(l.unpacking(z))
 		if head, _ := unpacked.Peek(4); string(head) != "PK\x03\x04" {
 			if l.left <= 0 {
 				return errBytes
@@ -232,7 +232,7 @@ func (l *lister) inner(list []packed, in io.Reader) error {
 			continue
 		}
 		s := &zipScan{list: l, prefix: p.name + "/", local: map[string]string{}, central: map[string]string{}}
-		if err := s.scan(unpacked); err == errBytes || err == errNames {
+		if err := s.scan(unpacked); err == errBytes || err == errNames || l.err != nil {
 			return err
 		}
 	}

@@ -151,12 +151,18 @@ func (p *Part) Text(max int) (string, error) {
 
 // Archive lists what is in the part, if it is an archive: see [archive.List]. It reads the part
 // once, zip files with compressed files in them twice. The list is kept for limits that are
-// the same.
+// the same. All archives of a message together are unpacked to [UnpackedMax] octets.
 func (p *Part) Archive(limits archive.Limits) (archive.Listing, error) {
 	if p.listed != nil && p.limits == limits {
 		return *p.listed, nil
 	}
-	l, err := archive.List(p.Open, limits)
+	v, within := p.view, limits
+	if within.Unpacked <= 0 {
+		within.Unpacked = archive.DefaultLimits().Unpacked
+	}
+	within.Unpacked = max(1, min(within.Unpacked, v.unpack))
+	l, err := archive.List(p.Open, within, v.worked)
+	v.unpack -= l.Unpacked
 	if err != nil {
 		return l, fmt.Errorf("read a part: %w", err)
 	}

@@ -19,6 +19,8 @@ const (
 	// WorkMax is how many octets of the body the calls of one view may read together, in
 	// addition to sixteen times the body's own. More is [ErrWork].
 	WorkMax = 256 << 20
+	// UnpackedMax is how many octets are unpacked from all archives of a message together.
+	UnpackedMax = 256 << 20
 	// TextMax is the most that Text gives, in octets of UTF-8.
 	TextMax = 1 << 20
 )
@@ -33,6 +35,8 @@ type View struct {
 	header mail.Header
 	limits mail.Limits
 	left   int64 // octets that may still be read
+	unpack int64 // and unpacked
+	work   func(octets int) error
 
 	scanned bool
 	err     error
@@ -47,7 +51,20 @@ type View struct {
 // Open gives a view of a message; nothing is read yet. When ctx ends, reading ends with its
 // error.
 func Open(ctx context.Context, m *rcptgate.Message) *View {
-	return &View{ctx: ctx, msg: m, left: WorkMax + 16*m.Size}
+	return &View{ctx: ctx, msg: m, left: WorkMax + 16*m.Size, unpack: UnpackedMax}
+}
+
+// OnWork has a view call work with each number of octets that it has read or unpacked. Its error
+// ends the call that needs them.
+func (v *View) OnWork(work func(octets int) error) { v.work = work }
+
+// worked accounts for octets that were read or unpacked.
+func (v *View) worked(octets int) error {
+	err := v.ctx.Err()
+	if err == nil && v.work != nil {
+		err = v.work(octets)
+	}
+	return err
 }
 
 // Header gives the message's fields. Their Start and End say nothing.
@@ -167,7 +184,7 @@ type bounded struct {
 
 func (b *bounded) ReadAt(p []byte, off int64) (int, error) {
 	v := b.view
-	if err := v.ctx.Err(); err != nil {
+	if err := v.worked(len(p)); err != nil {
 		return 0, err
 	}
 	if v.left -= int64(len(p)); v.left < 0 {
