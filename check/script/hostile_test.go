@@ -3,9 +3,14 @@
 package script
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"encoding/base64"
 	"errors"
 	"log/slog"
+	"regexp"
 	"runtime/metrics"
 	"strings"
 	"sync"
@@ -104,6 +109,11 @@ func TestHostileScripts(t *testing.T) {
 		"a number of many digits":   {"def recipient(r): return int('9' * 4000000)", "digits"},
 		"a method by its name":      {"def recipient(r): return getattr(',', 'join')(['x' * 1000000] * 1000)", "a string may have"},
 		"a method as a value":       {"def recipient(r):\n  join = ','.join\n  return join(['x' * 1000000] * 1000)", "a string may have"},
+		"a large set to strip":      {"def recipient(r): return ('x' * 4000000).lstrip('é' * 1000000 + 'x')", "at most 256"},
+		"many prefixes":             {"def recipient(r):\n  x = 'x' * 4000000\n  return (x + 'a').startswith(tuple([x + 'b'] * 100000))", "cannot be compared"},
+		"many suffixes, by a name":  {"def recipient(r):\n  x = 'x' * 4000000\n  return getattr('a' + x, 'endswith')(tuple(['b' + x] * 100000))", "cannot be compared"},
+		"a search of many states":   {"X = re('(x?){500}x{500}y')\ndef recipient(r): return X.search('x' * 1000000)", "too many steps"},
+		"a large text in patterns":  {"X = patterns(['*a*b*c*d@', '/x+y/'])\ndef recipient(r):\n  a = ('x' * 4000000) in X", "at most 4096"},
 		"a dictionary of the top":   {"D = {}\ndef recipient(r): D['a'] = 1", "frozen"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,6 +130,38 @@ func TestHostileScripts(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 		})
+	}
+}
+
+// A word that takes long is ended within its work, and not only behind it.
+func TestLongWordsAreEnded(t *testing.T) {
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	w := tar.NewWriter(z)
+	err := w.WriteHeader(&tar.Header{Name: "a", Size: 40 << 20, Mode: 0o644})
+	for range 40 {
+		if err == nil {
+			_, err = w.Write(make([]byte, 1<<20))
+		}
+	}
+	if err = errors.Join(err, w.Close(), z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	part := "--x\r\nContent-Transfer-Encoding: base64\r\n\r\n" + base64.StdEncoding.EncodeToString(packed.Bytes()) + "\r\n"
+	for name, tc := range map[string]struct {
+		steps int
+		time  time.Duration
+		want  string
+	}{"by steps": {steps: 20_000, time: time.Minute, want: "too many steps"}, "by time": {steps: 1_000_000_000, time: 50 * time.Millisecond, want: "its time is over|deadline exceeded"}} {
+		p := program(t, "def message(m):\n  for p in m.parts: p.zip_names()\n", func(c *Config) { c.Steps = tc.steps })
+		q := at(rcptgate.StageMessage, question("a@b.example"))
+		q.Message = rcptgate.ReadMessage([]byte("Content-Type: multipart/mixed; boundary=x\r\n\r\n" + strings.Repeat(part, 20) + "--x--\r\n"))
+		ctx, cancel := context.WithTimeout(t.Context(), tc.time)
+		_, err := p.functions["message"].Check(ctx, q)
+		cancel()
+		if err == nil || !regexp.MustCompile(tc.want).MatchString(err.Error()) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

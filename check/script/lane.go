@@ -3,6 +3,7 @@
 package script
 
 import (
+	"errors"
 	"runtime"
 	"time"
 
@@ -26,7 +27,7 @@ func (r *runner) pause(t *starlark.Thread) {
 		r.end("too many steps")
 		return
 	case t.Steps < shortSteps && time.Since(r.began) < shortTime:
-		t.SetMaxExecutionSteps(min(r.limit, t.Steps+slice))
+		r.goOn(slice)
 		return
 	}
 	r.leave()
@@ -34,15 +35,40 @@ func (r *runner) pause(t *starlark.Thread) {
 	select {
 	case r.lanes <- struct{}{}:
 		r.inLane = true
-		t.SetMaxExecutionSteps(min(r.limit, t.Steps+shortSteps))
+		r.goOn(shortSteps)
 	case <-r.ctx.Done():
 		r.end("its time is over")
 	}
 }
 
+// goOn allows the call more steps before the next pause.
+func (r *runner) goOn(steps uint64) {
+	r.due = min(r.limit, r.thread.Steps+steps)
+	r.thread.SetMaxExecutionSteps(r.due)
+}
+
+var errEnded = errors.New("the call was ended")
+
+// work counts the steps of a word that takes long, and pauses as often as a function's own steps
+// would.
+func (r *runner) work(steps int) error {
+	r.thread.Steps += uint64(steps) // #nosec G115 -- a length
+	if r.thread.Steps >= r.due {
+		r.pause(r.thread)
+	}
+	if r.state.Load() >= 0 {
+		return nil
+	}
+	if why := r.why.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return errEnded
+}
+
 // end cancels the call from within. A thread stays cancelled: the runner is not used again.
 func (r *runner) end(why string) {
 	r.leave()
+	r.why.Store(&why)
 	r.state.Store(-1)
 	r.thread.Cancel(why)
 }
@@ -53,6 +79,6 @@ func (r *runner) leave() {
 	if r.inLane {
 		r.inLane = false
 		<-r.lanes
-		r.thread.SetMaxExecutionSteps(r.thread.Steps)
+		r.goOn(0)
 	}
 }

@@ -74,9 +74,11 @@ type runner struct {
 	ctx    context.Context //nolint:containedctx // of the call
 	began  time.Time       // the call
 	limit  uint64          // steps of the call
+	due    uint64          // steps at which it pauses
 	// state is when the call has to end, in nanoseconds since 1970; 0 between calls, -1 once
 	// the watch has ended it.
 	state atomic.Int64
+	why   atomic.Pointer[string] // it was ended
 }
 
 func newRunner(p *Program) *runner {
@@ -84,7 +86,7 @@ func newRunner(p *Program) *runner {
 	r.call0.Env = p.env
 	r.thread = r.call0.NewThread("call")
 	r.thread.OnMaxSteps = r.pause
-	r.call0.Waits = r.leave
+	r.call0.Waits, r.call0.Works = r.leave, r.work
 	return r
 }
 
@@ -102,7 +104,7 @@ func (r *runner) call(ctx context.Context, q *rcptgate.Query, f *function) (v rc
 	}
 	r.thread.Steps = 0
 	r.ctx, r.began, r.limit = ctx, q.Now(), uint64(f.p.config.Steps) // #nosec G115 -- above 0
-	r.thread.SetMaxExecutionSteps(min(r.limit, slice))
+	r.goOn(slice)
 	r.args[0] = r.call0.Begin(ctx, q)
 	r.state.Store(deadline.UnixNano())
 	defer func() {

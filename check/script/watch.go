@@ -89,6 +89,7 @@ func (rs *runners) look(now time.Time, m *heap) (busy bool) {
 // cancel ends the call that has to end at that time.
 func (r *runner) cancel(ends int64, why string) {
 	if r.state.CompareAndSwap(ends, -1) {
+		r.why.Store(&why)
 		r.thread.Cancel(why)
 	}
 }

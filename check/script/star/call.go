@@ -45,6 +45,9 @@ type Call struct {
 	Loading bool
 	// Waits is called before the call waits for something; nil: it need not be known.
 	Waits func()
+	// Works is called while a word works, with the steps that it counts as. Its error ends the
+	// word. Nil: it need not be known.
+	Works func(steps int) error
 
 	thread          *starlark.Thread
 	client          Client
@@ -68,11 +71,21 @@ func (c *Call) NewThread(name string) *starlark.Thread {
 	return t
 }
 
-// Work that is counted as steps: octets that one of them makes, and values.
+// Work that is counted as steps: octets that one of them makes, and values; octets of a message
+// that are read or unpacked.
 const (
 	octetsAStep = 128
 	valuesAStep = 8
+	readAStep   = 1024
 )
+
+// works counts steps of a word that takes long, and lets others go first.
+func (c *Call) works(steps int) error {
+	if c == nil || c.Works == nil {
+		return nil
+	}
+	return c.Works(steps)
+}
 
 // charge counts the work in making or looking at a value, if it is much.
 func (c *Call) charge(v starlark.Value) {

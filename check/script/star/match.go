@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"regexp/syntax"
 	"strings"
 	"sync"
 
@@ -22,12 +23,18 @@ const (
 	regexpMax  = 4096    // octets of one
 	subjectMax = 1 << 20 // octets of what it is tried on
 	matchesMax = 10_000
+	patternMax = 4096 // octets of what patterns are tried on
 )
+
+// searchAStep is how much of a search is a step: octets times instructions of the expression,
+// each of which may have to be looked at for each octet.
+const searchAStep = 256
 
 // Regexp is a regular expression.
 type Regexp struct {
 	object
 	re, whole *regexp.Regexp
+	size      int // instructions
 }
 
 var regexpClass = newClass("regexp", "a regular expression, from re()",
@@ -61,31 +68,36 @@ func newRegexp(_ *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starl
 	if err != nil {
 		return nil, err
 	}
-	return &Regexp{re: re, whole: whole}, nil
+	parsed, err := syntax.Parse(p, syntax.Perl)
+	if err != nil {
+		return nil, err
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, err
+	}
+	return &Regexp{re: re, whole: whole, size: len(prog.Inst)}, nil
 }
 
 // subject reads what an expression is tried on.
-func subject(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (string, error) {
+func (x *Regexp) subject(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (string, error) {
 	var s string
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "text", &s); err != nil {
 		return "", err
 	}
-	return s, c.subjectFits(s)
+	return s, x.fits(c, s)
 }
 
-// subjectFits bounds a text, and counts it: a search takes one for each 16 octets.
-func (c *Call) subjectFits(s string) error {
-	if c != nil && c.thread != nil {
-		c.thread.Steps += uint64(len(s) / 16) // #nosec G115 -- a length
-	}
+// fits bounds a text, and counts a search in it before it begins.
+func (x *Regexp) fits(c *Call, s string) error {
 	if len(s) > subjectMax {
 		return fmt.Errorf("a text of %d octets: an expression is tried on at most %d", len(s), subjectMax)
 	}
-	return nil
+	return c.works(len(s)/16 + len(s)*x.size/searchAStep)
 }
 
 func searchRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	s, err := subject(c, b, args, kwargs)
+	s, err := x.subject(c, b, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +105,7 @@ func searchRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, 
 }
 
 func matchRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	s, err := subject(c, b, args, kwargs)
+	s, err := x.subject(c, b, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +113,7 @@ func matchRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, k
 }
 
 func findRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
-	s, err := subject(c, b, args, kwargs)
+	s, err := x.subject(c, b, args, kwargs)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +134,7 @@ func subRegexp(c *Call, x *Regexp, b *starlark.Builtin, args starlark.Tuple, kwa
 	if err := starlark.UnpackArgs(b.Name(), args, kwargs, "replacement", &with, "text", &s); err != nil {
 		return nil, err
 	}
-	if err := c.subjectFits(s); err != nil {
+	if err := x.fits(c, s); err != nil {
 		return nil, err
 	}
 	var out []byte
@@ -283,6 +295,9 @@ func (x *Patterns) Has(v starlark.Value) (bool, error) {
 	s, ok := starlark.AsString(v)
 	if !ok {
 		return false, fmt.Errorf("in patterns(): expected a string, not a value of type %s", v.Type())
+	}
+	if len(s) > patternMax {
+		return false, fmt.Errorf("in patterns(): a text of %d octets: patterns are tried on at most %d", len(s), patternMax)
 	}
 	ctx := context.Background()
 	switch x.kind {

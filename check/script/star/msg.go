@@ -75,6 +75,13 @@ func (x *Msg) message() *rcptgate.Message {
 func (x *Msg) open() *part.View {
 	if x.view == nil {
 		x.view = part.Open(x.c.context(), x.message())
+		read := 0 // less than a step
+		x.view.OnWork(func(octets int) error {
+			read += octets
+			steps := read / readAStep
+			read %= readAStep
+			return x.c.works(steps)
+		})
 	}
 	return x.view
 }

@@ -12,9 +12,11 @@ import (
 var addressParts = []string{"local", "domain", "user", "detail", "null", "is6"} //nolint:gochecknoglobals // a table
 
 // checked are the methods of strings, lists, dictionaries and sets whose result can be much
-// larger than what they are given, or that compare values or take them as keys.
+// larger than what they are given, or that compare values, take them as keys, or look for each
+// of many.
 var checked = []string{ //nolint:gochecknoglobals // a table
 	"join", "format", "replace", "extend", "split", "rsplit", "index", "remove",
+	"strip", "lstrip", "rstrip", "startswith", "endswith",
 	"get", "setdefault", "pop", "update", "add", "discard",
 	"union", "intersection", "difference", "symmetric_difference", "issubset", "issuperset",
 	"intersection_update", "difference_update", "symmetric_difference_update",

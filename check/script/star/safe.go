@@ -237,6 +237,14 @@ func methodFits(x starlark.Value, name string, args starlark.Tuple, kwargs []sta
 			return splitFits(string(x), args)
 		case name == "format":
 			return formatFits(string(x), "{", args, kwargs)
+		case (name == "strip" || name == "lstrip" || name == "rstrip") && len(args) > 0:
+			if set, ok := args[0].(starlark.String); ok && len(set) > scalarMax {
+				return fmt.Errorf("%s: a set of %d octets: at most %d are allowed", name, len(set), scalarMax)
+			}
+		case (name == "startswith" || name == "endswith") && len(args) > 0:
+			if s := (scale{compareMax}); !s.put(args[0]) {
+				return errCompare
+			}
 		case name == "join" && len(args) == 1:
 			return joinFits(len(x), args[0])
 		case name == "replace" && len(args) >= 2:
