@@ -3,8 +3,12 @@
 package splice
 
 import (
+	"bytes"
 	"errors"
 	"io"
+	"mime/multipart"
+	"net/mail"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -57,4 +61,63 @@ func TestOriginalIsShort(t *testing.T) {
 	if got, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size())); !errors.Is(err, io.ErrUnexpectedEOF) || string(got) != "x123" {
 		t.Errorf("%q, %v", got, err)
 	}
+}
+
+// FuzzSplice: of a message with three parts, one gets another text and a field; the message that
+// is written is read by net/mail and mime/multipart, and has every other octet as it was.
+func FuzzSplice(f *testing.F) {
+	f.Add("one\r\n", "two", "", "new\r\ntext", uint8(0))
+	f.Add("", "--", "\n\n", "", uint8(1))
+	f.Add("\r\n--bound\r\n", "\x00\xff", "a\rb", "\r\n", uint8(2))
+	f.Fuzz(func(t *testing.T, one, two, three, text string, which uint8) {
+		bodies := []string{one, two, three}
+		for _, s := range append(bodies, text) {
+			if strings.Contains(s, "--boundary") {
+				t.Skip("a boundary in a part")
+			}
+		}
+		which %= 3
+		original := "Subject: x\r\nContent-Type: multipart/mixed; boundary=boundary\r\n\r\npreamble\r\n"
+		var edits []Edit
+		for i, body := range bodies {
+			original += "--boundary\r\n"
+			begins := int64(len(original))
+			original += "Content-ID: " + strconv.Itoa(i) + "\r\n\r\n"
+			at := int64(len(original))
+			original += body + "\r\n"
+			if i == int(which) {
+				edits = append(edits, Edit{at, at + int64(len(body)), []byte(text)}, Edit{begins, begins, []byte("X-Changed: yes\r\n")})
+			}
+		}
+		original += "--boundary--\r\nepilogue"
+		s, err := New(strings.NewReader(original), int64(len(original)), edits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		written, err := io.ReadAll(io.NewSectionReader(s, 0, s.Size()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bodies[which] = text
+		m, err := mail.ReadMessage(bytes.NewReader(written))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := multipart.NewReader(m.Body, "boundary")
+		for i, want := range bodies {
+			p, err := r.NextRawPart()
+			if err != nil {
+				t.Fatalf("part %d of %q: %v", i, written, err)
+			}
+			got, err := io.ReadAll(p)
+			if err != nil || string(got) != want || p.Header.Get("Content-Id") != strconv.Itoa(i) || (p.Header.Get("X-Changed") != "") != (i == int(which)) {
+				t.Fatalf("part %d is %q with %v, want %q: %v", i, got, p.Header, want, err)
+			}
+		}
+		begin := strings.Index(original, "Content-ID: "+strconv.Itoa(int(which)))
+		end := len(original) - int(edits[0].End)
+		if !strings.HasPrefix(string(written), original[:begin]) || !strings.HasSuffix(string(written), original[len(original)-end:]) {
+			t.Fatalf("%q of %q", written, original)
+		}
+	})
 }
