@@ -13,11 +13,13 @@ import (
 // Calls take steps, slice at a time. A call of more than shortSteps, or of more time than
 // shortTime, goes on in a lane, of which there are one fewer than processors, and lets others
 // go first after each slice: however many calls there are that do not end, a processor is
-// left for the rest.
+// left for the rest. A call keeps its lane for laneTime: one that waits for it would go before
+// all others, which wait for the processor.
 const (
 	slice      = 250
 	shortSteps = 10_000
 	shortTime  = time.Millisecond
+	laneTime   = 10 * time.Millisecond
 )
 
 // pause is called when a call has taken the steps that it was allowed.
@@ -30,11 +32,18 @@ func (r *runner) pause(t *starlark.Thread) {
 		r.goOn(slice)
 		return
 	}
-	r.leave()
+	if !r.inLane || time.Since(r.entered) >= laneTime {
+		r.leave()
+	}
 	runtime.Gosched()
+	if r.inLane && r.ctx.Err() == nil {
+		r.goOn(shortSteps)
+		return
+	}
+	r.leave()
 	select {
 	case r.lanes <- struct{}{}:
-		r.inLane = true
+		r.inLane, r.entered = true, time.Now()
 		r.goOn(shortSteps)
 	case <-r.ctx.Done():
 		r.end("its time is over")

@@ -64,17 +64,18 @@ func (f *function) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdi
 
 // runner is what a call needs; it is used again.
 type runner struct {
-	thread *starlark.Thread
-	call0  star.Call
-	args   [1]starlark.Value
-	steps  uint64
-	shard  *shard
-	lanes  chan struct{}   // of the runners
-	inLane bool            // it has taken one of the lanes
-	ctx    context.Context //nolint:containedctx // of the call
-	began  time.Time       // the call
-	limit  uint64          // steps of the call
-	due    uint64          // steps at which it pauses
+	thread  *starlark.Thread
+	call0   star.Call
+	args    [1]starlark.Value
+	steps   uint64
+	shard   *shard
+	lanes   chan struct{}   // of the runners
+	inLane  bool            // it has taken one of the lanes
+	entered time.Time       // when it did
+	ctx     context.Context //nolint:containedctx // of the call
+	began   time.Time       // the call
+	limit   uint64          // steps of the call
+	due     uint64          // steps at which it pauses
 	// state is when the call has to end, in nanoseconds since 1970; 0 between calls, -1 once
 	// the watch has ended it.
 	state atomic.Int64
