@@ -34,7 +34,8 @@ func (a *Agent) serveUDP(conn *net.UDPConn) {
 					if errors.Is(err, net.ErrClosed) {
 						return
 					}
-					continue // an ICMP error about an answer
+					time.Sleep(time.Millisecond) // an ICMP error about an answer; should it be another one, it may last
+					continue
 				}
 				a.datagram(conn, in[:n], out, from)
 			}

@@ -370,3 +370,29 @@ func TestDue(t *testing.T) {
 	none.look(t.Context(), nil, client, now)
 	none.round(t.Context(), nil)
 }
+
+// TestAWalkBeginsAnywhere walks a table from each of its shards: every entry comes once.
+func TestAWalkBeginsAnywhere(t *testing.T) {
+	tab := newTable(2000, 64)
+	for i := range 1000 {
+		network := netip.PrefixFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 32)
+		tab.move(&entry{Listing: rcptgate.Listing{Network: network, Until: time.Unix(1, 0)}}, 2000)
+	}
+	firsts := map[netip.Prefix]bool{}
+	for from := range tab.shards {
+		seen := map[netip.Prefix]int{}
+		tab.eachFrom(from, func(e *entry) bool {
+			if len(seen) == 0 {
+				firsts[e.Network] = true
+			}
+			seen[e.Network]++
+			return true
+		})
+		if len(seen) != 1000 {
+			t.Fatalf("from shard %d: %d entries", from, len(seen))
+		}
+	}
+	if len(firsts) < len(tab.shards)/2 {
+		t.Errorf("%d shards, but only %d first entries", len(tab.shards), len(firsts))
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"sync"
@@ -254,7 +255,9 @@ func (x *exchange) round(ctx context.Context, l *List) {
 		batch = batch[:0]
 		return ctx.Err() == nil
 	}
-	l.table.Load().each(func(e *entry) bool {
+	// A round may take too long for all: each begins somewhere else.
+	t := l.table.Load()
+	t.eachFrom(rand.IntN(len(t.shards)), func(e *entry) bool {
 		if !e.active(now) && e.removed.IsZero() {
 			return true
 		}

@@ -155,9 +155,12 @@ func (t *table) evict(from int) {
 
 // each calls f for every entry until it returns false. What is written meanwhile may be
 // seen or not.
-func (t *table) each(f func(*entry) bool) {
-	for at := range t.shards {
-		for _, e := range t.load(at) {
+func (t *table) each(f func(*entry) bool) { t.eachFrom(0, f) }
+
+// eachFrom is each that begins elsewhere, for a caller that may not come to the end.
+func (t *table) eachFrom(from int, f func(*entry) bool) {
+	for i := range t.shards {
+		for _, e := range t.load((from + i) % len(t.shards)) {
 			if !f(e) {
 				return
 			}
