@@ -14,7 +14,8 @@ import (
 // each key has its four bits in one word. The empty sieve holds every key.
 type sieve []byte
 
-// keysPerWord is how many keys share a word at most: then one absent key in a hundred passes.
+// keysPerWord is how many keys share a word at most, on average. One or two absent keys in a
+// hundred then pass.
 const keysPerWord = 6
 
 // newSieve makes the sieve of keys that have these hashes.

@@ -45,21 +45,7 @@ func newCheck(o options) (*Check, error) {
 	b.check.language = &b.language
 	b.language.List = b.list
 	b.names()
-	for _, t := range []struct {
-		name    string
-		specs   []table.Spec
-		literal bool
-		read    func(string) outcome
-	}{{nameAccess, o.config.Access, true, parseCompat}, {namePairs, o.config.Pairs, false, pairValue}} {
-		for i, spec := range t.specs {
-			opened, err := o.openPairs(t.name, spec)
-			if err != nil {
-				b.fail(fmt.Sprintf("rules.%s[%d]", t.name, i+1), err)
-				continue
-			}
-			b.check.tables = append(b.check.tables, &pairTable{Table: opened, name: t.name, spec: spec.String(), literal: t.literal, read: t.read, Summary: pattern.NewSummary(opened)})
-		}
-	}
+	b.tables()
 	for i := range o.rules {
 		b.rule(i)
 	}
@@ -72,11 +58,32 @@ func newCheck(o options) (*Check, error) {
 	return b.check, errors.Join(b.errs...)
 }
 
+// tables opens access maps and files of pairs.
+func (b *builder) tables() {
+	for _, t := range []struct {
+		name    string
+		specs   []table.Spec
+		literal bool
+		read    func(string) outcome
+	}{{nameAccess, b.config.Access, true, parseCompat}, {namePairs, b.config.Pairs, false, pairValue}} {
+		for i, spec := range t.specs {
+			opened, err := b.openPairs(t.name, spec)
+			if err != nil {
+				b.fail(fmt.Sprintf("rules.%s[%d]", t.name, i+1), err)
+				continue
+			}
+			b.check.tables = append(b.check.tables, &pairTable{
+				Table: opened, name: t.name, spec: spec.String(), literal: t.literal, read: t.read, Summary: pattern.NewSummary(opened),
+			})
+		}
+	}
+}
+
 func (b *builder) fail(key string, err error) {
 	b.errs = append(b.errs, &setting.KeyError{Key: key, Err: err})
 }
 
-// names holds that rules and lists can be told apart.
+// names reports rules and lists that have the same name.
 func (b *builder) names() {
 	lists := make(map[string]bool)
 	for i := range b.lists {
@@ -113,6 +120,25 @@ func (b *builder) rule(i int) {
 	}
 	r.says.verdict.Enforce = cfg.Enforce != nil && *cfg.Enforce
 	r.would = r.says.rehearse()
+	b.sets(i, r)
+	for n, text := range cfg.Expect {
+		e, err := parseExpect(text)
+		if err != nil {
+			b.fail(fmt.Sprintf("rule[%d].expect[%d]", i+1, n+1), err)
+			continue
+		}
+		r.expect = append(r.expect, e)
+	}
+	for c := range r.conditions() {
+		r.conds |= 1 << c
+	}
+	b.check.rules = append(b.check.rules, r)
+	b.check.index.add(int32(i), r) // #nosec G115 -- few
+}
+
+// sets reads the patterns of rule i.
+func (b *builder) sets(i int, r *rule) {
+	cfg := r.cfg
 	for _, c := range []struct {
 		key  string
 		kind pattern.Kind
@@ -135,19 +161,6 @@ func (b *builder) rule(i int) {
 		}
 		*c.to = set
 	}
-	for n, text := range cfg.Expect {
-		e, err := parseExpect(text)
-		if err != nil {
-			b.fail(fmt.Sprintf("rule[%d].expect[%d]", i+1, n+1), err)
-			continue
-		}
-		r.expect = append(r.expect, e)
-	}
-	for c := range r.conditions() {
-		r.conds |= 1 << c
-	}
-	b.check.rules = append(b.check.rules, r)
-	b.check.index.add(int32(i), r) // #nosec G115 -- few
 }
 
 // later is list for those who ask once the rules are made: the script.

@@ -59,7 +59,7 @@ func (c *Check) take(query *rcptgate.Query) *question {
 
 func (c *Check) give(q *question) {
 	spare := c.spareOf(q.Query)
-	q.Query, q.trial = nil, false
+	q.Query, q.trial, q.report = nil, false, nil
 	spare.Store(q)
 }
 
@@ -92,16 +92,22 @@ func (c *Check) decideTables(ctx context.Context, q *question) (*found, error) {
 			continue
 		}
 		value, ok, err := t.find(ctx, q, &q.message.pairs[i])
-		if err != nil {
+		switch {
+		case err != nil:
+			q.consider(t.name, "", "cannot be read: "+err.Error())
 			return nil, fmt.Errorf("[rules] %s: %w", t.name, err)
-		}
-		if !ok {
+		case !ok:
+			if q.report != nil {
+				q.consider(t.name, "", "no such pair in "+t.spec)
+			}
 			continue
 		}
 		if q.Trace.Explain {
 			q.Trace.Note(fmt.Sprintf("%s %s has this pair: %s", t.name, t.spec, value))
 		}
-		if o := t.read(value); o.act != Pass || t.name != nameAccess {
+		o := t.read(value)
+		q.consider(t.name, o.act.String(), "has this pair: "+value)
+		if o.act != Pass || t.name != nameAccess {
 			q.count(t.hitsOf(c.counters, o.act))
 			return &found{t.name, o.act, o.verdict, false}, nil
 		}
@@ -206,7 +212,7 @@ func (c *Check) find(function func(name string) (rcptgate.Check, bool)) error {
 		}
 		key := fmt.Sprintf("rule[%d].call", i+1)
 		if function == nil {
-			errs = append(errs, setting.Keyf(key, "%q: there is no script: [script] file names none", r.cfg.Call))
+			errs = append(errs, setting.Keyf(key, "%q: no script is configured; set [script] file", r.cfg.Call))
 		} else if f, ok := function(r.cfg.Call); ok {
 			r.call = f
 		} else {

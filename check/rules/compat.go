@@ -16,20 +16,20 @@ const compatTag = "compat:"
 
 // readCompat reads an entry of Sendmail's access map: Compat:SENDER<@>RECIPIENT, and forms
 // that Sendmail never looks up: @domain, @.domain and user@ on either side, and no sender at
-// all, which is every sender but the null one. Of other entries it says nothing.
+// all, which is every sender except the null one. Other entries are not ours.
 func readCompat(key, value string) (sender, recipient pattern.Key, kept, note string, err error) {
 	if len(key) < len(compatTag) || !strings.EqualFold(key[:len(compatTag)], compatTag) {
 		return sender, recipient, "", "", errNotOurs
 	}
 	first, second, ok := strings.Cut(key[len(compatTag):], between)
 	if !ok {
-		return sender, recipient, "", fmt.Sprintf("%q has no %q between sender and recipient: it says nothing", key, between), errNotOurs
+		return sender, recipient, "", fmt.Sprintf("%q has no %q between sender and recipient: the entry is ignored", key, between), errNotOurs
 	}
 	switch {
 	case first == "":
 		sender = pattern.Key{Form: pattern.FormAny, Text: "*"}
 	case first != "<>" && !strings.Contains(first, "@"), !strings.Contains(second, "@"):
-		return sender, recipient, "", fmt.Sprintf("%q names an address without a domain: Sendmail compares such a name after aliases are expanded, the gate sees the address that was given; the entry says nothing here", key), errNotOurs
+		return sender, recipient, "", fmt.Sprintf("%q names an address without a domain: Sendmail compares such a name after aliases are expanded, the gate sees the address that was given; the entry is ignored", key), errNotOurs
 	default:
 		sender, err = pattern.ExactKey(first)
 	}
@@ -37,7 +37,7 @@ func readCompat(key, value string) (sender, recipient pattern.Key, kept, note st
 		recipient, err = pattern.ExactKey(second)
 	}
 	if err != nil || recipient.Form == pattern.FormNull {
-		return sender, recipient, "", fmt.Sprintf("%q is not a pair of addresses: it says nothing", key), errNotOurs
+		return sender, recipient, "", fmt.Sprintf("%q is not a pair of addresses: the entry is ignored", key), errNotOurs
 	}
 	return sender, recipient, value, compatNote(key, value), nil
 }

@@ -88,7 +88,7 @@ func (c RuleConfig) Validate() error {
 		errs = append(errs, setting.Keyf("name", "%q: expected up to %d printable characters", c.Name, maxName))
 	}
 	if c.Name == nameAccess || c.Name == namePairs {
-		errs = append(errs, setting.Keyf("name", "%q is what [rules] %s is called", c.Name, c.Name))
+		errs = append(errs, setting.Keyf("name", "%q is reserved for what [rules] %s decides", c.Name, c.Name))
 	}
 	class := map[Action]int{Reject: 5, Tempfail: 4}[c.Action]
 	switch {

@@ -187,55 +187,53 @@ type considered struct {
 	name, act, result string
 }
 
-// explain asks one rule after the other, without the index, until one decides, and says of
-// each why it does not match.
+// explain asks one table and one rule after the other, without the index, until one decides,
+// and says of each what became of it. Nothing is counted.
 func (c *Check) explain(ctx context.Context, query *rcptgate.Query, at time.Time) (list []considered, f found, err error) {
 	q := c.take(query)
 	defer c.give(q)
-	q.now = at
-	exempt := false
-	for _, t := range c.tables {
-		if exempt && t.name == nameAccess {
-			continue
-		}
-		value, ok, err := t.find(ctx, q, new(senderPairs))
-		switch {
-		case err != nil:
-			return append(list, considered{t.name, "", "cannot be read: " + err.Error()}), f, err
-		case !ok:
-			list = append(list, considered{t.name, "", "no such pair in " + t.spec})
-			continue
-		}
-		o := t.read(value)
-		list = append(list, considered{t.name, o.act.String(), "has this pair: " + value})
-		if o.act != Pass || t.name != nameAccess {
-			return list, found{t.name, o.act, o.verdict, false}, nil
-		}
-		exempt = true
+	q.now, q.report = at, &list
+	said, err := c.decideTables(ctx, q)
+	for i := 0; said == nil && err == nil && i < len(c.rules); i++ {
+		said, err = c.rules[i].explain(ctx, q)
 	}
-	for _, r := range c.rules {
-		ok, failed, err := r.matches(ctx, q)
-		one := considered{r.name, r.act.String(), "matches"}
-		v, passes := r.says.verdict, false
-		if ok && err == nil && r.act == Call {
-			v, err = r.call.Check(ctx, q.Query)
-			one.result = fmt.Sprintf("matches: %s() says %s", r.cfg.Call, v.Action)
-			passes = v.Action == rcptgate.Continue
-		}
-		switch {
-		case err != nil:
-			one.result = "cannot be asked: " + err.Error()
-		case !ok:
-			one.result = fmt.Sprintf("%s does not match: %s", failed, q.value(failed))
-		case r.rehearsed():
-			one.result = "matches; rehearsed, so the next rules are asked"
-		}
-		list = append(list, one)
-		if !r.rehearsed() && (ok && !passes || err != nil) {
-			return list, found{r.name, r.act, v, false}, err
+	if said != nil {
+		f = *said
+	}
+	return list, f, err
+}
+
+// explain reports what becomes of one rule. Nil means that the rules after it are asked.
+func (r *rule) explain(ctx context.Context, q *question) (*found, error) {
+	ok, failed, err := r.matches(ctx, q)
+	f, result := &r.says, "matches"
+	if ok && r.act == Call {
+		if f, err = r.askFunction(ctx, q, false); err == nil {
+			result = fmt.Sprintf("matches: %s() says %s", r.cfg.Call, f.verdict.Action)
 		}
 	}
-	return list, f, nil
+	switch {
+	case err != nil:
+		f, result = nil, "cannot be asked: "+err.Error()
+	case !ok:
+		f, result = nil, fmt.Sprintf("%s does not match: %s", failed, q.value(failed))
+	case r.rehearsed():
+		result = "matches; rehearsed, so the next rules are asked"
+	case r.act == Call && f.verdict.Action == rcptgate.Continue:
+		f = nil
+	}
+	q.consider(r.name, r.act.String(), result)
+	if r.rehearsed() {
+		return nil, nil
+	}
+	return f, err
+}
+
+// consider adds to the report, where there is one.
+func (q *question) consider(name, act, result string) {
+	if q.report != nil {
+		*q.report = append(*q.report, considered{name, act, result})
+	}
 }
 
 // value is what a condition looked at.

@@ -108,6 +108,13 @@ func plainFirst(rules []RuleConfig, lists map[string][]string, q *rcptgate.Query
 // plainPair is a line of a file of pairs.
 type plainPair struct{ sender, recipient, action string }
 
+func linesOf(pairs []plainPair) (text string) {
+	for _, p := range pairs {
+		text += p.sender + " " + p.recipient + " " + p.action + "\n"
+	}
+	return text
+}
+
 // rank says how exact a pattern is that matches an address: the lower, the more.
 func rank(pattern, addr string) (r [3]int) {
 	local, domain, _ := strings.Cut(pattern, "@")
@@ -170,9 +177,10 @@ func (f *fileOfTwo) Summaries() ([]string, error) {
 }
 
 // fileOf reads lines as a map file of a format.
-func fileOf(rt *rapid.T, wrap func(table.Format) table.Format, contents [2]string) *fileOfTwo {
+func fileOf(rt *rapid.T, wrap func(table.Format) table.Format, lines func(i int) string) *fileOfTwo {
 	f := new(fileOfTwo)
-	for i, text := range contents {
+	for i := range f.contents {
+		text := lines(i)
 		inner, err := open.Format("texthash", func(err error) { rt.Fatal(err) })
 		if err != nil {
 			rt.Fatal(err)
@@ -186,6 +194,23 @@ func fileOf(rt *rapid.T, wrap func(table.Format) table.Format, contents [2]strin
 	return f
 }
 
+// drawTables makes two contents of a file of pairs, and of a list.
+func drawTables(rt *rapid.T) (pairs [2][]plainPair, members [2][]string) {
+	exact := rapid.SampledFrom([]string{
+		"ann@own.example", "ann+x@own.example", "bob@b.a.example", "@own.example", "@a.example", "@.a.example", "@.example", "ann@.own.example", "ann@.example", "bob@", "ann+x@", "<>", "*",
+	})
+	for i := range 2 {
+		for range rapid.IntRange(0, 4).Draw(rt, "pairs") {
+			p := plainPair{exact.Draw(rt, "sender"), exact.Filter(func(s string) bool { return s != "<>" }).Draw(rt, "recipient"), rapid.SampledFrom([]string{"reject", "tempfail", "discard"}).Draw(rt, "action")}
+			pairs[i] = append(pairs[i], p)
+		}
+		for range rapid.IntRange(0, 3).Draw(rt, "members") {
+			members[i] = append(members[i], exact.Filter(func(s string) bool { return s != "*" }).Draw(rt, "member"))
+		}
+	}
+	return pairs, members
+}
+
 // TestIndexIsFirstMatch: however rules are filed, the first that matches decides; before them, the most
 // exact pair. Tables change between questions.
 func TestIndexIsFirstMatch(t *testing.T) {
@@ -197,25 +222,8 @@ func TestIndexIsFirstMatch(t *testing.T) {
 		"ann@own.example", "ann+x@own.example", "@own.example", "@a.example", "@.a.example", "ann@.own.example", "ann@", "@$local", "ann@$local", "a*@own.example", "*@*.a.example", "*b@c.*.example",
 		"*", "<>", "/^[0-9]+@/", "list:one", "list:two", "list:three", "bob@b.a.example", "?ob@.a.example", "b*@*",
 	})
-	exact := rapid.SampledFrom([]string{
-		"ann@own.example", "ann+x@own.example", "bob@b.a.example", "@own.example", "@a.example", "@.a.example", "@.example", "ann@.own.example", "ann@.example", "bob@", "ann+x@", "<>", "*",
-	})
 	rapid.Check(t, func(rt *rapid.T) {
-		var pairs [2][]plainPair
-		var members [2][]string
-		var text, keys [2]string
-		for i := range 2 {
-			for range rapid.IntRange(0, 4).Draw(rt, "pairs") {
-				p := plainPair{exact.Draw(rt, "sender"), exact.Filter(func(s string) bool { return s != "<>" }).Draw(rt, "recipient"), rapid.SampledFrom([]string{"reject", "tempfail", "discard"}).Draw(rt, "action")}
-				pairs[i] = append(pairs[i], p)
-				text[i] += p.sender + " " + p.recipient + " " + p.action + "\n"
-			}
-			for range rapid.IntRange(0, 3).Draw(rt, "members") {
-				m := exact.Filter(func(s string) bool { return s != "*" }).Draw(rt, "member")
-				members[i] = append(members[i], m)
-				keys[i] += m + " x\n"
-			}
-		}
+		pairs, members := drawTables(rt)
 		var files []*fileOfTwo
 		set := func(g *rapid.Generator[string], most int, label string) (list []string) {
 			for range rapid.IntRange(0, most).Draw(rt, label) {
@@ -242,11 +250,11 @@ func TestIndexIsFirstMatch(t *testing.T) {
 			config: &Config{Pairs: []table.Spec{file}}, rules: rules, language: testLanguage(), counters: new(counters),
 			lists: []ListConfig{{Name: "one", Entries: lists["one"]}, {Name: "two", Entries: lists["two"]}, {Name: "three", Table: []table.Spec{file}}},
 			open: func(kind pattern.Kind, _ table.Spec) (table.Table, error) {
-				files = append(files, fileOf(rt, func(f table.Format) table.Format { return pattern.Format(kind, f) }, keys))
+				files = append(files, fileOf(rt, func(f table.Format) table.Format { return pattern.Format(kind, f) }, func(i int) string { return strings.Join(append(members[i], ""), " x\n") }))
 				return files[len(files)-1], nil
 			},
 			openPairs: func(name string, _ table.Spec) (table.Table, error) {
-				files = append(files, fileOf(rt, func(f table.Format) table.Format { return pairFormat{f, name, readPair} }, text))
+				files = append(files, fileOf(rt, func(f table.Format) table.Format { return pairFormat{f, name, readPair} }, func(i int) string { return linesOf(pairs[i]) }))
 				return files[len(files)-1], nil
 			},
 		})

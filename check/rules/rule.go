@@ -47,9 +47,10 @@ type question struct {
 	recipientAddr, targetAddr pattern.Address
 	rewritten                 bool // the target is not the recipient
 	now                       time.Time
-	trial                     bool      // rehearsed rules act like the others, and nothing is counted
-	key                       []byte    // of pairs
-	lists                     [][]int32 // candidates, see index
+	trial                     bool          // rehearsed rules act like the others, and nothing is counted
+	report                    *[]considered // of explain; nil: nobody reads it
+	key                       []byte        // of pairs
+	lists                     [][]int32     // candidates, see index
 }
 
 // message is what all recipients of a message have in common. It stays in a question that is
@@ -76,9 +77,9 @@ func (q *question) set(query *rcptgate.Query, delimiters string) {
 	}
 }
 
-// count counts a hit.
+// count counts a hit, unless somebody only tries the rules.
 func (q *question) count(h *hits) {
-	if !q.trial {
+	if !q.trial && q.report == nil {
 		h.add(q.Query)
 	}
 }

@@ -258,12 +258,12 @@ func TestMistakes(t *testing.T) {
 		"[[rule]]\ncode = 450\n":                                                        `test.toml:4: rule[1].code: 450 is not a code for action "reject"`,
 		"[[rule]]\naction = \"call\"\n":                                                 `"call" needs call = "NAME"`,
 		"[[rule]]\ncall = \"f\"\n":                                                      `action "reject" calls nothing`,
-		"[[rule]]\naction = \"call\"\ncall = \"f\"\n":                                   `test.toml:5: rule[1].call: "f": there is no script`,
+		"[[rule]]\naction = \"call\"\ncall = \"f\"\n":                                   `test.toml:5: rule[1].call: "f": no script is configured`,
 		"[[rule]]\ncode = 521\n":                                                        `end the client's session`,
 		"[[rule]]\naction = \"pass\"\ncode = 550\n":                                     `action "pass" has no reply code`,
 		"[[rule]]\naction = \"tempfail\"\nenhanced = \"5.7.1\"\n":                       `"5.7.1" is not a status code for action "tempfail"`,
 		"[[rule]]\naction = \"accept\"\ntext = \"x\"\n":                                 `action "accept" has no text`,
-		"[[rule]]\nname = \"access\"\n":                                                 `"access" is what [rules] access is called`,
+		"[[rule]]\nname = \"access\"\n":                                                 `"access" is reserved`,
 		"[[rule]]\nname = \"a\"\n[[rule]]\nname = \"a\"\n":                              `test.toml:6: rule[2].name: another rule is called "a"`,
 		"[[rule]]\nname = \"2\"\n[[rule]]\nsender = [\"a@b\"]\n":                        `another rule is called "2"`,
 		"[[list]]\nname = \"a\"\n[[list]]\nname = \"a\"\n":                              `another list is called "a"`,
@@ -322,7 +322,7 @@ recipient = ["q@y"]
 `)
 	got := strings.Join(c.warnings(), "\n")
 	want := `rule "bounces": sender also matches <>, the sender of bounces and receipts; add "!<>" to let them pass
-rule "open" accepts whatever says that it comes from these senders, and anybody can say so
+rule "open" accepts all mail that claims to come from these senders, and anybody can claim that
 rule "dead" never matches: rule "wide" before it has no other conditions and always decides first
 rule "all" has no condition: it decides for every recipient
 rule "last" never matches: rule "all" before it has no other conditions and always decides first`

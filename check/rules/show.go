@@ -118,7 +118,7 @@ func (r *rule) warnings() (list []string) {
 		list = append(list, fmt.Sprintf("rule %q has no condition: it decides for every recipient", r.name))
 	}
 	if r.act == Accept && len(conditions) == 1 && r.sender != nil {
-		list = append(list, fmt.Sprintf("rule %q accepts whatever says that it comes from these senders, and anybody can say so", r.name))
+		list = append(list, fmt.Sprintf("rule %q accepts all mail that claims to come from these senders, and anybody can claim that", r.name))
 	}
 	return list
 }
