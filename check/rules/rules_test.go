@@ -461,3 +461,19 @@ func TestRewritten(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// TestExplainTables: "rule test" says what became of each table, too.
+func TestExplainTables(t *testing.T) {
+	c := withTable(t, namePairs, "a@b.example c@d.example discard\n")
+	for question, want := range map[string]string{"a@b.example -> c@d.example": "has this pair: discard", "x@b.example -> c@d.example": "no such pair in texthash:"} {
+		list, f, err := c.explain(t.Context(), &questionOf(t, question).query, time.Time{})
+		if err != nil || !strings.HasPrefix(list[0].result, want) || (f.act == Discard) != (len(list) == 1) {
+			t.Errorf("%s: %+v, %+v, %v; want %q", question, list, f, err, want)
+		}
+	}
+	if n := c.counters.of(namePairs, Discard); n != nil {
+		if hits, _ := n.read(); hits != 0 {
+			t.Errorf("explaining counts %d hits", hits)
+		}
+	}
+}
