@@ -26,6 +26,8 @@ type inquiry struct {
 	keys  *wire.Keys // nil: not signed
 }
 
+var errSource = errors.New("the source is not udp:HOST:PORT, tcp:HOST:PORT or http://HOST:PORT")
+
 // ask puts the question to an agent.
 func (q *inquiry) ask(ctx context.Context, source string) (wire.Answer, error) {
 	network, address, _ := strings.Cut(source, ":")
@@ -35,7 +37,7 @@ func (q *inquiry) ask(ctx context.Context, source string) (wire.Answer, error) {
 	case "http", "https":
 		return q.http(ctx, source)
 	}
-	return wire.Answer{}, fmt.Errorf("the source is not udp:HOST:PORT, tcp:HOST:PORT or http://HOST:PORT")
+	return wire.Answer{}, errSource
 }
 
 func (q *inquiry) line(ctx context.Context, network, address string) (wire.Answer, error) {

@@ -4,6 +4,7 @@ package quotad
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -146,7 +147,10 @@ With --key-file the question is signed and the answer has numbers. Without it, a
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			answer, err := q.ask(ctx, args[0])
-			if err != nil {
+			switch {
+			case errors.Is(err, errSource):
+				return exit.With(exit.Usage, fmt.Errorf("ask %s: %w", args[0], err))
+			case err != nil:
 				return exit.With(exit.Tempfail, fmt.Errorf("ask %s: %w", args[0], err))
 			}
 			return printAnswer(cmd.OutOrStdout(), args[1], &answer)

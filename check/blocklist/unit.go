@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -69,6 +71,9 @@ func (u *live) build(s *unit.Setup) error {
 			u.own = append(u.own, strings.TrimPrefix(d.Name, "."))
 		}
 	}
+	if err := sameFile(unit.Domains[Config](s.Config)); err != nil {
+		return err
+	}
 	checks, all := map[rcptgate.Stage]*check{}, new([]*List)
 	for i, cfg := range unit.Domains[Config](s.Config) {
 		l, err := u.newList(s, cfg)
@@ -94,12 +99,35 @@ func (u *live) build(s *unit.Setup) error {
 	return nil
 }
 
-// warn names lists that keep their clients from whoever could help them.
+// sameFile finds two exports to one file: each would overwrite the other.
+func sameFile(lists []Config) error {
+	seen := map[string]string{}
+	for i, l := range lists {
+		for j, x := range l.Export {
+			file := filepath.Clean(x.File)
+			if other, twice := seen[file]; twice {
+				return setting.Keyf(fmt.Sprintf("blocklist[%d].export[%d].file", i+1, j+1), "%q is also written by blocklist %q", x.File, other)
+			}
+			seen[file] = l.Name
+		}
+	}
+	return nil
+}
+
+// warn names lists that keep their clients from whoever could help them, and files that cannot
+// be written.
 func warn(c *unit.Config) (list []string) {
 	for _, l := range unit.Domains[Config](c) {
 		if len(l.Exempt) > 0 && stages[l.Stage] != rcptgate.StageRcpt {
 			list = append(list, fmt.Sprintf("[[blocklist]] %q: at stage = %q listed clients cannot reach the recipients of exempt (%s) either; exempt = [] says that this is meant",
 				l.Name, l.Stage, strings.Join(l.Exempt, ", ")))
+		}
+		for _, x := range l.Export {
+			if info, err := os.Stat(filepath.Dir(x.File)); err != nil {
+				list = append(list, fmt.Sprintf("[[blocklist]] %q: export to %s: %v", l.Name, x.File, err))
+			} else if !info.IsDir() {
+				list = append(list, fmt.Sprintf("[[blocklist]] %q: export to %s: %s is not a directory", l.Name, x.File, filepath.Dir(x.File)))
+			}
 		}
 	}
 	return list

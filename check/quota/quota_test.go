@@ -515,3 +515,22 @@ func TestAPersonsQuestionTakesNoRoom(t *testing.T) {
 		t.Errorf("%d questions", n)
 	}
 }
+
+// TestImplausibleLimit: a limit below 1 MiB was probably meant in another unit. It refuses only
+// a mailbox that is over it, and the trace says so.
+func TestImplausibleLimit(t *testing.T) {
+	w := newWorld(t, func(_ *Options, s *mailStore) {
+		s.set("small@example.com", 100*kb, 200*kb)
+		s.set("over@example.com", 201*kb, 200*kb)
+	})
+	w.expect("small@example.com", mb, "room")
+	w.expect("over@example.com", 1, "452 4.2.2 mailbox-full")
+	q := query("small@example.com", mb)
+	q.Trace.Explain = true
+	if _, err := w.Check.Check(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	if note := fmt.Sprint(q.Trace); !strings.Contains(note, "limit 200000 (implausible, so nothing is refused until more is used than that)") {
+		t.Errorf("the trace says %s", note)
+	}
+}

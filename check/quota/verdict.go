@@ -130,6 +130,9 @@ func (a *asking) explain(use room.Use, k *room.Known) {
 			note += fmt.Sprintf(" %d used, no limit", k.Used)
 		case k.Numbers:
 			note += fmt.Sprintf(" %d used, soft limit %d, limit %d", k.Used, k.Soft, k.Hard)
+			if k.Doubted {
+				note += " (implausible, so nothing is refused until more is used than that)"
+			}
 		case k.State == room.Full:
 			note += fmt.Sprintf(" no to %d octets", k.Hard)
 		default:

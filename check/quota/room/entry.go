@@ -205,13 +205,14 @@ type Known struct {
 	FullEnd          Tick
 	Source           uint16
 	Shrunk           bool
+	Doubted          bool // implausible numbers: they refuse only a mailbox that is over its limit
 }
 
 // Known describes the entry.
 func (e *Entry) Known() Known {
 	k := Known{
 		State: e.state, Numbers: e.flags&hasNumbers != 0, NoLimit: e.flags&noLimit != 0, Used: e.used, Soft: e.soft, Hard: e.hard, Debits: e.debits,
-		Asked: e.asked, RoomEnd: e.roomEnd, FullEnd: e.fullEnd, Source: e.source, Shrunk: e.flags&shrunk != 0,
+		Asked: e.asked, RoomEnd: e.roomEnd, FullEnd: e.fullEnd, Source: e.source, Shrunk: e.flags&shrunk != 0, Doubted: e.flags&odd != 0,
 	}
 	if !k.Numbers && k.Hard == noSize {
 		k.Hard = 0
