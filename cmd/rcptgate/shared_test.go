@@ -82,7 +82,7 @@ func TestTwoGatewaysShare(t *testing.T) {
 			t.Errorf("the metrics have no %s", want)
 		}
 	}
-	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server "+servers[1].Addr+" does not answer") || strings.Contains(text, "memcached server "+servers[0].Addr) {
+	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server is dead") || !strings.Contains(text, "(server "+servers[1].Addr) || strings.Contains(text, "(server "+servers[0].Addr) {
 		t.Errorf("the status page does not say which server is dead:\n%s", text)
 	}
 	until(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "memcached server is dead") })
