@@ -210,11 +210,12 @@ func siteFake(b *bench, _ *starlark.Thread, f *starlark.Builtin, args starlark.T
 	if err := starlark.UnpackArgs(f.Name(), args, kwargs, "local?", &local, "trusted?", &trusted); err != nil {
 		return nil, err
 	}
-	var err error
 	if local != nil {
-		if b.local, err = texts(local); err != nil {
+		list, err := texts(local)
+		if err != nil {
 			return nil, err
 		}
+		b.local = append([]string{}, list...) // none is something else than nothing said
 	}
 	if trusted != nil {
 		list, err := texts(trusted)

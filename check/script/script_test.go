@@ -222,6 +222,7 @@ func TestExists(t *testing.T) {
 // What is negotiated follows from what the script names.
 func TestWants(t *testing.T) {
 	const session, holds, recipients = rcptgate.WantSession, rcptgate.Quarantine, rcptgate.EditRecipients
+	const message, body = rcptgate.WantMessage | rcptgate.WantHeader, rcptgate.WantMessage | rcptgate.WantHeader | rcptgate.WantBody
 	for script, want := range map[string]rcptgate.Wants{
 		"":                       0,
 		"def f(x): pass":         0,
@@ -230,8 +231,31 @@ func TestWants(t *testing.T) {
 		"def helo(c): pass":      rcptgate.WantHelo,
 		"def sender(m): pass":    rcptgate.WantMail,
 		"def message(m): pass":   rcptgate.WantMessage | rcptgate.WantHeader,
-		"def sender(m): return hold() if m.client.tls else None": rcptgate.WantMail | session | holds,
-		"def recipient(r): return discard()":                     recipients,
+		"def sender(m): return hold() if m.client.tls else None":                    rcptgate.WantMail | session | holds,
+		"def recipient(r): return discard()":                                        recipients,
+		"def connect(c): return reject() if c.tls_cipher else None":                 rcptgate.WantConnect | session,
+		"def connect(c): return reject() if c.mta else None":                        rcptgate.WantConnect | session,
+		"def recipient(r): return getattr(r, 'exists')()":                           session | holds | recipients,
+		"def sender(m): pass\ndef f(m): m.add_header('X-A', '')\ndef g(m): m.parts": rcptgate.WantMail,
+		"def message(m): return reject() if m.subject == m.header('To') else None":  message,
+		"def message(m): m.add_header('X-A', '1')":                                  message | rcptgate.EditHeader,
+		"def message(m): m.change_header('X-A', '1')":                               message | rcptgate.EditHeader,
+		"def message(m): m.delete_header('X-A')":                                    message | rcptgate.EditHeader,
+		"def message(m): m.tag_subject('x')":                                        message | rcptgate.EditHeader,
+		"def message(m): m.add_recipient('a@b')":                                    message | recipients,
+		"def message(m): m.delete_recipient('a@b')":                                 message | recipients,
+		"def message(m): m.change_sender('')":                                       message | rcptgate.EditSender,
+		"def message(m): return hold() if m.sender.null else None":                  message | holds,
+		"def message(m): return reject() if m.parts else None":                      body,
+		"def message(m): return reject() if m.text() else None":                     body,
+		"def message(m): return reject() if m.size else None":                       body,
+		"def message(m): return reject() if m.malformed else None":                  body,
+		"def message(m): return reject() if m.cut else None":                        body,
+		"def message(m): return reject() if scan(m) else None":                      body,
+		"def message(m): m.append_text('x')":                                        body | rcptgate.EditBody | rcptgate.EditHeader,
+		"def f(p): p.remove()\ndef message(m): pass":                                body | rcptgate.EditBody | rcptgate.EditHeader,
+		"def f(p): p.replace('x')\ndef message(m): pass":                            body | rcptgate.EditBody | rcptgate.EditHeader,
+		"def message(m): getattr(m, 'add_header')('X-A', '1')":                      everything | session,
 	} {
 		h := mustOpen(t, script, "")
 		if got := h.Gate.Wants(); got != want {

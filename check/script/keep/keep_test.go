@@ -35,8 +35,12 @@ func TestCounter(t *testing.T) {
 	if again, _ := k.Counter("c", time.Hour, 1000); again != c {
 		t.Error("a counter does not outlive its configuration")
 	}
-	if other, _ := k.Counter("c", 2*time.Hour, 1000); other == c {
+	wide, _ := k.Counter("c", 2*time.Hour, 1000)
+	if wide == c {
 		t.Error("another window has the old counts")
+	}
+	if other, _ := k.Counter("c", 2*time.Hour, 10); other == wide {
+		t.Error("another size has the old counts")
 	}
 	for i := range 100_000 {
 		c.Add(fmt.Sprint(i), 1, at)
@@ -186,6 +190,13 @@ func TestMemoryIsShared(t *testing.T) {
 	}
 	if s.gets != asked+1 {
 		t.Errorf("asked %d times", s.gets-asked)
+	}
+	other, err := New(Options{Shared: s}).Memory("other", MemoryOptions{Expire: time.Hour, Entries: 1000, Shared: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := other.Get(ctx, "k", now); ok {
+		t.Errorf("another memory has %q", got)
 	}
 	a.Delete(ctx, "k", now)
 	if _, ok := b.Get(ctx, "k", now.Add(time.Minute)); ok {
