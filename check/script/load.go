@@ -173,7 +173,7 @@ func each(err error) error {
 func (l *loader) load(s *syntax.LoadStmt, above []string) error {
 	name := s.ModuleName()
 	switch {
-	case path.Clean(name) != name || path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") || path.Ext(name) != ".star":
+	case path.Clean(name) != name || path.IsAbs(name) || strings.HasPrefix(name, "../") || path.Ext(name) != ".star":
 		return errAt(s.Module.TokenPos, "load(%q): expected a file below the script's folder, such as \"lib/names.star\"", name)
 	case slices.Contains(above, name):
 		return errAt(s.Module.TokenPos, "load(%q): a circle: %s", name, strings.Join(append(slices.Clone(above), name), " loads "))

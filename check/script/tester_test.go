@@ -178,11 +178,17 @@ func TestResultsOfFailingTests(t *testing.T) {
 	if !strings.HasPrefix(out, plan) {
 		t.Fatalf("%v\n%s\ndoes not begin with %s", err, out, plan)
 	}
-	lines := slices.DeleteFunc(strings.Split(out, "\n"), func(s string) bool { return !strings.HasPrefix(s, "ok ") && !strings.HasPrefix(s, "not ok ") })
 	asJSON, err := run("bad_test.star", true)
 	if err == nil {
 		t.Error("JSON: the exit code is that of tests that pass")
 	}
+	sameResults(t, out, asJSON)
+}
+
+// sameResults wants the failing tests in both forms.
+func sameResults(t *testing.T, out, asJSON string) {
+	t.Helper()
+	lines := slices.DeleteFunc(strings.Split(out, "\n"), func(s string) bool { return !strings.HasPrefix(s, "ok ") && !strings.HasPrefix(s, "not ok ") })
 	objects := json.NewDecoder(strings.NewReader(asJSON))
 	for i := range len(failing) + 1 {
 		var r struct {
