@@ -22,7 +22,8 @@
 // it takes ("a duration such as \"15m\"").
 //
 // Every error of a file is reported at once, the first 20 of them, each with file,
-// line, column and key. Limits: a file has at most 1 MiB.
+// line, column and key. Only an error in the syntax is reported alone. Limits: a file has at
+// most 1 MiB.
 package config
 
 import (
@@ -63,7 +64,7 @@ func Parse(name string, data []byte, cfg any) (*File, error) {
 	if into.Kind() != reflect.Pointer || into.Elem().Kind() != reflect.Struct {
 		return nil, fmt.Errorf("read configuration into %T: it is not a pointer to a struct", cfg)
 	}
-	root, err := parseTree(name, data)
+	root, err := parseTree(name, data, into.Elem().Type())
 	if err != nil {
 		return nil, err
 	}
@@ -92,15 +93,15 @@ func Reach(path string, cfg any) error {
 	if mistakes == nil {
 		return nil
 	}
-	root, err := parseTree(path, data)
+	into := reflect.ValueOf(cfg).Elem()
+	root, err := parseTree(path, data, into.Type())
 	var found *Errors
 	if errors.As(err, &found) {
-		root, err = parseTree(path, linesBefore(data, found.List[0].Line))
+		root, err = parseTree(path, linesBefore(data, found.List[0].goodLines+1), into.Type())
 	}
 	if err != nil {
 		return mistakes
 	}
-	into := reflect.ValueOf(cfg).Elem()
 	fresh := reflect.New(into.Type()).Elem()
 	fresh.Set(into)
 	d := &decoder{errs: collector{file: path}, root: root, schema: into.Type()}

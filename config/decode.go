@@ -89,13 +89,41 @@ func (d *decoder) value(n *node, v reflect.Value, path string, o *option) {
 }
 
 func (d *decoder) wrongKind(n *node, t reflect.Type, path string) {
-	hint := ""
-	if elementIsTable(t) && n.kind == kindTable {
-		hint = fmt.Sprintf("; write [[%s]] with two brackets", path)
-	} else if shapeOf(t) == shapeTable && n.kind == kindArray {
-		hint = fmt.Sprintf("; write [%s] with one bracket", path)
+	write := "write " + form(t)
+	switch section := shapeOf(t) == shapeTable; {
+	case elementIsTable(t) && n.kind == kindTable:
+		write += fmt.Sprintf("; write [[%s]] with two brackets", path)
+	case section && d.sectionTaking(path, n) != "":
+		write = fmt.Sprintf("write %s below [%s], where it belongs", path, d.sectionTaking(path, n))
+	case section && n.kind == kindArray && len(n.items) > 0 && n.items[0].kind == kindTable:
+		write += fmt.Sprintf("; write [%s] with one bracket", path)
+	case section && optionNamed(optionsOf(d.schema), path) != nil:
+		write = sectionHint(d.schema, path, n)
 	}
-	d.errs.add(n, path, "%s is not allowed here; write %s%s", kindWords[n.kind], form(t), hint)
+	d.errs.add(n, path, "%s is not allowed here; %s", kindWords[n.kind], write)
+}
+
+// sectionTaking gives the section with a key of this name that takes the value; "" if there
+// is none.
+func (d *decoder) sectionTaking(key string, n *node) string {
+	for _, section := range optionsOf(d.schema) {
+		if shapeOf(section.typ) != shapeTable {
+			continue
+		}
+		if o := optionNamed(optionsOf(section.typ), key); o != nil && o.takes(n) {
+			return section.name
+		}
+	}
+	return ""
+}
+
+// takes reports whether the value is one that the option can have.
+func (o *option) takes(n *node) bool {
+	d := decoder{schema: reflect.TypeFor[struct{}]()} // no hints
+	v := reflect.New(o.typ).Elem()
+	d.value(n, v, "", o)
+	d.validateValue(n, v, "", o)
+	return len(d.errs.list) == 0
 }
 
 func (d *decoder) text(n *node, v reflect.Value, path string) {

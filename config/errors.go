@@ -17,8 +17,10 @@ type Error struct {
 	File   string
 	Line   int // 0 when the file does not say it: a default, or an option that is missing
 	Column int
-	Key    string // "callahead.timeout", "domain[2].name"; empty when the file is no TOML
+	Key    string // "callahead.timeout", "domain[2].name"; empty when the mistake is at no key
 	Text   string
+
+	goodLines int // of an error in the syntax: how many lines before it can be read
 }
 
 // Error writes "file:line:column: key: text".

@@ -3,7 +3,7 @@
 package config
 
 import (
-	"errors"
+	"reflect"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -66,11 +66,11 @@ func (n *node) find(key string) *node {
 
 // parseTree reads TOML into nodes. The text goes through the decoder first, which
 // holds it against all of the grammar (doubled keys, tables defined twice); the
-// second pass can then be simple.
-func parseTree(name string, data []byte) (*node, error) {
+// second pass can then be simple. Errors use the schema to say what belongs where.
+func parseTree(name string, data []byte, schema reflect.Type) (*node, error) {
 	var all map[string]any
 	if err := toml.Unmarshal(data, &all); err != nil {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, data, schema, err)
 	}
 	b := &builder{root: newTable(1, 1), data: data}
 	b.parser.Reset(data)
@@ -88,21 +88,9 @@ func parseTree(name string, data []byte) (*node, error) {
 		}
 	}
 	if err := b.parser.Error(); err != nil {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, data, schema, err)
 	}
 	return b.root, nil
-}
-
-func syntaxError(name string, err error) error {
-	c := collector{file: name}
-	var at *toml.DecodeError
-	if errors.As(err, &at) {
-		line, column := at.Position()
-		c.add(&node{line: line, column: column}, strings.Join(at.Key(), "."), "%s", strings.TrimPrefix(at.Error(), "toml: "))
-	} else {
-		c.add(&node{line: 1, column: 1}, "", "%s", strings.TrimPrefix(err.Error(), "toml: "))
-	}
-	return c.err()
 }
 
 type builder struct {

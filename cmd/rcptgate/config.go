@@ -55,8 +55,10 @@ func (p *program) configCheck() *cobra.Command {
 		Use:   "check",
 		Short: "check the configuration and report mistakes",
 		Long: `check reads the configuration file as the daemon would, builds what it describes, and
-reports every mistake with its line and what is allowed. The exit code is 0 if the file
-is good, else 78.
+reports mistakes with their line and what is allowed: all wrong keys and values of the file
+at once (the first 20), then what fails when it is built. After a mistake in the syntax the
+rest cannot be judged, so that mistake is reported alone. The exit code is 0 if the file is
+good, else 78.
 
 If root runs it, it checks with the rights of the daemon's user (--user), and so finds files
 that only root can read.
