@@ -290,7 +290,8 @@ func sectionHint(schema reflect.Type, name string, value *node) string {
 	}
 	options := optionsOf(o.typ)
 	for i := range options {
-		if text := value.scalar(); text != "" && options[i].takes(value) {
+		free := options[i].typ.Kind() == reflect.String && len(options[i].oneof) == 0 // it takes any text
+		if text := value.scalar(); text != "" && !free && options[i].takes(value) {
 			return fmt.Sprintf("this is a section; write [%s] and below it a key, for example %s = %s", name, options[i].name, text)
 		}
 	}

@@ -86,6 +86,7 @@ func TestSyntaxErrors(t *testing.T) {
 		{"[[milter]]\nconnections = 1\n", `f:1:3: milter: a list is not allowed here; write a table with the keys connections, idle; write [milter] with one bracket`},
 		{"harvest = 50\n", `f:1:1: harvest: a whole number is not allowed here; this is a section; write [harvest] and below it a key, for example limit = 50`},
 		{"cache = 5\n", `f:1:1: cache: a whole number is not allowed here; this is a section; write [cache] and below it its keys: entries, valid`},
+		{"listen = \"unix:/a\"\n", `f:1:1: listen: a text is not allowed here; this is a section; write [listen] and below it its keys: milter, http, mode`},
 		{"milter = \"8s\"\n", `f:1:1: milter: a text is not allowed here; this is a section; write [milter] and below it a key, for example idle = "8s"`},
 	} {
 		_, err := Parse("f", []byte(tc.text), &syntaxConfig{sampleConfig: *sampleDefaults()})
