@@ -174,6 +174,8 @@ var cases = []struct {
 		place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSGood}}, edit: func(d *Doctor) { d.Now = func() time.Time { return time.Now().AddDate(0, 0, 360) } }},
 		[]string{"the certificate of", "ends on", "renew it"}},
 	{"no MX record", "mx-none", place{zone: strings.Replace(healthy, "example.com. MX 10 mx1.example.org.", "example.com. A 192.0.2.80", 1)}, []string{"no MX record"}},
+	{"no MX record and no address", "mx-none", place{zone: strings.Replace(healthy, "example.com. MX 10 mx1.example.org.", "", 1)},
+		[]string{"neither an MX record nor an address record", "comes back to them", "publish  example.com. MX 10 HOST."}},
 	{"MX records that cannot be read", "mx", place{zone: healthy + ";example.com servfail\n"}, []string{"cannot be read"}},
 	{"a server that is down", "backend-down", place{zone: healthy, domains: section}, []string{"cannot be reached"}},
 	{"a server that is ourselves", "backend-loop", place{zone: healthy, backend: &sim.Config{}, edit: func(d *Doctor) { d.Hostname = "sim.example" }}, []string{"is this machine"}},

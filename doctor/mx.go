@@ -56,6 +56,12 @@ func (d *Doctor) mx(ctx context.Context, domain string) {
 		return
 	}
 	if len(list) == 0 {
+		if ips, _, err := d.DNS.addresses(ctx, domain); err == nil && len(ips) == 0 {
+			d.add(Finding{ID: "mx-none", Level: Fail, Domain: domain, What: "DNS has neither an MX record nor an address record for the domain",
+				Matters: "senders do not find the server: their mail comes back to them as undeliverable",
+				Seen:    placeTexts(places), Do: []string{fmt.Sprintf("publish  %s. MX 10 HOST.  where HOST is the name of the server that takes the mail", domain)}})
+			return
+		}
 		d.add(Finding{ID: "mx-none", Level: Note, Domain: domain, What: "there is no MX record: mail goes to the addresses of the domain itself (RFC 5321 section 5.1)"})
 		list = []*dns.MX{{Mx: dns.Fqdn(domain)}}
 	}

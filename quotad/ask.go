@@ -80,8 +80,11 @@ func (q *inquiry) line(ctx context.Context, network, address string) (wire.Answe
 			n, err = conn.Read(buf)
 			reply = buf[:n]
 		}
-		if errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) && q.keys == nil {
 			return wire.Answer{}, errors.New("the agent gave no answer: it could not find out, or may not answer us (its log says which)")
+		}
+		if err != nil && q.keys != nil {
+			err = fmt.Errorf("no answer: %w", wire.Silent(err))
 		}
 		if err != nil {
 			return wire.Answer{}, err

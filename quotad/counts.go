@@ -26,8 +26,8 @@ const (
 var dropWords = [dropReasons]string{"stranger", "rate", "malformed", "unsigned", "mac", "clock", "replay", "busy"}
 
 var dropTexts = [dropReasons]string{
-	"the address is not in [listen] clients", "it asks more often than [listen] rate allows", "it is not a question of this protocol", "it has no MAC",
-	"its MAC is wrong, or made with a key that is not in the key file", "the clocks are more than a minute apart", "the same signed question was sent too often", "too many questions are in progress",
+	"the address is not in [listen] clients", "it asks more often than [listen] rate allows", "it is not a question of this protocol", "it has no MAC: the gateway needs the key of this agent's key file",
+	"its MAC is wrong, or made with a key that is not in this agent's key file: the gateway's key file must hold the same key", "the clocks are more than a minute apart", "the same signed question was sent too often", "too many questions are in progress",
 }
 
 // The fronts.

@@ -107,7 +107,7 @@ func (h *Host) memoryShow() []view.Table {
 		Columns: view.Columns("place", "Place", "entries", "Recipients", "refusals", "Refusals", "capacity", "Capacity", "hits", "Hits", "misses", "Misses", "errors", "Errors", "evicted", "Evicted", "detail", "Detail"),
 	}
 	servers := view.Table{
-		Name: "memcached", Title: "memcached servers",
+		Name: "memcached", Title: "memcached servers", Empty: "none are configured ([cache] memcached): this gateway's memory is its own",
 		Columns: view.Columns("server", "Server", "alive", "Alive", "since", "Since", "hits", "Hits", "misses", "Misses", "errors", "Errors", "disbelieved", "Not believed", "latency", "Latency", "error", "Error"),
 	}
 	for _, s := range h.Memory.Stats() {
@@ -124,9 +124,6 @@ func (h *Host) memoryShow() []view.Table {
 			servers.Add(attention, v.Name, v.Alive, v.Since, v.Hits, v.Misses, v.Errors, v.Bad, v.Latency, v.Error)
 			servers.About(memcached.Matter(v.Name))
 		}
-	}
-	if len(servers.Rows) == 0 {
-		return []view.Table{places}
 	}
 	return []view.Table{places, servers}
 }

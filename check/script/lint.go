@@ -33,11 +33,13 @@ var verdictWords = []string{"accept", "reject", "tempfail", "discard", "hold"} /
 // is probably a mistake.
 type lint struct {
 	names    map[string]bool // every name and attribute in it
+	used     map[string]bool // functions that the script calls, passes on or loads
+	doubtful []doubtful
 	errs     []error
 	warnings []string
 }
 
-func newLint() *lint { return &lint{names: make(map[string]bool)} }
+func newLint() *lint { return &lint{names: make(map[string]bool), used: make(map[string]bool)} }
 
 func (l *lint) warn(at syntax.Position, format string, args ...any) {
 	l.warnings = append(l.warnings, fmt.Sprintf("%v: %s", at, fmt.Sprintf(format, args...)))
@@ -55,6 +57,11 @@ func (l *lint) file(f *syntax.File) {
 			l.loop(n)
 		case *syntax.CallExpr:
 			l.call(n)
+			l.use(n)
+		case *syntax.LoadStmt:
+			for _, from := range n.From {
+				l.used[from.Name] = true
+			}
 		}
 		return true
 	})
@@ -112,12 +119,8 @@ func (l *lint) function(d *syntax.DefStmt) {
 			return
 		}
 	}
-	names := make([]string, len(hooks))
-	for i, h := range hooks {
-		names[i] = h.name
-	}
-	if hint := star.Nearest(d.Name.Name, names, "def "); hint != "" && len(d.Params) == 1 {
-		l.warn(d.Name.NamePos, "%s() is not called by itself%s", d.Name.Name, hint)
+	if hint := hookHint(d.Name.Name); hint != "" && len(d.Params) == 1 {
+		l.doubtful = append(l.doubtful, doubtful{d.Name.Name, hint, d.Name.NamePos})
 	}
 }
 

@@ -22,6 +22,7 @@ type Program struct {
 	config    Config
 	env       *star.Env
 	functions map[string]*function
+	ruled     map[string]bool // functions that rules call
 	lint      *lint
 	files     []*module
 	report    *reporter
@@ -63,7 +64,7 @@ func compileIn(f *folder, name string, cfg Config, o options) (*Program, error) 
 	if err := l.run(&star.Call{Env: o.env}, cfg.Steps, int64(cfg.Memory)); err != nil {
 		return nil, err
 	}
-	p := &Program{config: cfg, env: o.env, functions: make(map[string]*function), lint: l.lint, files: l.order, report: o.report}
+	p := &Program{config: cfg, env: o.env, functions: make(map[string]*function), ruled: make(map[string]bool), lint: l.lint, files: l.order, report: o.report}
 	if err := p.collect(m); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,7 @@ func (u *live) build(s *unit.Setup) error {
 	cfg.part.program = p
 	s.Function = func(name string) (rcptgate.Check, bool) {
 		f := p.functions[name]
+		p.ruled[name] = true
 		if f == nil && cfg.named {
 			return rcptgate.CheckFunc(func(context.Context, *rcptgate.Query) (rcptgate.Verdict, error) { return rcptgate.Verdict{}, nil }), true
 		}
@@ -189,7 +191,7 @@ func (u *live) warnings() (list []string) {
 
 // warnings are what is probably a mistake.
 func (p *Program) warnings() []string {
-	list := p.lint.warnings
+	list := append(slices.Clone(p.lint.warnings), p.uncalled()...)
 	for _, m := range p.files {
 		if info, err := os.Stat(m.path); err == nil && info.Mode().Perm()&0o022 != 0 {
 			list = append(list, fmt.Sprintf("%s: others than its owner may write it (mode %v)", m.path, info.Mode().Perm()))

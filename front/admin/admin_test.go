@@ -177,7 +177,8 @@ func TestNoDaemon(t *testing.T) {
 	_ = l.Close()
 	for _, path := range []string{filepath.Join(dir, "none"), dead} {
 		c := NewClient(path)
-		if _, err := c.Version(t.Context()); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), path) {
+		_, err := c.Version(t.Context())
+		if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "systemctl start rcptgate") || !strings.Contains(err.Error(), "-c FILE") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"rcptgate/unit"
@@ -91,7 +93,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 		if errors.As(err, &cause) {
 			err = cause.Err
 		}
-		return nil, fmt.Errorf("%w on %s: %w", ErrUnreachable, c.path, err)
+		return nil, fmt.Errorf("%w on %s: %w%s", ErrUnreachable, c.path, err, nextStep(err))
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
@@ -102,6 +104,17 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader) (*
 		text.Error = "the daemon answered " + resp.Status
 	}
 	return nil, &Refusal{resp.StatusCode, text.Error}
+}
+
+// nextStep says what to do about a socket that cannot be opened; "" if it was opened.
+func nextStep(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "\nOnly root, the daemon's user and the socket's group may use it: try sudo, or see \"admin_group\" in rcptgate.toml(5)"
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return "\nStart the daemon (systemctl start rcptgate, or rcptgate serve), or name its configuration with -c FILE"
+	}
+	return ""
 }
 
 // maxReply bounds an answer that is read as a whole.

@@ -17,7 +17,7 @@ const (
 	macLine   = len("mac\t") + 2*macOctets + len("\n")
 )
 
-var errMAC = errors.New("the value is not sealed with a key of the key file")
+var errMAC = errors.New("it is not sealed with a key of this gateway's memcached_key_file: all gateways need the same keys, so compare the file with those of the others")
 
 // sealer signs and verifies values. The zero sealer has no keys: it signs nothing and
 // believes everything.

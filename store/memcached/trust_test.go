@@ -78,7 +78,10 @@ func TestForgedEntries(t *testing.T) {
 		t.Errorf("%d bad seals counted, want 4", st.BadMAC)
 	}
 	if n := log.count("is ignored"); n != 1 {
-		t.Errorf("told %d times", n)
+		t.Errorf("logged %d times", n)
+	}
+	if log.count("all gateways need the same keys") != 1 {
+		t.Error("the log does not say that the key files differ")
 	}
 	absent(t, stranger, "an entry of ours", "nobody@example.org")
 	if found, _, _ := look(t, plain, 4); found != 4 {

@@ -9,6 +9,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -30,11 +32,20 @@ const (
 // Reasons why a request or a reply is not believed.
 var (
 	ErrNotSigned = errors.New("there is no MAC")
-	ErrNoSuchKey = errors.New("it is signed with a key that is not in the key file")
-	ErrBadMAC    = errors.New("the MAC is wrong")
+	ErrNoSuchKey = errors.New("it is signed with a key that is not in the key file here: the key files of the gateway and of the agent must hold the same key")
+	ErrBadMAC    = errors.New("the MAC is wrong: the key has the same name in the key files of the gateway and of the agent, but another secret")
 	ErrClock     = errors.New("the clocks are more than a minute apart")
 	ErrNotOurs   = errors.New("it answers another question")
 )
+
+// Silent adds to the error of a signed question that got no reply what may be the cause: an
+// agent does not answer what it does not believe. Other errors are given back as they are.
+func Silent(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w (an agent is silent if its key file does not hold the gateway's key: compare key_file on both sides, and see the agent's log)", err)
+	}
+	return err
+}
 
 // Keys are the keys of a key file. The first signs, all are believed, so that a key can be
 // changed on one machine after the other. The nil Keys has none.
