@@ -365,7 +365,7 @@ func TestCompatIsSendmails(t *testing.T) {
 		return address()
 	}
 	values := []string{
-		"DISCARD", "DISCARD:gone", "discard", "DISCARD silently", "TEMP:450 Not now", "TEMP:451 4.7.1 Later", "ERROR:550 Go away", "ERROR:551 5.7.1 No", "error:550 lower", "OK", "ok", "RELAY", "ERROR", "TEMP", "FRIEND", "DISCARDED",
+		"DISCARD", "DISCARD:gone", "discard", "DISCARD silently", "TEMP:450 Not now", "TEMP:451 4.7.1 Later", "TEMP:Not now", "ERROR:550 Go away", "ERROR:551 5.7.1 No", "error:550 lower", "OK", "ok", "RELAY", "ERROR", "TEMP", "FRIEND", "DISCARDED",
 	}
 	entries := map[string]string{"Connect:192.0.2.1": "REJECT", "To:ann@in.test": "REJECT", "Compat:@in.example<@>ann@out.test": "DISCARD"}
 	for range 250 {

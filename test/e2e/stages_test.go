@@ -128,6 +128,7 @@ func TestDiscardOneRecipient(t *testing.T) {
 				{"another spelling", `a@in.test "b b"@in.test B.C@IN.test`, `"b b"@in.test B.C@IN.test`, "a@in.test"},
 				{"all", "a@in.test b@in.test", "a@in.test b@in.test", ""},
 				{"an alias", "a@in.test team@loc.test c@in.test", "team@loc.test", "a@in.test c@in.test"},
+				{"an alias in two cases, the second discarded", "team@loc.test TEAM@loc.test", "TEAM@loc.test", "one@in.test two@in.test"},
 				{"an alias of an alias", "nested@loc.test a@in.test", "nested@loc.test", "a@in.test"},
 				{"a target is a recipient too", "one@in.test team@loc.test", "team@loc.test", "one@in.test"},
 				{"a target is another's too", "other@loc.test team@loc.test", "team@loc.test", "three@in.test two@in.test"},
