@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"rcptgate/kit/exit"
+	"rcptgate/kit/term"
 	"rcptgate/view"
 )
 
@@ -120,7 +121,7 @@ func printDomain(b *strings.Builder, domain string, list []Finding, quiet, verbo
 		if !shown {
 			b.WriteString(view.Clean(cmp.Or(domain, "this machine")) + "\n")
 		}
-		fmt.Fprintf(b, " ✓ %s in order\n", counted(fine, "check"))
+		fmt.Fprintf(b, " ✓ %s in order\n", term.Count(fine, "check"))
 	}
 }
 
@@ -156,12 +157,4 @@ func (f *Finding) print(b *strings.Builder) {
 	for i, s := range f.Do {
 		line(map[bool]string{true: "do:"}[i == 0], s)
 	}
-}
-
-// counted is a number with its word: "1 check", "2 checks".
-func counted(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
 }

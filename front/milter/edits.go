@@ -97,7 +97,7 @@ func (ch *changes) recipients(edits []rcptgate.Edit) (out []byte) {
 		}
 	}
 	ch.left = added
-	stays := make(map[string]bool) // mailboxes: Sendmail knows one in two spellings once
+	stays := make(map[string]bool) // mailboxes: Sendmail knows a local one in two spellings once
 	for i := range gone {
 		if !gone[i] {
 			ch.left++
