@@ -516,21 +516,39 @@ func TestAPersonsQuestionTakesNoRoom(t *testing.T) {
 	}
 }
 
-// TestImplausibleLimit: a limit below 1 MiB was probably meant in another unit. It refuses only
-// a mailbox that is over it, and the trace says so.
-func TestImplausibleLimit(t *testing.T) {
+// TestSmallLimit: a limit below 1 MiB may be meant in another unit. It refuses what does not fit,
+// but never says that a message is too large for it: a larger one is refused only if more is used
+// than the limit, and reported.
+func TestSmallLimit(t *testing.T) {
 	w := newWorld(t, func(_ *Options, s *mailStore) {
 		s.set("small@example.com", 100*kb, 200*kb)
+		s.set("full@example.com", 200*kb, 200*kb)
 		s.set("over@example.com", 201*kb, 200*kb)
 	})
+	reported := func() bool { return strings.Contains(w.log.String(), "the limit is below 1 MiB") }
+	for _, c := range []struct {
+		mailbox string
+		size    int64
+		want    string
+	}{
+		{"small", 50 * kb, "room"}, {"small", 150 * kb, "452 4.2.2 mailbox-full"}, {"small", 50 * kb, "room"}, {"full", 1, "452 4.2.2 mailbox-full"},
+		{"over", 1, "452 4.2.2 mailbox-full"}, {"over", mb, "452 4.2.2 mailbox-full"},
+	} {
+		w.expect(c.mailbox+"@example.com", c.size, c.want)
+	}
+	if reported() {
+		t.Error("a small limit is reported, although nothing speaks against it")
+	}
 	w.expect("small@example.com", mb, "room")
-	w.expect("over@example.com", 1, "452 4.2.2 mailbox-full")
+	if !reported() {
+		t.Error("a message larger than a small limit is not reported")
+	}
 	q := query("small@example.com", mb)
 	q.Trace.Explain = true
 	if _, err := w.Check.Check(t.Context(), q); err != nil {
 		t.Fatal(err)
 	}
-	if note := fmt.Sprint(q.Trace); !strings.Contains(note, "limit 200000 (implausible, so nothing is refused until more is used than that)") {
+	if note := fmt.Sprint(q.Trace); !strings.Contains(note, "limit 200000 (implausible: a larger message is refused only if more is used than that)") {
 		t.Errorf("the trace says %s", note)
 	}
 }

@@ -131,7 +131,7 @@ func (a *asking) explain(use room.Use, k *room.Known) {
 		case k.Numbers:
 			note += fmt.Sprintf(" %d used, soft limit %d, limit %d", k.Used, k.Soft, k.Hard)
 			if k.Doubted {
-				note += " (implausible, so nothing is refused until more is used than that)"
+				note += " (implausible: a larger message is refused only if more is used than that)"
 			}
 		case k.State == room.Full:
 			note += fmt.Sprintf(" no to %d octets", k.Hard)

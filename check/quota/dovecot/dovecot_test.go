@@ -45,6 +45,19 @@ func TestActions(t *testing.T) {
 	}
 }
 
+// Only a refusal for good with x.2.3 says that the message can never fit.
+func TestTooLargeActions(t *testing.T) {
+	t.Parallel()
+	for action, want := range map[string]bool{
+		"552 5.2.3 Message is too large": true, "REJECT 5.2.3 Message is too large": true,
+		"452 4.2.3 Message is too large": false, "DEFER_IF_PERMIT 4.2.3 Message is too large": false, "554 5.2.2 Quota exceeded": false, "552 Message is too large": false,
+	} {
+		if a, err := ParseAction(action); err != nil || a.State != wire.Full || a.TooLarge != want {
+			t.Errorf("%q: %+v, %v; want %v", action, a, err, want)
+		}
+	}
+}
+
 func TestReadPolicy(t *testing.T) {
 	t.Parallel()
 	text, err := AppendPolicy(nil, "ann@example.org", 0)

@@ -43,8 +43,9 @@ func ReadPolicy(r *bufio.Reader) (wire.Answer, error) {
 	return ParseAction(action)
 }
 
-// ParseAction says what an action (access(5)) means for the mailbox: full for this size, room,
-// or unknown where it refuses for another reason: whether a mailbox exists is not the matter
+// ParseAction says what an action (access(5)) means for the mailbox: full for this size, or too
+// large for ever (5.2.3, which Dovecot says only where quota_status_toolarge has it), room, or
+// unknown where it refuses for another reason: whether a mailbox exists is not the matter
 // of this service. An action that defers for another reason is an error.
 func ParseAction(action string) (wire.Answer, error) {
 	word, text, _ := strings.Cut(strings.TrimSpace(action), " ")
@@ -59,9 +60,13 @@ func ParseAction(action string) (wire.Answer, error) {
 	if !isCode && !deferred && word != "REJECT" {
 		return wire.Answer{}, fmt.Errorf("the action %q is not one of a quota service", word)
 	}
+	text = strings.TrimSpace(text)
 	switch {
-	case saysFull(code, strings.TrimSpace(text)):
-		return wire.NewAnswer(wire.Full), nil
+	case saysFull(code, text):
+		a := wire.NewAnswer(wire.Full)
+		e, _, ok := smtpcode.Cut(text)
+		a.TooLarge = !deferred && ok && e.Detail == 3
+		return a, nil
 	case deferred:
 		return wire.Answer{}, errors.New("the service defers: it could not find out")
 	}

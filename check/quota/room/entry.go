@@ -77,7 +77,7 @@ const (
 	countFull // by the number of messages
 	quiet     // asked again within the gap, and nothing had arrived
 	shrunk    // the limit fell so far that it is not believed yet
-	odd       // implausible numbers: never too large
+	odd       // implausible numbers: nothing is ever too large for them
 	tooLarge  // the store itself said so
 	held      // full, but not believed: to the storm guard it still has room
 )
@@ -154,7 +154,7 @@ func (e *Entry) refuses(size int64) bool {
 		return true
 	case e.flags&noLimit != 0:
 		return false
-	case e.flags&odd != 0:
+	case e.flags&odd != 0 && size > e.hard: // perhaps the limit is in another unit
 		return e.used > e.hard
 	}
 	return size > e.hard-e.used
@@ -205,7 +205,7 @@ type Known struct {
 	FullEnd          Tick
 	Source           uint16
 	Shrunk           bool
-	Doubted          bool // implausible numbers: they refuse only a mailbox that is over its limit
+	Doubted          bool // implausible numbers: they never say that a message is too large
 }
 
 // Known describes the entry.

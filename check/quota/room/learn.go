@@ -22,14 +22,15 @@ func (e *Entry) Learn(a Answer, size int64, now Tick, source uint16, r *Rules) (
 	if old.source != source || old.state == Unknown {
 		old = Entry{} // another source counts in other units, perhaps
 	}
-	l.Implausible = a.tidy()
+	doubted, why := a.tidy(size)
+	l.Implausible = why
 	if a.State == Unknown {
 		*e = Entry{recent: e.recent, before: e.before, minute: e.minute, asked: now, roomEnd: now + ticks(unknownFor), source: source}
 		l.Use = UseUnknown
 		return l
 	}
 	l.WasRoom = old.asked > 0 && (old.state == Room || old.flags&held != 0)
-	next := entryOf(&a, size, l.Implausible != "", r)
+	next := entryOf(&a, size, doubted, r)
 	if e.shrinks(&old, &a, now) {
 		l.Shrunk = true
 		if l.Use = next.says(size); l.Use != UseRoom {
@@ -232,8 +233,9 @@ func (e *Entry) accountsFor(now *Entry) bool {
 	return e.used+e.debits >= now.hard || e.soft <= e.used // it was nearly full before
 }
 
-// tidy bounds the numbers, and says why they are doubted.
-func (a *Answer) tidy() (why string) {
+// tidy bounds the numbers, and says whether they are doubted, and why, if that matters for a
+// message of size octets.
+func (a *Answer) tidy(size int64) (doubted bool, why string) {
 	for _, n := range []*int64{&a.Used, &a.Soft, &a.Hard, &a.Count, &a.MaxCount} {
 		if *n < NotKnown {
 			why = "a negative number"
@@ -247,8 +249,10 @@ func (a *Answer) tidy() (why string) {
 	case a.Hard < a.Used/100:
 		why = "a hundred times more is used than the limit allows"
 	case a.Hard < plausible:
-		why = "the limit is below 1 MiB"
+		if doubted = true; size > a.Hard {
+			why = "the limit is below 1 MiB, and a message is larger"
+		}
 	}
 	a.Age, a.Keep = max(a.Age, 0), max(a.Keep, 0)
-	return why
+	return doubted || why != "", why
 }

@@ -108,7 +108,7 @@ func (a *agent) believe(text []byte, req *wire.Request, settings *Settings) (*wi
 
 // fromWire makes an answer of what an agent said.
 func fromWire(w *wire.Answer) (room.Answer, error) {
-	a := room.Answer{Used: w.Used, Soft: w.Soft, Hard: w.Hard, Count: w.Messages, MaxCount: w.Max, Age: w.Age, Keep: w.Keep}
+	a := room.Answer{TooLarge: w.TooLarge, Used: w.Used, Soft: w.Soft, Hard: w.Hard, Count: w.Messages, MaxCount: w.Max, Age: w.Age, Keep: w.Keep}
 	switch w.State {
 	case wire.Room:
 		a.State = room.Room

@@ -217,6 +217,42 @@ func TestTCP(t *testing.T) {
 	}
 }
 
+// TestPolicy: a policy service is asked in Dovecot's words, and tells full from too large for ever.
+func TestPolicy(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const question = "request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=ann\nsize=%s\n\n"
+	replies := map[string]string{fmt.Sprintf(question, "1"): "DUNNO", fmt.Sprintf(question, "1000"): "452 4.2.2 full", fmt.Sprintf(question, "9000"): "552 5.2.3 too large"}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				buf := make([]byte, 1000)
+				for {
+					n, err := conn.Read(buf)
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(conn, "action="+replies[string(buf[:n])]+"\n\n")
+				}
+			}()
+		}
+	}()
+	s := newSet(t)
+	for size, want := range map[int64]string{1: "room -1 -1 -1 -1 false", 1000: "full -1 -1 -1 -1 false", 9000: "full -1 -1 -1 -1 true"} {
+		if got := ask(t, s, "policy:"+l.Addr().String(), "ann", size); got != want {
+			t.Errorf("%d octets: %s, want %s", size, got, want)
+		}
+	}
+}
+
 func TestSocketmapAsks(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -48,7 +48,10 @@ const NotKnown = -1
 // Answer is what a store says of one mailbox. Sizes are in octets. Numbers are [NotKnown] where
 // the store did not give them; a limit (Soft, Hard, Max) of 0 means that there is none.
 type Answer struct {
-	State    State
+	State State
+	// TooLarge says that the store itself calls the message larger than the mailbox may ever
+	// hold (enhanced code 5.2.3). State is then Full. It is not on the wire.
+	TooLarge bool
 	Used     int64
 	Soft     int64 // below it an answer may be kept
 	Hard     int64 // the limit
