@@ -28,7 +28,7 @@ type ListenConfig struct {
 	HTTP    string            `toml:"http" doc:"address of /cgi-bin/quota.cgi, /v1/quota, /metrics and /healthz, HOST:PORT; \"\" turns it off"`
 	Cert    string            `toml:"certificate" doc:"file with the certificate chain (PEM) for TLS on http; it needs key" example:"\"/etc/rcptgate/agent.pem\""`
 	Key     string            `toml:"key" doc:"file with the private key (PEM) of the certificate" example:"\"/etc/rcptgate/agent.key\""`
-	Clients []setting.Network `toml:"clients" doc:"addresses that may ask; all others get no answer. Loopback addresses always may. Needed if an address is not loopback" example:"[\"10.0.0.0/24\"]"`
+	Clients []setting.Network `toml:"clients" doc:"addresses that may ask; all others get no answer. Loopback addresses always may, and nobody else if it is left out" example:"[\"10.0.0.0/24\"]"`
 	KeyFile string            `toml:"key_file" doc:"file of keys, one \"NAME HEX\" a line with 16 to 64 octets in hexadecimal, the same on gateway and agent. The first signs, all are believed. Needed if an address is not loopback, unless plain is true. Other users must not be able to read it" example:"\"/etc/rcptgate/quota.key\""`
 	Plain   bool              `toml:"plain" doc:"answer questions without a key from clients that are not loopback: the plain words, and HTTP without a token"`
 	Rate    int               `toml:"rate" doc:"questions a second from one address; further ones get no answer" min:"1" max:"1_000_000"`
@@ -103,31 +103,52 @@ func (c *StoreConfig) fill() {
 	c.User = cmp.Or(c.User, "{user}")
 }
 
+// endpoint is one address to listen on, and the key that names it.
+type endpoint struct{ key, address, host string }
+
+// endpoints gives all addresses to listen on; host is empty where the address cannot be used.
+func (c *ListenConfig) endpoints() (list []endpoint) {
+	add := func(key string, addresses ...string) {
+		for _, a := range addresses {
+			host, port, err := net.SplitHostPort(a)
+			if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil {
+				host = ""
+			}
+			list = append(list, endpoint{key, a, host})
+		}
+	}
+	add("udp", c.UDP...)
+	add("tcp", c.TCP...)
+	if c.HTTP != "" {
+		add("http", c.HTTP)
+	}
+	return list
+}
+
+// open gives the key of an address that is not loopback; "" if there is none.
+func (c *ListenConfig) open() (key string) {
+	for _, e := range c.endpoints() {
+		if e.host != "" && !isLoopback(e.host) {
+			key = e.key
+		}
+	}
+	return key
+}
+
 // Validate checks what fits together.
 func (c *ListenConfig) Validate() error {
 	var errs []error
-	open := ""
-	for _, list := range []struct {
-		key       string
-		addresses []string
-	}{{"udp", c.UDP}, {"tcp", c.TCP}, {"http", slices.DeleteFunc([]string{c.HTTP}, func(s string) bool { return s == "" })}} {
-		for _, a := range list.addresses {
-			host, port, err := net.SplitHostPort(a)
-			if _, bad := strconv.ParseUint(port, 10, 16); err != nil || bad != nil || host == "" {
-				errs = append(errs, setting.Keyf(list.key, "%q is not an address: HOST:PORT is allowed, as in \"127.0.0.1:8049\"", a))
-			} else if !isLoopback(host) {
-				open = list.key
-			}
+	open, all := c.open(), c.endpoints()
+	for _, e := range all {
+		if e.host == "" {
+			errs = append(errs, setting.Keyf(e.key, "%q is not an address: HOST:PORT is allowed, as in \"127.0.0.1:8049\"", e.address))
 		}
 	}
-	if len(c.UDP)+len(c.TCP) == 0 && c.HTTP == "" {
+	if len(all) == 0 {
 		errs = append(errs, setting.Keyf("udp", "there is nothing to listen on: name an address for udp, tcp or http"))
 	}
 	if open != "" && c.KeyFile == "" && !c.Plain {
 		errs = append(errs, setting.Keyf(open, "an address that is not loopback needs key_file, or plain = true to answer without a key"))
-	}
-	if open != "" && len(c.Clients) == 0 {
-		errs = append(errs, setting.Keyf(open, "an address that is not loopback needs clients: only those may ask"))
 	}
 	if (c.Cert == "") != (c.Key == "") {
 		errs = append(errs, setting.Keyf("certificate", "certificate and key belong together"))

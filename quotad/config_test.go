@@ -48,7 +48,7 @@ func TestConfigErrors(t *testing.T) {
 		{"[listen]\nudp = [\":8049\"]\n" + mboxes, "listen.udp: \":8049\" is not an address"},
 		{"[listen]\nudp = []\ntcp = []\nhttp = \"\"\n" + mboxes, "there is nothing to listen on"},
 		{"[listen]\nudp = [\"10.0.0.5:8049\"]\nclients = [\"10.0.0.0/24\"]\n" + mboxes, "agent.toml:2:1: listen.udp: an address that is not loopback needs key_file, or plain = true"},
-		{"[listen]\nhttp = \"0.0.0.0:8048\"\nplain = true\n" + mboxes, "agent.toml:2:1: listen.http: an address that is not loopback needs clients"},
+		{"[listen]\nhttp = \"0.0.0.0:8048\"\n" + mboxes, "agent.toml:2:1: listen.http: an address that is not loopback needs key_file"},
 		{"[listen]\ncertificate = \"/x\"\n" + mboxes, "listen.certificate: certificate and key belong together"},
 		{"[listen]\nrate = 0\n" + mboxes, "agent.toml:2:1: listen.rate"},
 		{"[listen]\nclients = [\"10.0.0.0/33\"]\n" + mboxes, "agent.toml:2:12: listen.clients[1]"},
@@ -61,6 +61,7 @@ func TestConfigErrors(t *testing.T) {
 	for _, good := range []string{
 		mboxes,
 		"[listen]\nudp = [\"10.0.0.5:8049\", \"[2001:db8::5]:8049\"]\nclients = [\"10.0.0.0/24\"]\nkey_file = \"/k\"\n" + mboxes,
+		"[listen]\nudp = [\"10.0.0.5:8049\"]\nkey_file = \"/k\"\n" + mboxes, // clients: loopback
 		"[listen]\nudp = [\"localhost:8049\", \"[::1]:8049\"]\n" + mboxes,
 		"[[store]]\ntype = \"file\"\npath = \"/run/quotas.csv\"\nuser = \"{local}\"\n",
 		"[[store]]\ntype = \"doveadm\"\naddress = \"unix:/run/dovecot/doveadm-server\"\nquota_root = \"User quota\"\ngrace = \"10MB\"\n",
@@ -68,6 +69,26 @@ func TestConfigErrors(t *testing.T) {
 	} {
 		if _, err := configure(t, good); err != nil {
 			t.Errorf("%q: %v", good, err)
+		}
+	}
+}
+
+// Without clients only programs on the same machine may ask, and the log says so if the agent
+// listens elsewhere.
+func TestNoClients(t *testing.T) {
+	t.Parallel()
+	for listen, warns := range map[string]bool{
+		"udp = [\"10.0.0.5:8049\"]\nplain = true\n": true, "udp = [\"127.0.0.1:8049\"]\n": false, "http = \"0.0.0.0:8048\"\nplain = true\nclients = [\"192.0.2.0/24\"]\n": false,
+	} {
+		a, _, log := open(t, "[listen]\n"+listen+mboxes)
+		a.warnOfNobody()
+		if got := strings.Contains(log.String(), "name the gateways in [listen] clients"); got != warns {
+			t.Errorf("%q: warns: %v", listen, got)
+		}
+		for client, want := range map[string]bool{"127.0.0.1": true, "::1": true, "192.0.2.7": strings.Contains(listen, "clients"), "10.0.0.5": false} {
+			if got := a.active.Load().mayAsk(addr(client)); got != want {
+				t.Errorf("%q: %s may ask: %v", listen, client, got)
+			}
 		}
 	}
 }

@@ -125,6 +125,7 @@ func (a *Agent) Run(ctx context.Context, reread func() (*Config, error), hangups
 		return err
 	}
 	a.log.Info("the quota agent is ready", "configuration", a.active.Load().config.Source, "stores", len(a.active.Load().stores))
+	a.warnOfNobody()
 	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 	defer func() { _, _ = sd.SdNotify(false, sd.SdNotifyStopping) }()
 	ctx, end := context.WithCancel(ctx)
@@ -149,6 +150,14 @@ func (a *Agent) Run(ctx context.Context, reread func() (*Config, error), hangups
 	}
 }
 
+// warnOfNobody warns if the agent listens on the network and nobody there may ask.
+func (a *Agent) warnOfNobody() {
+	c := &a.active.Load().config.Listen
+	if key := c.open(); key != "" && len(c.Clients) == 0 {
+		a.log.Warn("only programs on this machine get an answer: name the gateways in [listen] clients", "listens", key)
+	}
+}
+
 func (a *Agent) reload(reread func() (*Config, error)) {
 	before := a.active.Load().config.Listen
 	c, err := reread()
@@ -160,6 +169,7 @@ func (a *Agent) reload(reread func() (*Config, error)) {
 		return
 	}
 	a.log.Info("the configuration was read again", "configuration", c.Source)
+	a.warnOfNobody()
 	if now := c.Listen; !slices.Equal(before.UDP, now.UDP) || !slices.Equal(before.TCP, now.TCP) || before.HTTP != now.HTTP || (before.Cert == "") != (now.Cert == "") {
 		a.log.Warn("other addresses to listen on need a restart")
 	}

@@ -37,6 +37,7 @@ type question struct {
 	key     string
 	size    int64
 	forgets uint64
+	early   bool // before the end of what is remembered
 }
 
 var (
@@ -63,7 +64,7 @@ func (a *asking) ask(ctx context.Context, known *room.Entry) (rcptgate.Verdict, 
 			s.count.busy.Add(1)
 			return rcptgate.Verdict{}, errBusy
 		case isNew:
-			qn := a.question()
+			qn := a.question(known)
 			s.work.Go(func() {
 				defer s.flights.End(f)
 				f.Value = qn.find()
@@ -89,11 +90,12 @@ func (a *asking) ask(ctx context.Context, known *room.Entry) (rcptgate.Verdict, 
 // asked about again if the smaller one's answer does not say enough.
 func sizeClass(size int64) int64 { return int64(bits.Len64(uint64(size)) / 4) } //nolint:gosec // 1 or more
 
-func (a *asking) question() *question {
+func (a *asking) question(known *room.Entry) *question {
 	m := a.mailbox()
 	return &question{
 		check: a.check, sources: a.sources, mailbox: m, target: rcptgate.Mailbox{Path: m.Address, Local: m.Local, Domain: m.Domain},
 		key: strings.Clone(a.key), size: a.size, forgets: a.check.State.forgets.Load(),
+		early: known.Early(a.check.State.clock.At(a.q.Now())),
 	}
 }
 
@@ -147,7 +149,11 @@ func (qn *question) find() (l landing) {
 			return l
 		}
 	}
-	c.State.count.asked.Add(1)
+	if qn.early {
+		c.State.count.early.Add(1)
+	} else {
+		c.State.count.asked.Add(1)
+	}
 	began := time.Now()
 	var entry directory.Entry
 	entry, l.err = qn.look(ctx)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 	"rcptgate/check/quota/wire"
 	"rcptgate/config/setting"
 	"rcptgate/kit/notice"
+	"rcptgate/metric"
 	"rcptgate/route"
 )
 
@@ -241,4 +243,36 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatal(what)
+}
+
+// metric gives the values of a metric: "full 1, room 3 of udp:127.0.0.1:8049".
+func (w *world) metric(name string) string {
+	var list []string
+	at := ""
+	add := func(value string, labels ...string) {
+		if n := len(labels); n > 0 && strings.Contains(labels[0], ":") {
+			at, labels = " of "+labels[0], labels[1:]
+		}
+		list = append(list, strings.Join(append(labels, value), " "))
+	}
+	for _, f := range metrics(w.State) {
+		switch {
+		case f.Name != name:
+		case f.Kind == metric.Histogram:
+			f.Fill(func(b metric.Buckets, labels ...string) {
+				n := uint64(0)
+				for _, c := range b.Counts {
+					n += c
+				}
+				if len(b.Counts) != len(b.Bounds)+1 || b.Sum <= 0 {
+					w.t.Errorf("%s: %+v", name, b)
+				}
+				add(fmt.Sprint(n), labels...)
+			})
+		default:
+			f.Read(func(value float64, labels ...string) { add(fmt.Sprint(value), labels...) })
+		}
+	}
+	slices.Sort(list)
+	return strings.Join(list, ", ") + at
 }

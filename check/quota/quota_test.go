@@ -220,6 +220,9 @@ func TestRightAnswerAmongWrongOnes(t *testing.T) {
 	if n := w.store.asked.Load(); n != 1 {
 		t.Errorf("%d questions", n)
 	}
+	if got := w.metric("quota_bad_mac_total"); got != "2" {
+		t.Errorf("wrong replies are counted as %q", got)
+	}
 }
 
 // TestLateAnswerIsRemembered: its asker has gone on.
@@ -550,5 +553,36 @@ func TestSmallLimit(t *testing.T) {
 	}
 	if note := fmt.Sprint(q.Trace); !strings.Contains(note, "limit 200000 (implausible: a larger message is refused only if more is used than that)") {
 		t.Errorf("the trace says %s", note)
+	}
+}
+
+// TestMetrics: what is counted, under which name.
+func TestMetrics(t *testing.T) {
+	w := newWorld(t, func(_ *Options, s *mailStore) {
+		s.set("full@example.com", 100*mb, 100*mb)
+		s.set("nearly@example.com", 890*mb, 1000*mb)
+	})
+	w.expect("ann@example.com", 0, "room")
+	w.expect("ann@example.com", 0, "room")                      // remembered
+	w.expect("ann@example.com", 2000*mb, "552 5.2.3 too-large") // also: its limit is known
+	w.expect("full@example.com", 0, "452 4.2.2 mailbox-full")
+	w.expect("nearly@example.com", 1, "room")
+	w.State.known.Update("nearly@example.com", func(e *room.Entry) { e.Debit(w.State.now(), 109*mb) })
+	w.expect("nearly@example.com", 5*mb, "room") // too much was let through
+	w.expect("nobody@example.com", 0, "room")
+	at := "udp:" + w.store.conn.LocalAddr().String()
+	for name, want := range map[string]string{
+		"quota_questions_total":   "error 0, full 1, room 3, timeout 0, unknown 1 of " + at,
+		"quota_seconds":           "5 of " + at,
+		"quota_memory_total":      "asked 4, busy 0, early 1, joined 0, late 0, served 2",
+		"quota_refused_total":     "full 1, too-large 1",
+		"quota_up":                "1 of " + at,
+		"quota_held":              "0 of " + at,
+		"quota_bad_mac_total":     "0",
+		"quota_implausible_total": "numbers 0, shrunk 0",
+	} {
+		if got := w.metric(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }

@@ -46,7 +46,8 @@ type flightKey struct {
 }
 
 type counters struct {
-	asked, joined, busy, late    atomic.Uint64
+	asked, early                 atomic.Uint64
+	joined, busy, late           atomic.Uint64
 	full, tooLarge, held, shrunk atomic.Uint64
 	implausible                  atomic.Uint64
 }

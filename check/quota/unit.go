@@ -132,14 +132,19 @@ func metrics(s *State) []metric.Family {
 				}
 			}
 		}},
-		perSource(metric.Counter, "quota_seconds_total", "Time that quota sources took for their answers.", func(_ *source.Guarded, h *source.Health) float64 { return h.Time.Seconds() }),
+		{Kind: metric.Histogram, Name: "quota_seconds", Help: "How long quota sources took for their answers.", Labels: []string{"source"}, Fill: func(emit metric.EmitBuckets) {
+			for _, g := range s.sources.All() {
+				emit(g.Times(), g.Name)
+			}
+		}},
 		perSource(metric.Gauge, "quota_up", "1: the source answers.", func(_ *source.Guarded, h *source.Health) float64 { return metric.Bool(h.Up) }),
 		perSource(metric.Gauge, "quota_held", "1: refusals by the source are held back, because too many mailboxes are full at once.", func(g *source.Guarded, _ *source.Health) float64 {
 			return metric.Bool(g.Storm.Held())
 		}),
-		{Kind: metric.Counter, Name: "quota_memory_total", Help: "Questions to the memory of the quota check: served from it, asked, joined to a question in progress, or neither because too many were.", Labels: []string{"result"}, Read: func(emit metric.Emit) {
+		{Kind: metric.Counter, Name: "quota_memory_total", Help: "Questions to the memory of the quota check: served from it; asked of a source; early, asked before the remembered answer ended, because of the message's size or of what was let through; joined to a question in progress; busy, neither because too many were; late, no answer in time.", Labels: []string{"result"}, Read: func(emit metric.Emit) {
 			emit(float64(s.known.Served()+s.unknown.Served()), "served")
 			emit(float64(s.count.asked.Load()), "asked")
+			emit(float64(s.count.early.Load()), "early")
 			emit(float64(s.count.joined.Load()), "joined")
 			emit(float64(s.count.busy.Load()), "busy")
 			emit(float64(s.count.late.Load()), "late")
@@ -153,7 +158,7 @@ func metrics(s *State) []metric.Family {
 			emit(float64(s.count.implausible.Load()), "numbers")
 			emit(float64(s.count.shrunk.Load()), "shrunk")
 		}},
-		metric.Count("quota_bad_mac_total", "Replies of quota agents whose MAC was not right.", func() (n float64) {
+		metric.Count("quota_bad_mac_total", "Replies to signed questions that were not believed: without a MAC, with a wrong one, or about something else.", func() (n float64) {
 			for _, g := range s.sources.All() {
 				n += float64(g.Health().BadMAC)
 			}

@@ -135,6 +135,10 @@ func (e *Entry) Serve(now Tick, size int64) Use {
 	return Ask
 }
 
+// Early reports whether a question now comes before the end of the answer: the message is too
+// large for it, or too much was let through since.
+func (e *Entry) Early(now Tick) bool { return e.state != Unknown && now < e.roomEnd }
+
 // serveBounds is Serve by what is known to fit and to fail.
 func (e *Entry) serveBounds(now Tick, size int64) Use {
 	switch {

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"rcptgate/check/quota/room"
@@ -21,6 +22,7 @@ import (
 type agent struct {
 	set              *Set
 	network, address string
+	odd              *atomic.Uint64 // replies to signed questions that were not believed
 }
 
 // Ask asks over a socket of its own: a new source port a question, connected, so that the
@@ -95,15 +97,23 @@ func (a *agent) line(conn net.Conn, line []byte, req *wire.Request, settings *Se
 	return a.believe(text, req, settings)
 }
 
-func (a *agent) believe(text []byte, req *wire.Request, settings *Settings) (*wire.Reply, error) {
+// believe reads a reply. To a signed question it must be signed, and fit it; others are counted.
+func (a *agent) believe(text []byte, req *wire.Request, settings *Settings) (reply *wire.Reply, err error) {
 	if len(text) > wire.MaxLine+2 {
-		return nil, errors.New("the reply is too long")
+		err = errors.New("the reply is too long")
+	} else {
+		reply, err = wire.ParseReply(text)
 	}
-	reply, err := wire.ParseReply(text)
-	if err != nil || settings.Keys == nil {
+	if settings.Keys == nil {
 		return reply, err
 	}
-	return reply, settings.Keys.VerifyReply(reply, req)
+	if err == nil {
+		err = settings.Keys.VerifyReply(reply, req)
+	}
+	if err != nil {
+		a.odd.Add(1)
+	}
+	return reply, err
 }
 
 // fromWire makes an answer of what an agent said.

@@ -94,7 +94,7 @@ func (s *Set) Get(text string) (*Guarded, error) {
 		return nil, err
 	}
 	g := &Guarded{Name: strings.Clone(text), Number: uint16(len(s.list) + 1), set: s} //nolint:gosec // bounded
-	g.source = s.open(spec)
+	g.source = s.open(spec, &g.badMAC)
 	s.list, s.by[g.Name] = append(s.list, g), g
 	return g, nil
 }
@@ -116,8 +116,8 @@ func (s *Set) All() []*Guarded {
 	return slices.Clone(s.list)
 }
 
-// open makes a source.
-func (s *Set) open(spec Spec) Source {
+// open makes a source; an agent counts in odd what it gets and does not believe.
+func (s *Set) open(spec Spec, odd *atomic.Uint64) Source {
 	_, rest, _ := strings.Cut(spec.text, ":")
 	network, address := "tcp", rest
 	if path, unix := strings.CutPrefix(rest, "unix:"); unix {
@@ -125,7 +125,7 @@ func (s *Set) open(spec Spec) Source {
 	}
 	switch spec.scheme {
 	case "udp", "tcp":
-		return &agent{set: s, network: spec.scheme, address: rest}
+		return &agent{set: s, network: spec.scheme, address: rest, odd: odd}
 	case "policy":
 		return newPolicy(network, address)
 	case "socketmap":
@@ -167,7 +167,7 @@ type Guarded struct {
 	source Source
 
 	counts [results]atomic.Uint64
-	took   atomic.Int64 // nanoseconds, of answered questions
+	took   times
 	badMAC atomic.Uint64
 
 	mu      sync.Mutex
@@ -225,7 +225,7 @@ func (g *Guarded) ask(ctx context.Context, m Mailbox, size int64) (a room.Answer
 			g.counts[GotError].Add(1)
 		default:
 			g.counts[GotUnknown+Result(a.State)].Add(1)
-			g.took.Add(int64(time.Since(began)))
+			g.took.add(time.Since(began))
 		}
 		if err != nil {
 			err = fmt.Errorf("%s: %w", g.Name, err)
@@ -260,9 +260,6 @@ func (g *Guarded) open(m Mailbox, size int64) bool {
 }
 
 func (g *Guarded) failure(err error) {
-	if errors.Is(err, wire.ErrBadMAC) || errors.Is(err, wire.ErrNoSuchKey) || errors.Is(err, wire.ErrNotSigned) {
-		g.badMAC.Add(1)
-	}
 	g.mu.Lock()
 	now := time.Now()
 	if g.failed == 0 {
@@ -308,15 +305,14 @@ type Health struct {
 	Since  time.Time // of the failure, when it is not up
 	Error  string
 	Counts map[string]uint64 // questions, by result
-	Time   time.Duration     // of all answered questions
-	BadMAC uint64            // answers whose MAC was not right
+	BadMAC uint64            // replies to signed questions that were not believed
 }
 
 // Health describes the source now.
 func (g *Guarded) Health() Health {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	h := Health{Name: g.Name, Up: g.failed < failures, Error: g.lastErr, Counts: make(map[string]uint64), Time: time.Duration(g.took.Load()), BadMAC: g.badMAC.Load()}
+	h := Health{Name: g.Name, Up: g.failed < failures, Error: g.lastErr, Counts: make(map[string]uint64), BadMAC: g.badMAC.Load()}
 	if !h.Up {
 		h.Since = g.since
 	}
