@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"rcptgate/check/quota/room"
+	"rcptgate/check/quota/source"
 	"rcptgate/check/quota/wire"
 )
 
@@ -24,20 +26,50 @@ type inquiry struct {
 	size  int64
 	plain bool
 	keys  *wire.Keys // nil: not signed
+	// doveadm is the key of a doveadm: source, or user:password.
+	doveadm string
 }
 
-var errSource = errors.New("the source is not udp:HOST:PORT, tcp:HOST:PORT or http://HOST:PORT")
+var errSource = errors.New("the source cannot be asked")
 
-// ask puts the question to an agent.
-func (q *inquiry) ask(ctx context.Context, source string) (wire.Answer, error) {
-	network, address, _ := strings.Cut(source, ":")
-	switch network {
-	case "udp", "tcp":
-		return q.line(ctx, network, address)
-	case "http", "https":
-		return q.http(ctx, source)
+// ask puts the question to an agent, or to another source of a gateway's.
+func (q *inquiry) ask(ctx context.Context, at string) (wire.Answer, error) {
+	spec, err := source.ParseSpec(at)
+	if err == nil && spec.At(new(source.Mailbox)) == "" {
+		err = errors.New("write the host instead of {backend} or {mailhost}")
 	}
-	return wire.Answer{}, errSource
+	if err != nil {
+		return wire.Answer{}, fmt.Errorf("%w: %w", errSource, err)
+	}
+	network, address, _ := strings.Cut(at, ":")
+	switch {
+	case network == "udp", network == "tcp":
+		return q.line(ctx, network, address)
+	case strings.HasPrefix(network, "http") && !strings.Contains(at, "{user}"):
+		return q.http(ctx, at)
+	}
+	return q.other(ctx, at)
+}
+
+// other asks a source that is not an agent, as a gateway does.
+func (q *inquiry) other(ctx context.Context, at string) (wire.Answer, error) {
+	set := source.NewSet(nil)
+	defer set.Close()
+	set.Configure(source.Settings{Keys: q.keys, Doveadm: q.doveadm})
+	one, err := set.Get(at)
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	m := source.Mailbox{User: q.user, Address: q.user, Local: q.user}
+	if i := strings.LastIndexByte(q.user, '@'); i > 0 {
+		m.Local, m.Domain = q.user[:i], q.user[i+1:]
+	}
+	a, err := one.Ask(ctx, m, max(q.size, 1), time.Hour) // ctx bounds it
+	if err != nil {
+		return wire.Answer{}, err
+	}
+	states := map[room.State]wire.State{room.Room: wire.Room, room.Full: wire.Full, room.Unknown: wire.Unknown}
+	return wire.Answer{State: states[a.State], TooLarge: a.TooLarge, Used: a.Used, Soft: a.Soft, Hard: a.Hard, Messages: a.Count, Max: a.MaxCount, Age: a.Age, Keep: a.Keep}, nil
 }
 
 func (q *inquiry) line(ctx context.Context, network, address string) (wire.Answer, error) {
@@ -108,8 +140,8 @@ func (q *inquiry) judge(text []byte, r *wire.Request) (wire.Answer, error) {
 	return reply.Answer, nil
 }
 
-func (q *inquiry) http(ctx context.Context, source string) (wire.Answer, error) {
-	at, err := url.Parse(source)
+func (q *inquiry) http(ctx context.Context, agent string) (wire.Answer, error) {
+	at, err := url.Parse(agent)
 	if err != nil {
 		return wire.Answer{}, err
 	}

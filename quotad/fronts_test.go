@@ -4,6 +4,7 @@ package quotad
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -465,6 +466,69 @@ func TestHTTPFromElsewhere(t *testing.T) {
 			if w.Code != c.want {
 				t.Errorf("%s, token %q: %d, want %d", path, c.token, w.Code, c.want)
 			}
+		}
+	}
+}
+
+// The key itself is a token where nobody can read it on its way: over TLS, and from loopback.
+func TestTheKeyAsToken(t *testing.T) {
+	t.Parallel()
+	name, _ := keyed(t)
+	a, _, _ := open(t, "[listen]\nkey_file = \""+name+"\"\n"+spool(t))
+	key := strings.Fields(secret)[1]
+	for _, c := range []struct {
+		client string
+		tls    bool
+		token  string
+		want   int
+	}{
+		{"127.0.0.1:1", false, key, http.StatusOK}, {"192.0.2.7:1", true, strings.ToUpper(key), http.StatusOK}, {"192.0.2.7:1", false, key, http.StatusUnauthorized},
+		{"192.0.2.7:1", true, key[2:], http.StatusUnauthorized}, {"192.0.2.7:1", true, "", http.StatusUnauthorized}, {"127.0.0.1:1", false, "nonsense", http.StatusUnauthorized},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/v1/quota?user=ann", nil)
+		r.RemoteAddr = c.client
+		if c.tls {
+			r.TLS = new(tls.ConnectionState)
+		}
+		r.Header.Set("Authorization", "Bearer "+c.token)
+		w := httptest.NewRecorder()
+		a.handler().ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%+v: %d", c, w.Code)
+		}
+	}
+}
+
+// TestAskOtherSources: a person asks the CGI, a file and a source that is not there as a gateway
+// does.
+func TestAskOtherSources(t *testing.T) {
+	t.Parallel()
+	a, _, _ := open(t, anywhere+spool(t))
+	udp, _, web := serve(t, a)
+	list := filepath.Join(t.TempDir(), "quotas")
+	put(t, list, "ann@example.org 1000 2048\n")
+	for _, c := range []struct {
+		source, user string
+		size         int64
+		want         wire.State
+		used         int64
+	}{
+		{"http://" + web + "/cgi-bin/quota.cgi?u={user}", "ann", 0, wire.Room, 1234},
+		{"http://" + web + "/cgi-bin/quota.cgi?u={user}", "full@small.example", 0, wire.Full, 300},
+		{"http://" + web, "ann", 300 << 20, wire.Full, 1234},
+		{"udp:" + udp, "ann", 0, wire.Room, wire.NotKnown},
+		{"file:" + list, "ann@example.org", 0, wire.Room, 1000},
+		{"file:" + list, "ann@example.org", 1049, wire.Full, 1000},
+		{"file:" + list, "bob", 0, wire.Unknown, wire.NotKnown},
+		{"file:" + list + ".absent", "bob", 0, 0, 0},
+		{"udp:{backend}:8049", "ann", 0, 0, 0},
+		{"redis:127.0.0.1:6379/0", "ann", 0, 0, 0},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		got, err := (&inquiry{user: c.user, size: c.size}).ask(ctx, c.source)
+		cancel()
+		if (err == nil) != (c.want != 0) || got.State != c.want || got.Used != c.used {
+			t.Errorf("%s, %s: %+v, %v", c.source, c.user, got, err)
 		}
 	}
 }

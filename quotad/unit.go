@@ -19,6 +19,7 @@ import (
 	"rcptgate/check/quota/wire"
 	"rcptgate/config/setting"
 	"rcptgate/kit/exit"
+	"rcptgate/kit/keyfile"
 	"rcptgate/unit"
 	"rcptgate/view"
 )
@@ -123,15 +124,20 @@ func askCommand() *cobra.Command {
 	var timeout time.Duration
 	cmd := &cobra.Command{
 		Use:   "ask SOURCE MAILBOX",
-		Short: "ask an agent how full a mailbox is",
+		Short: "ask an agent, or another quota source, how full a mailbox is",
 		Long: `ask puts one question to an agent and prints its answer. SOURCE is udp:HOST:PORT,
 tcp:HOST:PORT or the address of an agent's HTTP, http://HOST:PORT.
 
 With --key-file the question is signed and the answer has numbers. Without it, and with
 --plain, udp and tcp take the plain words, which say no more than whether there is room. With
---plain http is asked for the line of the CGI. ` + exitCodes,
+--plain http is asked for the line of the CGI.
+
+SOURCE may also be any other source of [quota] in rcptgate.toml(5), such as policy:HOST:PORT or
+http://HOST/cgi-bin/quota.cgi?u={user}. It is asked for MAILBOX as it is written. For a doveadm:
+source, --key-file is the file that doveadm_key_file names. ` + exitCodes,
 		Example: `  rcptgate agent ask --key-file /etc/rcptgate/quota.key udp:10.0.0.5:8049 ann@example.org
-  rcptgate agent ask --plain tcp:127.0.0.1:8049 ann`,
+  rcptgate agent ask --plain tcp:127.0.0.1:8049 ann
+  rcptgate agent ask --size 20M policy:127.0.0.1:12340 ann@example.org`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			octets, err := setting.ParseSize(size)
@@ -139,10 +145,8 @@ With --key-file the question is signed and the answer has numbers. Without it, a
 				return exit.With(exit.Usage, fmt.Errorf("--size: %w", err))
 			}
 			q := inquiry{user: args[1], size: int64(octets), plain: plain}
-			if keyFile != "" && !plain {
-				if q.keys, err = wire.LoadKeys(keyFile); err != nil {
-					return exit.With(exit.Config, err)
-				}
+			if err := q.readKey(keyFile, args[0]); err != nil {
+				return exit.With(exit.Config, err)
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
@@ -158,9 +162,23 @@ With --key-file the question is signed and the answer has numbers. Without it, a
 	}
 	cmd.Flags().BoolVar(&plain, "plain", false, "use the plain words, without a key")
 	cmd.Flags().StringVar(&size, "size", "0", "ask about a message of this `SIZE`, such as 20MB")
-	cmd.Flags().StringVar(&keyFile, "key-file", "", "`FILE` of keys, as in [listen] key_file of rcptgate-agent.toml(5)")
+	cmd.Flags().StringVar(&keyFile, "key-file", "", "`FILE` of keys, as in [listen] key_file of rcptgate-agent.toml(5), or of a doveadm: source's key")
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for the answer")
 	return cmd
+}
+
+// readKey reads the key for a source, if a file is named.
+func (q *inquiry) readKey(file, source string) (err error) {
+	switch {
+	case file == "" || q.plain:
+	case strings.HasPrefix(source, "doveadm:"):
+		var text []byte
+		text, err = keyfile.Read(file)
+		q.doveadm = strings.TrimSpace(string(text))
+	default:
+		q.keys, err = wire.LoadKeys(file)
+	}
+	return err
 }
 
 // printAnswer writes an answer for people, and gives the exit code.

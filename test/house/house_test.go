@@ -98,7 +98,7 @@ var allowed = []struct {
 	{"check", []string{"", "unit", "address", "mail", "mta", "names", "pattern", "route", "backend", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
 	{"pattern", []string{"", "address", "table", "config/setting"}},
 	{"names", []string{"", "unit", "address", "table", "store", "config/setting", "config", "kit", "view", "metric"}},
-	{"quotad", []string{"", "unit", "check/quota/wire", "check/quota/dovecot", "address", "config/setting", "config", "kit", "view", "metric", "front/listen"}},
+	{"quotad", []string{"", "unit", "check/quota/wire", "check/quota/dovecot", "check/quota/room", "check/quota/source", "address", "config/setting", "config", "kit", "view", "metric", "front/listen"}},
 	{"route", []string{"", "address", "mta", "table", "backend", "config/setting", "kit", "metric", "view"}},
 	{"table", []string{"", "address", "config/setting", "kit", "metric", "view"}},
 	{"store", []string{"", "address", "config/setting", "kit", "metric", "view"}},

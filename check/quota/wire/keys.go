@@ -198,3 +198,18 @@ func (k *Keys) Accepts(token string) bool {
 	}
 	return right
 }
+
+// Holds reports whether text is the secret of one of the keys, in hexadecimal.
+func (k *Keys) Holds(text string) bool {
+	secret, err := hex.DecodeString(text)
+	if k == nil || err != nil {
+		return false
+	}
+	right := false
+	for i := range k.list {
+		if hmac.Equal(secret, k.list[i].secret) {
+			right = true
+		}
+	}
+	return right
+}
