@@ -39,6 +39,17 @@ type Edit struct {
 // Proposed are the edits so far, in the order of proposals.
 func (m *Message) Proposed() []Edit { return m.edits }
 
+// Amend gives a field that is proposed to be added or changed another value: at is the edit's
+// place in Proposed.
+func (m *Message) Amend(at int, value string) error {
+	e := m.edits[at]
+	var err error
+	if e.Value, err = foldValue(e.Name, value); err != nil {
+		return fmt.Errorf("header field %q: %w", e.Name, err)
+	}
+	return m.put(at, e)
+}
+
 // Edits are the edits to be made if the message is taken: those proposed, none in
 // rehearsal.
 func (m *Message) Edits() []Edit {

@@ -40,6 +40,9 @@ func (t *Trace) Note(text string) {
 	}
 }
 
+// Notes are the remarks of the step that is running.
+func (t *Trace) Notes() []string { return t.notes }
+
 // add appends what a step said, and gives the copy of its verdict that is kept.
 func (t *Trace) add(name string, v *Verdict, err error, elapsed time.Duration) *Verdict {
 	if len(t.Steps) < cap(t.Steps) {

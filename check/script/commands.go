@@ -82,7 +82,7 @@ Exit codes: 0 good, 1 there are warnings, 78 it cannot be used.`,
 			for _, w := range p.warnings() {
 				fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: %s\n", view.Clean(w))
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: good (%s)\n", p.config.File, p.summary())
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: good (%s)\n%s", p.config.File, p.summary(), p.needs())
 			if len(p.warnings()) > 0 {
 				return exit.Quietly(exit.Attention)
 			}
@@ -210,7 +210,9 @@ func runTests(cmd *cobra.Command, ts *tester, paths []string, asJSON bool) error
 
 // runFlags are the question of "script run".
 type runFlags struct {
-	script, sender, recipient, client, name, helo, auth, file string
+	script, sender, client, name, helo, auth, file string
+
+	recipients []string
 }
 
 func runCommand(cli *unit.CLI) *cobra.Command {
@@ -220,8 +222,9 @@ func runCommand(cli *unit.CLI) *cobra.Command {
 		Short: "call one function of the script, and show what it says",
 		Long: `run calls a function of the script in this process: one of connect, helo, sender,
 recipient and message, or any other of one argument, which gets a recipient. It prints what
-it returns, what it would change, and how many steps and how much time it took. DNS and the
-servers behind the gateway are asked if it asks them; counters and memories are empty.
+it logs, what it returns, what it would change, and how many steps and how much time it took.
+DNS and the servers behind the gateway are asked if it asks them; counters and memories are
+empty.
 
 Exit codes: 0 it continues, accepts or holds, 77 it refuses or discards, 75 it defers or
 fails, 64 there is no such function.`,
@@ -246,7 +249,7 @@ fails, 64 there is no such function.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.script, "script", "", "`FILE` of the script (default: the configuration's)")
 	flags.StringVar(&f.sender, "sender", "", "reverse-path `ADDRESS` of the message (default <>)")
-	flags.StringVar(&f.recipient, "recipient", "postmaster@localhost", "`ADDRESS` of the recipient")
+	flags.StringArrayVar(&f.recipients, "recipient", []string{"postmaster@localhost"}, "`ADDRESS` of the recipient; more of them for message()")
 	flags.StringVar(&f.client, "client", "", "`IP` address of the client")
 	flags.StringVar(&f.name, "name", "", "the client's `HOST` name in DNS")
 	flags.StringVar(&f.helo, "helo", "", "`NAME` that the client said in HELO")
@@ -259,7 +262,7 @@ fails, 64 there is no such function.`,
 func (f *runFlags) question(function string) (*rcptgate.Query, error) {
 	q := &rcptgate.Query{
 		Stage: rcptgate.StageRcpt, Sender: address.Parse(f.sender).Path, ClientName: f.name, Helo: f.helo, AuthUser: f.auth, QueueID: "run",
-		Recipient: address.Parse(f.recipient), Session: &rcptgate.Session{},
+		Recipient: address.Parse(f.recipients[len(f.recipients)-1]), Session: &rcptgate.Session{},
 	}
 	q.Target = q.Recipient
 	q.Trace.Explain = true
@@ -284,7 +287,9 @@ func (f *runFlags) question(function string) (*rcptgate.Query, error) {
 			return nil, err
 		}
 		q.Message = rcptgate.ReadMessage(raw)
-		q.Message.Recipients = []rcptgate.Mailbox{q.Recipient}
+		for _, r := range f.recipients {
+			q.Message.Recipients = append(q.Message.Recipients, address.Parse(r))
+		}
 	}
 	return q, nil
 }
@@ -303,6 +308,9 @@ func runFunction(cmd *cobra.Command, p *Program, name string, q *rcptgate.Query)
 	steps := r.thread.Steps
 	p.runners.give(r)
 	w := cmd.OutOrStdout()
+	for _, note := range q.Trace.Notes() {
+		fmt.Fprintln(w, view.Clean(note))
+	}
 	var failed *Error
 	if errors.As(err, &failed) {
 		fmt.Fprintf(w, "failed: %s: %s\n%s\n", failed.Place, failed.Text, failed.Backtrace)

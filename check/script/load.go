@@ -121,7 +121,7 @@ func (l *loader) parse(name string, above []string) (*module, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.path, readable(err))
 	}
-	if m.tree, err = dialect().Parse(m.path, text, syntax.RetainComments); err != nil {
+	if m.tree, err = dialect().Parse(m.path, plainNumbers(text), syntax.RetainComments); err != nil {
 		return nil, err
 	}
 	above = append(above, name)

@@ -125,13 +125,16 @@ func TestEdits(t *testing.T) {
 		return rcptgate.Edit{Kind: kind, Index: index, Name: name, Value: value}
 	}
 	for body, want := range map[string][]rcptgate.Edit{
-		"m.add_header('X-A', 'b')":              {edit(rcptgate.EditAddHeader, 0, "X-A", "b")},
-		"m.add_header('X-A', 'ü', top=True)":    {edit(rcptgate.EditInsertHeader, 0, "X-A", "=?utf-8?q?=C3=BC?=")},
-		"m.change_header('to', 'x')":            {edit(rcptgate.EditChangeHeader, 1, "To", "x")},
-		"m.delete_header('To')":                 {edit(rcptgate.EditDeleteHeader, 1, "To", "")},
-		"m.delete_header('None')":               nil,
-		"m.tag_subject('[SPAM]')":               {edit(rcptgate.EditChangeHeader, 1, "Subject", "[SPAM] =?utf-8?q?Gr=C3=BC=C3=9Fe?=")},
-		"m.tag_subject('Grü')":                  nil,
+		"m.add_header('X-A', 'b')":           {edit(rcptgate.EditAddHeader, 0, "X-A", "b")},
+		"m.add_header('X-A', 'ü', top=True)": {edit(rcptgate.EditInsertHeader, 0, "X-A", "=?utf-8?q?=C3=BC?=")},
+		"m.change_header('to', 'x')":         {edit(rcptgate.EditChangeHeader, 1, "To", "x")},
+		"m.delete_header('To')":              {edit(rcptgate.EditDeleteHeader, 1, "To", "")},
+		"m.delete_header('None')":            nil,
+		"m.tag_subject('[SPAM]')":            {edit(rcptgate.EditChangeHeader, 1, "Subject", "[SPAM] =?utf-8?q?Gr=C3=BC=C3=9Fe?=")},
+		"m.tag_subject('Grü')":               nil,
+		"m.change_header('Subject', 'new'); m.tag_subject('[A]'); m.tag_subject('[B]'); m.tag_subject('[B]')": {edit(rcptgate.EditChangeHeader, 1, "Subject", "[B] [A] new")},
+		"m.delete_header('Subject'); m.tag_subject('[A]')":                                                    {edit(rcptgate.EditChangeHeader, 1, "Subject", "[A]")},
+		"m.add_header('X-A', 'b'); m.tag_subject('[ü]'); m.tag_subject('[ü]')":                                {edit(rcptgate.EditAddHeader, 0, "X-A", "b"), edit(rcptgate.EditChangeHeader, 1, "Subject", "=?utf-8?q?[=C3=BC]?= =?utf-8?q?Gr=C3=BC=C3=9Fe?=")},
 		"m.add_recipient('<c@x>')":              {edit(rcptgate.EditAddRecipient, 0, "c@x", "")},
 		"m.delete_recipient('ANN@example.org')": {edit(rcptgate.EditDeleteRecipient, 0, "Ann@example.org", "")},
 		"m.change_sender('')":                   {edit(rcptgate.EditChangeSender, 0, "", "")},
@@ -142,6 +145,17 @@ func TestEdits(t *testing.T) {
 		if v.Action != rcptgate.Continue || q.Trace.Steps[0].Err != nil || !slices.Equal(m.Edits(), want) {
 			t.Errorf("%s: %+v, want %+v; %v", body, m.Edits(), want, q.Trace.Steps)
 		}
+	}
+}
+
+// TestTagOfNewSubject holds that a subject that the script itself adds gets the tag.
+func TestTagOfNewSubject(t *testing.T) {
+	h := mustOpen(t, "def message(m): m.add_header('Subject', 'new'); m.tag_subject('[A]')", "")
+	m := letter(mixed())
+	m.Fields = slices.DeleteFunc(m.Fields, func(f rcptgate.Field) bool { return f.Name == "Subject" })
+	tell(t, h, m)
+	if want := []rcptgate.Edit{{Kind: rcptgate.EditAddHeader, Name: "Subject", Value: "[A] new"}}; !slices.Equal(m.Edits(), want) {
+		t.Errorf("%+v, want %+v", m.Edits(), want)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/starlarkstruct"
@@ -113,3 +114,43 @@ func (p *Program) wants() rcptgate.Wants { return p.lint.wants(p.hook(rcptgate.S
 
 // close ends what watches the calls.
 func (p *Program) close() { p.runners.close() }
+
+// needs says what the MTA is asked for, in lines.
+func (p *Program) needs() string {
+	wants := p.wants()
+	about := map[rcptgate.Stage]string{
+		rcptgate.StageConnect: "clients", rcptgate.StageHelo: "HELO", rcptgate.StageMail: "senders", rcptgate.StageRcpt: "recipients", rcptgate.StageMessage: "messages",
+	}
+	if with := wanted(wants, rcptgate.WantHeader, "header", rcptgate.WantBody, "body"); with != "" {
+		about[rcptgate.StageMessage] += " (" + with + ")"
+	}
+	var asked []string
+	for _, h := range hooks {
+		if p.functions[h.name] != nil {
+			asked = append(asked, about[h.stage])
+		}
+	}
+	var b strings.Builder
+	if len(asked) > 0 {
+		fmt.Fprintf(&b, "asked about: %s\n", strings.Join(asked, ", "))
+	}
+	changes := wanted(wants, rcptgate.EditHeader, "header", rcptgate.EditBody, "body", rcptgate.EditRecipients, "recipients", rcptgate.EditSender, "sender")
+	if changes != "" {
+		fmt.Fprintf(&b, "may change: %s\n", changes)
+	}
+	if wants&rcptgate.Quarantine != 0 {
+		b.WriteString("may hold messages\n")
+	}
+	return b.String()
+}
+
+// wanted are the words, each after its bit, whose bits are set.
+func wanted(w rcptgate.Wants, pairs ...any) string {
+	var list []string
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if w&pairs[i].(rcptgate.Wants) != 0 {
+			list = append(list, pairs[i+1].(string))
+		}
+	}
+	return strings.Join(list, ", ")
+}

@@ -34,7 +34,7 @@ type checkFlags struct {
 func (k commands) check() *cobra.Command {
 	var f checkFlags
 	cmd := &cobra.Command{
-		Use:   "check RECIPIENT...",
+		Use:   "check [RECIPIENT...]",
 		Short: "show the verdict on recipients, and how it came about",
 		Long: `check asks the running daemon, over its admin socket, the question that an MTA would
 ask, and prints the verdict and its trace. What is learnt is remembered, as for any
@@ -42,9 +42,9 @@ other question. It does not count as mail: the log has it as msg=check, and deci
 hits, room in mailboxes, limits on clients, and what a script counts and keeps stay as they are.
 
 With --stage message the whole message in --file is put to the steps that look at messages
-(viruses, the script), for the recipients given; --stage connect, helo and mail put what the
-other options say to the steps of these stages. Such questions are answered by this program
-itself, as with --offline.
+(viruses, the script), for the recipients given, or else those of its To, Cc and Bcc; --stage
+connect, helo and mail put what the other options say to the steps of these stages, and need no
+recipient. Such questions are answered by this program itself, as with --offline.
 
 With --offline this program answers the question itself, with the same configuration. It
 does not use what the daemon remembers, and keeps nothing.
@@ -54,7 +54,6 @@ another reason, 75 one cannot be decided at the moment, 69 the daemon is not rea
 64 the command line is wrong, 65 a recipient is not an address (then no question is asked
 about any). With several recipients the code is that of the first one that would not be
 accepted. In rehearsal the code is that of the verdict that is held back.`,
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return k.runCheck(cmd, &f, args) },
 	}
 	flags := cmd.Flags()
@@ -81,6 +80,9 @@ accepted. In rehearsal the code is that of the verdict that is held back.`,
 type asker func(ctx context.Context, req CheckRequest) (Result, error)
 
 func (k commands) runCheck(cmd *cobra.Command, f *checkFlags, recipients []string) error {
+	if len(recipients) == 0 && f.stage == rcptgate.StageRcpt.String() {
+		return exit.With(exit.Usage, errors.New("name a recipient: rcptgate check ann@example.org"))
+	}
 	if len(recipients) > maxCheck {
 		return exit.With(exit.Usage, fmt.Errorf("%d recipients given, at most %d are allowed", len(recipients), maxCheck))
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/mail"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,7 +44,7 @@ func (k commands) checkStage(cmd *cobra.Command, c *unit.Config, f *checkFlags, 
 
 // stageQuestion makes the question of a stage.
 func (f *checkFlags) stageQuestion(recipients []string) (*rcptgate.Query, error) {
-	req := f.about(recipients[0])
+	req := f.about("postmaster") // a question needs one; this one is about nobody
 	q, err := req.Query()
 	if err != nil {
 		return nil, exit.With(exit.Usage, err)
@@ -64,12 +66,40 @@ func (f *checkFlags) stageQuestion(recipients []string) (*rcptgate.Query, error)
 		return nil, exit.With(exit.Data, err)
 	}
 	q.Message = rcptgate.ReadMessage(raw)
+	if len(recipients) == 0 {
+		if recipients = headerRecipients(q.Message); len(recipients) == 0 {
+			return nil, exit.With(exit.Usage, fmt.Errorf("%s names no recipient in To, Cc or Bcc: name one on the command line", f.file))
+		}
+	}
 	for _, r := range recipients {
 		q.Message.Recipients = append(q.Message.Recipients, address.Parse(r))
 	}
 	q.Session.Mail.Recipients = q.Message.Recipients
 	q.Accepted, q.QueueID = len(recipients), "check"
 	return q, nil
+}
+
+// headerRecipients are the addresses of To, Cc and Bcc, each once.
+func headerRecipients(m *rcptgate.Message) (list []string) {
+	seen := map[string]bool{}
+	for i := range m.Fields {
+		switch strings.ToLower(m.Fields[i].Name) {
+		case "to", "cc", "bcc":
+		default:
+			continue
+		}
+		found, err := mail.ParseAddressList(m.Fields[i].Text())
+		if err != nil {
+			continue // such as "undisclosed-recipients:;"
+		}
+		for _, a := range found {
+			if key := strings.ToLower(a.Address); !seen[key] && len(list) < maxCheck {
+				seen[key] = true
+				list = append(list, a.Address)
+			}
+		}
+	}
+	return list
 }
 
 // readMessageFile reads a message from a file, or from a pipe that the shell has made.

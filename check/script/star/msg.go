@@ -281,14 +281,45 @@ func (c *Call) tagSubject(x *Msg, b *starlark.Builtin, args starlark.Tuple, kwar
 		return nil, err
 	}
 	m := x.message()
-	f := m.Header("Subject")
+	at, value := subject(m)
 	switch {
-	case f == nil:
+	case value == "" && at < 0 && m.Header("Subject") == nil:
 		return starlark.None, m.AddHeader("Subject", encoded(tag))
-	case strings.HasPrefix(x.open().Subject(), tag):
+	case value == "":
+		return starlark.None, m.ChangeHeader("Subject", 1, encoded(tag))
+	case strings.HasPrefix(mail.DecodeWords(strings.ReplaceAll(value, "\n", "")), tag):
 		return starlark.None, nil
 	}
-	return starlark.None, m.ChangeHeader("Subject", 1, encoded(tag)+" "+strings.TrimLeft(f.Value, " "))
+	value = encoded(tag) + " " + value
+	if at >= 0 {
+		return starlark.None, m.Amend(at, value)
+	}
+	return starlark.None, m.ChangeHeader("Subject", 1, value)
+}
+
+// subject is the value that the field will have after what is proposed so far: at is the edit
+// that gives it the value, or -1. It is "" if there is no such field, or none any more.
+func subject(m *rcptgate.Message) (at int, value string) {
+	f := m.Header("Subject")
+	for i, e := range m.Proposed() {
+		if !strings.EqualFold(e.Name, "Subject") {
+			continue
+		}
+		switch e.Kind {
+		case rcptgate.EditAddHeader, rcptgate.EditInsertHeader:
+			if f == nil {
+				return i, e.Value
+			}
+		case rcptgate.EditChangeHeader, rcptgate.EditDeleteHeader:
+			if e.Index == 1 {
+				return i, e.Value
+			}
+		}
+	}
+	if f != nil {
+		return -1, strings.TrimLeft(f.Value, " ")
+	}
+	return -1, ""
 }
 
 func oneAddress(b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (string, error) {

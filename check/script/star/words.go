@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	starjson "go.starlark.net/lib/json"
@@ -223,10 +224,7 @@ func logWord(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlar
 	if len(kwargs) > logFields {
 		return nil, fmt.Errorf("more than %d fields", logFields)
 	}
-	fields := []any{"script", cut(line)}
-	if id := c.query().QueueID; id != "" {
-		fields = append(fields, "queue", id)
-	}
+	var fields []any
 	for _, kv := range kwargs {
 		value, err := sentence(starlark.Tuple{kv[1]})
 		if err != nil {
@@ -234,7 +232,7 @@ func logWord(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlar
 		}
 		fields = append(fields, string(kv[0].(starlark.String)), cut(value))
 	}
-	c.Env.Log.say(fields...)
+	c.say(cut(line), fields)
 	return starlark.None, nil
 }
 
@@ -270,6 +268,32 @@ func cut(s string) string { return s[:min(len(s), logMax)] }
 // log is print().
 func (c *Call) log(_ *starlark.Thread, msg string) {
 	if c != nil && c.Env != nil {
-		c.Env.Log.say("script", cut(msg))
+		c.say(cut(msg), nil)
 	}
+}
+
+// say writes a line with its fields, and shows it to a person who asks.
+func (c *Call) say(line string, fields []any) {
+	q := c.query()
+	if q.Trace.Explain {
+		q.Trace.Note("log: " + line + shown(fields))
+	}
+	all := []any{"script", line}
+	if q.QueueID != "" {
+		all = append(all, "queue", q.QueueID)
+	}
+	c.Env.Log.say(append(all, fields...)...)
+}
+
+// shown are the fields of a line as people read them.
+func shown(fields []any) string {
+	var b strings.Builder
+	for i := 0; i+1 < len(fields); i += 2 {
+		if value := fields[i+1].(string); value == "" || strings.ContainsAny(value, " \t\n\"=") {
+			fmt.Fprintf(&b, " %s=%q", fields[i], value)
+		} else {
+			fmt.Fprintf(&b, " %s=%s", fields[i], value)
+		}
+	}
+	return b.String()
 }
