@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/address"
@@ -17,7 +18,6 @@ import (
 
 // No peculiarity costs an answer. Each is noticed, and costs little from then on.
 func TestAdaptations(t *testing.T) {
-	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		change func(*sim.Behaviour)
@@ -37,8 +37,7 @@ func TestAdaptations(t *testing.T) {
 		{"refuses pipelined commands", func(b *sim.Behaviour) { b.Pipelining = sim.PipelineRefuse }, "no-pipelining", oneConnection},
 		{"drops on STARTTLS", func(b *sim.Behaviour) { b.STARTTLS = sim.TLSDrop }, "no-tls", oneConnection},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(tc.name, inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) { oneInThree(c); tc.change(&c.Behaviour) })
 			b := newTestBackend(t, server, Config{})
 			askThirds(t, b, 40)
@@ -62,7 +61,7 @@ func TestAdaptations(t *testing.T) {
 			if words := b.Health().Adaptations; len(words) != 0 {
 				t.Errorf("a repaired backend is still adapted to: %q", words)
 			}
-		})
+		}))
 	}
 }
 
@@ -141,25 +140,27 @@ func expire(b *Backend) {
 
 // A backend that is slow without pipelining too does not lie about it.
 func TestSlownessIsNoLie(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 600 * time.Millisecond })
-	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.stall = 200 * time.Millisecond })
-	mustSay(t, b, "nobody@example.com", 550)
-	if k := b.habits.known(); k.noPipelining || !k.proven {
-		t.Errorf("known: %+v", k)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 600 * time.Millisecond })
+		b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.stall = 200 * time.Millisecond })
+		mustSay(t, b, "nobody@example.com", 550)
+		if k := b.habits.known(); k.noPipelining || !k.proven {
+			t.Errorf("known: %+v", k)
+		}
+	})
 }
 
 // Postfix sleeps for a second before it refuses a client that has erred, and for
 // another when mail comes in too fast. Neither is a reason to ask again.
 func TestSleepsOfPostfixAreNoLie(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 2 * time.Second })
-	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.stall = pipelineStall })
-	mustSay(t, b, "nobody@example.com", 550)
-	if s := server.Stats(); s.Probes != 1 || s.Connections != 1 {
-		t.Errorf("%d probes over %d connections for one question", s.Probes, s.Connections)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) { c.FlushEach = true; c.RefusalDelay = 2 * time.Second })
+		b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.stall = pipelineStall })
+		mustSay(t, b, "nobody@example.com", 550)
+		if s := server.Stats(); s.Probes != 1 || s.Connections != 1 {
+			t.Errorf("%d probes over %d connections for one question", s.Probes, s.Connections)
+		}
+	})
 }
 
 // 421 and 452 4.5.3 at RCPT concern the connection: a fresh one is asked.
@@ -278,26 +279,27 @@ func TestSMTPUTF8IsUnknownWithoutAReplyToEHLO(t *testing.T) {
 // A firewall that swallows STARTTLS costs the first connections some seconds each, and
 // none of them its answer.
 func TestSilenceAfterSTARTTLS(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.STARTTLS = sim.TLSGood
-		c.Faults = map[sim.Stage]sim.Fault{sim.StartTLS: {Kind: sim.Hang}}
-	})
-	b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.tlsWait = time.Second; hurried(s) })
-	for range cutsNeeded {
-		rep, err := askFor(b, "user@example.com", time.Minute, 100*time.Millisecond) // late, and answered
-		if err != nil || rep.Code != 250 {
-			t.Fatalf("%+v, %v", rep, err)
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.STARTTLS = sim.TLSGood
+			c.Faults = map[sim.Stage]sim.Fault{sim.StartTLS: {Kind: sim.Hang}}
+		})
+		b := newTestBackend(t, server, Config{}, func(s *Set) { s.tune.tlsWait = time.Second; hurried(s) })
+		for range cutsNeeded {
+			rep, err := askFor(b, "user@example.com", time.Minute, 100*time.Millisecond) // late, and answered
+			if err != nil || rep.Code != 250 {
+				t.Fatalf("%+v, %v", rep, err)
+			}
 		}
-	}
-	before := server.Stats().Connections
-	askFresh(t, b, "user@example.com")
-	if h := b.Health(); h.Open || len(h.Failures) != 0 || !slices.Contains(h.Adaptations, "no-tls") {
-		t.Errorf("health: %+v", h)
-	}
-	if n := server.Stats().Connections - before; n != 1 {
-		t.Errorf("%d connections once it was noticed", n)
-	}
+		before := server.Stats().Connections
+		askFresh(t, b, "user@example.com")
+		if h := b.Health(); h.Open || len(h.Failures) != 0 || !slices.Contains(h.Adaptations, "no-tls") {
+			t.Errorf("health: %+v", h)
+		}
+		if n := server.Stats().Connections - before; n != 1 {
+			t.Errorf("%d connections once it was noticed", n)
+		}
+	})
 }
 
 // What is wrong with our own sender says nothing about the recipient.
@@ -334,10 +336,8 @@ func TestTroubleWithTheSender(t *testing.T) {
 }
 
 func TestBrokenTLS(t *testing.T) {
-	t.Parallel()
 	for _, mode := range []sim.TLSMode{sim.TLSNone, sim.TLSRefuse, sim.TLSDrop, sim.TLSGarbage, sim.TLSInject, sim.TLSHang} {
-		t.Run("mode "+string(mode), func(t *testing.T) {
-			t.Parallel()
+		t.Run("mode "+string(mode), inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) { c.STARTTLS = mode })
 			impatient := func(s *Set) { s.tune.tlsWait = 200 * time.Millisecond }
 			b := newTestBackend(t, server, Config{TLS: TLSOpportunistic}, impatient)
@@ -355,7 +355,7 @@ func TestBrokenTLS(t *testing.T) {
 			if n := server.Stats().TLS; n != 0 { // the reply to EHLO would be the injected one
 				t.Errorf("%d handshakes", n)
 			}
-		})
+		}))
 	}
 }
 

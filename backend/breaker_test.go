@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/backend/sim"
@@ -21,10 +22,8 @@ func mute(stage sim.Stage) sim.Behaviour {
 // A mute backend costs the first questions their deadline, later ones nothing; the
 // first after its recovery is right.
 func TestAMuteBackendOpensTheBreaker(t *testing.T) {
-	t.Parallel()
 	for _, stage := range []sim.Stage{sim.Banner, sim.Hello, sim.Mail} {
-		t.Run(string(stage), func(t *testing.T) {
-			t.Parallel()
+		t.Run(string(stage), inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) { c.Behaviour = mute(stage) })
 			b := newTestBackend(t, server, Config{}, WithTrials(trialsEvery, time.Hour), hurried)
 			var wg sync.WaitGroup
@@ -53,7 +52,7 @@ func TestAMuteBackendOpensTheBreaker(t *testing.T) {
 			eventually(t, "the breaker closes by itself", func() bool { return !b.Health().Open })
 			mustSay(t, b, "user@example.com", 250)
 			mustSay(t, b, "nobody@example.com", 550)
-		})
+		}))
 	}
 }
 
@@ -87,10 +86,8 @@ func TestAStoppedBackendOpensTheBreaker(t *testing.T) {
 
 // A slow answer to RCPT is an answer: it comes, late, and the breaker stays closed.
 func TestASlowRcptDoesNotOpenTheBreaker(t *testing.T) {
-	t.Parallel()
 	for _, each := range []bool{true, false} {
-		t.Run(fmt.Sprint("each reply in its own write: ", each), func(t *testing.T) {
-			t.Parallel()
+		t.Run(fmt.Sprint("each reply in its own write: ", each), inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) {
 				c.FlushEach = each
 				c.RefusalDelay = 3500 * time.Millisecond
@@ -104,91 +101,94 @@ func TestASlowRcptDoesNotOpenTheBreaker(t *testing.T) {
 				t.Errorf("breaker open: %s", h.LastError)
 			}
 			mustSay(t, b, "user@example.com", 250)
-		})
+		}))
 	}
 }
 
 // Waiting behind slow replies is not the backend's silence.
 func TestWaitingInTheQueueDoesNotOpenTheBreaker(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.AcceptAll = true
-		c.FlushEach = true
-		c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 100 * time.Millisecond}
-	})
-	b := newTestBackend(t, server, Config{Connections: 1}, WithTrials(time.Hour, time.Hour))
-	var wg sync.WaitGroup
-	for range 6 {
-		wg.Go(func() {
-			if _, err := askFor(b, "user@example.com", time.Minute, 150*time.Millisecond); err != nil {
-				t.Error(err)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.AcceptAll = true
+			c.FlushEach = true
+			c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 100 * time.Millisecond}
 		})
-	}
-	wg.Wait()
-	if h := b.Health(); h.Open || h.Probes != 6 {
-		t.Errorf("health: %+v", h)
-	}
+		b := newTestBackend(t, server, Config{Connections: 1}, WithTrials(time.Hour, time.Hour))
+		var wg sync.WaitGroup
+		for range 6 {
+			wg.Go(func() {
+				if _, err := askFor(b, "user@example.com", time.Minute, 150*time.Millisecond); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if h := b.Health(); h.Open || h.Probes != 6 {
+			t.Errorf("health: %+v", h)
+		}
+	})
 }
 
 // A server that holds back its reply to MAIL while it looks up a slow recipient is not
 // down, however many slow recipients are asked about at once.
 func TestSlowRecipientsDoNotOpenTheBreaker(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.HoldReplies = true
-		c.RefusalDelay = 1500 * time.Millisecond
-	})
-	var told changes
-	s := newTestSet(t, Config{}, WithTrials(200*time.Millisecond, time.Hour), OnBreaker(told.hook), func(s *Set) {
-		s.tune.grace, s.tune.stall = 300*time.Millisecond, time.Minute
-	})
-	b := backendFor(t, s, server)
-	mustSay(t, b, "user@example.com", 250)
-	var wg sync.WaitGroup
-	for n := range 24 { // fewer than half of the connections
-		wg.Go(func() {
-			if rep, err := askFor(b, numbered(n).Path, time.Minute, 200*time.Millisecond); err != nil || rep.Code != 550 {
-				t.Errorf("u%d: %+v, %v", n, rep, err)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.HoldReplies = true
+			c.RefusalDelay = 1500 * time.Millisecond
 		})
-	}
-	wg.Wait()
-	if !told.are() {
-		t.Errorf("the breaker turned: %v", told.list)
-	}
-	if st := server.Stats(); st.Mails <= st.Probes {
-		t.Error("no trial was made: this test shows nothing")
-	}
+		var told changes
+		s := newTestSet(t, Config{}, WithTrials(200*time.Millisecond, time.Hour), OnBreaker(told.hook), func(s *Set) {
+			s.tune.grace, s.tune.stall = 300*time.Millisecond, time.Minute
+		})
+		b := backendFor(t, s, server)
+		mustSay(t, b, "user@example.com", 250)
+		var wg sync.WaitGroup
+		for n := range 24 { // fewer than half of the connections
+			wg.Go(func() {
+				if rep, err := askFor(b, numbered(n).Path, time.Minute, 200*time.Millisecond); err != nil || rep.Code != 550 {
+					t.Errorf("u%d: %+v, %v", n, rep, err)
+				}
+			})
+		}
+		wg.Wait()
+		if !told.are() {
+			t.Errorf("the breaker turned: %v", told.list)
+		}
+		if st := server.Stats(); st.Mails <= st.Probes {
+			t.Error("no trial was made: this test shows nothing")
+		}
+	})
 }
 
 // The same with recipients for which no answer comes in time at all: it is not clear which command is slow, so that a trial
 // decides, however many there are.
 func TestRecipientsWithoutAnAnswerDoNotOpenTheBreaker(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.HoldReplies = true
-		c.RefusalDelay = 10 * time.Second
-	})
-	var told changes
-	s := newTestSet(t, Config{}, WithTrials(200*time.Millisecond, time.Hour), OnBreaker(told.hook), func(s *Set) {
-		s.tune.grace, s.tune.stall = 300*time.Millisecond, time.Minute
-	})
-	b := backendFor(t, s, server)
-	mustSay(t, b, "user@example.com", 250)
-	var wg sync.WaitGroup
-	for n := range 4 * tripAfter {
-		wg.Go(func() {
-			if rep, err := askFor(b, numbered(n).Path, time.Second, 200*time.Millisecond); err == nil {
-				t.Errorf("u%d: %+v", n, rep)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.HoldReplies = true
+			c.RefusalDelay = 10 * time.Second
 		})
-	}
-	wg.Wait()
-	if !told.are() {
-		t.Errorf("the breaker turned: %v", told.list)
-	}
-	mustSay(t, b, "user@example.com", 250)
+		var told changes
+		s := newTestSet(t, Config{}, WithTrials(200*time.Millisecond, time.Hour), OnBreaker(told.hook), func(s *Set) {
+			s.tune.grace, s.tune.stall = 300*time.Millisecond, time.Minute
+		})
+		b := backendFor(t, s, server)
+		mustSay(t, b, "user@example.com", 250)
+		var wg sync.WaitGroup
+		for n := range 4 * tripAfter {
+			wg.Go(func() {
+				if rep, err := askFor(b, numbered(n).Path, time.Second, 200*time.Millisecond); err == nil {
+					t.Errorf("u%d: %+v", n, rep)
+				}
+			})
+		}
+		wg.Wait()
+		if !told.are() {
+			t.Errorf("the breaker turned: %v", told.list)
+		}
+		mustSay(t, b, "user@example.com", 250)
+	})
 }
 
 // Others are not held up by one that hangs, and closing does not wait for it.

@@ -40,10 +40,8 @@ func (d *doubts) of(recipient string) int {
 // the recipient gets the reply to MAIL. When that is noticed both answers are doubted,
 // once each.
 func TestAShiftedAnswerIsDoubted(t *testing.T) {
-	t.Parallel()
 	for _, pipelining := range []sim.Pipelining{sim.PipelineNone, sim.PipelineGood} {
-		t.Run(fmt.Sprint("pipelining ", pipelining), func(t *testing.T) {
-			t.Parallel()
+		t.Run(fmt.Sprint("pipelining ", pipelining), inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) {
 				c.FlushEach = true
 				c.Pipelining = pipelining
@@ -69,14 +67,13 @@ func TestAShiftedAnswerIsDoubted(t *testing.T) {
 					t.Errorf("%s: doubted %d times", recipient, n)
 				}
 			}
-		})
+		}))
 	}
 }
 
 // A stray reply on a connection that is not used again is noticed when it is closed;
 // the backend's good-bye is not a stray reply.
 func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
-	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*sim.Config)
 		want   int
@@ -91,8 +88,7 @@ func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
 		"closed": {func(c *sim.Config) { c.Faults = map[sim.Stage]sim.Fault{sim.Quit: {Kind: sim.Drop}} }, 0},
 		"good":   {func(*sim.Config) {}, 0},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(name, inBubble(func(t *testing.T) {
 			server := startSim(t, tc.change)
 			b := newTestBackend(t, server, Config{Idle: seconds(0.8)})
 			var d doubts
@@ -103,7 +99,7 @@ func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
 			if n := d.of("user@example.com"); n != tc.want {
 				t.Errorf("doubted %d times, want %d", n, tc.want)
 			}
-		})
+		}))
 	}
 }
 

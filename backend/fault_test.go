@@ -29,11 +29,9 @@ var faultKinds = map[sim.FaultKind][]Kind{
 // Every fault at every stage is a failure of that stage, never an answer, and the
 // first question after it is answered right.
 func TestEveryFaultAtEveryStage(t *testing.T) {
-	t.Parallel()
 	for _, stage := range sim.Stages {
 		for _, kind := range sim.FaultKinds {
-			t.Run(string(stage)+"/"+string(kind), func(t *testing.T) {
-				t.Parallel()
+			t.Run(string(stage)+"/"+string(kind), inBubble(func(t *testing.T) {
 				faulty := sim.Behaviour{Users: []string{"user@example.com"}, Faults: map[sim.Stage]sim.Fault{stage: {Kind: kind, Every: time.Minute}}}
 				if stage == sim.Hello {
 					faulty.Faults[sim.Helo] = faulty.Faults[stage] // a dropped EHLO is followed by HELO
@@ -53,7 +51,7 @@ func TestEveryFaultAtEveryStage(t *testing.T) {
 				if rep, err := ask(b, "nobody@example.com"); err != nil || rep.Code != 550 {
 					t.Fatalf("after the fault: %+v, %v", rep, err)
 				}
-			})
+			}))
 		}
 	}
 }
@@ -112,11 +110,9 @@ func TestHeloRefused(t *testing.T) {
 
 // An unrequested reply must not become the answer about the next recipient.
 func TestStrayRepliesAreNeverAnswers(t *testing.T) {
-	t.Parallel()
 	for _, stage := range []sim.Stage{sim.Banner, sim.Hello, sim.Rset, sim.Mail, sim.Rcpt} {
 		for _, kind := range []sim.FaultKind{sim.Stray, sim.Swap} {
-			t.Run(string(stage)+"/"+string(kind), func(t *testing.T) {
-				t.Parallel()
+			t.Run(string(stage)+"/"+string(kind), inBubble(func(t *testing.T) {
 				server := startSim(t, func(c *sim.Config) {
 					c.Faults = map[sim.Stage]sim.Fault{stage: {Kind: kind, After: 1}}
 					if stage == sim.Banner || stage == sim.Hello {
@@ -134,7 +130,7 @@ func TestStrayRepliesAreNeverAnswers(t *testing.T) {
 						t.Fatalf("question %d about %s: %+v", i, recipient, rep)
 					}
 				}
-			})
+			}))
 		}
 	}
 }
@@ -142,10 +138,8 @@ func TestStrayRepliesAreNeverAnswers(t *testing.T) {
 // A reply that comes when the connection lies idle ends it, without an error for any probe. On a
 // machine so loaded that it is read together with the right one, it voids that.
 func TestLateStrayRepliesEndTheConnection(t *testing.T) {
-	t.Parallel()
 	for _, tls := range []sim.TLSMode{sim.TLSNone, sim.TLSGood} {
-		t.Run("mode "+string(tls), func(t *testing.T) {
-			t.Parallel()
+		t.Run("mode "+string(tls), inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) {
 				c.STARTTLS = tls
 				c.Faults = map[sim.Stage]sim.Fault{sim.Rcpt: {Kind: sim.LateStray, Every: 500 * time.Millisecond}}
@@ -168,7 +162,7 @@ func TestLateStrayRepliesEndTheConnection(t *testing.T) {
 			if void > 4 {
 				t.Errorf("%d of 6 questions have no answer", void)
 			}
-		})
+		}))
 	}
 }
 

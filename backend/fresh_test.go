@@ -4,6 +4,7 @@ package backend
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/address"
@@ -79,26 +80,27 @@ func TestAFreshQuestion(t *testing.T) {
 
 // Where all connections are busy, a fresh question waits for one and replaces it.
 func TestAFreshQuestionWaitsForItsTurn(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 50 * time.Millisecond}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 50 * time.Millisecond}
+		})
+		b := newTestBackend(t, server, Config{Connections: 1})
+		first := make(chan error, 1)
+		go func() {
+			_, err := ask(b, "user@example.com")
+			first <- err
+		}()
+		eventually(t, "the connection is busy", func() bool { return b.Health().Busy == 1 })
+		if rep := askFresh(t, b, "user@example.com"); rep.ConnAsked != 0 || rep.Code != 250 {
+			t.Errorf("%+v", rep)
+		}
+		if err := <-first; err != nil {
+			t.Error(err)
+		}
+		if n := server.Stats().Connections; n != 2 {
+			t.Errorf("%d connections", n)
+		}
 	})
-	b := newTestBackend(t, server, Config{Connections: 1})
-	first := make(chan error, 1)
-	go func() {
-		_, err := ask(b, "user@example.com")
-		first <- err
-	}()
-	eventually(t, "the connection is busy", func() bool { return b.Health().Busy == 1 })
-	if rep := askFresh(t, b, "user@example.com"); rep.ConnAsked != 0 || rep.Code != 250 {
-		t.Errorf("%+v", rep)
-	}
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
-	if n := server.Stats().Connections; n != 2 {
-		t.Errorf("%d connections", n)
-	}
 }
 
 // A server that shows changes only to new sessions, as Postfix does with hash: maps,

@@ -85,9 +85,12 @@ func (b *Backend) makeReady(ctx context.Context, c *conn, how manner, due, until
 func (b *Backend) dial(ctx context.Context, set *settings) (*conn, *Failure) {
 	began := time.Now()
 	b.stats.dialled.Add(1)
-	d := net.Dialer{Timeout: set.Connect.Std()}
+	connect := b.tune.dial
+	if connect == nil {
+		connect = (&net.Dialer{Timeout: set.Connect.Std()}).DialContext
+	}
 	if b.addr.Path != "" {
-		nc, err := d.DialContext(ctx, "unix", b.addr.Path)
+		nc, err := connect(ctx, "unix", b.addr.Path)
 		return b.newConn(set, nc, err, began)
 	}
 	ips, err := b.lookup(ctx, set)
@@ -97,7 +100,7 @@ func (b *Backend) dial(ctx context.Context, set *settings) (*conn, *Failure) {
 	var nc net.Conn
 	var all error
 	for _, ip := range ips {
-		if nc, err = d.DialContext(ctx, "tcp", b.addr.dialName(ip)); err == nil {
+		if nc, err = connect(ctx, "tcp", b.addr.dialName(ip)); err == nil {
 			return b.newConn(set, nc, nil, began)
 		}
 		all = errors.Join(all, err)

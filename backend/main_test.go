@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -21,10 +22,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// memory is the network of tests in a bubble. What needs no time goes over the kernel's.
+var memory testkit.Network
+
+// inBubble makes a test of f in which time is the bubble's.
+func inBubble(f func(t *testing.T)) func(t *testing.T) {
+	return func(t *testing.T) { synctest.Test(t, f) }
+}
+
 // startSim starts a simulated server with "user@example.com" and "full@example.com".
 func startSim(t testing.TB, change func(*sim.Config)) *sim.Server {
 	t.Helper()
 	cfg := sim.Config{Behaviour: sim.Behaviour{Users: []string{"user@example.com"}, Full: []string{"full@example.com"}}}
+	if testkit.Bubbled() {
+		cfg.Listen = memory.Listen
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -39,6 +51,9 @@ func startSim(t testing.TB, change func(*sim.Config)) *sim.Server {
 func newTestSet(t testing.TB, cfg Config, options ...Option) *Set {
 	t.Helper()
 	s := NewSet(cfg, "gate.example.org", nil, append([]Option{impatient}, options...)...)
+	if testkit.Bubbled() {
+		s.tune.dial = memory.DialContext
+	}
 	t.Cleanup(s.Close)
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/backend/sim"
@@ -43,7 +44,7 @@ func askMany(t *testing.T, b *Backend, askers, total int) {
 // now and then one for each asker.
 func TestFewConnectionsToAFastBackend(t *testing.T) {
 	for _, tc := range []struct{ askers, total, most int }{{8, 1000, 30}, {1, 1000, 15}, {64, 20_000, 330}} {
-		t.Run(fmt.Sprint(tc.total, "/", tc.askers), func(t *testing.T) {
+		t.Run(fmt.Sprint(tc.total, "/", tc.askers), inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) { oneInTwenty(c); c.Postfix = sim.PostfixDefaults })
 			askMany(t, newTestBackend(t, server, Config{}), tc.askers, tc.total)
 			st := server.Stats()
@@ -54,36 +55,38 @@ func TestFewConnectionsToAFastBackend(t *testing.T) {
 				t.Errorf("the backend lost patience: %+v", st)
 			}
 			t.Logf("%d connections, %d at once", st.Connections, st.MaxConnections)
-		})
+		}))
 	}
 }
 
 // A backend that takes 200 ms a probe is used with all its connections.
 func TestASlowBackendIsUsedFully(t *testing.T) {
-	server := startSim(t, func(c *sim.Config) {
-		c.AcceptAll = true
-		c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 200 * time.Millisecond}
-	})
-	b := newTestBackend(t, server, Config{})
-	began := time.Now()
-	var wg sync.WaitGroup
-	var next atomic.Int64
-	for range 64 {
-		wg.Go(func() {
-			for round := 0; round < 6 || server.Stats().MaxConnections < 60 && time.Since(began) < time.Minute; round++ {
-				if _, err := b.Ask(t.Context(), Probe{Recipient: numbered(int(next.Add(1)))}); err != nil {
-					t.Error(err)
-					return
-				}
-			}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.AcceptAll = true
+			c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 200 * time.Millisecond}
 		})
-	}
-	wg.Wait()
-	ideal := time.Duration(next.Load()) * 200 * time.Millisecond / 64
-	t.Logf("%.3f of the ideal", float64(ideal)/float64(time.Since(began)))
-	if st := server.Stats(); st.MaxConnections < 60 || st.MaxConnections > 64 {
-		t.Errorf("%d connections at once", st.MaxConnections)
-	}
+		b := newTestBackend(t, server, Config{})
+		began := time.Now()
+		var wg sync.WaitGroup
+		var next atomic.Int64
+		for range 64 {
+			wg.Go(func() {
+				for round := 0; round < 6 || server.Stats().MaxConnections < 60 && time.Since(began) < time.Minute; round++ {
+					if _, err := b.Ask(t.Context(), Probe{Recipient: numbered(int(next.Add(1)))}); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		ideal := time.Duration(next.Load()) * 200 * time.Millisecond / 64
+		t.Logf("%.3f of the ideal", float64(ideal)/float64(time.Since(began)))
+		if st := server.Stats(); st.MaxConnections < 60 || st.MaxConnections > 64 {
+			t.Errorf("%d connections at once", st.MaxConnections)
+		}
+	})
 }
 
 // Refusals are what Postfix counts.
@@ -173,7 +176,6 @@ func TestAKeptConnectionThatHasEndedIsReplacedSilently(t *testing.T) {
 
 // 421 at the banner while other connections work halves the limit; no question fails.
 func TestFewerConnectionsThanConfigured(t *testing.T) {
-	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		change func(*sim.Behaviour)
@@ -181,8 +183,7 @@ func TestFewerConnectionsThanConfigured(t *testing.T) {
 		{"421", func(b *sim.Behaviour) { b.MaxConnections = 4 }},
 		{"kept waiting", func(b *sim.Behaviour) { b.HoldConnections = 4 }},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(tc.name, inBubble(func(t *testing.T) {
 			server := startSim(t, func(c *sim.Config) {
 				c.AcceptAll = true
 				c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 30 * time.Millisecond}
@@ -207,81 +208,85 @@ func TestFewerConnectionsThanConfigured(t *testing.T) {
 			if h := b.Health(); h.Limit >= 64 || h.Open { // 32, or 16 when it was tried again
 				t.Errorf("limit %d, breaker open: %v", h.Limit, h.Open)
 			}
-		})
+		}))
 	}
 }
 
 // Probes without a waiting asker may hold half of the connections; of those
 // beyond that the oldest is dropped.
 func TestOverdueProbesHoldHalfOfTheConnections(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.Users = []string{"user@example.com"}
-		c.Unknown = "550 5.1.1 no"
-		c.RefusalDelay = time.Hour
-	})
-	b := newTestBackend(t, server, Config{Connections: 4}, patient)
-	ctx, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	var dropped atomic.Int64
-	for n := range 12 {
-		wg.Go(func() {
-			_, err := b.Ask(ctx, Probe{Recipient: numbered(n), Due: time.Now().Add(3 * time.Second)})
-			var f *Failure
-			if errors.As(err, &f) && f.Kind == KindTimeout && f.Stage == StageRcpt {
-				dropped.Add(1)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.Users = []string{"user@example.com"}
+			c.Unknown = "550 5.1.1 no"
+			c.RefusalDelay = time.Hour
 		})
-	}
-	eventually(t, "all connections are held", func() bool { return b.Health().Busy == 4 })
-	eventually(t, "overdue probes are dropped", func() bool { return dropped.Load() >= 2 })
-	for range 20 { // the other half stays in use
-		mustSay(t, b, "user@example.com", 250)
-	}
-	if h := b.Health(); h.Overdue > 2 || h.Open {
-		t.Errorf("%d overdue, breaker open: %v", h.Overdue, h.Open)
-	}
-	cancel()
-	wg.Wait()
+		b := newTestBackend(t, server, Config{Connections: 4}, patient)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		var dropped atomic.Int64
+		for n := range 12 {
+			wg.Go(func() {
+				_, err := b.Ask(ctx, Probe{Recipient: numbered(n), Due: time.Now().Add(3 * time.Second)})
+				var f *Failure
+				if errors.As(err, &f) && f.Kind == KindTimeout && f.Stage == StageRcpt {
+					dropped.Add(1)
+				}
+			})
+		}
+		eventually(t, "all connections are held", func() bool { return b.Health().Busy == 4 })
+		eventually(t, "overdue probes are dropped", func() bool { return dropped.Load() >= 2 })
+		for range 20 { // the other half stays in use
+			mustSay(t, b, "user@example.com", 250)
+		}
+		if h := b.Health(); h.Overdue > 2 || h.Open {
+			t.Errorf("%d overdue, breaker open: %v", h.Overdue, h.Open)
+		}
+		cancel()
+		wg.Wait()
+	})
 }
 
 func TestProbesASecond(t *testing.T) {
-	server := startSim(t, nil)
-	b := newTestBackend(t, server, Config{ProbesPerSecond: 10})
-	began := time.Now()
-	for range 14 { // ten at once, then one in 100 ms
-		mustSay(t, b, "user@example.com", 250)
-	}
-	if took := time.Since(began); took < 350*time.Millisecond {
-		t.Errorf("14 probes in %v", took)
-	}
-	eventually(t, "more are refused", func() bool { // sooner or later: a stall lets more through
-		_, err := askFor(b, "user@example.com", 20*time.Millisecond, 0)
-		var f *Failure
-		return errors.As(err, &f) && f.Stage == StageQueue && f.Kind == KindBusy
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, nil)
+		b := newTestBackend(t, server, Config{ProbesPerSecond: 10})
+		began := time.Now()
+		for range 14 { // ten at once, then one in 100 ms
+			mustSay(t, b, "user@example.com", 250)
+		}
+		if took := time.Since(began); took < 350*time.Millisecond {
+			t.Errorf("14 probes in %v", took)
+		}
+		eventually(t, "more are refused", func() bool { // sooner or later: a stall lets more through
+			_, err := askFor(b, "user@example.com", 20*time.Millisecond, 0)
+			var f *Failure
+			return errors.As(err, &f) && f.Stage == StageQueue && f.Kind == KindBusy
+		})
 	})
 }
 
 // A probe whose asker has given up before it had a connection is asked all the same,
 // once fewer of its kind hold connections.
 func TestOverdueWaitersAreServedAfterTheOthers(t *testing.T) {
-	t.Parallel()
-	server := startSim(t, func(c *sim.Config) {
-		c.AcceptAll = true
-		c.FlushEach = true
-		c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 300 * time.Millisecond}
-	})
-	b := newTestBackend(t, server, Config{Connections: 2}, patient)
-	var wg sync.WaitGroup
-	for n := range 8 {
-		wg.Go(func() {
-			if _, err := askFor(b, numbered(n).Path, time.Minute, 120*time.Millisecond); err != nil && mustBe(t, err).Stage != StageRcpt {
-				t.Error(err)
-			}
+	synctest.Test(t, func(t *testing.T) {
+		server := startSim(t, func(c *sim.Config) {
+			c.AcceptAll = true
+			c.FlushEach = true
+			c.Delays = map[sim.Stage]time.Duration{sim.Rcpt: 300 * time.Millisecond}
 		})
-	}
-	wg.Wait()
-	if h := b.Health(); h.Probes < 4 || h.Waiting != 0 || h.Busy != 0 || h.Overdue != 0 {
-		t.Errorf("health: %+v", h)
-	}
+		b := newTestBackend(t, server, Config{Connections: 2}, patient)
+		var wg sync.WaitGroup
+		for n := range 8 {
+			wg.Go(func() {
+				if _, err := askFor(b, numbered(n).Path, time.Minute, 120*time.Millisecond); err != nil && mustBe(t, err).Stage != StageRcpt {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if h := b.Health(); h.Probes < 4 || h.Waiting != 0 || h.Busy != 0 || h.Overdue != 0 {
+			t.Errorf("health: %+v", h)
+		}
+	})
 }

@@ -36,6 +36,8 @@ type tuning struct {
 	// mayLoop reports that a server at ip may bear our name.
 	mayLoop func(ip net.IP) bool
 	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
+	// dial connects, instead of a net.Dialer; nil: that does.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// onBreaker is called when a breaker opens or closes; it may be nil.
 	onBreaker func(a Address, open bool)
 }

@@ -27,6 +27,8 @@ type Config struct {
 	LMTP    bool
 	Name    string      // in the banner; default "sim.example"
 	TLS     *tls.Config // for STARTTLS; default a self-signed certificate for Name and 127.0.0.1
+	// Listen, unless nil, is used instead of [net.Listen].
+	Listen func(network, address string) (net.Listener, error)
 	Behaviour
 }
 
@@ -80,7 +82,13 @@ func (s *Server) Start() error {
 	if s.cfg.Network == "unix" {
 		_ = os.Remove(s.addr) // left over by an earlier run; Listen says if it is still there
 	}
-	l, err := new(net.ListenConfig).Listen(context.Background(), s.cfg.Network, s.addr)
+	listen := s.cfg.Listen
+	if listen == nil {
+		listen = func(network, address string) (net.Listener, error) {
+			return new(net.ListenConfig).Listen(context.Background(), network, address)
+		}
+	}
+	l, err := listen(s.cfg.Network, s.addr)
 	if err != nil {
 		return fmt.Errorf("simulated server: %w", err)
 	}
