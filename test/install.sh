@@ -107,8 +107,8 @@ accounts() {
 }
 
 accounts
-# Remove what killed test processes have left of their servers' directories.
-[ ! -d "$lab/run" ] || find "$lab/run" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
+# Remove what killed test processes have left of their servers' directories. Others come and go meanwhile.
+[ ! -d "$lab/run" ] || find "$lab/run" -ignore_readdir_race -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
 
 made() { # KIT: is it there, made of the packages named above?
 	[ "$(cat "$lab/$1/made-from" 2>/dev/null)" = "${packages[$1]}" ]
