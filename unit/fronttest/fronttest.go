@@ -56,16 +56,20 @@ var verdicts = map[string]struct {
 	"rehearsed": {say: rcptgate.Verdict{Would: rcptgate.Reject, Code: 550, Text: "no"}, want: Heard{Code: 250}},
 }
 
+// pending is a question that is answered when the test says so.
+type pending struct{ asked, answer chan struct{} }
+
 // scripted is a unit whose check says what verdicts has.
-func scripted(slow chan struct{}) unit.Unit {
+func scripted(slow pending) unit.Unit {
 	return unit.Unit{Name: "scripted", Open: unit.Steps(func(s *unit.Setup) error {
 		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "scripted", Check: rcptgate.CheckFunc(func(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
 			switch q.Recipient.Local {
 			case "panic":
 				panic("hostile input")
 			case "slow":
+				close(slow.asked)
 				select {
-				case <-slow:
+				case <-slow.answer:
 				case <-ctx.Done():
 				}
 			}
@@ -78,7 +82,7 @@ func scripted(slow chan struct{}) unit.Unit {
 
 // Run runs the suite.
 func Run(t *testing.T, s Suite) {
-	slow := make(chan struct{})
+	slow := pending{make(chan struct{}), make(chan struct{})}
 	h, path := s.start(t, slow)
 	t.Run("verdicts", func(t *testing.T) { s.verdicts(t, path) })
 	t.Run("garbage", func(t *testing.T) { s.garbage(t, path) })
@@ -86,7 +90,7 @@ func Run(t *testing.T, s Suite) {
 	t.Run("drain", func(t *testing.T) { s.drain(t, h, path, slow) })
 }
 
-func (s *Suite) start(t *testing.T, slow chan struct{}) (*unit.Host, string) {
+func (s *Suite) start(t *testing.T, slow pending) (*unit.Host, string) {
 	t.Helper()
 	dir := t.TempDir()
 	path := dir + "/front.sock"
@@ -181,7 +185,7 @@ func (s *Suite) many(t *testing.T, path string) {
 }
 
 // drain ends the host while a question is being answered: its asker hears the answer.
-func (s *Suite) drain(t *testing.T, h *unit.Host, path string, slow chan struct{}) {
+func (s *Suite) drain(t *testing.T, h *unit.Host, path string, slow pending) {
 	c := s.dial(t, path)
 	heard := make(chan Heard, 1)
 	go func() {
@@ -191,7 +195,11 @@ func (s *Suite) drain(t *testing.T, h *unit.Host, path string, slow chan struct{
 		}
 		heard <- got
 	}()
-	time.Sleep(50 * time.Millisecond) // the question is on its way; if not, it is a new one and refused
+	select {
+	case <-slow.asked:
+	case got := <-heard:
+		t.Fatalf("the check is not asked: %+v", got)
+	}
 	stopped := make(chan struct{})
 	go func() { h.Stop(); close(stopped) }()
 	testkit.Eventually(t, "the socket to close", func() bool {
@@ -201,7 +209,7 @@ func (s *Suite) drain(t *testing.T, h *unit.Host, path string, slow chan struct{
 		}
 		return err != nil
 	})
-	close(slow)
+	close(slow.answer)
 	if got := <-heard; got.Code != 250 {
 		t.Errorf("heard %+v during the drain", got)
 	}
