@@ -195,14 +195,14 @@ func (s *Telemetry) cause(q *rcptgate.Query) string {
 }
 
 // panicPlace is the file and line that a stack says panicked: the first below the call
-// of panic.
+// of panic. Programs built with -trimpath have paths without a directory of Go's own.
 func panicPlace(stack []byte) string {
 	_, below, _ := bytes.Cut(stack, []byte("\npanic("))
 	for line := range bytes.Lines(below) {
-		if line[0] != '\t' || bytes.Contains(line, []byte("/runtime/panic.go:")) {
+		place, _, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" +0x"))
+		if line[0] != '\t' || bytes.HasPrefix(place, []byte("runtime/panic.go:")) || bytes.Contains(place, []byte("/runtime/panic.go:")) {
 			continue
 		}
-		place, _, _ := bytes.Cut(bytes.TrimSpace(line), []byte(" +0x"))
 		return string(place[bytes.LastIndexByte(place, '/')+1:])
 	}
 	return "unknown"

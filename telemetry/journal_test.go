@@ -36,6 +36,20 @@ func TestIsJournal(t *testing.T) {
 	}
 }
 
+// TestPanicPlace reads a stack as programs have it, built with -trimpath or without it.
+func TestPanicPlace(t *testing.T) {
+	for root, own := range map[string]string{"": "", "/usr/local/go/src/": "/src/mail/"} {
+		stack := "goroutine 29 [running]:\nruntime/debug.Stack()\n\t" + root + "runtime/debug/stack.go:26 +0x5e\nrcptgate.(*generation).ask.func1()\n\t" + own + "rcptgate/gate.go:142 +0x23e\n" +
+			"panic({0x7f4aa0?, 0x8c62b0?})\n\t" + root + "runtime/panic.go:860 +0x13a\nrcptgate/check/rules.find()\n\t" + own + "rcptgate/check/rules/find.go:45 +0x5d\n"
+		if got := panicPlace([]byte(stack)); got != "find.go:45" {
+			t.Errorf("with Go at %q: %s", root, got)
+		}
+	}
+	if got := panicPlace([]byte("?")); got != "unknown" {
+		t.Errorf("no stack: %s", got)
+	}
+}
+
 // A check that panics is reported once with the place and the whole stack, however often
 // it does, and the list of notices has no stack.
 func TestAPanicIsLoggedWithItsStack(t *testing.T) {
