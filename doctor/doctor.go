@@ -49,8 +49,13 @@ func (d *Doctor) Run(ctx context.Context, domains []string) *Report {
 	d.readLogs()
 	for _, m := range d.MTAs {
 		for _, bad := range m.Bad {
-			d.add(Finding{ID: "mta-files", Level: Fail, What: fmt.Sprintf("%s names a file that cannot be read: %s", m.Name, bad), Seen: []string{m.File}, Matters: "mail for what it lists is deferred or refused"})
+			f := Finding{ID: "mta-files", Level: Fail, What: fmt.Sprintf("%s names a file that cannot be read: %s", m.Name, bad.What), Seen: []string{bad.Where}, Matters: "mail for what it lists is deferred or refused"}
+			if bad.Do != "" {
+				f.Do = []string{bad.Do}
+			}
+			d.add(f)
 		}
+		d.policyChroot(m)
 	}
 	d.gate(ctx)
 	d.names(ctx)

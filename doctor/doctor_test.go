@@ -59,7 +59,7 @@ func (p place) run(t testing.TB, domains ...string) *Report {
 		DNS: &Resolver{Servers: []string{resolver}, Timeout: 2 * time.Second, Attempts: 1}}
 	for name, read := range map[string]func(string) (*MTA, error){
 		"main.cf":     func(path string) (*MTA, error) { return readPostfix(context.Background(), path) },
-		"sendmail.cf": readSendmail, "exim.conf": readExim,
+		"sendmail.cf": func(path string) (*MTA, error) { return readSendmail(context.Background(), path) }, "exim.conf": readExim,
 	} {
 		if p.files[name] != "" {
 			m, err := read(filepath.Join(dir, name))
@@ -91,7 +91,8 @@ func (p place) run(t testing.TB, domains ...string) *Report {
 
 const (
 	milters    = "smtpd_milters = inet:127.0.0.1:8890\n"
-	sendmailCf = "O MaxAliasRecursion=10\nMlocal, P=/usr/bin/procmail, F=l\nDjmx1.example.org\nFwDIR/local-host-names\nXrcptgate, S=inet:8890@127.0.0.1, T=S:10s;R:10s\n"
+	hosted     = "example.com. MX 1 aspmx.l.google.com.\naspmx.l.google.com. A 198.51.100.1\n" + names + spfOK
+	sendmailCf = "O MaxAliasRecursion=10\nO InputMailFilters=rcptgate\nMlocal, P=/usr/bin/procmail, F=l\nDjmx1.example.org\nFwDIR/local-host-names\nXrcptgate, S=inet:8890@127.0.0.1, F=T, T=S:10s;R:10s\n"
 )
 
 // cases are broken installations, and the finding that each must give.
@@ -109,7 +110,14 @@ var cases = []struct {
 		[]string{"main.cf:2", "take example.com out of mydestination"}},
 	{"the same for Exim on Debian", "mx-elsewhere",
 		place{zone: "example.com. MX 1 mx.zoho.com.\nmx.zoho.com. A 198.51.100.1\n" + names + spfOK, files: map[string]string{"exim.conf": "dc_eximconfig_configtype='internet'\ndc_other_hostnames='localhost;example.com'\n"}},
-		[]string{"Zoho", "exim.conf:2"}},
+		[]string{"Zoho", "exim.conf:2", "Exim: take example.com out of dc_other_hostnames", "update-exim4.conf", "dnslookup router"}},
+	{"the same for Exim's own file, in a list of several lines", "mx-elsewhere",
+		place{zone: hosted, files: map[string]string{"exim.conf": "domainlist local_domains = @ : \\\n  mx1.example.org : \\\n  # ours\n  example.com\nlocal_interfaces = <; ::1\n"}},
+		[]string{"exim.conf:4", "Exim: take example.com out of the domain list local_domains"}},
+	{"the same for Exim's list with another separator", "mx-elsewhere",
+		place{zone: hosted, files: map[string]string{"exim.conf": "domainlist local_domains = <; @ ; example.com\n"}}, []string{"exim.conf:1"}},
+	{"the same for a virtual domain of Sendmail", "mx-elsewhere",
+		place{zone: hosted, files: map[string]string{"sendmail.cf": sendmailCf + "C{VirtHost}example.com\n", "local-host-names": ""}}, []string{"sendmail.cf:7", "VIRTUSER_DOMAIN"}},
 	{"a domain in two classes of Postfix", "local-twice",
 		place{zone: healthy, files: map[string]string{"main.cf": "mydestination = example.com\nvirtual_alias_domains = example.com\n" + milters}}, []string{"main.cf:1", "main.cf:2"}},
 	{"a section, but no MX points here", "mx-not-us",
@@ -182,7 +190,38 @@ var cases = []struct {
 	{"a list that cannot be read", "mta-files", place{zone: healthy, files: map[string]string{"main.cf": "mydestination = /nonexistent/list\n" + milters}}, []string{"/nonexistent/list"}},
 	{"a deadline beyond the MTA's time-out", "gate-deadline",
 		place{zone: healthy, gate: true, files: map[string]string{"sendmail.cf": sendmailCf, "local-host-names": ""}, edit: func(d *Doctor) { d.Gate.Deadline = 20 * time.Second }}, []string{"20s", "10s", `deadline = "8s"`}},
-	{"an MTA that does not ask the gate", "gate-milter", place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \n"}}, []string{"smtpd_milters = inet:127.0.0.1:8890"}},
+	{"an MTA that does not ask the gate", "gate-milter", place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \n"}}, []string{"smtpd_milters = { inet:127.0.0.1:8890, default_action=tempfail, command_timeout=10s } in"}},
+	{"an MTA that asks other milters only", "gate-milter",
+		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = inet:127.0.0.1:11332, { unix:/opendkim/x.sock, default_action=accept }\n"}},
+		[]string{"smtpd_milters = { inet:127.0.0.1:8890, default_action=tempfail, command_timeout=10s }, inet:127.0.0.1:11332, { unix:/opendkim/x.sock, default_action=accept } in"}},
+	{"Sendmail that does not ask the gate", "gate-milter",
+		place{zone: healthy, gate: true, files: map[string]string{"sendmail.cf": strings.Replace(sendmailCf, "Xrcptgate", "#X", 1), "local-host-names": ""}},
+		[]string{"INPUT_MAIL_FILTER(`rcptgate', `S=inet:8890@127.0.0.1, F=T, T=S:10s;R:10s')dnl"}},
+	{"MAIL_FILTER in place of INPUT_MAIL_FILTER", "gate-milter",
+		place{zone: healthy, gate: true, files: map[string]string{"sendmail.cf": strings.Replace(sendmailCf, "InputMailFilters=rcptgate", "InputMailFilters=clamav", 1), "local-host-names": ""}},
+		[]string{"InputMailFilters does not name rcptgate", "not MAIL_FILTER", "sendmail.cf:6"}},
+	{"Sendmail that takes mail while the gate is down", "gate-default",
+		place{zone: healthy, gate: true, files: map[string]string{"sendmail.cf": strings.Replace(sendmailCf, "F=T, ", "", 1), "local-host-names": ""}}, []string{"unchecked", "F=T"}},
+	{"Postfix that takes mail while the gate is down", "gate-default",
+		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nmilter_default_action = accept\n" + milters}}, []string{"unchecked", "{ inet:127.0.0.1:8890, default_action=tempfail,"}},
+	{"the same for this milter alone", "gate-default",
+		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = { inet:127.0.0.1:8890, default_action=accept }\n"}}, []string{"unchecked"}},
+	{"a deadline beyond this milter's time-out (Postfix)", "gate-deadline",
+		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = { inet:127.0.0.1:8890, command_timeout=5s }\n"}}, []string{"8s", "5s only", `deadline = "4s"`}},
+	{"a deadline beyond this milter's time-out (Sendmail)", "gate-deadline",
+		place{zone: healthy, gate: true, files: map[string]string{"sendmail.cf": strings.Replace(sendmailCf, "R:10s", "R:5s", 1), "local-host-names": ""}}, []string{"5s only"}},
+	{"a socket in the chroot, by its path outside", "gate-chroot",
+		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = unix:/var/spool/postfix/rcptgate/milter.sock\n", "master.cf": "smtp inet n - y - - smtpd\n"},
+			edit: func(d *Doctor) { d.Gate.Sockets = []string{"unix:/var/spool/postfix/rcptgate/milter.sock"} }}, []string{"at /var/spool/postfix/var/spool/postfix/rcptgate/milter.sock", "unix:rcptgate/milter.sock"}},
+	{"a policy service outside of the chroot", "policy-chroot",
+		place{zone: healthy, files: map[string]string{"main.cf": "mydestination = \nsmtpd_recipient_restrictions = reject_unauth_destination,\n check_policy_service { unix:/run/policy/sock, timeout=10s }\n", "master.cf": "smtp inet n - y - - smtpd\n"}},
+		[]string{"/var/spool/postfix/run/policy/sock", "main.cf:2", "451 4.3.5"}},
+	{"a table that is not there (Postfix)", "mta-files",
+		place{zone: healthy, files: map[string]string{"main.cf": "mydestination = \nvirtual_alias_maps = proxy:hash:DIR/virtual\n"}}, []string{"main.cf:2", "virtual_alias_maps", "run postmap hash:"}},
+	{"a map that is not there (Sendmail)", "mta-files",
+		place{zone: healthy, files: map[string]string{"sendmail.cf": sendmailCf + "Kvirtuser hash DIR/virtusertable\n", "local-host-names": ""}}, []string{"sendmail.cf:7", "virtusertable.db", "makemap hash"}},
+	{"a list of domains that is not there (Sendmail)", "mta-files",
+		place{zone: healthy, files: map[string]string{"sendmail.cf": sendmailCf}}, []string{"sendmail.cf:5", "create ", "local-host-names"}},
 	{"a socket outside of the chroot", "gate-chroot",
 		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = unix:/run/rcptgate/milter.sock\n", "master.cf": "smtp inet n - y - - smtpd\n"},
 			edit: func(d *Doctor) { d.Gate.Sockets = []string{"unix:/run/rcptgate/milter.sock"} }}, []string{"chroot", "/var/spool/postfix"}},

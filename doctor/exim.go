@@ -6,14 +6,28 @@ import "strings"
 
 // readExim reads the domain lists of an Exim configuration: "domainlist local_domains = @ :
 // example.com" (Exim specification, chapter 10), or Debian's dc_other_hostnames and
-// dc_relay_domains (update-exim4.conf(8)). Lists that are look-ups are left out.
+// dc_relay_domains (update-exim4.conf(8)). A line that ends with a backslash goes on in the
+// next. Words that are look-ups are left out.
 func readExim(path string) (*MTA, error) {
 	m := &MTA{Name: "Exim", File: path, Timeout: 30}
+	class, separators, goesOn := "", "", false
 	err := eachLine(path, func(n int, line string) {
-		class, list, separator := eximList(strings.TrimSpace(line))
-		for word := range strings.SplitSeq(list, separator) {
+		line = strings.TrimSpace(line)
+		list := line
+		if !goesOn {
+			class, list, separators = eximList(line)
+		}
+		if strings.HasPrefix(line, "#") {
+			return // a comment, also between two lines of a list
+		}
+		list, goesOn = strings.CutSuffix(list, `\`)
+		goesOn = goesOn || strings.HasSuffix(line, `\`)
+		if class == "" {
+			return
+		}
+		for _, word := range strings.FieldsFunc(list, func(r rune) bool { return strings.ContainsRune(separators, r) }) {
 			word = strings.ToLower(strings.TrimSpace(word))
-			if word == "" || strings.ContainsAny(word, "@!/${}+;*") {
+			if word == "" || strings.ContainsAny(word, "@!/${}+;*<") {
 				continue
 			}
 			m.add(Place{word, class, path, n})
@@ -22,19 +36,26 @@ func readExim(path string) (*MTA, error) {
 	return m, err
 }
 
-// eximList takes a line that is one of the lists apart.
-func eximList(line string) (class, list, separator string) {
+// eximList takes the first line of a list apart; class is empty for other lines. A list in
+// Exim's own file may begin with its separator: "<; example.com ; example.org".
+func eximList(line string) (class, list, separators string) {
 	name, value, _ := strings.Cut(line, "=")
 	value = strings.TrimSpace(value)
 	switch strings.Join(strings.Fields(name), " ") {
 	case "domainlist local_domains", "MAIN_LOCAL_DOMAINS":
-		return "local_domains", value, ":"
-	case "domainlist relay_to_domains":
-		return "relay_domains", value, ":"
+		class = "local_domains"
+	case "domainlist relay_to_domains", "MAIN_RELAY_TO_DOMAINS":
+		class = "relay_domains"
 	case "dc_other_hostnames":
-		return "dc_other_hostnames", strings.Trim(value, `'"`), ";"
+		return "dc_other_hostnames", strings.Trim(value, `'"`), ";:"
 	case "dc_relay_domains":
-		return "relay_domains", strings.Trim(value, `'"`), ";"
+		return "relay_domains", strings.Trim(value, `'"`), ";:"
+	default:
+		return "", "", ""
 	}
-	return "", "", ":"
+	separators = ":"
+	if len(value) > 1 && value[0] == '<' {
+		separators, value = value[1:2], value[2:]
+	}
+	return class, value, separators
 }

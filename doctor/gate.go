@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -85,40 +84,15 @@ func (d *Doctor) gate(context.Context) {
 // gateDeadline compares how long the gate takes at most with how long the MTA waits.
 func (d *Doctor) gateDeadline(m *MTA) {
 	wait := time.Duration(m.Timeout) * time.Second
+	if f, _ := d.asks(m); f != nil {
+		wait = time.Duration(f.wait) * time.Second
+	}
 	if d.Gate.Deadline < wait {
 		d.ok("gate-deadline", "", fmt.Sprintf("the gate answers within %s, %s waits %s", d.Gate.Deadline, m.Name, wait))
 		return
 	}
 	d.add(Finding{ID: "gate-deadline", Level: Fail, What: fmt.Sprintf("the gate may take %s for an answer, but %s waits %s only", d.Gate.Deadline, m.Name, wait), Seen: []string{d.Gate.File, m.File},
 		Matters: "the MTA gives the gate up, and does without it or defers everything", Do: []string{fmt.Sprintf("deadline = %q in %s", (wait * 4 / 5).String(), filepath.Base(d.Gate.File))}})
-}
-
-// gateMilter looks whether the MTA asks the gate at one of its sockets.
-func (d *Doctor) gateMilter(m *MTA) {
-	for _, socket := range d.Gate.Sockets {
-		own := parseSocket(socket)
-		for _, line := range m.Milter {
-			if !slices.ContainsFunc(socketsOf(line), own.isAskedAt) {
-				continue
-			}
-			if m.Chroot && own.path != "" && !strings.HasPrefix(own.path, postfixQueue) {
-				d.add(Finding{ID: "gate-chroot", Level: Fail, What: fmt.Sprintf("Postfix's smtpd runs in a chroot and cannot reach %s", own.path), Seen: []string{line, filepath.Join(filepath.Dir(m.File), "master.cf")},
-					Matters: "every recipient is deferred, or the gate is not asked (milter_default_action)", Do: []string{"a socket below /var/spool/postfix, or inet:127.0.0.1:8890; or no chroot for smtpd in master.cf"}})
-				return
-			}
-			d.ok("gate-milter", "", m.Name+" asks the gate: "+line)
-			return
-		}
-	}
-	f := Finding{ID: "gate-milter", Level: Fail, What: m.Name + " does not ask the gate", Seen: append([]string{m.File}, m.Milter...), Matters: "the gate has no effect"}
-	if len(d.Gate.Sockets) == 0 {
-		f.What, f.Do = "the gate listens on no milter socket", []string{`[listen] milter = ["inet:8890@127.0.0.1"]`}
-	} else if m.Name == "Postfix" {
-		f.Do = []string{fmt.Sprintf("smtpd_milters = %s in %s, then postfix reload", postfixSocket(d.Gate.Sockets[0]), m.File)}
-	} else {
-		f.Do = []string{fmt.Sprintf("INPUT_MAIL_FILTER(`rcptgate', `S=%s, T=S:10s;R:10s;E:5m') in the .mc file", sendmailSocket(d.Gate.Sockets[0]))}
-	}
-	d.add(f)
 }
 
 // postfixQueue is Postfix's usual queue_directory: its smtpd looks for relative paths there, and
@@ -149,18 +123,6 @@ func parseSocket(text string) (s socket) {
 	}
 	s.host = strings.Trim(s.host, "[]")
 	return s
-}
-
-// socketsOf gives the sockets that a line of an MTA names: "FILE:LINE smtpd_milters = ..." or
-// "FILE:LINE Xname, S=..., F=T".
-func socketsOf(line string) (out []socket) {
-	_, line, _ = strings.Cut(line, " ")
-	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t,={}", r) }) {
-		if strings.ContainsAny(word, ":/") {
-			out = append(out, parseSocket(word))
-		}
-	}
-	return out
 }
 
 // isAskedAt reports whether an MTA that asks at other asks at s.

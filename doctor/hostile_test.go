@@ -19,6 +19,7 @@ import (
 
 	"rcptgate/backend"
 	"rcptgate/kit/exit"
+	"rcptgate/mta/sendmailcf"
 )
 
 // TestNoFalseAlarms has installations in order that look odd.
@@ -31,6 +32,18 @@ func TestNoFalseAlarms(t *testing.T) {
 			"main.cf": head + "mydestination = $myhostname, example.com\nrelay_domains = $mydestination\n" + milters}},
 		"milters by way of a parameter": {zone: healthy, gate: true, files: map[string]string{
 			"main.cf": head + "mydestination = example.com\nmilters = inet:127.0.0.1:11332, inet:127.0.0.1:8890\nsmtpd_milters = $milters\n"}},
+		"Sendmail's own files that need not exist": {zone: healthy, gate: true, files: map[string]string{
+			"sendmail.cf": sendmailCf + "FR-o DIR/relay-domains\nKmailertable hash -o DIR/mailertable\n", "local-host-names": "example.com\n"}},
+		"a local domain that the recipe's rule sends to its MX (Sendmail)": {zone: hosted, files: map[string]string{
+			"sendmail.cf": sendmailCf + "Kbestmx bestmx -T.TMP\nR$* < @ example.com. > $*\t$#esmtp $@ $(bestmx example.com. $) $: $1 < @ example.com. > $2\n", "local-host-names": "example.com\n"}},
+		"a local domain that transport_maps sends to its MX (Postfix)": {zone: hosted, files: map[string]string{
+			"main.cf": head + "mydestination = $myhostname, example.com\ntransport_maps = texthash:DIR/transport\n", "transport": "example.com smtp:[aspmx.l.google.com]\n"}},
+		"the same for all below a domain": {zone: hosted, files: map[string]string{
+			"main.cf": head + "mydestination = $myhostname, example.com\ntransport_maps = texthash:DIR/transport\n", "transport": ".com relay:[aspmx.l.google.com]\n"}},
+		"README's line, before other milters": {zone: healthy, gate: true, files: map[string]string{
+			"main.cf": head + "mydestination = example.com\nmilter_default_action = accept\nsmtpd_milters = { inet:127.0.0.1:8890, default_action=tempfail, command_timeout=10s }, unix:/opendkim/x.sock\n"}},
+		"a policy service that the chroot holds": {zone: healthy, files: map[string]string{
+			"main.cf": head + "mydestination = example.com\nsmtpd_recipient_restrictions = reject_unauth_destination, check_policy_service unix:private/policy\n", "master.cf": "smtp inet n - y - - smtpd\n"}},
 		"redirect after all": {zone: names + "example.com. MX 10 mx1.example.org.\n" +
 			"example.com. TXT \"v=spf1 ip4:192.0.2.80 -all redirect=gone.example.com\"\n"},
 		"an MX on a second name of this host": {zone: healthy + "example.com. MX 20 mail.example.net.\nmail.example.net. A 192.0.2.81\n", files: map[string]string{
@@ -84,8 +97,13 @@ func TestSocketsAreCompared(t *testing.T) {
 		{"unix:/run/gate", "main.cf:1 smtpd_milters = unix:/run/gate2", false},
 		{"unix:/run/gate", "main.cf:1 smtpd_milters = inet:127.0.0.1:8890", false},
 	} {
-		own := parseSocket(tt.socket)
-		if got := slices.ContainsFunc(socketsOf(tt.line), own.isAskedAt); got != tt.asks {
+		own, m := parseSocket(tt.socket), MTA{}
+		if _, line, _ := strings.Cut(tt.line, " "); strings.HasPrefix(line, "X") {
+			m.Milters = []milter{sendmailMilter(&sendmailcf.Config{}, line, "")}
+		} else {
+			m.Milters = postfixMilters(strings.TrimPrefix(line, "smtpd_milters = "), "", 30, "")
+		}
+		if got := slices.ContainsFunc(m.Milters, func(f milter) bool { return own.isAskedAt(f.socket) }); got != tt.asks {
 			t.Errorf("%s in %q: %v", tt.socket, tt.line, got)
 		}
 	}

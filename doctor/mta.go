@@ -5,15 +5,15 @@ package doctor
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"rcptgate/mta/maincf"
-	"rcptgate/mta/sendmailcf"
 	"rcptgate/table"
 	"rcptgate/table/open"
 )
@@ -37,118 +37,107 @@ func (p Place) String() string {
 // local reports whether mail for the class's domains is delivered by this machine itself.
 func (p Place) local() bool { return p.Class != "relay_domains" && p.Class != "class R" }
 
+// Broken is what an MTA's configuration names and cannot be read.
+type Broken struct{ What, Where, Do string }
+
 // MTA is one mail system on this machine, as its files describe it.
 type MTA struct {
 	Name   string // "Postfix", "Sendmail"
 	File   string
 	Places []Place
-	Milter []string // its milter lines, as written
+	// Elsewhere are domains that it sends to other servers, whatever class they are in.
+	Elsewhere map[string]bool
+	Milters   []milter
+	// MilterValue is Postfix's smtpd_milters.
+	MilterValue string
 	// Timeout is how long it waits for a milter's answer to a command, in seconds.
-	Timeout int
-	Chroot  bool     // its smtpd runs in a chroot
-	Bad     []string // what could not be read
+	Timeout  int
+	Chroot   bool     // its smtpd runs in a chroot
+	Policies []policy // that it asks
+	Bad      []Broken // what could not be read
 }
 
 // maxPlaces bounds the domains that are read of one MTA.
 const maxPlaces = 100_000
 
-// readPostfix reads what main.cf and master.cf say.
-func readPostfix(ctx context.Context, path string) (*MTA, error) {
-	c, err := maincf.Read(path)
-	if err != nil {
-		return nil, err
+// bad notes what cannot be read, once: a parameter can stand for another.
+func (m *MTA) bad(b Broken) {
+	if !slices.ContainsFunc(m.Bad, func(o Broken) bool { return o.Where == b.Where && o.Do == b.Do || strings.HasSuffix(o.What, after(b.What)) }) {
+		m.Bad = append(m.Bad, b)
 	}
-	m := &MTA{Name: "Postfix", File: c.Path, Timeout: 30}
-	if value, _ := c.Get("milter_command_timeout"); value != "" {
-		m.Timeout = seconds(value, m.Timeout)
-	}
-	for _, name := range []string{"mydestination", "virtual_alias_domains", "virtual_mailbox_domains", "relay_domains"} {
-		value, err := c.Get(name)
-		if err != nil {
-			m.Bad = append(m.Bad, err.Error())
-		}
-		set, _ := c.Set(name)
-		for _, word := range maincf.Split(value) {
-			m.word(ctx, name, word, c.Path, set.Line)
-		}
-	}
-	if set, ok := c.Set("smtpd_milters"); ok {
-		value, err := c.Get("smtpd_milters")
-		if err != nil {
-			value = set.Value
-		}
-		m.Milter = append(m.Milter, fmt.Sprintf("%s:%d smtpd_milters = %s", c.Path, set.Line, value))
-	}
-	m.Chroot = smtpdInChroot(filepath.Join(filepath.Dir(c.Path), "master.cf"))
-	return m, nil
 }
 
-// smtpdInChroot reports whether master.cf(5) runs smtpd in a chroot.
-func smtpdInChroot(path string) bool {
-	found := false
-	_ = eachLine(path, func(_ int, line string) {
-		f := strings.Fields(line)
-		if len(f) >= 8 && f[0] == "smtp" && f[1] == "inet" && f[7] == "smtpd" {
-			found = f[4] == "y"
-		}
-	})
-	return found
+// brokenTable notes a table that cannot be read, with what makes it.
+func (m *MTA) brokenTable(setting string, spec table.Spec, err error, where string) {
+	b := Broken{What: fmt.Sprintf("%s: %v", setting, err), Where: where}
+	source := strings.TrimSuffix(spec.Path(), filepath.Ext(spec.Path()))
+	switch {
+	case !errors.Is(err, fs.ErrNotExist):
+		b.Do = "let the MTA and the user of doctor read " + spec.Path()
+	case spec.IsText():
+		b.Do = "create " + spec.Path() + ", or take it out of " + where
+	case setting == "alias_maps" || setting == "AliasFile":
+		b.Do = fmt.Sprintf("run newaliases, or take %s out of %s", spec, where)
+	case m.Name == "Postfix":
+		b.Do = fmt.Sprintf("run postmap %s:%s, or take it out of %s", spec.Type, source, where)
+	default:
+		b.Do = fmt.Sprintf("run makemap %s %s < %s, or take it out of %s", spec.Type, source, source, where)
+	}
+	m.bad(b)
 }
 
-// readSendmail reads what sendmail.cf says.
-func readSendmail(path string) (*MTA, error) {
-	c, err := sendmailcf.Read(path)
-	if err != nil {
-		return nil, err
+// lineOf names a file and a line; line 0 is none.
+func lineOf(path string, line int) string {
+	if line == 0 {
+		return path
 	}
-	m := &MTA{Name: "Sendmail", File: path, Timeout: 10}
-	for letter, class := range map[string]string{"w": "class w", "R": "class R"} {
-		listed := c.Class(letter)
-		for _, word := range listed.Words {
-			m.add(Place{strings.ToLower(word), class, path, 0})
-		}
-		for _, file := range listed.Files {
-			m.file(class, file.Text)
-		}
-	}
-	if err := m.sendmailLines(path); err != nil {
-		m.Bad = append(m.Bad, err.Error())
-	}
-	slices.SortStableFunc(m.Places, func(a, b Place) int { return strings.Compare(a.Class, b.Class) })
-	return m, nil
+	return fmt.Sprintf("%s:%d", path, line)
 }
 
-// sendmailLines finds the lines that say where a word of a class is written, and the milters:
-// "Cwexample.com", "Xrcptgate, S=inet:8890@127.0.0.1, T=S:10s;R:10s".
-func (m *MTA) sendmailLines(path string) error {
-	return eachLine(path, func(number int, line string) {
-		switch {
-		case strings.HasPrefix(line, "Cw"), strings.HasPrefix(line, "CR"):
-			for _, word := range strings.Fields(line[2:]) {
-				for i := range m.Places {
-					if p := &m.Places[i]; p.Line == 0 && p.File == path && p.Domain == strings.ToLower(word) {
-						p.Line = number
-					}
-				}
-			}
-		case strings.HasPrefix(line, "X"):
-			m.Milter = append(m.Milter, fmt.Sprintf("%s:%d %s", path, number, line))
-			if _, rest, ok := strings.Cut(line, "R:"); ok && strings.Contains(line, "rcptgate") {
-				rest, _, _ = strings.Cut(rest, ";")
-				m.Timeout = seconds(strings.TrimSpace(rest), m.Timeout)
-			}
+// after gives an error's text without the setting that it begins with.
+func after(what string) string {
+	_, text, _ := strings.Cut(what, ": ")
+	return ": " + text
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+func (m *MTA) sendsElsewhere(domain string) {
+	if m.Elsewhere == nil {
+		m.Elsewhere = map[string]bool{}
+	}
+	m.Elsewhere[domain] = true
+}
+
+// elsewhere reports whether the MTA sends a domain's mail to another server.
+func (m *MTA) elsewhere(domain string) bool {
+	if m.Elsewhere[domain] {
+		return true
+	}
+	for i := strings.IndexByte(domain, '.'); i >= 0; {
+		if m.Elsewhere[domain[i:]] {
+			return true
 		}
-	})
+		next := strings.IndexByte(domain[i+1:], '.')
+		if next < 0 {
+			break
+		}
+		i += 1 + next
+	}
+	return false
 }
 
 // word takes one word of a list of domains: a domain, a file of them or a table.
 func (m *MTA) word(ctx context.Context, class, word, file string, line int) {
 	switch {
 	case strings.HasPrefix(word, "/"):
-		m.file(class, word)
+		m.file(class, word, lineOf(file, line))
 	case strings.HasPrefix(word, "!"):
 	case strings.Contains(word, ":"):
-		m.table(ctx, class, word)
+		m.table(ctx, class, word, lineOf(file, line))
 	default:
 		m.add(Place{strings.ToLower(word), class, file, line})
 	}
@@ -161,7 +150,7 @@ func (m *MTA) add(p Place) {
 }
 
 // file reads a list of domains, one a line.
-func (m *MTA) file(class, path string) {
+func (m *MTA) file(class, path, where string) {
 	err := eachLine(path, func(number int, line string) {
 		line, _, _ = strings.Cut(line, "#")
 		if line = strings.TrimSpace(line); line != "" {
@@ -169,12 +158,12 @@ func (m *MTA) file(class, path string) {
 		}
 	})
 	if err != nil {
-		m.Bad = append(m.Bad, fmt.Sprintf("%s: %v", class, err))
+		m.bad(Broken{What: fmt.Sprintf("%s: %v", class, err), Where: where, Do: "create " + path + ", or remove it there"})
 	}
 }
 
 // table reads the keys of a table that are domains.
-func (m *MTA) table(ctx context.Context, class, word string) {
+func (m *MTA) table(ctx context.Context, class, word, where string) {
 	spec, err := table.ParseSpec(word)
 	if err != nil {
 		return // a type that only Postfix reads
@@ -189,7 +178,7 @@ func (m *MTA) table(ctx context.Context, class, word string) {
 		})
 	}
 	if err != nil {
-		m.Bad = append(m.Bad, fmt.Sprintf("%s: %s: %v", class, word, err))
+		m.brokenTable(class, spec, err, where)
 	}
 }
 

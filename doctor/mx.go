@@ -78,6 +78,9 @@ func (d *Doctor) mx(ctx context.Context, domain string) {
 // places gives where the MTAs here name a domain as delivered by this machine.
 func (d *Doctor) places(domain string) (out []Place) {
 	for _, m := range d.MTAs {
+		if m.elsewhere(domain) {
+			continue
+		}
 		for _, p := range m.find(domain) {
 			if p.local() {
 				out = append(out, p)
@@ -196,19 +199,44 @@ func (d *Doctor) mxElsewhere(domain string, names []string, provider string, pla
 	for _, p := range places {
 		f.Do = append(f.Do, removal(p, domain))
 	}
-	f.Do = append(f.Do, "see docs/recipes.md, \"Mail hosted elsewhere\"")
+	f.Do = append(f.Do, strings.Replace(otherWay(places[0], domain), "[MX]", "["+names[0]+"]", 1))
 	d.add(f)
 }
 
 // removal is the line to change for a place.
 func removal(p Place, domain string) string {
 	switch {
-	case p.Class == "class w" && strings.HasSuffix(p.File, "sendmail.cf"):
-		return fmt.Sprintf("Sendmail: take %s out of class w (line Cw, or LOCAL_DOMAIN in the .mc file), make sendmail.cf anew, restart", domain)
-	case p.Class == "class w":
+	case strings.HasPrefix(p.Class, "class ") && strings.HasSuffix(p.File, ".cf"):
+		macro := map[bool]string{true: "LOCAL_DOMAIN", false: "VIRTUSER_DOMAIN"}[p.Class == "class w"]
+		return fmt.Sprintf("Sendmail: take %s out of %s (%s, or %s in the .mc file), make sendmail.cf anew, restart", domain, p.Class, at(p), macro)
+	case strings.HasPrefix(p.Class, "class "):
 		return fmt.Sprintf("Sendmail: remove line %d of %s and restart", p.Line, p.File)
+	case p.Class == "dc_other_hostnames":
+		return fmt.Sprintf("Exim: take %s out of dc_other_hostnames (%s), run update-exim4.conf, restart exim4", domain, at(p))
+	case p.Class == "local_domains":
+		return fmt.Sprintf("Exim: take %s out of the domain list local_domains (%s), then restart Exim", domain, at(p))
 	case p.Line > 0:
-		return fmt.Sprintf("Postfix: take %s out of %s (%s, line %d), then postfix reload", domain, p.Class, p.File, p.Line)
+		return fmt.Sprintf("Postfix: take %s out of %s (%s), then postfix reload", domain, p.Class, at(p))
 	}
 	return fmt.Sprintf("Postfix: take %s out of %s (%s), run postmap, then postfix reload", domain, p.Class, p.File)
+}
+
+// at says where a place is, for a sentence.
+func at(p Place) string {
+	if p.Line == 0 {
+		return p.File
+	}
+	return fmt.Sprintf("%s, line %d", p.File, p.Line)
+}
+
+// otherWay is what to write instead, if the domain is to stay local.
+func otherWay(p Place, domain string) string {
+	recipe := " (docs/recipes.md, \"Mail hosted elsewhere\")"
+	switch {
+	case strings.HasPrefix(p.Class, "class "):
+		return fmt.Sprintf("or keep it and add the bestmx rule for %s in LOCAL_RULE_0 of the .mc file%s", domain, recipe)
+	case p.Class == "dc_other_hostnames", p.Class == "local_domains":
+		return fmt.Sprintf("or keep it and add a dnslookup router for %s before the local ones%s", domain, recipe)
+	}
+	return fmt.Sprintf("or keep it and add to transport_maps: %s smtp:[MX]%s", domain, recipe)
 }

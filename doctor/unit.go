@@ -158,7 +158,7 @@ func (f *flags) readMTAs(ctx context.Context, d *Doctor) error {
 		read         func(string) (*MTA, error)
 	}{
 		{f.postfix, "/etc/postfix/main.cf", func(path string) (*MTA, error) { return readPostfix(ctx, path) }},
-		{f.sendmail, "/etc/mail/sendmail.cf", readSendmail},
+		{f.sendmail, "/etc/mail/sendmail.cf", func(path string) (*MTA, error) { return readSendmail(ctx, path) }},
 		{f.exim, "/etc/exim4/update-exim4.conf.conf", readExim},
 	} {
 		path := m.named

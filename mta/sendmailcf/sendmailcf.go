@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"rcptgate/kit/regular"
@@ -46,6 +47,8 @@ type Value struct {
 type Class struct {
 	Words []string
 	Files []Value // files with a word a line
+	// Optional are those of Files that need not exist (-o).
+	Optional []string
 	// Others are sources that are no such files: programs, maps, directories, formats of
 	// their own.
 	Others []Value
@@ -299,10 +302,11 @@ func (c *Config) source(s string, number int) error {
 	}
 	k := c.class(name)
 	fields := strings.Fields(rest)
-	if len(fields) > 0 && fields[0] == "-o" {
-		fields = fields[1:]
-	} else if len(fields) > 0 {
-		fields[0] = strings.TrimPrefix(fields[0], "-o")
+	optional := len(fields) > 0 && strings.HasPrefix(fields[0], "-o")
+	if optional {
+		if fields[0] = strings.TrimPrefix(fields[0], "-o"); fields[0] == "" {
+			fields = fields[1:]
+		}
 	}
 	switch {
 	case len(fields) == 0 || fields[0] == "":
@@ -311,6 +315,9 @@ func (c *Config) source(s string, number int) error {
 		k.Others = append(k.Others, Value{strings.Join(fields, " "), number})
 	default:
 		k.Files = append(k.Files, Value{fields[0], number})
+		if optional {
+			k.Optional = append(k.Optional, fields[0])
+		}
 	}
 	return nil
 }
@@ -357,6 +364,7 @@ func (c *Config) Class(name string) Class {
 		seen[name] = true
 		all.Words = append(all.Words, k.Words...)
 		all.Files = append(all.Files, k.Files...)
+		all.Optional = append(all.Optional, k.Optional...)
 		all.Others = append(all.Others, k.Others...)
 		for _, other := range k.others {
 			add(other)
@@ -385,10 +393,8 @@ func (c *Config) Mailer(name string) (flags string, ok bool) {
 
 // HasRule reports whether a left-hand or right-hand side of a rule holds a text.
 func (c *Config) HasRule(text string) bool {
-	for _, r := range c.rules {
-		if strings.Contains(r, text) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.rules, func(r string) bool { return strings.Contains(r, text) })
 }
+
+// Rules gives the rules (R lines) without the R, in their order.
+func (c *Config) Rules() []string { return slices.Clone(c.rules) }
