@@ -25,6 +25,8 @@ type Doctor struct {
 
 	slow   time.Duration // of one step of a dialogue; 0: slowStep
 	report Report
+	kinds  map[string]kind
+	last   time.Time // when the last finding was added
 	lost   lost
 }
 
@@ -32,6 +34,15 @@ type Doctor struct {
 const maxDomains = 100
 
 func (d *Doctor) add(f Finding) {
+	if d.kinds == nil {
+		d.kinds = kinds()
+	}
+	f.Expected, f.Refs = d.kinds[f.ID].expected, d.kinds[f.ID].refs
+	now := time.Now()
+	if !d.last.IsZero() {
+		f.MS = now.Sub(d.last).Milliseconds()
+	}
+	d.last = now
 	d.report.Checks++
 	d.report.Findings = append(d.report.Findings, f)
 }
@@ -46,6 +57,7 @@ func (d *Doctor) Run(ctx context.Context, domains []string) *Report {
 	if len(domains) == 0 {
 		domains = d.all()
 	}
+	d.last = time.Now()
 	d.readLogs()
 	for _, m := range d.MTAs {
 		for _, bad := range m.Bad {
@@ -66,6 +78,7 @@ func (d *Doctor) Run(ctx context.Context, domains []string) *Report {
 		d.mx(ctx, domain)
 		d.spf(ctx, domain)
 		d.dmarc(ctx, domain)
+		d.route(domain)
 		d.backends(ctx, domain)
 	}
 	d.slowDNS(ctx, domains)

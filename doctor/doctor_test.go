@@ -161,6 +161,12 @@ var cases = []struct {
 	{"a server that does not know the domain (Exim)", "backend-relay", refusing("550 relay not permitted"), []string{"does not take mail for the domain"}},
 	{"a server that puts off unknown names", "backend-defers", refusing("450 4.1.1 try later"), []string{"deferred"}},
 	{"a server that refuses the null sender", "backend-null", faulty(sim.Mail, sim.Fault{Kind: sim.Say, Reply: "550 5.7.1 no bounces"}), []string{"550 5.7.1 no bounces", "RFC 5321"}},
+	{"a server that refuses both senders", "backend-fallback", faulty(sim.Mail, sim.Fault{Kind: sim.Say, Reply: "550 5.7.1 no bounces"}), []string{"MAIL FROM:<postmaster@mx1.example.org>", "fallback_sender"}},
+	{"a server that ends the connection after a question", "backend-reset", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{DropAfterRset: true}}}, []string{"ends the connection", "connection of its own"}},
+	{"a server without RSET", "backend-reset", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{NoRset: true}}}, []string{"502 5.5.1"}},
+	{"a route by MX that leaves nobody", "mx-loop",
+		place{zone: healthy + "example.com. MX 20 mx2.example.net.\nmx2.example.net. A 198.51.100.9\n", domains: []route.DomainConfig{{Name: "example.com", Backend: []string{"mx"}}}},
+		[]string{"no MX is preferred", "example.com. MX 10 mx1.example.org.", `backend = ["smtp:[ADDRESS]:25"]`}},
 	{"a server that breaks off", "backend-smtp", faulty(sim.Hello, sim.Fault{Kind: sim.Drop}), []string{"broke off"}},
 	{"a server whose TLS fails", "backend-tls", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSDrop}}}, []string{"fails", "without TLS"}},
 	{"a server that does not begin TLS", "backend-tls", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSRefuse}}}, []string{"does not begin it (454)"}},
@@ -339,6 +345,59 @@ func TestHealthy(t *testing.T) {
 	_ = report.Print(&out, false, true)
 	if strings.Count(out.String(), "✓") < 10 {
 		t.Errorf("verbose:\n%s", out.String())
+	}
+}
+
+// TestFindingsForPrograms: each finding has the members that programs read, and each id is in the
+// table of what is right.
+func TestFindingsForPrograms(t *testing.T) {
+	p := place{zone: strings.Replace(healthy, "ip4:192.0.2.80", "include:_spf.google.com", 1) + "_spf.google.com. TXT \"v=spf1 ip4:198.51.100.0/24 ~all\"\n;example.com delay\n", gate: true}
+	data, err := json.Marshal(p.run(t, "example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report struct{ Findings []map[string]any }
+	if err := json.Unmarshal(data, &report); err != nil {
+		t.Fatal(err)
+	}
+	slow := false
+	for _, f := range report.Findings {
+		slow = slow || f["ms"].(float64) >= 1000
+		if f["id"] != "spf-missing-us" {
+			continue
+		}
+		for _, member := range []string{"id", "level", "domain", "what", "seen", "expected", "matters", "remedy", "refs", "ms"} {
+			if f[member] == nil {
+				t.Errorf("%v has no %s", f, member)
+			}
+		}
+		if f["expected"] != "pass for this host's outgoing address" || !strings.Contains(fmt.Sprint(f["refs"]), "RFC 7208") || !strings.Contains(fmt.Sprint(f["remedy"]), "v=spf1 ip4:192.0.2.80 include:_spf.google.com -all") {
+			t.Errorf("%v", f)
+		}
+	}
+	if !slow {
+		t.Error("no finding took as long as its question")
+	}
+	known := kinds()
+	for _, id := range allIDs(t) {
+		if known[id].expected == "" {
+			t.Errorf("%s is not in the table of findings", id)
+		}
+	}
+}
+
+// TestRouteByMX: with a server that is preferred to this machine there is somebody to ask.
+func TestRouteByMX(t *testing.T) {
+	p := place{zone: healthy + "example.com. MX 5 store.example.net.\nstore.example.net. A 198.51.100.9\n", domains: []route.DomainConfig{{Name: "example.com", Backend: []string{"mx"}}}}
+	route := false
+	for _, f := range p.run(t, "example.com").Findings {
+		route = route || f.ID == "gate-route" && strings.Contains(f.What, `asks mx: [[domain]] "example.com" in rcptgate.toml`)
+		if f.ID == "mx-loop" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if !route {
+		t.Error("where the gate asks is not said")
 	}
 }
 

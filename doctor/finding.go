@@ -33,9 +33,14 @@ type Finding struct {
 	Domain string `json:"domain,omitempty"` // empty for this machine
 	What   string `json:"what"`
 	// Seen says where: a file with its line, a record, a reply.
-	Seen    []string `json:"seen,omitempty"`
-	Matters string   `json:"matters,omitempty"`
-	Do      []string `json:"do,omitempty"` // the line or record to write
+	Seen []string `json:"seen,omitempty"`
+	// Expected is what is right.
+	Expected string   `json:"expected,omitempty"`
+	Matters  string   `json:"matters,omitempty"`
+	Do       []string `json:"remedy,omitempty"` // the line or record to write
+	// Refs are where it is written what is right: RFCs, manuals.
+	Refs []string `json:"refs,omitempty"`
+	MS   int64    `json:"ms"` // how long it took to find out, in milliseconds
 }
 
 // Report is everything that was found.

@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/miekg/dns"
 	"github.com/pelletier/go-toml/v2"
 
 	"rcptgate/backend"
@@ -26,6 +28,9 @@ type Gate struct {
 	Domains  []route.DomainConfig
 	Sockets  []string // of the milter
 	Warnings []string // what "config check" warns of
+	Fallback string   // sender where the null sender is refused; "" is postmaster at hostname
+	// FollowMTA has the gate ask the MTA's bracketed next hop for domains without a section.
+	FollowMTA bool
 }
 
 // gateOf reads a configuration.
@@ -35,9 +40,13 @@ func gateOf(c *unit.Config, warnings []string) (*Gate, error) {
 		Listen struct {
 			Milter []string `toml:"milter"`
 		} `toml:"listen"`
+		Callahead struct {
+			Fallback string `toml:"fallback_sender"`
+		} `toml:"callahead"`
+		FollowMTA bool `toml:"follow_mta"`
 	}
 	err := toml.Unmarshal([]byte(c.Show()), &shown) // a front's settings are its own: they are read as people see them
-	g.Sockets = shown.Listen.Milter
+	g.Sockets, g.Fallback, g.FollowMTA = shown.Listen.Milter, strings.Trim(shown.Callahead.Fallback, "<>"), shown.FollowMTA
 	return g, err
 }
 
@@ -161,6 +170,40 @@ func sendmailSocket(socket string) string {
 		return kind + ":" + port + "@" + host
 	}
 	return socket
+}
+
+// route says which servers the gate asks about a domain, and why those.
+func (d *Doctor) route(domain string) {
+	section := d.sectionOf(domain)
+	switch {
+	case d.Gate == nil:
+	case section != nil:
+		d.ok("gate-route", domain, fmt.Sprintf("the gate asks %s: [[domain]] %q in %s", strings.Join(section.Backend, ", "), section.Name, d.Gate.File))
+	case d.Gate.FollowMTA:
+		d.ok("gate-route", domain, "no [[domain]] section has servers for the domain: the gate asks where the MTA's own next hop is in brackets, and nowhere else")
+	default:
+		d.ok("gate-route", domain, "no [[domain]] section has servers for the domain: the gate does not ask about it")
+	}
+}
+
+// mxLoop looks whether backend = ["mx"] leaves a server: this machine and every MX that is not
+// preferred to it are left out (RFC 5321 section 5.1).
+func (d *Doctor) mxLoop(domain string, list []*dns.MX, targets []target) {
+	section := d.sectionOf(domain)
+	if section == nil || !slices.ContainsFunc(section.Backend, func(text string) bool { a, err := backend.ParseAddress(text); return err == nil && a.IsMX }) {
+		return
+	}
+	for i, t := range targets {
+		if t.host != d.Hostname && !slices.ContainsFunc(t.ips, d.isSelf) {
+			continue
+		}
+		if list[i].Preference > list[0].Preference {
+			return
+		}
+		d.add(Finding{ID: "mx-loop", Level: Fail, Domain: domain, What: fmt.Sprintf("backend = [\"mx\"] leaves no server: no MX is preferred to this machine (%s)", t.host), Seen: []string{d.Gate.File, fmt.Sprintf("%s. MX %d %s.", domain, list[i].Preference, t.host)},
+			Matters: "no recipient can be asked about; those that are not remembered are deferred", Do: []string{fmt.Sprintf("backend = [\"smtp:[ADDRESS]:25\"] in the [[domain]] section %q, with the address of the server behind", section.Name)}})
+		return
+	}
 }
 
 // backends has a dialogue with each server of a domain's section.

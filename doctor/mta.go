@@ -62,7 +62,9 @@ const maxPlaces = 100_000
 
 // bad notes what cannot be read, once: a parameter can stand for another.
 func (m *MTA) bad(b Broken) {
-	if !slices.ContainsFunc(m.Bad, func(o Broken) bool { return o.Where == b.Where && o.Do == b.Do || strings.HasSuffix(o.What, after(b.What)) }) {
+	if !slices.ContainsFunc(m.Bad, func(o Broken) bool {
+		return o.Where == b.Where && o.Do == b.Do || strings.HasSuffix(o.What, after(b.What))
+	}) {
 		m.Bad = append(m.Bad, b)
 	}
 }

@@ -73,6 +73,7 @@ func (d *Doctor) mx(ctx context.Context, domain string) {
 		d.mxTarget(domain, &t)
 	}
 	d.whoseMX(domain, targets, places)
+	d.mxLoop(domain, list, targets)
 }
 
 // places gives where the MTAs here name a domain as delivered by this machine.

@@ -205,6 +205,9 @@ func (d *Doctor) tls(domain string, a backend.Address, t *talk) error {
 		d.add(Finding{ID: "backend-cert", Level: Fail, Domain: domain, What: fmt.Sprintf("the certificate of %s ended on %s", a, cert.NotAfter.Format(time.DateOnly)), Do: []string{"renew it"}})
 	case left < 14*24*time.Hour:
 		d.add(Finding{ID: "backend-cert", Level: Warn, Domain: domain, What: fmt.Sprintf("the certificate of %s ends on %s", a, cert.NotAfter.Format(time.DateOnly)), Do: []string{"renew it"}})
+	case net.ParseIP(a.Host) == nil && a.Host != "" && cert.VerifyHostname(a.Host) != nil:
+		d.add(Finding{ID: "backend-cert", Level: Note, Domain: domain, What: fmt.Sprintf("the certificate of %s is for %s", a, brief(strings.Join(append(cert.DNSNames, cert.Subject.CommonName), " "))),
+			Matters: "the gate does not mind unless the section has it checked"})
 	default:
 		d.ok("backend-cert", domain, fmt.Sprintf("the certificate of %s is good until %s", a, cert.NotAfter.Format(time.DateOnly)))
 	}
@@ -212,19 +215,15 @@ func (d *Doctor) tls(domain string, a backend.Address, t *talk) error {
 	return d.hello(domain, a, t)
 }
 
-// envelope asks about the null sender and a made-up recipient.
+// envelope asks about the senders and a made-up recipient, and whether the server takes a
+// second question on the connection.
 func (d *Doctor) envelope(domain, id string, t *talk) error {
-	code, text, err := t.say("MAIL FROM:<>")
-	if err != nil {
-		return fmt.Errorf("MAIL FROM:<>: %w", err)
-	}
-	if code/100 != 2 {
-		d.add(Finding{ID: "backend-null", Level: Warn, Domain: domain, What: fmt.Sprintf("%s says %d %s to MAIL FROM:<>", id, code, brief(text)), Matters: "it refuses bounces, and call-aheads with the null sender; the gate then asks as postmaster",
-			Do: []string{"let the server take the null sender from this machine (RFC 5321 section 4.5.5)"}})
-		return t.quit()
+	sender, ok, err := d.sender(domain, id, t)
+	if err != nil || !ok {
+		return err
 	}
 	name := "rcptgate-doctor-" + strings.ToLower(rand.Text()[:12]) + "@" + domain
-	code, text, err = t.say("RCPT TO:<" + name + ">")
+	code, text, err := t.say("RCPT TO:<" + name + ">")
 	if err != nil {
 		return fmt.Errorf("RCPT: %w", err)
 	}
@@ -239,7 +238,59 @@ func (d *Doctor) envelope(domain, id string, t *talk) error {
 	default:
 		d.ok("backend-unknown", domain, fmt.Sprintf("%s refuses a made-up name: %d %s", id, code, brief(text)))
 	}
+	d.again(domain, id, sender, t)
 	return t.quit()
+}
+
+// sender says MAIL with the null sender, and with the fallback sender where that is refused,
+// as the gate does. It gives the one that was taken.
+func (d *Doctor) sender(domain, id string, t *talk) (sender string, ok bool, err error) {
+	code, text, err := t.say("MAIL FROM:<>")
+	if err != nil {
+		return "", false, fmt.Errorf("MAIL FROM:<>: %w", err)
+	}
+	if code/100 == 2 {
+		return "", true, nil
+	}
+	fallback := "postmaster@" + d.Hostname
+	if d.Gate != nil && d.Gate.Fallback != "" {
+		fallback = d.Gate.Fallback
+	}
+	d.add(Finding{ID: "backend-null", Level: Warn, Domain: domain, What: fmt.Sprintf("%s says %d %s to MAIL FROM:<>", id, code, brief(text)), Matters: "it refuses bounces, and call-aheads with the null sender; the gate then asks as " + fallback,
+		Do: []string{"let the server take the null sender from this machine (RFC 5321 section 4.5.5)"}})
+	if _, _, err = t.say("RSET"); err == nil {
+		code, text, err = t.say("MAIL FROM:<" + fallback + ">")
+	}
+	if err != nil {
+		return "", false, fmt.Errorf("MAIL FROM:<%s>: %w", fallback, err)
+	}
+	if code/100 != 2 {
+		d.add(Finding{ID: "backend-fallback", Level: Fail, Domain: domain, What: fmt.Sprintf("%s takes neither the null sender nor the fallback sender: it says %d %s to MAIL FROM:<%s>", id, code, brief(text), fallback),
+			Matters: "no recipient can be asked about; those that are not remembered are deferred", Do: []string{"[callahead] fallback_sender = an address that the server takes"}})
+		return "", false, t.quit()
+	}
+	d.ok("backend-fallback", domain, fmt.Sprintf("%s takes the fallback sender %s", id, fallback))
+	return fallback, true, nil
+}
+
+// again begins a second transaction: a server that does not take it needs a connection for
+// each question.
+func (d *Doctor) again(domain, id, sender string, t *talk) {
+	code, text, err := t.say("RSET")
+	if err == nil && code/100 == 2 {
+		code, text, err = t.say("MAIL FROM:<" + sender + ">")
+	}
+	what := ""
+	switch {
+	case err != nil:
+		what = "ends the connection after one question"
+	case code/100 != 2:
+		what = fmt.Sprintf("takes one question a connection: %d %s", code, brief(text))
+	default:
+		d.ok("backend-reset", domain, id+" takes several questions on a connection")
+		return
+	}
+	d.add(Finding{ID: "backend-reset", Level: Note, Domain: domain, What: id + " " + what, Matters: "each question takes a connection of its own"})
 }
 
 // refusesToRelay reports whether a reply says that the domain is not the server's: Postfix
