@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ passed over, 66 no file could be read, 1 with --fail-on-empty when there is no r
 	flags.StringVar(&f.format, "format", "text", "`FORMAT`: "+strings.Join(arf.Formats(), ", "))
 	flags.StringVar(&f.by, "by", "", "count by `KEYS`, a list with commas of "+strings.Join(arf.Keys(), ", "))
 	flags.IntVar(&f.top, "top", 0, "only the `N` largest counts (default all)")
-	flags.StringVar(&f.since, "since", "", "only reports of mail that arrived from `DATE` on (2026-11-28), or in the last DURATION (36h, 7d)")
+	flags.StringVar(&f.since, "since", "", "only reports of mail that arrived from `DATE` on (2026-11-28), or in the last DURATION (36h, 7d, 2w)")
 	flags.StringVar(&f.until, "until", "", "only reports of mail that arrived before `DATE`")
 	flags.StringVar(&f.verp, "verp", "", "find recipients in reverse-paths of this `PATTERN`: bounce-{local}={domain}@lists.example.org")
 	flags.BoolVar(&f.dedupe, "dedupe", false, "each report once, also when it is there in several copies")
@@ -142,18 +143,29 @@ func moment(s string, now time.Time) (time.Time, error) {
 			return t, nil
 		}
 	}
-	ago := s
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		var n int
-		if _, err := fmt.Sscanf(days+" ", "%d ", &n); err == nil && n >= 0 && n < 100_000 {
-			ago = fmt.Sprintf("%dh", 24*n)
+	if d, ok := ago(s); ok {
+		return now.Add(-d), nil
+	}
+	return time.Time{}, fmt.Errorf("%q is neither a date (2026-11-28) nor a duration (36h, 7d, 2w)", s)
+}
+
+// ago reads a duration as settings have it: "36h", "7d", "1w2d".
+func ago(s string) (sum time.Duration, ok bool) {
+	units := map[byte]time.Duration{'s': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour}
+	for s != "" {
+		end := strings.IndexFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+		if end <= 0 || end > 6 {
+			return 0, false
 		}
+		n, err := strconv.Atoi(s[:end])
+		unit := units[s[end]]
+		if err != nil || unit == 0 || n > 100_000 {
+			return 0, false
+		}
+		sum += time.Duration(n) * unit
+		s = s[end+1:]
 	}
-	d, err := time.ParseDuration(ago)
-	if err != nil || d < 0 {
-		return time.Time{}, fmt.Errorf("%q is neither a date (2026-11-28) nor a duration (36h, 7d)", s)
-	}
-	return now.Add(-d), nil
+	return sum, true
 }
 
 func (f *arfFlags) sink(cmd *cobra.Command) (arfSink, error) {

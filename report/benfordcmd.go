@@ -19,9 +19,9 @@ import (
 )
 
 type benfordFlags struct {
-	what, digits, unit, by, svg, html string
-	base, top, width                  int
-	log, recurse, json, csv, ascii    bool
+	what, digits, unit, size, by, svg, html string
+	base, top, width                        int
+	log, recurse, json, csv, ascii          bool
 
 	which   benford.Which
 	count   *benford.Count
@@ -46,8 +46,9 @@ The numbers are (--what):
   number    the numbers in the FILEs, one a line
 
 ` + readingHelp + `
-With --log the FILEs are logs of Postfix or Sendmail, and the numbers are those of subject
-(header_checks with WARN or INFO on Subject), message and nrcpt.
+Logs of Postfix and Sendmail are known by their first line (--log says that the FILEs are
+logs whatever it is). Their numbers are subject (header_checks with WARN or INFO on Subject),
+message and nrcpt.
 
 With --by each domain, day or network of senders is compared by itself, and those that
 deviate most come first.
@@ -62,6 +63,7 @@ passed over, 66 no file could be read.`,
 	flags.StringVar(&f.digits, "digits", "first", "`WHICH` digits: first, second, first-two")
 	flags.IntVar(&f.base, "base", 10, "`BASE` of the digits, 3 to 36")
 	flags.StringVar(&f.unit, "unit", "characters", "length of a subject in `UNIT`: characters, octets (of UTF-8), raw (octets before decoding)")
+	flags.StringVar(&f.size, "size", "stored", "size of a message or body as `HOW`: stored (as in the file), wire (with CRLF, as SMTP has it)")
 	flags.BoolVar(&f.log, "log", false, "the files are mail logs of Postfix or Sendmail")
 	flags.StringVar(&f.by, "by", "", "compare each `GROUP` by itself: domain, day, sender-net")
 	flags.IntVar(&f.top, "top", 20, "with --by: only the `N` groups that deviate most; 0 for all")
@@ -83,6 +85,9 @@ var titles = map[string]string{
 
 func (f *benfordFlags) run(cmd *cobra.Command, paths []string) error {
 	if err := f.prepare(); err != nil {
+		return exit.With(exit.Usage, err)
+	}
+	if err := f.findLogs(cmd, paths); err != nil {
 		return exit.With(exit.Usage, err)
 	}
 	read := f.readMail
@@ -113,6 +118,8 @@ func (f *benfordFlags) prepare() (err error) {
 		return fmt.Errorf("--what: unknown numbers %q; known are subject, message, body, nrcpt, mailbox, number", f.what)
 	case f.unit != "characters" && f.unit != "octets" && f.unit != "raw":
 		return fmt.Errorf("--unit: unknown unit %q; known are characters, octets, raw", f.unit)
+	case f.size != "stored" && f.size != "wire":
+		return fmt.Errorf("--size: unknown size %q; known are stored, wire", f.size)
 	case f.by != "" && f.by != "domain" && f.by != "day" && f.by != "sender-net":
 		return fmt.Errorf("--by: unknown group %q; known are domain, day, sender-net", f.by)
 	case f.by != "" && (f.what == "number" || f.what == "mailbox"):
@@ -138,7 +145,7 @@ func (f *benfordFlags) add(n uint64, group func() string) {
 }
 
 func (f *benfordFlags) readMail(cmd *cobra.Command, paths []string) (bool, error) {
-	return walk(cmd, paths, mailbox.Options{Recurse: f.recurse, Keep: 1 << 20}, func(m *mailbox.Message) error {
+	return walk(cmd, paths, mailbox.Options{Recurse: f.recurse, Keep: 1 << 20, Wire: f.size == "wire"}, func(m *mailbox.Message) error {
 		f.message(m)
 		return nil
 	})

@@ -4,6 +4,7 @@ package report
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -59,11 +60,8 @@ func (f *benfordFlags) message(m *mailbox.Message) {
 	}
 	group := func() string { return f.groupOf(header) }
 	switch f.what {
-	case "message":
-		f.add(uint64(m.Size), group) // #nosec G115 -- a size
-	case "body":
-		head, _ := m.Header()
-		f.add(uint64(m.Size-int64(len(head))), group) // #nosec G115 -- part of the size
+	case "message", "body":
+		f.add(f.sizeOf(m), group)
 	case "nrcpt":
 		f.add(recipients(header), group)
 	default:
@@ -77,6 +75,23 @@ func (f *benfordFlags) message(m *mailbox.Message) {
 			f.add(f.length(field.Value()), group)
 		}
 	}
+}
+
+// sizeOf is the size of a message or of its body, as it is stored or as it is on the wire.
+func (f *benfordFlags) sizeOf(m *mailbox.Message) uint64 {
+	size := m.Size
+	if f.size == "wire" {
+		size = m.Wire
+	}
+	if f.what == "body" {
+		head, _ := m.Header()
+		if f.size == "wire" {
+			size -= mailbox.WireSize(head)
+		} else {
+			size -= int64(len(head))
+		}
+	}
+	return uint64(max(size, 0)) // #nosec G115 -- not negative
 }
 
 // recipients counts the addresses in To, Cc and Bcc.
@@ -116,6 +131,43 @@ func domainOf(address string) string {
 		return ""
 	}
 	return strings.ToLower(strings.TrimRight(strings.TrimSpace(address[i+1:]), ">. "))
+}
+
+// findLogs looks whether the files are mail logs, though --log does not say so.
+func (f *benfordFlags) findLogs(cmd *cobra.Command, paths []string) error {
+	if f.log || f.what == "number" || f.what == "mailbox" {
+		return nil
+	}
+	logs := 0
+	for _, path := range paths {
+		if info, err := os.Stat(path); path != "-" && (err != nil || info.IsDir()) {
+			continue
+		}
+		in, closeIn, err := openInput(cmd, path)
+		if err != nil {
+			continue // it is reported when it is read
+		}
+		buffered := bufio.NewReaderSize(in, 4096)
+		head, _ := buffered.Peek(4096)
+		if maillog.Begins(head) {
+			logs++
+		}
+		if path == "-" {
+			cmd.SetIn(buffered)
+		} else {
+			closeIn()
+		}
+	}
+	switch {
+	case logs == 0:
+		return nil
+	case logs < len(paths):
+		return errors.New("some of the files are mail logs and some are not: read them by themselves")
+	case f.what == "body":
+		return errors.New("the files are mail logs, which have no body sizes")
+	}
+	f.log = true
+	return nil
 }
 
 // readLogs takes the numbers of mail logs.
@@ -169,11 +221,15 @@ func (f *benfordFlags) readNumbers(cmd *cobra.Command, paths []string) (damaged 
 			continue
 		}
 		read++
-		bad := f.numbers(in)
+		bad, err := f.numbers(in)
 		closeIn()
+		if err != nil {
+			damaged = true
+			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s: %s\n", view.Clean(path), view.Clean(err.Error()))
+		}
 		if bad > 0 {
 			damaged = true
-			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s: %d lines are not numbers\n", view.Clean(path), bad)
+			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s: %s not numbers\n", view.Clean(path), map[bool]string{true: "1 line is", false: fmt.Sprintf("%d lines are", bad)}[bad == 1])
 		}
 	}
 	if read == 0 {
@@ -182,24 +238,38 @@ func (f *benfordFlags) readNumbers(cmd *cobra.Command, paths []string) (damaged 
 	return damaged, nil
 }
 
+// openInput opens a file, or standard input, decompressed if it is compressed with gzip.
 func openInput(cmd *cobra.Command, path string) (io.Reader, func(), error) {
-	if path == "-" {
-		return cmd.InOrStdin(), func() {}, nil
+	in, closeIn := cmd.InOrStdin(), func() {}
+	if path != "-" {
+		file, err := os.Open(path) // #nosec G304 -- the file that was named
+		if err != nil {
+			return nil, nil, err
+		}
+		in, closeIn = file, func() { _ = file.Close() } // only read
 	}
-	file, err := os.Open(path) // #nosec G304 -- the file that was named
+	buffered := bufio.NewReader(in)
+	if magic, _ := buffered.Peek(2); string(magic) != "\x1f\x8b" {
+		return buffered, closeIn, nil
+	}
+	z, err := gzip.NewReader(buffered)
 	if err != nil {
-		return nil, nil, err
+		closeIn()
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return file, func() { _ = file.Close() }, nil // only read
+	return z, closeIn, nil
 }
 
 // numbers counts the numbers of a stream and gives how many lines are none.
-func (f *benfordFlags) numbers(in io.Reader) (bad int) {
+func (f *benfordFlags) numbers(in io.Reader) (bad int, err error) {
 	lines := bufio.NewReaderSize(in, 4096)
 	for {
 		line, more, err := lines.ReadLine()
+		if errors.Is(err, io.EOF) {
+			return bad, nil
+		}
 		if err != nil {
-			return bad
+			return bad, err
 		}
 		text := strings.TrimSpace(string(line))
 		n, ok := benford.ParseNumber(text)

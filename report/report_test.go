@@ -4,6 +4,7 @@ package report
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -80,6 +81,9 @@ func TestARFCommand(t *testing.T) {
 		{"counted", []string{"--by", "type", box}, 0, []string{"Complaints by type", "abuse", "opt-out"}, "Feedback-Type"},
 		{"counted as JSON", []string{"--by", "provider,type", "--json", "--top", "1", box}, 0, []string{`"incidents"`, `"more"`}, ""},
 		{"who complained", []string{"--suppress", "--verp", "bounce-{local}={domain}@lists.example.net", box}, 0, []string{"ann@example.org\n", "bob@outlook.com\n", "gone@example.com\n"}, "redacted"},
+		{"failures of authentication are no complaints", []string{"--suppress", box}, 0, []string{"bob@outlook.com\n"}, "cpanel.example"},
+		{"by source-ip", []string{"--by", "day,source-ip", box}, 0, []string{"Complaints by day, ip", "2017-04-29  192.0.2.8"}, ""},
+		{"the last weeks", []string{"--since", "2w", "--until", "1w", "--by", "day", box}, 0, []string{"no reports"}, ""},
 		{"since", []string{"--since", "2025-01-01", "--until", "2025-10-01", "--format", "jsonl", box}, 0, []string{`"user_agent":"JMRP/1.0"`}, "xarf"},
 		{"twice", []string{"--dedupe", "--by", "kind", "--json", box, box}, 0, []string{`"reports":8`}, ""},
 		{"verp", []string{"--by", "rcpt", "--verp", "bounce-{local}={domain}@lists.example.net", box}, 0, []string{"ann@example.org"}, ""},
@@ -116,7 +120,7 @@ func TestComplaintsArchive(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, errs := run(t, string(data), "arf", "-")
-	if n := strings.Count(out, "Report: "); code != 0 || n != 13 || errs != "" {
+	if n := strings.Count(out, "Report: "); code != 0 || n != 16 || errs != "" {
 		t.Errorf("exit code %d, %d reports, %s", code, n, errs)
 	}
 	for block := range strings.SplitSeq(strings.TrimSuffix(out, "\n\n"), "\n\n") {
@@ -159,6 +163,16 @@ func TestBenfordCommand(t *testing.T) {
 	if err := os.WriteFile(log, []byte(lines.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	small, packed := filepath.Join(dir, "small"), filepath.Join(dir, "numbers.gz")
+	var zipped bytes.Buffer
+	z := gzip.NewWriter(&zipped)
+	_, _ = z.Write([]byte("12\n130\n2\n"))
+	_ = z.Close()
+	for name, data := range map[string]string{small: "From x@y Sat Nov 28 10:00:00 2026\nSubject: \n\nfour\nfive\n", packed: zipped.String()} {
+		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	svg, page := filepath.Join(dir, "g.svg"), filepath.Join(dir, "g.html")
 	tests := []struct {
 		name string
@@ -177,10 +191,18 @@ func TestBenfordCommand(t *testing.T) {
 		{"networks", []string{"--by", "sender-net", box}, 0, []string{"192.0.2.0/24"}},
 		{"days", []string{"--by", "day", box}, 0, []string{"2026-11-28"}},
 		{"a log", []string{"--log", "--what", "message", log}, 0, []string{"Message sizes: 4000", "closely"}},
+		{"a log without --log", []string{"--what", "message", log}, 0, []string{"Message sizes: 4000", "closely"}},
+		{"a log and a mailbox", []string{"--what", "message", log, box}, 64, nil},
+		{"bodies of what is a log", []string{"--what", "body", log}, 64, nil},
 		{"a log by domain", []string{"--log", "--what", "message", "--by", "domain", log}, 0, []string{"d1.example"}},
 		{"mailboxes", []string{"--what", "mailbox", box, log, dir}, 0, []string{"3 numbers are too few to tell: at least"}},
 		{"csv", []string{"--csv", box}, 0, []string{"digit,count,share"}},
 		{"graphs", []string{"--svg", svg, "--html", page, box}, 0, nil},
+		{"sizes on the wire", []string{"--what", "message", "--size", "wire", "--json", small}, 0, []string{`"p5":25,`}},
+		{"bodies on the wire", []string{"--what", "body", "--size", "wire", "--json", small}, 0, []string{`"p5":12,`}},
+		{"bodies as stored", []string{"--what", "body", "--json", small}, 0, []string{`"p5":10,`}},
+		{"size", []string{"--size", "huge", box}, 64, nil},
+		{"compressed numbers", []string{"--what", "number", "--csv", packed}, 0, []string{"1,2,0.666667"}},
 		{"a base", []string{"--base", "2", box}, 64, nil},
 		{"digits", []string{"--digits", "third", box}, 64, nil},
 		{"what", []string{"--what", "mood", box}, 64, nil},
@@ -203,6 +225,13 @@ func TestBenfordCommand(t *testing.T) {
 		if data, err := os.ReadFile(name); err != nil || !bytes.Contains(data, []byte("<svg")) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	logText, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := run(t, string(logText), "benford", "--what", "message", "-"); code != 0 || !strings.Contains(out, "Message sizes: 4000") {
+		t.Errorf("a log on standard input: %d, %s, %s", code, out, errs)
 	}
 	code, out, errs := run(t, "12\n345\n# x\n\n0.5\nword\n"+strings.Repeat("9", 9000)+"\n", "benford", "--what", "number", "-")
 	if code != 65 || !strings.Contains(out, "Numbers: 3 numbers") || !strings.Contains(errs, "2 lines are not numbers") {

@@ -9,25 +9,29 @@ import (
 	"rcptgate/mail"
 )
 
-// originalHeader reads the header of the original message from its part.
+// originalHeader reads the header of the original message from its part. Some programs part
+// it in two with an empty line, as the example of RFC 5965 (B.2) is: where the first part has
+// no Subject and the second has, both are the header.
 func originalHeader(p *mail.Part, data []byte) mail.Header {
 	if p == nil {
 		return nil
 	}
+	text := p.Decoded(data, maxPart)
+	h, rest := mail.ParseHeader(text)
 	if len(p.Parts) == 1 { // message/rfc822, taken apart already
-		return p.Parts[0].Header
+		h = p.Parts[0].Header
 	}
-	h, _ := mail.ParseHeader(p.Decoded(data, maxPart))
+	if len(h) > 0 && h.Get("Subject") == nil && h.Get("Message-ID") == nil {
+		if more, _ := mail.ParseHeader(rest); more.Get("Subject") != nil && (more.Get("From") != nil || more.Get("To") != nil || more.Get("Date") != nil) {
+			h = append(h[:len(h):len(h)], more...)
+		}
+	}
 	return h
 }
 
 // original reads what the original message says of itself.
-func (r *Report) original(p *mail.Part, data []byte) {
-	h := originalHeader(p, data)
+func (r *Report) original(h mail.Header) {
 	if len(h) == 0 {
-		if p == nil {
-			r.problem("the original message is missing")
-		}
 		return
 	}
 	r.Original = Original{From: h.Text("From"), To: h.Text("To"), Subject: h.Text("Subject"), MessageID: h.Value("Message-ID"),
@@ -41,8 +45,7 @@ func (r *Report) original(p *mail.Part, data []byte) {
 }
 
 // fill takes what the report lacks from the original message.
-func (r *Report) fill(p *mail.Part, data []byte, verp *VERP) {
-	h := originalHeader(p, data)
+func (r *Report) fill(h mail.Header, verp *VERP) {
 	if !r.SourceIP.IsValid() {
 		r.fillIP(h)
 	}

@@ -70,13 +70,14 @@ func (r *Report) field(f *mail.Field, seen map[string]bool) {
 		r.ReportedURI = add(r.ReportedURI, value)
 		return
 	}
-	if seen[name] || !r.once(name, f.Name, value) {
+	known := !seen[name] && r.once(name, f.Name, value)
+	if !known {
 		if seen[name] {
 			r.problem(f.Name + " stands more than once")
 		}
 		r.Extra = append(r.Extra, Extra{f.Name, value})
 	}
-	seen[name] = true
+	seen[name] = seen[name] || known // fields that nobody knows may stand as often as they like
 }
 
 // add appends a value that is not empty.
@@ -180,6 +181,9 @@ func (r *Report) sourceIP(name, value string) {
 		r.problem(fmt.Sprintf("%s is not an address: %q", name, value))
 	}
 	r.SourceIP = ip
+	if _, comment, _ := strings.Cut(strings.TrimSpace(value), " "); ok && comment != "" {
+		r.Extra = append(r.Extra, Extra{name + "-Raw", value}) // "192.0.2.1 (host.example)": the host stands nowhere else
+	}
 }
 
 // parseIP reads an address as reports write it: "192.0.2.1", "[192.0.2.1]", "IPv6:2001:db8::1",

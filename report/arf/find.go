@@ -49,18 +49,43 @@ func Find(m *mailbox.Message, o Options) *Report {
 	}
 	r.envelope(msg.Header)
 	r.Provider = provider(msg.Header)
+	header := originalHeader(f.original, m.Data)
 	switch {
 	case f.kind == KindXARF:
-		r.xarf(f.feedback, m.Data)
+		if evidence := r.xarf(f.feedback, m.Data); f.original == nil {
+			header, _ = mail.ParseHeader(evidence)
+		}
 	case f.feedback != nil:
 		r.fields(f.feedback.Decoded(m.Data, maxPart))
 	default:
 		r.Type = "abuse"
+		if f.kind == KindProse && isFailure(msg) {
+			r.Type = "auth-failure"
+		}
 		r.derive("type", "form")
 	}
-	r.original(f.original, m.Data)
-	r.fill(f.original, m.Data, o.VERP)
+	if f.original == nil && len(header) == 0 {
+		r.problem("the original message is missing")
+	}
+	r.original(header)
+	r.fill(header, o.VERP)
 	return r
+}
+
+// isFailure reports whether a report in words is about a message that failed authentication,
+// not about one that somebody complained of.
+func isFailure(msg *mail.Message) bool {
+	if strings.EqualFold(msg.Media.Param("report-type"), "auth-failure") {
+		return true
+	}
+	words := strings.ToLower(msg.Header.Text("Subject"))
+	for p := range msg.All() {
+		if p.Media.Type == "text/plain" {
+			words += " " + strings.ToLower(p.Text(msg.Data, 64<<10))
+			break
+		}
+	}
+	return strings.Contains(words, "dmarc") || strings.Contains(words, "authentication fail") || strings.Contains(words, "failed authentication")
 }
 
 // mayHold reports whether a message with this header can have a report in it: most mail has

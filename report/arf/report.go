@@ -3,6 +3,7 @@
 package arf
 
 import (
+	"encoding/json"
 	"net/netip"
 	"time"
 )
@@ -50,7 +51,7 @@ type Report struct {
 	Derived  map[string]string `json:"derived,omitempty"`
 	Problems []string          `json:"problems,omitempty"` // what could not be read
 	// Extra has the other fields of the report, by name, in its order.
-	Extra []Extra `json:"extra,omitempty"`
+	Extra Extras `json:"extra,omitempty"`
 
 	lines []string // the report's own lines, for the arfparse format
 }
@@ -80,9 +81,22 @@ type Original struct {
 }
 
 // Extra is a field that has no place of its own.
-type Extra struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+type Extra struct{ Name, Value string }
+
+// Extras are such fields in the order of the report.
+type Extras []Extra
+
+// MarshalJSON writes an object of strings by name. A name that stands several times has its
+// values one a line.
+func (x Extras) MarshalJSON() ([]byte, error) {
+	out := make(map[string]string, len(x))
+	for _, e := range x {
+		if before, again := out[e.Name]; again {
+			e.Value = before + "\n" + e.Value
+		}
+		out[e.Name] = e.Value
+	}
+	return json.Marshal(out)
 }
 
 func (r *Report) problem(text string) { r.Problems = append(r.Problems, text) }

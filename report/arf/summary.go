@@ -93,11 +93,14 @@ type group struct {
 func NewSummary(by string) (*Summary, error) {
 	s := &Summary{groups: map[string]*group{}}
 	for name := range strings.SplitSeq(by, ",") {
+		if name = strings.TrimSpace(name); name == "source-ip" { // as the report's field is called
+			name = "ip"
+		}
 		i := slices.IndexFunc(keys, func(k struct {
 			name string
 			of   func(*Report) string
 		}) bool {
-			return k.name == strings.TrimSpace(name)
+			return k.name == name
 		})
 		if i < 0 {
 			return nil, fmt.Errorf("reports cannot be counted by %q; known are %s", name, strings.Join(Keys(), ", "))

@@ -3,6 +3,7 @@
 package arf
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -71,8 +72,9 @@ func flatten(path string, v any, out map[string]string, depth int) {
 	}
 }
 
-// xarf reads an XARF report. What has no place of its own is kept as extra, by its path.
-func (r *Report) xarf(p *mail.Part, data []byte) {
+// xarf reads an XARF report, and gives the message in its evidence. What has no place of its
+// own is kept as extra, by its path.
+func (r *Report) xarf(p *mail.Part, data []byte) (evidence []byte) {
 	text := p.Decoded(data, maxPart)
 	flat := map[string]string{}
 	var v map[string]any
@@ -108,14 +110,36 @@ func (r *Report) xarf(p *mail.Part, data []byte) {
 	r.MailFrom = take("smtp_from", "Report.SmtpMailFromAddress")
 	r.RcptTo = add(r.RcptTo, take("smtp_to", "Report.SmtpRcptToAddress"))
 	for name, value := range flat {
-		if !strings.HasSuffix(strings.ToLower(name), "payload") { // evidence in base64: the original
+		if !strings.HasSuffix(strings.ToLower(name), "payload") { // evidence: the original
 			r.Extra = append(r.Extra, Extra{name, value})
 		}
 	}
+	evidence = evidenceOf(flat)
 	slices.SortFunc(r.Extra, func(a, b Extra) int { return strings.Compare(a.Name, b.Name) })
 	for _, e := range r.Extra {
 		r.lines = append(r.lines, fmt.Sprintf("%s: %s", e.Name, e.Value))
 	}
+	return evidence
+}
+
+// evidenceOf gives the first message among the evidence: "evidence.0.payload" in base64
+// (version 4), "Report.Samples.0.Payload", in base64 or as it is (version 3).
+func evidenceOf(flat map[string]string) []byte {
+	for i := range 20 {
+		v4, v3 := "evidence."+strconv.Itoa(i)+".", "Report.Samples."+strconv.Itoa(i)+"."
+		for _, e := range []struct{ kind, payload string }{{v4 + "content_type", v4 + "payload"}, {v3 + "ContentType", v3 + "Payload"}} {
+			kind := strings.ToLower(flat[e.kind])
+			if !strings.HasPrefix(kind, "message/rfc822") && !strings.HasPrefix(kind, "text/rfc822-headers") {
+				continue
+			}
+			text := flat[e.payload]
+			if decoded, err := base64.StdEncoding.DecodeString(text); err == nil {
+				return decoded
+			}
+			return []byte(text)
+		}
+	}
+	return nil
 }
 
 // yamlLines reads "Name: value" lines: XARF 0.1 and 0.2 use no more of YAML.

@@ -137,6 +137,9 @@ func (r *Result) Sentence() string {
 	switch r.Verdict {
 	case TooFew:
 		w, _ := ParseWhich(r.Digits)
+		if r.N == 1 {
+			return fmt.Sprintf("1 number is too few to tell: at least %d are needed.", Enough(w))
+		}
 		return fmt.Sprintf("%d numbers are too few to tell: at least %d are needed.", r.N, Enough(w))
 	case NoBounds:
 		return fmt.Sprintf("The deviation is %.1f times what chance makes of a perfect set. (Bounds are known for base 10 only.)", r.MAD/max(r.Floor, 1e-12))

@@ -15,7 +15,7 @@ import (
 // Width is the terminal's in columns; with ascii there are no characters beyond ASCII.
 func (r *Result) Text(w io.Writer, width int, ascii bool) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d numbers, %s digit%s in base %d\n\n", r.What, r.N, strings.ReplaceAll(r.Digits, "-", " "), plural(r.Digits), r.Base)
+	fmt.Fprintf(&b, "%s: %s, %s digit%s in base %d\n\n", r.What, count(r.N), strings.ReplaceAll(r.Digits, "-", " "), plural(r.Digits), r.Base)
 	top := 0.0
 	for _, d := range r.Rows {
 		top = max(top, d.Share, d.Expected)
@@ -41,6 +41,13 @@ func (r *Result) Text(w io.Writer, width int, ascii bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+func count(n uint64) string {
+	if n == 1 {
+		return "1 number"
+	}
+	return fmt.Sprintf("%d numbers", n)
 }
 
 func plural(digits string) string {

@@ -29,12 +29,15 @@ type Message struct {
 	// Size is the size of the whole message as it is stored, without the From_ line, in octets.
 	Size int64
 	Cut  bool // the message is larger than what Data has
+	// Wire is Size with CRLF at the end of each line, as SMTP has it; 0 without Options.Wire.
+	Wire int64
 }
 
 // Options are how to read.
 type Options struct {
 	Keep    int  // octets of a message that are held; 0 means DefaultKeep
 	Recurse bool // also read the folders below a folder
+	Wire    bool // give the size on the wire too
 	// Stdin is what "-" stands for; nil means that it is an error.
 	Stdin io.Reader
 	// Problem is told what could not be read; nil means that nobody wants to know. Offset is
@@ -247,6 +250,28 @@ func Split(data []byte) (header, body []byte) {
 		i = next
 	}
 	return data, nil
+}
+
+// WireSize is the size of text in octets with CRLF at the end of each line, whether it has LF,
+// CRLF or, without any LF, a bare CR.
+func WireSize(text []byte) int64 {
+	eol := byte('\n')
+	if bytes.IndexByte(text, '\n') < 0 {
+		eol = '\r'
+	}
+	return int64(len(text)) + shortEnds(text, eol, 0)
+}
+
+// shortEnds counts the ends of lines that are one octet, eol; before is the octet before text.
+func shortEnds(text []byte, eol, before byte) int64 {
+	if eol == '\r' {
+		return int64(bytes.Count(text, []byte{'\r'}))
+	}
+	n := bytes.Count(text, []byte{'\n'}) - bytes.Count(text, []byte("\r\n"))
+	if before == '\r' && len(text) > 0 && text[0] == '\n' {
+		n--
+	}
+	return int64(n)
 }
 
 // wrap says where an error happened.

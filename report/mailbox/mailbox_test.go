@@ -65,6 +65,8 @@ func TestMbox(t *testing.T) {
 		{"an empty message", from + "\n" + from + "A: 2\n\ntwo\n", []string{"\n", "A: 2\n\ntwo\n"}},
 		{"mboxo", from + "A: 1\n\n>From here\n", []string{"A: 1\n\nFrom here\n"}},
 		{"mboxrd", from + "A: 1\n\n>>From here\n> From\n>from x\n", []string{"A: 1\n\n>From here\n> From\n>from x\n"}},
+		{"mboxrd with bare CR", cr(from + "A: 1\n\n>>From here\n> From\n>From there\n"), []string{"A: 1\r\r>From here\r> From\rFrom there\r"}},
+		{"mboxrd with CRLF", crlf(from + "A: 1\n\n>>From here\n>From there\n"), []string{"A: 1\r\n\r\n>From here\r\nFrom there\r\n"}},
 		{"text that begins with From", from + "A: 1\n\n\nFrom here on it rains at 10:00\n\n", []string{"A: 1\n\n\nFrom here on it rains at 10:00\n"}},
 		{"mboxcl2", from + "Content-Length: 50\n\n" + from + "xyz\n\n" + from + "A: 2\n\n", []string{"Content-Length: 50\n\n" + from + "xyz\n", "A: 2\n\n"}},
 		{"a wrong Content-Length", from + "Content-Length: 3\n\none\n\n" + from + "A: 2\n\ntwo\n", []string{"Content-Length: 3\n\none\n", "A: 2\n\ntwo\n"}},
@@ -207,6 +209,29 @@ func TestMemoryIsBounded(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	if got := after.TotalAlloc - before.TotalAlloc; n != 1 || size < 256<<20 || got > 16<<20 {
 		t.Errorf("%d messages of %d octets took %d octets of memory", n, size, got)
+	}
+}
+
+// TestWire: the size on the wire does not depend on how lines end in the file, nor on where the
+// reader's windows end.
+func TestWire(t *testing.T) {
+	for _, length := range []int{10, 200_000, 262_143, 262_144, 262_145, 600_001} {
+		text := "A: 1\n\n" + strings.Repeat("x", length%97) + "\n" + strings.Repeat("ab\n", length/3)
+		want := int64(len(strings.ReplaceAll(text, "\n", "\r\n")))
+		for name, end := range map[string]string{"LF": "\n", "CRLF": "\r\n", "CR": "\r"} {
+			file := strings.ReplaceAll(from+text+"\n"+from+"B: 2\n\nz\n", "\n", end)
+			var got []int64
+			err := Walk(context.Background(), []string{"-"}, Options{Wire: true, Stdin: strings.NewReader(file)}, func(m *Message) error {
+				got = append(got, m.Wire)
+				return nil
+			})
+			if err != nil || len(got) != 2 || got[0] != want || got[1] != 11 {
+				t.Errorf("%d octets with %s: %d on the wire, want %d and 11; %v", length, name, got, want, err)
+			}
+			if n := WireSize([]byte(strings.ReplaceAll(text, "\n", end))); n != want {
+				t.Errorf("%d octets with %s: WireSize %d, want %d", length, name, n, want)
+			}
+		}
 	}
 }
 

@@ -64,6 +64,7 @@ type scanner struct {
 	at     int64  // offset of win's first octet in the file
 	eof    bool
 	eol    byte // the octet that ends a line
+	last   byte // the message's last octet before the window
 	failed error
 }
 
@@ -123,7 +124,7 @@ func (s *scanner) run() error {
 // begin starts a message at the window's first octet.
 func (s *scanner) begin() {
 	s.kept = s.kept[:0]
-	s.msg.Offset, s.msg.Size, s.msg.Cut = s.at, 0, false
+	s.msg.Offset, s.msg.Size, s.msg.Cut, s.msg.Wire, s.last = s.at, 0, false, 0, 0
 }
 
 // keep adds the next n octets of the window to the message.
@@ -132,6 +133,10 @@ func (s *scanner) keep(n int) {
 	s.kept = append(s.kept, s.win[:room]...)
 	s.msg.Cut = s.msg.Cut || room < n
 	s.msg.Size += int64(n)
+	if s.Options.Wire && n > 0 {
+		s.msg.Wire += int64(n) + shortEnds(s.win[:n], s.eol, s.last)
+		s.last = s.win[n-1]
+	}
 	s.take(n)
 }
 
@@ -317,7 +322,12 @@ func (s *scanner) unquote(data []byte) []byte {
 		return data
 	}
 	out := data[:0]
-	for line := range bytes.Lines(data) { // a file with bare CR is one line: not unquoted
+	for len(data) > 0 {
+		line := data
+		if n := bytes.IndexByte(data, s.eol); n >= 0 {
+			line = data[:n+1]
+		}
+		data = data[len(line):]
 		if line[0] == '>' && bytes.HasPrefix(bytes.TrimLeft(line, ">"), fromWord) {
 			line = line[1:]
 		}

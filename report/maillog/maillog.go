@@ -18,6 +18,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -123,6 +124,15 @@ func (r *reader) file(ctx context.Context, in io.Reader) (fileErr, err error) {
 		}
 	}
 }
+
+// Begins reports whether text is the beginning of a mail log: a line with a date, a host and a
+// program with its number. Head is cut off somewhere.
+func Begins(head []byte) bool {
+	line, _, _ := bytes.Cut(head, []byte{'\n'})
+	return beginning.Match(line)
+}
+
+var beginning = regexp.MustCompile(`^(?:<\d+>)?(?:[A-Z][a-z]{2} [ 0-9]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[^ ]*) [^ ]+ [^ \[]+\[\d+\]: `)
 
 // line takes one line of the log.
 func (r *reader) line(line []byte) error {
