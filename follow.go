@@ -104,7 +104,7 @@ func (c *Chain) ask(ctx context.Context, q *Query, target Mailbox, known bool, n
 	v = c.run(ctx, &sub, next, start, said)
 	q.Trace.merge(target.Path, &sub.Trace)
 	q.chain.followed, q.chain.standing = sub.chain.followed, sub.chain.standing
-	return v, v.Action.Refuses() && c.Rehearse != nil && c.Rehearse(&sub)
+	return v, v.Action.Refuses() && !v.Enforce && c.Rehearse != nil && c.Rehearse(&sub)
 }
 
 // Withhold replaces the text of a refusal with the gate's own. It is for refusals of

@@ -189,6 +189,28 @@ func TestFollowRehearses(t *testing.T) {
 	}
 }
 
+// TestFollowEnforces holds that a refusal of a step that enforces keeps an alias out where the gate
+// rehearses, and one that the step itself rehearses does not, nor does it hide another target.
+func TestFollowEnforces(t *testing.T) {
+	full := Verdict{Action: Tempfail, Code: 452, Reason: ReasonMailboxFull}
+	firm, loose := full, full
+	firm.Enforce = true
+	loose.Would, loose.Action = Tempfail, Continue
+	for name, tc := range map[string]struct {
+		says          Verdict
+		rehearse      bool
+		action, would Action
+	}{
+		"a rehearsing gate": {full, true, Continue, Tempfail}, "a step that enforces": {firm, true, Tempfail, Continue}, "a step that rehearses": {loose, false, Continue, Tempfail},
+	} {
+		quota := CheckFunc(func(context.Context, *Query) (Verdict, error) { return tc.says, nil })
+		v, _ := (&Chain{Steps: []Step{pointsTo("one", "two"), {Name: "quota", Check: quota}}, Rehearse: func(*Query) bool { return tc.rehearse }}).Check(context.Background(), &Query{})
+		if v.Action != tc.action || v.Would != tc.would {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+}
+
 // TestFollowSharesTheTime holds that a silent server does not use up the time of the others.
 func TestFollowSharesTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -25,6 +25,7 @@ type Config struct {
 	FullKeep    setting.Duration  `toml:"full_keep" doc:"how long a refusal is kept at most: 25s for a mailbox that has just filled up, longer the longer it has been full" min:"0s" max:"1h"`
 	TooLarge    string            `toml:"too_large" doc:"reply for a message larger than the whole mailbox may hold: \"reject\" (552 5.2.3), \"tempfail\" (452 4.2.2) or \"accept\"" oneof:"reject,tempfail,accept"`
 	Unreachable string            `toml:"unreachable" doc:"what to do when no source answers: \"continue\" takes the recipient, \"tempfail\" says 451 4.3.0" oneof:"continue,tempfail"`
+	Enforce     *bool             `toml:"enforce" doc:"false: rehearse this check. Sources are asked, and what would have been refused is logged and counted, but nothing is refused. true: it refuses even where the gate rehearses"`
 	Hold        Percent           `toml:"hold" doc:"if a source says of more than this share of its mailboxes within an hour that they have just filled up (20 or more), its refusals are held back and the postmaster is notified; \"100%\" means never" example:"\"20%\""`
 	Grace       setting.Size      `toml:"grace" doc:"what the store accepts above the limit for the last message (Dovecot's quota_storage_grace). It applies to sources that show the limit without it: doveadm: and limits from a directory" example:"\"10MB\""`
 	Hosts       []setting.Network `toml:"hosts" doc:"networks in which the stores that {mailhost} names must lie" example:"[\"10.0.0.0/24\"]"`

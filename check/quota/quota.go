@@ -94,6 +94,25 @@ func (c *Check) Active() bool {
 // Check answers from memory if it can, else from a source, within ctx and the configured
 // time. Room is the zero verdict.
 func (c *Check) Check(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
+	v, err := c.decide(ctx, q)
+	if v.Action.Refuses() {
+		c.rehearse(&v)
+	}
+	return v, err
+}
+
+// rehearse has a refusal act as [quota] enforce says.
+func (c *Check) rehearse(v *rcptgate.Verdict) {
+	switch enforce := c.Config.Enforce; {
+	case enforce == nil || !v.Action.Refuses():
+	case *enforce:
+		v.Enforce = true
+	default:
+		v.Would, v.Action = v.Action, rcptgate.Continue
+	}
+}
+
+func (c *Check) decide(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict, error) {
 	a := asking{check: c, q: q, size: q.Size}
 	if why := a.notOurs(); why != "" {
 		q.Trace.Note(why)

@@ -586,3 +586,30 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
+
+// TestEnforce: the check can be rehearsed by itself, and can act where the gate rehearses.
+func TestEnforce(t *testing.T) {
+	yes, no := true, false
+	for name, c := range map[string]struct {
+		enforce *bool
+		want    rcptgate.Verdict
+	}{
+		"as the gate": {nil, rcptgate.Verdict{Action: rcptgate.Tempfail}},
+		"rehearsed":   {&no, rcptgate.Verdict{Would: rcptgate.Tempfail}},
+		"acts":        {&yes, rcptgate.Verdict{Action: rcptgate.Tempfail, Enforce: true}},
+	} {
+		w := newWorld(t, func(o *Options, s *mailStore) {
+			o.Config.Enforce, o.Config.Unreachable = c.enforce, "tempfail"
+			s.set("full@example.com", 100*mb, 100*mb)
+		})
+		full, err := w.Check.Check(t.Context(), query("full@example.com", 0))
+		for what, v := range map[string]rcptgate.Verdict{"full": full, "error": w.onError(nil, nil)} {
+			if err != nil || v.Action != c.want.Action || v.Would != c.want.Would || v.Enforce != c.want.Enforce || v.Code/10 != 45 {
+				t.Errorf("%s, %s: %+v, %v", name, what, v, err)
+			}
+		}
+		if v, err := w.Check.Check(t.Context(), query("ann@example.com", 0)); err != nil || v != (rcptgate.Verdict{}) {
+			t.Errorf("%s, room: %+v, %v", name, v, err)
+		}
+	}
+}

@@ -92,6 +92,7 @@ func (c *Check) onError(_ *rcptgate.Query, _ error) rcptgate.Verdict {
 	if c.Config.Unreachable == "tempfail" {
 		v := rcptgate.CouldNotFindOut
 		v.Source = stepName
+		c.rehearse(&v)
 		return v
 	}
 	return rcptgate.Verdict{Reason: rcptgate.ReasonError, Source: stepName}
