@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 const trialsEvery = 40 * time.Millisecond
@@ -35,7 +36,7 @@ func TestAMuteBackendOpensTheBreaker(t *testing.T) {
 					}
 				})
 			}
-			eventually(t, "the breaker opens", func() bool { return b.Health().Open })
+			testkit.Eventually(t, "the breaker opens", func() bool { return b.Health().Open })
 			if took := time.Since(began); took < 140*time.Millisecond {
 				t.Errorf("breaker open after %v", took)
 			}
@@ -49,7 +50,7 @@ func TestAMuteBackendOpensTheBreaker(t *testing.T) {
 			}
 			wg.Wait() // those that still wait would be answered
 			server.SetBehaviour(sim.Behaviour{Users: []string{"user@example.com"}})
-			eventually(t, "the breaker closes by itself", func() bool { return !b.Health().Open })
+			testkit.Eventually(t, "the breaker closes by itself", func() bool { return !b.Health().Open })
 			mustSay(t, b, "user@example.com", 250)
 			mustSay(t, b, "nobody@example.com", 550)
 		}))
@@ -77,7 +78,7 @@ func TestAStoppedBackendOpensTheBreaker(t *testing.T) {
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the breaker closes by itself", func() bool { return !b.Health().Open })
+	testkit.Eventually(t, "the breaker closes by itself", func() bool { return !b.Health().Open })
 	mustSay(t, b, "nobody@example.com", 550)
 	if n := server.Asked("nobody@example.com"); n != 1 {
 		t.Errorf("asked %d times: trials must name no recipient", n)

@@ -10,6 +10,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 // doubts gathers for which recipients Probe.Doubted was called.
@@ -57,8 +58,8 @@ func TestAShiftedAnswerIsDoubted(t *testing.T) {
 			if rep, err := d.ask(t, b, "nobody@example.com"); err != nil || rep.Code != 250 {
 				t.Fatalf("%+v, %v: the test wants the wrong answer", rep, err)
 			}
-			eventually(t, "the right reply is there", func() bool { return server.Asked("nobody@example.com") == 1 })
-			eventually(t, "the next question is answered right", func() bool {
+			testkit.Eventually(t, "the right reply is there", func() bool { return server.Asked("nobody@example.com") == 1 })
+			testkit.Eventually(t, "the next question is answered right", func() bool {
 				rep, err := ask(b, "full@example.com")
 				return err == nil && rep.Code == 452
 			})
@@ -95,7 +96,7 @@ func TestDoubtsAtTheEndOfAConnection(t *testing.T) {
 			if rep, err := d.ask(t, b, "user@example.com"); err != nil || rep.Code != 250 {
 				t.Fatalf("%+v, %v", rep, err)
 			}
-			eventually(t, "the connection is closed", func() bool { h := b.Health(); return h.Idle == 0 && h.Closing == 0 })
+			testkit.Eventually(t, "the connection is closed", func() bool { h := b.Health(); return h.Idle == 0 && h.Closing == 0 })
 			if n := d.of("user@example.com"); n != tc.want {
 				t.Errorf("doubted %d times, want %d", n, tc.want)
 			}

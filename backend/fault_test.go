@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 var stageNames = map[sim.Stage]Stage{
@@ -44,7 +45,7 @@ func TestEveryFaultAtEveryStage(t *testing.T) {
 				}
 				mustFail(t, rep, err, stageNames[stage], faultKinds[kind][0])
 				server.SetBehaviour(sim.Behaviour{Users: []string{"user@example.com"}})
-				eventually(t, "right answer after the fault", func() bool {
+				testkit.Eventually(t, "right answer after the fault", func() bool {
 					rep, err := ask(b, "user@example.com")
 					return err == nil && rep.Code == 250
 				})
@@ -157,7 +158,7 @@ func TestLateStrayRepliesEndTheConnection(t *testing.T) {
 				case err != nil || rep.Code != code:
 					t.Fatalf("%s: %+v, %v", recipient, rep, err)
 				}
-				eventually(t, "the stray reply was sent", func() bool { return server.Stats().Strays >= n+1 })
+				testkit.Eventually(t, "the stray reply was sent", func() bool { return server.Stats().Strays >= n+1 })
 			}
 			if void > 4 {
 				t.Errorf("%d of 6 questions have no answer", void)

@@ -9,6 +9,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 func askFresh(t *testing.T, b *Backend, recipient string) Reply {
@@ -70,7 +71,7 @@ func TestAFreshQuestion(t *testing.T) {
 			}
 		}
 		if most == 1 {
-			eventually(t, "the server hears QUIT", func() bool { return server.Stats().Quits == 3 })
+			testkit.Eventually(t, "the server hears QUIT", func() bool { return server.Stats().Quits == 3 })
 		}
 		if h := b.Health(); h.Busy != 0 || h.Idle+h.Closing > max(most, 4) {
 			t.Errorf("health: %+v", h)
@@ -90,7 +91,7 @@ func TestAFreshQuestionWaitsForItsTurn(t *testing.T) {
 			_, err := ask(b, "user@example.com")
 			first <- err
 		}()
-		eventually(t, "the connection is busy", func() bool { return b.Health().Busy == 1 })
+		testkit.Eventually(t, "the connection is busy", func() bool { return b.Health().Busy == 1 })
 		if rep := askFresh(t, b, "user@example.com"); rep.ConnAsked != 0 || rep.Code != 250 {
 			t.Errorf("%+v", rep)
 		}
@@ -117,10 +118,10 @@ func TestConnectionsAreNotUsedBeyondTheirAge(t *testing.T) {
 	if rep := mustSay(t, b, "user@example.com", 250); rep.ConnAsked != 0 || rep.ConnAge > time.Minute {
 		t.Errorf("too old: %+v", rep)
 	}
-	eventually(t, "the server hears QUIT", func() bool { return server.Stats().Quits == 1 })
+	testkit.Eventually(t, "the server hears QUIT", func() bool { return server.Stats().Quits == 1 })
 	b = newTestBackend(t, server, Config{Idle: seconds(600), ConnectionAge: seconds(0.05)})
 	mustSay(t, b, "user@example.com", 250)
-	eventually(t, "nothing is kept", func() bool { h := b.Health(); return h.Idle == 0 && h.Closing == 0 })
+	testkit.Eventually(t, "nothing is kept", func() bool { h := b.Health(); return h.Idle == 0 && h.Closing == 0 })
 }
 
 // SIZE is said where it is offered, and never more than the server allows.

@@ -11,6 +11,7 @@ import (
 
 	"rcptgate/backend/sim"
 	"rcptgate/kit/notice"
+	"rcptgate/kit/testkit"
 )
 
 // changes records the calls of a breaker hook.
@@ -65,8 +66,8 @@ func TestBreakerHook(t *testing.T) {
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the hook hears that the breaker closed", func() bool { return told.are(true, false) })
-	eventually(t, "the notice is taken back", func() bool { return len(board.List()) == 0 })
+	testkit.Eventually(t, "the hook hears that the breaker closed", func() bool { return told.are(true, false) })
+	testkit.Eventually(t, "the notice is taken back", func() bool { return len(board.List()) == 0 })
 }
 
 // A hint is tried, once, without a recipient; what the trial meets decides.
@@ -81,7 +82,7 @@ func TestSuspectedBackends(t *testing.T) {
 	if !s.Suspect(b.Address()) {
 		t.Fatal("no trial")
 	}
-	eventually(t, "the trial leaves its connection", func() bool { return b.Health().Idle == 1 })
+	testkit.Eventually(t, "the trial leaves its connection", func() bool { return b.Health().Idle == 1 })
 	if st := server.Stats(); st.Probes != 0 || st.Mails != 1 {
 		t.Errorf("the trial was %+v", st)
 	}
@@ -113,7 +114,7 @@ func TestASuspectedBackendThatIsDown(t *testing.T) {
 			if !s.Suspect(b.Address()) {
 				t.Fatal("no trial")
 			}
-			eventually(t, "the breaker opens before anybody has asked", func() bool { return told.are(true) })
+			testkit.Eventually(t, "the breaker opens before anybody has asked", func() bool { return told.are(true) })
 			rep, err := ask(b, "user@example.com")
 			mustFail(t, rep, err, StageBreaker, KindOpen)
 			if s.Suspect(b.Address()) {

@@ -112,17 +112,6 @@ func mustFail(t testing.TB, rep Reply, err error, stage Stage, kind Kind) *Failu
 	return f
 }
 
-// eventually waits until cond holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if cond() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within a minute", what)
-}
-
 func seconds(n float64) setting.Duration { return setting.Duration(n * float64(time.Second)) }
 
 // hurried makes the least time that a backend gets short.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 // askMany puts total questions u1, u2, ... from so many askers at the same time and
@@ -123,14 +124,14 @@ func TestTheQueueIsBounded(t *testing.T) {
 			_, err := b.Ask(ctx, Probe{Recipient: numbered(n)})
 			mustFailKind(t, err, KindCancelled)
 		})
-		eventually(t, "the first is asked", func() bool { return b.Health().Busy == 1 })
+		testkit.Eventually(t, "the first is asked", func() bool { return b.Health().Busy == 1 })
 	}
-	eventually(t, "two wait", func() bool { h := b.Health(); return h.Waiting == 2 && h.Busy == 1 })
+	testkit.Eventually(t, "two wait", func() bool { h := b.Health(); return h.Waiting == 2 && h.Busy == 1 })
 	rep, err := ask(b, "user@example.com")
 	mustFail(t, rep, err, StageQueue, KindBusy)
 	cancel()
 	wg.Wait()
-	eventually(t, "nothing is left", func() bool { h := b.Health(); return h.Waiting == 0 && h.Busy == 0 })
+	testkit.Eventually(t, "nothing is left", func() bool { h := b.Health(); return h.Waiting == 0 && h.Busy == 0 })
 }
 
 func mustFailKind(t *testing.T, err error, kind Kind) {
@@ -145,7 +146,7 @@ func TestIdleConnectionsAreClosedWithQuit(t *testing.T) {
 	server := startSim(t, nil)
 	b := newTestBackend(t, server, Config{Idle: seconds(0.05)})
 	mustSay(t, b, "user@example.com", 250)
-	eventually(t, "QUIT", func() bool { return server.Stats().Quits == 1 && b.Health().Idle == 0 })
+	testkit.Eventually(t, "QUIT", func() bool { return server.Stats().Quits == 1 && b.Health().Idle == 0 })
 	mustSay(t, b, "user@example.com", 250)
 	if n := server.Stats().Connections; n != 2 {
 		t.Errorf("%d connections", n)
@@ -234,8 +235,8 @@ func TestOverdueProbesHoldHalfOfTheConnections(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "all connections are held", func() bool { return b.Health().Busy == 4 })
-		eventually(t, "overdue probes are dropped", func() bool { return dropped.Load() >= 2 })
+		testkit.Eventually(t, "all connections are held", func() bool { return b.Health().Busy == 4 })
+		testkit.Eventually(t, "overdue probes are dropped", func() bool { return dropped.Load() >= 2 })
 		for range 20 { // the other half stays in use
 			mustSay(t, b, "user@example.com", 250)
 		}
@@ -258,7 +259,7 @@ func TestProbesASecond(t *testing.T) {
 		if took := time.Since(began); took < 350*time.Millisecond {
 			t.Errorf("14 probes in %v", took)
 		}
-		eventually(t, "more are refused", func() bool { // sooner or later: a stall lets more through
+		testkit.Eventually(t, "more are refused", func() bool { // sooner or later: a stall lets more through
 			_, err := askFor(b, "user@example.com", 20*time.Millisecond, 0)
 			var f *Failure
 			return errors.As(err, &f) && f.Stage == StageQueue && f.Kind == KindBusy

@@ -14,6 +14,7 @@ import (
 
 	"rcptgate/backend/sim"
 	"rcptgate/config/setting"
+	"rcptgate/kit/testkit"
 )
 
 func TestBackendsAreBoundedAndGoneOnesWorkOn(t *testing.T) {
@@ -27,7 +28,7 @@ func TestBackendsAreBoundedAndGoneOnesWorkOn(t *testing.T) {
 	if n := len(s.Health()); n > 50 {
 		t.Errorf("%d backends", n)
 	}
-	eventually(t, "its connection is closed", func() bool {
+	testkit.Eventually(t, "its connection is closed", func() bool {
 		open := server.Stats()
 		return open.Connections == 1 && first.Health().Idle == 0
 	})
@@ -44,7 +45,7 @@ func TestABackendInUseIsNotLetGo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() { _, _ = b.Ask(ctx, Probe{Recipient: numbered(1)}) })
-	eventually(t, "asked", func() bool { return b.Health().Busy == 1 })
+	testkit.Eventually(t, "asked", func() bool { return b.Health().Busy == 1 })
 	for n := range 50 {
 		s.Get(Address{Host: fmt.Sprintf("h%d.example", n), Port: 25})
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 // socketPair is a socket and the other end of its connection.
@@ -70,7 +72,7 @@ func TestASocketThatIsNotQuiet(t *testing.T) {
 		}
 		s.now = true
 		buf := make([]byte, 1)
-		eventually(t, "it arrives", func() bool {
+		testkit.Eventually(t, "it arrives", func() bool {
 			n, err := s.Read(buf)
 			return n > 0 || errors.Is(err, io.EOF)
 		})

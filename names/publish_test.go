@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/memcached"
 	"rcptgate/table/index"
@@ -77,7 +78,7 @@ func publish(t testing.TB, opt PublisherOptions, tables ...Content) (p *Publishe
 
 func realNames(t testing.TB, servers ...*lab.Memcached) *memcached.Names {
 	t.Helper()
-	return namesWithin(t, 5*time.Second, servers...) // a busy machine loses no server
+	return namesWithin(t, time.Minute, servers...) // a busy machine loses no server
 }
 
 // namesWithin gives servers a time for an answer.
@@ -109,15 +110,6 @@ func values(names store.Names, keys ...string) map[string]string {
 		}
 	}
 	return got
-}
-
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }
 
 // untilPublished waits until names hold exactly want of the keys of want and gone.
@@ -161,7 +153,7 @@ func testPublish(t *testing.T, names store.Names, count func(written, removed ui
 	want := many(500)
 	want["second"], want["list"] = "x@example.org", ""
 	untilPublished(t, names, want)
-	until(t, "the first round", func() bool { st := p.Status(); return !st.Round.IsZero() && st.Of == 503 && st.Published == 503 })
+	testkit.Eventually(t, "the first round", func() bool { st := p.Status(); return !st.Round.IsZero() && st.Of == 503 && st.Published == 503 })
 	count(502, 0, p.Status())
 
 	pairs := many(500)
@@ -172,7 +164,7 @@ func testPublish(t *testing.T, names store.Names, count func(written, removed ui
 	want["name000001"], want["name000008"], want["new"] = "shadowed", "changed@example.org", ""
 	delete(want, "name000007")
 	untilPublished(t, names, want, "name000007")
-	until(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 502 })
+	testkit.Eventually(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 502 })
 	count(505, 1, p.Status())
 
 	second.set(t, nil) // all of it
@@ -182,10 +174,10 @@ func testPublish(t *testing.T, names store.Names, count func(written, removed ui
 	untilPublished(t, names, want, "second", "list", "name000001", "name000007")
 
 	p.Publish([]Content{second, first}) // others or in another order: what differs
-	until(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 499 })
+	testkit.Eventually(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 499 })
 	count(505, 4, p.Status())
 	p.Publish(nil)
-	until(t, "nothing to publish", func() bool { return p.Status().State == "nothing to publish" })
+	testkit.Eventually(t, "nothing to publish", func() bool { return p.Status().State == "nothing to publish" })
 	untilPublished(t, names, want)
 }
 
@@ -198,7 +190,7 @@ func TestPublisherKilled(t *testing.T) {
 	opt.Names, opt.Life = names, 3*time.Second
 	p, kill := publish(t, opt, newDatabase(t, many(n)))
 	untilPublished(t, names, many(n))
-	until(t, "renewals", func() bool { return p.Status().Written >= n*5 }) // 4 thirds of a life later
+	testkit.Eventually(t, "renewals", func() bool { return p.Status().Written >= n*5 }) // 4 thirds of a life later
 	untilPublished(t, names, many(n))
 	kill()
 	untilPublished(t, names, map[string]string{}, slices.Collect(maps.Keys(many(n)))...)
@@ -213,7 +205,7 @@ func TestPublisherAndMemcached(t *testing.T) {
 	opt.Names = names
 	p, _ := publish(t, opt, newDatabase(t, many(300)))
 	untilPublished(t, names, many(300))
-	until(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
+	testkit.Eventually(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
 	servers[0].Restart()
 	untilPublished(t, names, many(300))
 	if st := p.Status(); st.Losses == 0 {
@@ -231,15 +223,15 @@ func TestPublisherWaits(t *testing.T) {
 	d := newDatabase(t, many(300))
 	p, _ := publish(t, opt, d)
 	untilPublished(t, names, many(300))
-	until(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
+	testkit.Eventually(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
 	server.Stop()
-	until(t, "down", func() bool { return p.Status().State == "waiting: memcached is down" })
+	testkit.Eventually(t, "down", func() bool { return p.Status().State == "waiting: memcached is down" })
 	pairs := many(270)
 	pairs["new"] = "x@example.org"
 	d.set(t, pairs)
 	server.Cont()
 	untilPublished(t, names, pairs)
-	until(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == len(pairs) })
+	testkit.Eventually(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == len(pairs) })
 	if st := p.Status(); st.Failed > 0 { // three times no answer within a second
 		t.Logf("the machine is too slow to take names out: %+v", st)
 		return
@@ -255,7 +247,7 @@ func TestPublisherRate(t *testing.T) {
 	opt.Names, opt.Burst, opt.Rate = names, 400, 100
 	began := time.Now()
 	p, _ := publish(t, opt, newDatabase(t, many(600)))
-	until(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
+	testkit.Eventually(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
 	if took := time.Since(began); took < 1300*time.Millisecond {
 		t.Errorf("600 names took %v at 400 a second", took)
 	}
@@ -283,7 +275,7 @@ func TestPublisherYields(t *testing.T) {
 	began := time.Now()
 	const n = 4 * workers
 	p, _ := publish(t, opt, newDatabase(t, many(n)))
-	until(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
+	testkit.Eventually(t, "the first round", func() bool { return !p.Status().Round.IsZero() })
 	if least, took := n/workers*9*names.delay, time.Since(began); took < least {
 		t.Errorf("%d names took %v, want at least %v", n, took, least)
 	}

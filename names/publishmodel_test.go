@@ -167,7 +167,7 @@ func TestPublisherLateWrite(t *testing.T) {
 	d.set(t, pairs)
 	time.Sleep(200 * time.Millisecond) // many glances at the table
 	close(names.held)
-	until(t, "only what is left is published", func() bool {
+	testkit.Eventually(t, "only what is left is published", func() bool {
 		return p.Status().State == "up to date" && maps.Equal(names.snapshot(), pairs)
 	})
 }
@@ -181,10 +181,10 @@ func TestPublisherRemoves(t *testing.T) {
 	opt.Names = names
 	d := newDatabase(t, map[string]string{"kept": "x@example.org", "gone": "y@example.org"})
 	p, _ := publish(t, opt, d)
-	until(t, "both are published", func() bool { return len(names.snapshot()) == 2 })
+	testkit.Eventually(t, "both are published", func() bool { return len(names.snapshot()) == 2 })
 	d.set(t, map[string]string{"kept": "x@example.org"})
 	untilPublished(t, names, map[string]string{"kept": "x@example.org"}, "gone")
-	until(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 1 })
+	testkit.Eventually(t, "rest", func() bool { st := p.Status(); return st.State == "up to date" && st.Of == 1 })
 	if st := p.Status(); st.Removed != 1 || st.Failed != 0 {
 		t.Errorf("%+v", st)
 	}
@@ -220,7 +220,7 @@ func TestPublisherModel(t *testing.T) {
 		}
 		want := maps.Clone(pairs[1])
 		maps.Copy(want, pairs[0])
-		until(t, "what is published is what the tables hold", func() bool { return maps.Equal(names.snapshot(), want) })
+		testkit.Eventually(t, "what is published is what the tables hold", func() bool { return maps.Equal(names.snapshot(), want) })
 		if st := p.Status(); st.Failed != 0 {
 			t.Errorf("%+v", st)
 		}

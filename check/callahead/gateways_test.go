@@ -30,14 +30,14 @@ import (
 
 // patient is the timing of gateways whose tests are not about time: machines are busy,
 // and a question that gives up too early costs a probe.
-var patient = tiers.Timing{Fresh: time.Second, Stale: 2 * time.Second, Budget: 10 * time.Second}
+var patient = tiers.Timing{Fresh: time.Second, Stale: 2 * time.Second, Budget: 5 * time.Minute}
 
 // gatewayOptions say how a real gateway is made.
 type gatewayOptions struct {
 	dir     string // of the disk store; "" is none
 	servers []*lab.Memcached
 	timing  tiers.Timing
-	lease   time.Duration // how long a lease outlives its holder; 0 is the default
+	lease   time.Duration // how long a lease outlives its holder, and is honoured; 0 is the default
 }
 
 // realGateway is a check over real parts: a real memcached between it and the others.
@@ -63,7 +63,7 @@ func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway
 	if err != nil {
 		t.Fatal(err)
 	}
-	places := []store.Store{memcached.New(client, memcached.Options{Every: 200 * time.Millisecond, Lease: o.lease})}
+	places := []store.Store{memcached.New(client, memcached.Options{Every: 200 * time.Millisecond, Lease: o.lease, Honour: o.lease})}
 	if o.dir != "" {
 		d, err := disk.Open(disk.Options{Dir: o.dir, Entries: 100_000})
 		if err != nil {
@@ -101,7 +101,7 @@ func newGateway(t *testing.T, server *sim.Server, o gatewayOptions) *realGateway
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.chain = &rcptgate.Chain{Deadline: 60 * time.Second, Steps: []rcptgate.Step{{Name: "existence", Check: g.check}}}
+	g.chain = &rcptgate.Chain{Deadline: 5 * time.Minute, Steps: []rcptgate.Step{{Name: "existence", Check: g.check}}}
 	return g
 }
 
@@ -163,7 +163,7 @@ func probes(server *sim.Server) (n int) {
 // TestGatewaysOneProbe puts 300 questions for one new address to three gateways at once.
 func TestGatewaysOneProbe(t *testing.T) {
 	t.Parallel()
-	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: time.Minute})
+	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: 5 * time.Minute})
 	// A backend that takes three seconds between two replies is asked once more, without pipelining.
 	for i, delay := range []time.Duration{0, 100 * time.Millisecond, time.Second} {
 		b := exists("no")
@@ -204,7 +204,7 @@ func TestGatewaysManyRecipients(t *testing.T) {
 	if testing.Short() {
 		n = 500
 	}
-	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: time.Minute})
+	server, list := newGateways(t, 3, gatewayOptions{servers: lab.StartMemcacheds(t, 3, lab.MemcachedOptions{}), timing: patient, lease: 5 * time.Minute})
 	name := func(i int) string {
 		if i%10 == 0 {
 			return fmt.Sprintf("no%d@example.com", i)
@@ -252,7 +252,7 @@ func TestGatewaysManyRecipients(t *testing.T) {
 func TestGatewaysForget(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	server, list := newGateways(t, 3, gatewayOptions{servers: servers, timing: patient, lease: time.Minute})
+	server, list := newGateways(t, 3, gatewayOptions{servers: servers, timing: patient, lease: 5 * time.Minute})
 	learnUnknown(list)
 	for _, g := range list {
 		g.expectCode("nobody@example.com", 550)

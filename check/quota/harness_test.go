@@ -233,18 +233,6 @@ func (w *world) expect(recipient string, size int64, want string) {
 	}
 }
 
-// eventually waits for what other goroutines do.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for range 2000 {
-		if ok() {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	t.Fatal(what)
-}
-
 // metric gives the values of a metric: "full 1, room 3 of udp:127.0.0.1:8049".
 func (w *world) metric(name string) string {
 	var list []string

@@ -20,6 +20,7 @@ import (
 	"rcptgate/check/quota/source"
 	"rcptgate/check/quota/wire"
 	"rcptgate/config/setting"
+	"rcptgate/kit/testkit"
 	storeplace "rcptgate/store"
 	"rcptgate/unit/checktest"
 )
@@ -198,7 +199,7 @@ func TestFailures(t *testing.T) {
 				w.expect("ann@example.com", 0, "error")
 			}
 			w.store.change(func() { w.store.spoil = nil })
-			eventually(t, "is not asked again", func() bool { return w.says("ann@example.com", 0) == "452 4.2.2 mailbox-full" })
+			testkit.Eventually(t, "it to be asked again", func() bool { return w.says("ann@example.com", 0) == "452 4.2.2 mailbox-full" })
 		})
 	}
 }
@@ -233,7 +234,7 @@ func TestLateAnswerIsRemembered(t *testing.T) {
 		s.set("ann@example.com", 100*mb, 100*mb)
 	})
 	w.expect("ann@example.com", 0, "error")
-	eventually(t, "the late answer is not remembered", func() bool { _, ok := w.State.known.Get("ann@example.com"); return ok })
+	testkit.Eventually(t, "the late answer to be remembered", func() bool { _, ok := w.State.known.Get("ann@example.com"); return ok })
 	w.expect("ann@example.com", 0, "452 4.2.2 mailbox-full")
 }
 
@@ -277,7 +278,7 @@ func TestBreaker(t *testing.T) {
 	for range 6 {
 		w.says("ann@example.com", 0)
 	}
-	eventually(t, "the breaker stays closed", func() bool { return !w.State.sources.All()[0].Health().Up })
+	testkit.Eventually(t, "the breaker to open", func() bool { return !w.State.sources.All()[0].Health().Up })
 	asked := w.store.asked.Load()
 	for i := range 100 {
 		w.expect("ann@example.com", int64(i), "error")
@@ -285,7 +286,7 @@ func TestBreaker(t *testing.T) {
 	if n := w.store.asked.Load() - asked; n > 3 { // one trial, tried thrice
 		t.Errorf("%d questions to a dead source", n)
 	}
-	eventually(t, "nothing is logged", func() bool { return strings.Contains(w.log.String(), "does not answer") })
+	testkit.Eventually(t, "a line in the log", func() bool { return strings.Contains(w.log.String(), "does not answer") })
 }
 
 func TestOneQuestionForAll(t *testing.T) {
@@ -317,7 +318,7 @@ func TestForgetBeatsAnAnswerOnItsWay(t *testing.T) {
 	})
 	done := make(chan string)
 	go func() { done <- w.says("ann@example.com", 0) }()
-	eventually(t, "nothing is asked", func() bool { return w.store.asked.Load() > 0 })
+	testkit.Eventually(t, "the source to be asked", func() bool { return w.store.asked.Load() > 0 })
 	w.State.Forget(storeplace.Pattern{Domain: "example.com"})
 	if got := <-done; got != "452 4.2.2 mailbox-full" {
 		t.Errorf("%q", got)

@@ -106,7 +106,7 @@ func TestRefusedFiles(t *testing.T) {
 		{"an endless loop at the top", "def f():\n  for i in range(1000000):\n    for j in range(1000000): pass\nf()", []string{"too many steps"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, err := open(t, tc.script, "")
+			_, err := open(t, tc.script, "memory = \"16MiB\"\n") // little, so that a busy machine fills it in less than the ten seconds of a top
 			if err == nil {
 				t.Fatal("it was taken")
 			}

@@ -16,6 +16,7 @@ import (
 	"rcptgate/backend/sim"
 	"rcptgate/front/admin"
 	"rcptgate/kit/exit"
+	"rcptgate/kit/testkit"
 	"rcptgate/test/lab"
 	"rcptgate/unit"
 )
@@ -69,7 +70,7 @@ func TestTwoGateways(t *testing.T) {
 		t.Fatalf("the first gateway: %+v", r)
 	}
 	var r admin.Result
-	until(t, "the second gateway to know it", func() bool {
+	testkit.Eventually(t, "the second gateway to know it", func() bool {
 		r = list[1].check("eve@shared.example")
 		return r.Source == "memcached"
 	})
@@ -85,14 +86,14 @@ func TestTwoGateways(t *testing.T) {
 	if code, out := list[0].run("cache", "forget", "eve@shared.example"); code != exit.OK {
 		t.Errorf("forget: exit code %d: %s", code, out)
 	}
-	until(t, "the second gateway to forget", func() bool {
+	testkit.Eventually(t, "the second gateway to forget", func() bool {
 		code, _ := list[1].run("cache", "show", "eve@shared.example")
 		return code == exit.UnknownUser
 	})
 	if r := list[1].check("eve@shared.example"); r.Source != "probe" {
 		t.Errorf("after the forget: %+v", r)
 	}
-	until(t, "the first gateway to know it", func() bool {
+	testkit.Eventually(t, "the first gateway to know it", func() bool {
 		code, out := list[0].run("cache", "show", "eve@shared.example")
 		return code == exit.OK && strings.Contains(out, "(from memcached "+memcached.Addr+")")
 	})

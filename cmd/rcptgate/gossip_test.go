@@ -14,6 +14,7 @@ import (
 	"rcptgate/address"
 	"rcptgate/backend"
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/test/lab"
 	"rcptgate/unit"
@@ -51,8 +52,8 @@ func TestGatewaysWarnEachOther(t *testing.T) {
 	}
 	server.Stop()
 	n := 0
-	until(t, "the first gateway's breaker", func() bool { n++; ask(gates[0], fmt.Sprint("x", n)); return open(gates[0]) })
-	until(t, "the second gateway's breaker", func() bool { return open(gates[1]) })
+	testkit.Eventually(t, "the first gateway's breaker", func() bool { n++; ask(gates[0], fmt.Sprint("x", n)); return open(gates[0]) })
+	testkit.Eventually(t, "the second gateway's breaker", func() bool { return open(gates[1]) })
 	if h := gates[1].Backends.Health()[0]; h.Failures[backend.StageBreaker] != 0 || h.Probes == 0 {
 		t.Errorf("the second gateway was asked: %+v", h)
 	}
@@ -60,14 +61,14 @@ func TestGatewaysWarnEachOther(t *testing.T) {
 	if err := server.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "both breakers to close", func() bool { return !open(gates[0]) && !open(gates[1]) })
-	until(t, "the hint's end", func() bool {
+	testkit.Eventually(t, "both breakers to close", func() bool { return !open(gates[0]) && !open(gates[1]) })
+	testkit.Eventually(t, "the hint's end", func() bool {
 		_, _, err := gates[0].Shared.Get(context.Background(), key)
 		return errors.Is(err, store.ErrNotFound)
 	})
 	place.Kill()
 	server.Stop()
-	until(t, "the first gateway's breaker", func() bool { n++; ask(gates[0], fmt.Sprint("x", n)); return open(gates[0]) })
+	testkit.Eventually(t, "the first gateway's breaker", func() bool { n++; ask(gates[0], fmt.Sprint("x", n)); return open(gates[0]) })
 	if text := page(gates[0], "/readyz"); !strings.HasPrefix(text, "ready\n") {
 		t.Errorf("without memcached: %s", text)
 	}

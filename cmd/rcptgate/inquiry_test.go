@@ -12,6 +12,7 @@ import (
 
 	"rcptgate/backend/sim"
 	"rcptgate/front/admin"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 )
 
@@ -130,7 +131,7 @@ backend = [%q]
 	if again := counts(h); again != after {
 		t.Errorf("a question about a listed client counts:\n%s\nbefore:\n%s", again, after)
 	}
-	until(t, "the log", func() bool { return strings.Contains(log.String(), "msg=decision") })
+	testkit.Eventually(t, "the log", func() bool { return strings.Contains(log.String(), "msg=decision") })
 	h.Telemetry.Flush(time.Minute)
 	for word, n := range map[string]int{"msg=check": 7*len(all) + 1, "msg=decision": len(all)} {
 		if got := strings.Count(log.String(), word); got != n {

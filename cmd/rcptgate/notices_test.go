@@ -58,7 +58,7 @@ func TestAttentionEndsWithItsCause(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "state", "admin.sock")); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the notice's end", func() bool { return !strings.Contains(attention(h), "no admin socket") })
+	testkit.Eventually(t, "the notice's end", func() bool { return !strings.Contains(attention(h), "no admin socket") })
 
 	ask := func() {
 		q, err := (&admin.CheckRequest{Recipient: "ann@" + testDomain}).Query()

@@ -116,12 +116,6 @@ func (p *process) ended(t *testing.T) {
 	}
 }
 
-// until polls until something holds.
-func until(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	testkit.Eventually(t, what, holds)
-}
-
 // openMTA connects as an MTA does, up to MAIL.
 func openMTA(path string) (*mta.Client, error) {
 	c, err := mta.Dial(context.Background(), setting.Socket{Network: "unix", Address: path}, mta.Options{Timeout: patience})
@@ -154,12 +148,12 @@ func TestTerminationFinishesTransactions(t *testing.T) {
 	socket := filepath.Join(dir, "milter.sock")
 	p := startProcess(t, dir, fmt.Sprintf("[listen]\nmilter = [%q]\nhttp = \"\"", "unix:"+socket), nil)
 	var c *mta.Client
-	until(t, "the daemon", func() (ok bool) { var err error; c, err = openMTA(socket); return err == nil })
+	testkit.Eventually(t, "the daemon", func() (ok bool) { var err error; c, err = openMTA(socket); return err == nil })
 	if err := wantCode(c, "ann", 0); err != nil {
 		t.Fatal(err)
 	}
 	p.signal(t, syscall.SIGTERM)
-	until(t, "the milter socket's end", func() bool { _, err := net.Dial("unix", socket); return err != nil })
+	testkit.Eventually(t, "the milter socket's end", func() bool { _, err := net.Dial("unix", socket); return err != nil })
 	for _, tc := range []struct {
 		recipient string
 		code      int
@@ -190,13 +184,13 @@ func TestSecondSignalEndsTheDrain(t *testing.T) {
 	socket := filepath.Join(dir, "milter.sock")
 	p := startProcess(t, dir, fmt.Sprintf("[listen]\nmilter = [%q]\nhttp = \"\"\n[milter]\ndrain = \"5m\"", "unix:"+socket), nil)
 	var c *mta.Client
-	until(t, "the daemon", func() (ok bool) { var err error; c, err = openMTA(socket); return err == nil })
+	testkit.Eventually(t, "the daemon", func() (ok bool) { var err error; c, err = openMTA(socket); return err == nil })
 	defer func() { _ = c.Close() }()
 	if err := wantCode(c, "ann", 0); err != nil {
 		t.Fatal(err)
 	}
 	p.signal(t, syscall.SIGTERM)
-	until(t, "the milter socket's end", func() bool { _, err := net.Dial("unix", socket); return err != nil })
+	testkit.Eventually(t, "the milter socket's end", func() bool { _, err := net.Dial("unix", socket); return err != nil })
 	if err := wantCode(c, "bob", 0); err != nil {
 		t.Errorf("during the drain: %v", err)
 	}
@@ -213,7 +207,7 @@ func TestHangupUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "milter.sock")
 	p := startProcess(t, dir, fmt.Sprintf("[listen]\nmilter = [%q]\nhttp = \"\"\n[log]\ndecisions = false", "unix:"+socket), nil)
-	until(t, "the daemon", func() bool { c, err := openMTA(socket); return err == nil && c.Close() == nil })
+	testkit.Eventually(t, "the daemon", func() bool { c, err := openMTA(socket); return err == nil && c.Close() == nil })
 	good, err := os.ReadFile(filepath.Join(dir, "rcptgate.toml"))
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +228,7 @@ func TestHangupUnderLoad(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.signal(t, syscall.SIGHUP)
-			until(t, "the reload", func() bool { return strings.Count(p.log.String(), want) > round })
+			testkit.Eventually(t, "the reload", func() bool { return strings.Count(p.log.String(), want) > round })
 		}
 	}
 	close(stop)

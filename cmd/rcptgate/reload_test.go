@@ -15,6 +15,7 @@ import (
 
 	"rcptgate/front/admin"
 	"rcptgate/kit/exit"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 )
 
@@ -213,7 +214,7 @@ func TestHTTPPortThatIsTaken(t *testing.T) {
 	}
 	_ = c.Close()
 	_ = taken.Close()
-	until(t, "the page", func() bool { return h.Address("dashboard") != "" && len(h.Status().Attention) == 0 })
+	testkit.Eventually(t, "the page", func() bool { return h.Address("dashboard") != "" && len(h.Status().Attention) == 0 })
 }
 
 // A second daemon on the same state is refused, and says nothing in the log.

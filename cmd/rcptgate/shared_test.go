@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
@@ -54,7 +55,7 @@ func TestTwoGatewaysShare(t *testing.T) {
 		gates[0].Memory.Learn(name(i), time.Now(), func(store.Record) store.Record { return storetest.Valid(time.Now()) })
 	}
 	for i := range 20 {
-		until(t, name(i), func() bool {
+		testkit.Eventually(t, name(i), func() bool {
 			_, source, ok := gates[1].Memory.Recall(context.Background(), name(i))
 			if ok && !strings.HasPrefix(source, "memcached") && source != "ram" {
 				t.Errorf("it comes from %s", source)
@@ -66,7 +67,7 @@ func TestTwoGatewaysShare(t *testing.T) {
 	up := func(s *lab.Memcached, n int) string {
 		return fmt.Sprintf("rcptgate_memcached_up{server=%q} %d\n", s.Addr, n)
 	}
-	until(t, "the metrics show the death", func() bool {
+	testkit.Eventually(t, "the metrics show the death", func() bool {
 		for i := range 50 { // somebody has to ask it
 			gates[1].Memory.Recall(context.Background(), fmt.Sprintf("other%d@example.org", i))
 		}
@@ -85,7 +86,7 @@ func TestTwoGatewaysShare(t *testing.T) {
 	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server is dead") || !strings.Contains(text, "(server "+servers[1].Addr) || strings.Contains(text, "(server "+servers[0].Addr) {
 		t.Errorf("the status page does not say which server is dead:\n%s", text)
 	}
-	until(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "memcached server is dead") })
+	testkit.Eventually(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "memcached server is dead") })
 
 	code, out := gateway{t, writeConfig(t, gates[1])}.run("cache", "stats")
 	for _, want := range []string{"memcached             -            -            -", servers[0].Addr + ": ", "dead since"} {

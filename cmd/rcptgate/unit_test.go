@@ -19,6 +19,7 @@ import (
 	"rcptgate/check/trusted"
 	"rcptgate/cmd/rcptgate/testdata/unit/greylist"
 	"rcptgate/kit/exit"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 )
 
@@ -120,7 +121,7 @@ func TestAUnitIsOneFolderAndOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
-	until(t, "the daemon", func() bool { c, err := openMTA(filepath.Join(dir, "m.sock")); return err == nil && c.Close() == nil })
+	testkit.Eventually(t, "the daemon", func() bool { c, err := openMTA(filepath.Join(dir, "m.sock")); return err == nil && c.Close() == nil })
 	want(rcptgate(exit.Tempfail, "check", "--sender", "a@b.example", "ann@"+testDomain), "450 4.7.1 Come again", "step     greylist: tempfail, greylist", "<a@b.example> has not been here before")
 	rcptgate(exit.Tempfail, "check", "--sender", "a@b.example", "ann@"+testDomain) // asking is no mail
 	mail, err := openMTA(filepath.Join(dir, "m.sock"))

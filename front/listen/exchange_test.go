@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 // lines is an Exchange of lines, which are answered with themselves. "wait" waits for release,
@@ -168,7 +170,7 @@ func TestExchangeBounds(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, "the deaf client is left", func() bool { return l.Stats().Open == 0 && l.Stats().TimedOut == 2 })
+	testkit.Eventually(t, "the deaf client is left", func() bool { return l.Stats().Open == 0 && l.Stats().TimedOut == 2 })
 	busy := l.dial(t) // is never idle
 	for range 30 {
 		_, _ = io.WriteString(busy, "x\n")
@@ -187,7 +189,7 @@ func TestExchangeHasRoom(t *testing.T) {
 	}
 	closed(t, l.dial(t))
 	_ = conns[0].Close()
-	eventually(t, "room again", func() bool {
+	testkit.Eventually(t, "room again", func() bool {
 		conn := l.dial(t)
 		_, _ = io.WriteString(conn, "y\n")
 		line, _ := bufio.NewReader(conn).ReadString('\n')
@@ -202,7 +204,7 @@ func TestExchangeDrains(t *testing.T) {
 	_, _ = io.WriteString(idle, "x\n")
 	hears(t, idle, "x\n")
 	_, _ = io.WriteString(asking, "wait\n")
-	eventually(t, "the question is in work", func() bool { return l.inside.Load() == 1 })
+	testkit.Eventually(t, "the question is in work", func() bool { return l.inside.Load() == 1 })
 	l.stop()
 	closed(t, idle)
 	if conn, err := net.Dial("unix", l.path); err == nil {
@@ -218,7 +220,7 @@ func TestExchangeHurries(t *testing.T) {
 	l := startLines(t, nil)
 	conn := l.dial(t)
 	_, _ = io.WriteString(conn, "wait\n")
-	eventually(t, "the question is in work", func() bool { return l.inside.Load() == 1 })
+	testkit.Eventually(t, "the question is in work", func() bool { return l.inside.Load() == 1 })
 	l.stop()
 	l.Hurry()
 	l.Hurry()

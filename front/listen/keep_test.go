@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 type lockedBuffer struct {
@@ -76,19 +78,19 @@ func TestASocketIsMadeAgain(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is made when its folder is there", func() bool { return greeted(path) })
+	testkit.Eventually(t, "it is made when its folder is there", func() bool { return greeted(path) })
 	if err := os.RemoveAll(dir); err != nil { // the folder goes, and stays away for a while
 		t.Fatal(err)
 	}
-	eventually(t, "the log says so", func() bool { return log.count("cannot re-create") == 1 })
+	testkit.Eventually(t, "the log says so", func() bool { return log.count("cannot re-create") == 1 })
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is made again", func() bool { return greeted(path) })
+	testkit.Eventually(t, "it is made again", func() bool { return greeted(path) })
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is made again", func() bool { return greeted(path) })
+	testkit.Eventually(t, "it is made again", func() bool { return greeted(path) })
 	if n := log.count("removed or replaced"); n != 2 {
 		t.Errorf("told %d times: %s", n, log.String())
 	}
@@ -130,7 +132,7 @@ func TestASocketOfSomebodyElseIsLeftAlone(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	eventually(t, "the log says so", func() bool { return log.count(ErrInUse.Error()) == 1 })
+	testkit.Eventually(t, "the log says so", func() bool { return log.count(ErrInUse.Error()) == 1 })
 	_ = k.Close()
 	<-ended
 	if _, err := os.Lstat(path); err != nil {

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 // limitedServer is a server without any time-out, so that only the limit makes room.
@@ -119,7 +121,7 @@ func TestWorkIsFinished(t *testing.T) {
 	for range 2 {
 		go func() { results <- s.get(ctx, "/slow") }()
 	}
-	eventually(t, "both are at work", func() bool { return s.inside.Load() == 2 })
+	testkit.Eventually(t, "both are at work", func() bool { return s.inside.Load() == 2 })
 	go func() { results <- s.get(ctx, "/") }()
 	select {
 	case err := <-results:
@@ -167,7 +169,7 @@ func TestAnAnswerOnItsWayIsNotCutOff(t *testing.T) {
 	defer cancel()
 	results := make(chan error, 2)
 	go func() { results <- s.get(ctx, "/") }()
-	eventually(t, "the first is at work", func() bool { return s.inside.Load() == 1 })
+	testkit.Eventually(t, "the first is at work", func() bool { return s.inside.Load() == 1 })
 	go func() { results <- s.get(ctx, "/") }()
 	select {
 	case err := <-results:
@@ -190,7 +192,7 @@ func TestHurry(t *testing.T) {
 	for range 2 {
 		s.dial(t, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
 	}
-	eventually(t, "both are at work", func() bool { return s.inside.Load() == 2 })
+	testkit.Eventually(t, "both are at work", func() bool { return s.inside.Load() == 2 })
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := s.get(ctx, "/"); err != nil {

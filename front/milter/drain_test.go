@@ -11,6 +11,7 @@ import (
 	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
+	"rcptgate/kit/testkit"
 )
 
 // Told to end, the server closes what is between transactions and lets the others
@@ -25,7 +26,7 @@ func TestDrainFinishesTransactions(t *testing.T) {
 	say(busy.Rcpt("good@example.com")) // MAIL alone has no answer and may not have arrived
 	srv.stop()
 	if _, err := idle.Connect("again.example", client); err == nil {
-		eventually(t, "the idle connection's end", func() bool {
+		testkit.Eventually(t, "the idle connection's end", func() bool {
 			_, err := idle.Connect("again.example", client)
 			return err != nil
 		})

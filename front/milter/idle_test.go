@@ -13,6 +13,7 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/testkit"
 )
 
 // Idle connections and frames that were half sent cost little memory and do not slow
@@ -32,7 +33,7 @@ func TestManyIdleConnections(t *testing.T) {
 	}()
 	for i := range count {
 		if i%64 == 0 { // a queue of connections holds 128 on some machines
-			eventually(t, "connections taken", func() bool { return srv.Stats().Accepted+64 >= uint64(i) })
+			testkit.Eventually(t, "connections taken", func() bool { return srv.Stats().Accepted+64 >= uint64(i) })
 		}
 		nc, err := net.Dial("unix", srv.socket.Address)
 		if errors.Is(err, syscall.EMFILE) {
@@ -57,7 +58,7 @@ func TestManyIdleConnections(t *testing.T) {
 			t.Fatalf("connection %d: %v", i, err)
 		}
 	}
-	eventually(t, "all recipients", func() bool { return srv.Stats().Recipients >= uint64(len(idle)) })
+	testkit.Eventually(t, "all recipients", func() bool { return srv.Stats().Recipients >= uint64(len(idle)) })
 	each := (memory() - before) / int64(len(idle))
 	t.Logf("%d idle connections, both ends: %d octets each (stack, heap)", len(idle), each)
 	if each > 20_000 {

@@ -11,6 +11,7 @@ import (
 	"rcptgate"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
+	"rcptgate/kit/testkit"
 )
 
 // rspamd, MIMEDefang: descriptors and spool files that are left behind after messages that were
@@ -50,7 +51,7 @@ func TestNothingIsLeftOfMessages(t *testing.T) {
 		}
 	}
 	_ = gone.Close()
-	eventually(t, "the file of a message that was given up is closed", func() bool { return open(t, dir) == 0 })
+	testkit.Eventually(t, "the file of a message that was given up is closed", func() bool { return open(t, dir) == 0 })
 }
 
 // open counts this process's open files of a directory, those without a name included.

@@ -13,6 +13,7 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/testkit"
 )
 
 // endsWithin waits until the filter has ended the connection.
@@ -46,8 +47,8 @@ func TestMalformedFrameEndsOnlyItsConnection(t *testing.T) {
 	srv := start(t, &asker{}, milter.Config{}, "tcp")
 	good := srv.dial(t, mta.Options{})
 	endsWithin(t, raw(t, srv, append(bareOptions[:len(bareOptions):len(bareOptions)], 0, 0, 0, 1, 'D')))
-	eventually(t, "the count of protocol errors", func() bool { return srv.Stats().ProtocolErrors == 1 })
-	eventually(t, "the log line", func() bool { return strings.Count(srv.log.String(), "milter connection ended") == 1 })
+	testkit.Eventually(t, "the count of protocol errors", func() bool { return srv.Stats().ProtocolErrors == 1 })
+	testkit.Eventually(t, "the log line", func() bool { return strings.Count(srv.log.String(), "milter connection ended") == 1 })
 	if log := srv.log.String(); !strings.Contains(log, "macros without a command") {
 		t.Errorf("the log does not say what was wrong: %s", log)
 	}
@@ -79,7 +80,7 @@ func TestHalfSentFrameIsNotWaitedForLong(t *testing.T) {
 		close(stop)
 		<-done
 	}
-	eventually(t, "the count of time-outs", func() bool { return srv.Stats().TimedOut == 2 })
+	testkit.Eventually(t, "the count of time-outs", func() bool { return srv.Stats().TimedOut == 2 })
 }
 
 // A connection that is asked something now and then is not idle, though it looks the
@@ -133,7 +134,7 @@ func TestPeerThatDoesNotReadItsAnswers(t *testing.T) {
 			break
 		}
 	}
-	eventually(t, "the connection's end", func() bool { s := srv.Stats(); return s.Open == 0 && s.TimedOut == 1 })
+	testkit.Eventually(t, "the connection's end", func() bool { s := srv.Stats(); return s.Open == 0 && s.TimedOut == 1 })
 }
 
 func TestTooManyConnectionsAreClosedAtOnce(t *testing.T) {
@@ -145,7 +146,7 @@ func TestTooManyConnectionsAreClosedAtOnce(t *testing.T) {
 	if got := srv.Stats(); got.Refused != 3 || got.Open != 2 {
 		t.Errorf("stats %+v", got)
 	}
-	eventually(t, "the log line", func() bool { return strings.Contains(srv.log.String(), "too many connections") })
+	testkit.Eventually(t, "the log line", func() bool { return strings.Contains(srv.log.String(), "too many connections") })
 	if n := strings.Count(srv.log.String(), "too many connections"); n != 1 {
 		t.Errorf("%d log lines for 3 refused connections", n)
 	}
@@ -153,7 +154,7 @@ func TestTooManyConnectionsAreClosedAtOnce(t *testing.T) {
 	if err := second.Quit(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "room for another", func() bool { return srv.Stats().Open == 1 })
+	testkit.Eventually(t, "room for another", func() bool { return srv.Stats().Open == 1 })
 	say(t)(srv.dial(t, mta.Options{}).Connect("client.example", client))
 }
 

@@ -19,6 +19,7 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/testkit"
 
 	"golang.org/x/sys/unix"
 )
@@ -295,7 +296,7 @@ func TestSpoolLimit(t *testing.T) {
 	if err := full.Close(); err != nil { // gone in the middle of a body
 		t.Fatal(err)
 	}
-	eventually(t, "the spool is given back", func() bool { return srv.Stats().Spooled == 0 })
+	testkit.Eventually(t, "the spool is given back", func() bool { return srv.Stats().Spooled == 0 })
 	if r := send(t, c, usual, strings.Repeat("x", 500_000)); word(r) != "continue" {
 		t.Errorf("room again: %+v", r)
 	}
@@ -391,7 +392,7 @@ func TestClientGoneAtEveryStage(t *testing.T) {
 			_ = c.Close()
 		}
 	}
-	eventually(t, "every spool is given back", func() bool { return srv.Stats().Spooled == 0 && srv.Stats().Open == 0 })
+	testkit.Eventually(t, "every spool is given back", func() bool { return srv.Stats().Spooled == 0 && srv.Stats().Open == 0 })
 }
 
 // TestProgress has a step take its time: the MTA hears every 3 s that it is worked on.

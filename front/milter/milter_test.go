@@ -20,6 +20,7 @@ import (
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/testkit"
 
 	"go.uber.org/goleak"
 )
@@ -166,16 +167,6 @@ func macros(pairs ...string) (list []wire.Macro) {
 		list = append(list, wire.Macro{Name: pairs[i], Value: pairs[i+1]})
 	}
 	return list
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within a minute", what)
 }
 
 func TestQuery(t *testing.T) {
@@ -369,7 +360,7 @@ func TestTransactions(t *testing.T) {
 	if err := c.Quit(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connection's end", func() bool { return srv.Stats().Open == 0 })
+	testkit.Eventually(t, "the connection's end", func() bool { return srv.Stats().Open == 0 })
 	if got := srv.Stats(); got.Transactions != 6 || got.Recipients != 5 || got.Accepted != 1 || got.ProtocolErrors != 0 {
 		t.Errorf("stats %+v", got)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/testkit"
 )
 
 // negotiated is a raw connection whose option negotiation is over.
@@ -74,7 +75,7 @@ func TestGoneWithTheQuestion(t *testing.T) {
 				_, _ = nc.Write(rcptFrame("ann@example.com"))
 				_ = nc.Close()
 			}
-			eventually(t, "all connections have ended", func() bool { return srv.Stats().Open == 0 })
+			testkit.Eventually(t, "all connections have ended", func() bool { return srv.Stats().Open == 0 })
 		})
 	}
 }

@@ -48,7 +48,7 @@ func fill(t *testing.T, s *Store, now time.Time) {
 		_ = s.Put(context.Background(), numbered(i), storetest.Full(numbered(i), now))
 		if i == sample/2 {
 			written(t, s)
-			eventually(t, "the log is in the file", func() bool { // "locked" while the writer is at something
+			testkit.Eventually(t, "the log is in the file", func() bool { // "locked" while the writer is at something
 				_, err := s.file.Load().conn.ExecContext(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 				return err == nil
 			})
@@ -163,7 +163,7 @@ func rightOrNothing(t *testing.T, s *Store, now time.Time) {
 	}
 	written(t, s)
 	_, _ = s.Forget(ctx, store.Tombstone{Pattern: store.Pattern{Domain: "dept.example.org"}, When: now})
-	eventually(t, "the store serves what is put after the damage", func() bool {
+	testkit.Eventually(t, "the store serves what is put after the damage", func() bool {
 		_ = s.Put(ctx, "last@example.org", storetest.Valid(now)) // damage found only now loses it
 		written(t, s)
 		rec, err := s.Get(ctx, "last@example.org")

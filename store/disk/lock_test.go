@@ -72,7 +72,7 @@ func TestDirectoryMadeAgain(t *testing.T) {
 		if err := away(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, name+": the lock is taken again", func() bool {
+		testkit.Eventually(t, name+": the lock is taken again", func() bool {
 			time.Sleep(20 * time.Millisecond)
 			other, err := lockDir(dir)
 			if err == nil {
@@ -80,7 +80,7 @@ func TestDirectoryMadeAgain(t *testing.T) {
 			}
 			return errors.Is(err, ErrLocked)
 		})
-		eventually(t, name+": it works again", func() bool { return s.Stats().Detail == "" && s.file.Load() != nil })
+		testkit.Eventually(t, name+": it works again", func() bool { return s.Stats().Detail == "" && s.file.Load() != nil })
 		_ = s.Put(context.Background(), name+"@example.org", storetest.Valid(time.Now()))
 		written(t, s)
 		if _, err := os.Stat(s.path); err != nil {
@@ -105,12 +105,12 @@ func TestDirectoryTakenByAnother(t *testing.T) {
 	if err := errors.Join(os.Rename(dir, dir+".old"), os.Rename(dir+".new", dir)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is noticed", func() bool { return strings.Contains(s.Stats().Detail, "in use") && s.file.Load() == nil })
+	testkit.Eventually(t, "it is noticed", func() bool { return strings.Contains(s.Stats().Detail, "in use") && s.file.Load() == nil })
 	if _, err := os.Stat(s.path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the other's directory was written to: %v", err)
 	}
 	_ = lock.Close()
-	eventually(t, "it works again", func() bool { return s.Stats().Detail == "" && s.file.Load() != nil })
+	testkit.Eventually(t, "it works again", func() bool { return s.Stats().Detail == "" && s.file.Load() != nil })
 }
 
 // TestReadOnlySaysWhatToWrite is a state directory that the unit does not name.

@@ -17,16 +17,6 @@ import (
 	"rcptgate/store/storetest"
 )
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	t.Fatalf("%s never came true", what)
-}
-
 // TestNoDirectory starts where no state directory can be made, and finds it later.
 func TestNoDirectory(t *testing.T) {
 	t.Parallel()
@@ -53,8 +43,8 @@ func TestNoDirectory(t *testing.T) {
 	if err := os.Remove(block); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the store works again", func() bool { return s.Stats().Entries == 1 })
-	eventually(t, "the forget is done", func() bool {
+	testkit.Eventually(t, "the store works again", func() bool { return s.Stats().Entries == 1 })
+	testkit.Eventually(t, "the forget is done", func() bool {
 		tombs, _, err := s.Tombstones(ctx, 0)
 		return err == nil && len(tombs) == 1
 	})
@@ -90,7 +80,7 @@ func TestDiskFull(t *testing.T) {
 	for i := range 2000 {
 		_ = s.Put(ctx, numbered(i), storetest.Full(numbered(i), now))
 	}
-	eventually(t, "the full disk is noticed", func() bool { return strings.Contains(s.Stats().Detail, "full") })
+	testkit.Eventually(t, "the full disk is noticed", func() bool { return strings.Contains(s.Stats().Detail, "full") })
 	if _, err := s.Get(ctx, "before@example.org"); err != nil {
 		t.Errorf("reading from a full disk: %v", err)
 	}
@@ -100,7 +90,7 @@ func TestDiskFull(t *testing.T) {
 	if _, err := f.conn.ExecContext(ctx, "PRAGMA max_page_count = 1000000"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "everything is written", func() bool { return s.Stats().Entries == 2001 && s.Stats().Detail == "" })
+	testkit.Eventually(t, "everything is written", func() bool { return s.Stats().Entries == 2001 && s.Stats().Detail == "" })
 }
 
 // TestRemovedWhileOpen begins a new file when the old one was removed.
@@ -113,11 +103,11 @@ func TestRemovedWhileOpen(t *testing.T) {
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		_ = os.Remove(s.path + suffix)
 	}
-	eventually(t, "a new file is begun", func() bool {
+	testkit.Eventually(t, "a new file is begun", func() bool {
 		_, err := os.Stat(s.path)
 		return err == nil
 	})
-	eventually(t, "it takes records", func() bool {
+	testkit.Eventually(t, "it takes records", func() bool {
 		_ = s.Put(ctx, "b@example.org", storetest.Valid(now))
 		written(t, s)
 		return s.Stats().Entries == 1
@@ -137,7 +127,7 @@ func TestTruncatedIndexOfTheLog(t *testing.T) {
 	for i := range 100 {
 		_ = s.Put(ctx, numbered(i), storetest.Valid(now))
 	}
-	eventually(t, "it takes records again", func() bool { return s.Stats().Entries == 100 && s.Stats().Detail == "" })
+	testkit.Eventually(t, "it takes records again", func() bool { return s.Stats().Entries == 100 && s.Stats().Detail == "" })
 	for i := range 100 {
 		if _, err := s.Get(ctx, numbered(i)); err != nil {
 			t.Fatalf("record %d: %v", i, err)
@@ -168,7 +158,7 @@ func TestEndedAreRemoved(t *testing.T) {
 	if _, err := s.Get(ctx, "no@example.org"); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("an answer that has ended: %v", err)
 	}
-	eventually(t, "what ended is removed", func() bool { return s.Stats().Entries == 1 && s.Stats().Refusals == 0 })
+	testkit.Eventually(t, "what ended is removed", func() bool { return s.Stats().Entries == 1 && s.Stats().Refusals == 0 })
 }
 
 // TestNothingIsTidiedAfterAJump: with a clock that has just jumped by a year nothing is

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
@@ -84,12 +85,12 @@ func TestKilledServer(t *testing.T) {
 		t.Errorf("stats: %+v", st)
 	}
 	servers[1].Restart()
-	waitFor(t, "the server is back", func() bool { return s.c.Stats()[1].Alive })
+	testkit.Eventually(t, "the server is back", func() bool { return s.c.Stats()[1].Alive })
 	found, missed, failed = look(t, s, n)
 	if found != n-lost || missed != lost || failed > 0 {
 		t.Errorf("back and empty: %d found, %d missed, %d failed; its share is %d", found, missed, failed, lost)
 	}
-	waitFor(t, "the log says so", func() bool { return log.count("alive again") == 1 })
+	testkit.Eventually(t, "the log says so", func() bool { return log.count("alive again") == 1 })
 	if log.count("is dead") != 1 {
 		t.Errorf("the death was told %d times", log.count("is dead"))
 	}
@@ -142,7 +143,7 @@ func TestStoppedServers(t *testing.T) {
 	if _, err := s.Lease(ctx, "a@example.org", "route"); !errors.Is(err, store.ErrDown) {
 		t.Errorf("lease: %v", err)
 	}
-	waitFor(t, "the log tells of them", func() bool { return log.count("is dead") >= 3 })
+	testkit.Eventually(t, "the log tells of them", func() bool { return log.count("is dead") >= 3 })
 	if dead := log.count("is dead"); dead > 3 {
 		t.Errorf("three deaths were told %d times", dead)
 	}
@@ -150,7 +151,7 @@ func TestStoppedServers(t *testing.T) {
 		server.Cont()
 	}
 	for i := range 100 {
-		waitFor(t, "all are back with what they had", func() bool { _, err := s.Get(ctx, user(i)); return err == nil })
+		testkit.Eventually(t, "all are back with what they had", func() bool { _, err := s.Get(ctx, user(i)); return err == nil })
 	}
 }
 
@@ -287,14 +288,14 @@ func TestSlowServer(t *testing.T) {
 		t.Errorf("20 ms slow: %d of 5 found", found)
 	}
 	p.spoil(5*time.Second, -1, nil)
-	waitFor(t, "it is dead", func() bool {
+	testkit.Eventually(t, "it is dead", func() bool {
 		if _, err := s.Get(ctx, user(0)); err == nil {
 			t.Error("an answer after five times the patience")
 		}
 		return s.Down()
 	})
 	p.spoil(0, -1, nil)
-	waitFor(t, "it is back", func() bool { found, _, _ := look(t, s, 5); return found == 5 })
+	testkit.Eventually(t, "it is back", func() bool { found, _, _ := look(t, s, 5); return found == 5 })
 	if log.count("is dead") == 0 || log.count("alive again") == 0 {
 		t.Errorf("log: %s", log.text.String())
 	}
@@ -402,7 +403,7 @@ func TestDrippingServer(t *testing.T) {
 	cfg := p.config()
 	cfg.Timeout = 200 * time.Millisecond
 	c := newClient(t, cfg)
-	waitFor(t, "it is dead", func() bool {
+	testkit.Eventually(t, "it is dead", func() bool {
 		if _, _, err := c.Get(ctx, "rg:a:x"); err == nil || errors.Is(err, store.ErrNotFound) {
 			t.Errorf("an answer: %v", err)
 		}

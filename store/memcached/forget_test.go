@@ -14,6 +14,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/test/lab"
 )
@@ -83,7 +84,7 @@ func TestForgetReachesAll(t *testing.T) {
 	written(t, late)
 	forget(t, one, somebody)
 	absent(t, one, "at once, on the one that forgot", somebody.Address)
-	waitFor(t, "the other is told", func() bool { return second.has(somebody) })
+	testkit.Eventually(t, "the other is told", func() bool { return second.has(somebody) })
 	_ = late.Put(ctx, somebody.Address, numbered(0)) // by one that has not heard
 	written(t, late)
 	absent(t, two, "written by one that has not heard", somebody.Address)
@@ -119,10 +120,10 @@ func TestForgetWithoutServers(t *testing.T) {
 		t.Errorf("nobody can be told: %v", err)
 	}
 	servers[1].Restart()
-	waitFor(t, "the other is told", func() bool { return second.has(somebody) })
-	waitFor(t, "the loss of the list is noticed", func() bool { return second.losses() > 0 })
+	testkit.Eventually(t, "the other is told", func() bool { return second.has(somebody) })
+	testkit.Eventually(t, "the loss of the list is noticed", func() bool { return second.losses() > 0 })
 	servers[0].Restart()
-	waitFor(t, "both servers have the list", func() bool {
+	testkit.Eventually(t, "both servers have the list", func() bool {
 		for _, server := range servers {
 			if l := one.readList(serverOf(one, server)); !l.good || l.set[somebody] == 0 {
 				return false
@@ -150,7 +151,7 @@ func TestForgetWithOneServer(t *testing.T) {
 	servers[0].Kill()
 	forget(t, s, somebody)
 	servers[0].Restart()
-	waitFor(t, "the other server has it too", func() bool {
+	testkit.Eventually(t, "the other server has it too", func() bool {
 		return s.readList(serverOf(s, servers[0])).set[somebody] != 0
 	})
 }
@@ -171,14 +172,14 @@ func TestLostList(t *testing.T) {
 	if first.losses() != 1 {
 		t.Error("one of two servers was emptied, and the list was taken for lost")
 	}
-	waitFor(t, "the loss is noticed", func() bool {
+	testkit.Eventually(t, "the loss is noticed", func() bool {
 		for _, server := range servers { // a round in between puts it back on the first one
 			server.Flush()
 		}
 		time.Sleep(3 * often.Every)
 		return first.losses() >= 2
 	})
-	waitFor(t, "it is there again", func() bool { return one.readList(serverOf(one, servers[0])).set[somebody] != 0 })
+	testkit.Eventually(t, "it is there again", func() bool { return one.readList(serverOf(one, servers[0])).set[somebody] != 0 })
 	_ = one.Close()
 	for _, server := range servers {
 		server.Flush()
@@ -215,7 +216,7 @@ func TestBadLists(t *testing.T) {
 		"sealed noise": string(future.seal("rg:forgotten", []byte("hello"))),
 	} {
 		raw(t, server, "rg:forgotten", []byte(text))
-		waitFor(t, name+" is replaced", func() bool {
+		testkit.Eventually(t, name+" is replaced", func() bool {
 			l := s.readList(serverOf(s, server))
 			return l.good && l.set[somebody] != 0
 		})
@@ -251,9 +252,9 @@ func TestLostListIsLogged(t *testing.T) {
 		}
 		for _, times := range []int{2, 3} { // the first call is that of the start
 			c.lose(t, server)
-			waitFor(t, "the loss is noticed", func() bool { return notes.losses() >= times })
+			testkit.Eventually(t, "the loss is noticed", func() bool { return notes.losses() >= times })
 		}
-		waitFor(t, c.why, func() bool { return log.count(c.why) == 1 })
+		testkit.Eventually(t, c.why, func() bool { return log.count(c.why) == 1 })
 		if n := log.count("memcached has lost the list"); n != 1 {
 			t.Errorf("%d lines", n)
 		}
@@ -357,7 +358,7 @@ func TestForgetWithAWrongClock(t *testing.T) {
 	forget(t, first, early)
 	off.Store(0)
 	forget(t, first, late)
-	waitFor(t, "the other hears of both", func() bool { return heard.has(early) && heard.has(late) })
+	testkit.Eventually(t, "the other hears of both", func() bool { return heard.has(early) && heard.has(late) })
 	if newest := first.tombstones.newest.Load(); newest > time.Now().Add(future).UnixNano() {
 		t.Errorf("the newest tombstone lies at %v", time.Unix(0, newest))
 	}

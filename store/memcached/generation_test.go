@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
@@ -49,6 +50,6 @@ func TestForgetIsNewerThanTheLists(t *testing.T) {
 	forget(t, behind, store.Pattern{Domain: "example.org"})
 	absent(t, behind, "a forgotten answer", somebody.Address)
 	ahead.c.signalBack()
-	waitFor(t, "the one ahead knows", func() bool { return ahead.tombstones.len() == 2 })
+	testkit.Eventually(t, "the one ahead knows", func() bool { return ahead.tombstones.len() == 2 })
 	absent(t, ahead, "a forgotten answer", somebody.Address)
 }

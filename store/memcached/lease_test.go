@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/test/lab"
 )
@@ -135,7 +136,7 @@ func TestLeaseOfALivingHolder(t *testing.T) {
 		other()
 	}
 	release()
-	waitFor(t, "it is let go", func() bool {
+	testkit.Eventually(t, "it is let go", func() bool {
 		_, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit")
 		return err == nil && !leased
 	})
@@ -160,7 +161,7 @@ func TestLeaseOfACrashedHolder(t *testing.T) {
 	crashed.leases.mu.Unlock()
 	began := time.Now()
 	var mine func()
-	waitFor(t, "the lease is free", func() bool {
+	testkit.Eventually(t, "the lease is free", func() bool {
 		mine, err = waiter.Lease(ctx, user(0), "")
 		return err == nil
 	})
@@ -213,7 +214,7 @@ func TestLateRelease(t *testing.T) {
 	}
 	s.leases.mu.Unlock()
 	release()
-	waitFor(t, "it is let go", func() bool {
+	testkit.Eventually(t, "it is let go", func() bool {
 		_, leased, err := other.Await(ctx, user(1), "")
 		return err == nil && !leased
 	})
@@ -240,14 +241,13 @@ func TestForgedLease(t *testing.T) {
 func TestForgedLeaseWithoutKeys(t *testing.T) {
 	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
-	s.watch.longest = 300 * time.Millisecond
+	s, other := gateway(t, config(t, server), Options{Honour: 300 * time.Millisecond}), gateway(t, config(t, server), Options{})
 	raw(t, server, s.leaseKey(user(0), ""), leaseValue("forged", time.Now().Add(time.Minute)))
 	raw(t, server, s.leaseKey(user(1), ""), []byte("nonsense\n"))
 	if _, err := s.Lease(ctx, user(0), ""); !errors.Is(err, store.ErrLeased) {
 		t.Errorf("at first: %v", err)
 	}
-	waitFor(t, "it is waited for no longer", func() bool {
+	testkit.Eventually(t, "it is waited for no longer", func() bool {
 		_, leased, err := s.Await(ctx, user(0), "")
 		return err == nil && !leased
 	})
@@ -260,7 +260,7 @@ func TestForgedLeaseWithoutKeys(t *testing.T) {
 			t.Errorf("%d: the others do not see the new lease: %v, %v", i, leased, err)
 		}
 		release()
-		waitFor(t, "it is let go", func() bool {
+		testkit.Eventually(t, "it is let go", func() bool {
 			_, leased, err := other.Await(ctx, user(i), "")
 			return err == nil && !leased
 		})

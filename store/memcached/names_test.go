@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/test/lab"
 )
@@ -151,12 +152,12 @@ func TestSurvey(t *testing.T) {
 		t.Error("missed twice")
 	}
 	servers[1].Stop()
-	until(t, "the server is dead", func() bool { return survey("a") == store.Moved })
+	testkit.Eventually(t, "the server is dead", func() bool { return survey("a") == store.Moved })
 	if n := len(alive(c)); n != 1 || survey("a") != store.Intact {
 		t.Errorf("%d servers live", n)
 	}
 	servers[1].Cont()
-	until(t, "the server is back", func() bool { return survey("a") == store.Moved })
+	testkit.Eventually(t, "the server is back", func() bool { return survey("a") == store.Moved })
 	if n := len(alive(c)); n != 2 || survey("a") != store.Intact {
 		t.Errorf("%d servers live", n)
 	}
@@ -164,12 +165,12 @@ func TestSurvey(t *testing.T) {
 	for _, s := range servers {
 		s.Stop()
 	}
-	until(t, "all are dead", func() bool { _ = survey("b"); return c.Down() })
+	testkit.Eventually(t, "all are dead", func() bool { _ = survey("b"); return c.Down() })
 	before := survey("b")
 	for _, s := range servers {
 		s.Cont()
 	}
-	until(t, "all are back", func() bool { before = max(before, survey("b")); return len(alive(c)) == 2 })
+	testkit.Eventually(t, "all are back", func() bool { before = max(before, survey("b")); return len(alive(c)) == 2 })
 	if before == store.Lost {
 		t.Error("a server that was only dead counts as empty")
 	}
@@ -183,13 +184,4 @@ func alive(c *Client) []string {
 		}
 	}
 	return slices.Clip(list)
-}
-
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain: %s", what)
-		}
-	}
 }

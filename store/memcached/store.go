@@ -28,6 +28,8 @@ type Options struct {
 	// Lease is how long a lease outlives its holder, in whole seconds; default 2 s. It
 	// is renewed four times as often.
 	Lease time.Duration
+	// Honour is for how long the leases on one key are honoured in a row; default 5 s.
+	Honour time.Duration
 	// StartFor is how long Start waits for the first exchange; default 500 ms.
 	StartFor time.Duration
 	// Gateway names this gateway in the log lines of others about what it has forgotten;
@@ -100,6 +102,7 @@ func New(c *Client, opt Options) *Store {
 		s.gateway, _ = os.Hostname()
 	}
 	s.watch = newLeaseWatch(s.lease)
+	s.watch.longest = cmp.Or(opt.Honour, longestWait)
 	s.leases.held = map[*lease]struct{}{}
 	s.queue = newQueue(s)
 	s.done.Go(s.renewLeases)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
@@ -17,23 +18,13 @@ import (
 // ages is longer than what 32 bits of seconds hold.
 const ages = 200 * 365 * 24 * time.Hour
 
-// until waits for something that comes by itself.
-func waitFor(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("%s: never came true", what)
-		}
-	}
-}
-
 // gateway makes a client and a store of its own, as each gateway has them. Unless the
 // options say otherwise no lease ends and no start gives up while a busy machine stalls.
 func gateway(t testing.TB, cfg testConfig, opt Options) *Store {
 	t.Helper()
 	opt.Lease, opt.StartFor = cmp.Or(opt.Lease, time.Minute), cmp.Or(opt.StartFor, 30*time.Second)
+	opt.Honour = cmp.Or(opt.Honour, time.Minute)
 	s := New(newClient(t, cfg), opt)
-	s.watch.longest = time.Minute
 	t.Cleanup(func() { _ = s.Close() })
 	return s
 }
@@ -41,7 +32,7 @@ func gateway(t testing.TB, cfg testConfig, opt Options) *Store {
 // written waits until everything that was put lies on a server.
 func written(t testing.TB, s *Store) {
 	t.Helper()
-	waitFor(t, "the queue is written", func() bool { return s.queue.depth() == 0 })
+	testkit.Eventually(t, "the queue is written", func() bool { return s.queue.depth() == 0 })
 }
 
 func TestConformance(t *testing.T) {
@@ -72,7 +63,7 @@ func (a across) Forget(ctx context.Context, tomb store.Tombstone) (int, error) {
 	n, err := a.Store.Forget(ctx, tomb)
 	if err == nil {
 		a.reader.c.signalBack()
-		waitFor(a.t, "the other gateway knows the tombstone", func() bool {
+		testkit.Eventually(a.t, "the other gateway knows the tombstone", func() bool {
 			return a.reader.tombstones.newest.Load() >= tomb.When.UnixNano()
 		})
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bradfitz/gomemcache/memcache"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
 	"rcptgate/test/lab"
@@ -379,7 +380,7 @@ func TestClocksApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	ahead.c.signalBack()
-	waitFor(t, "the other knows", func() bool { return ahead.tombstones.newest.Load() >= tomb.When.UnixNano() })
+	testkit.Eventually(t, "the other knows", func() bool { return ahead.tombstones.newest.Load() >= tomb.When.UnixNano() })
 	absent(t, ahead, "a forgotten answer", user(0))
 	absent(t, behind, "a forgotten answer", user(0))
 	_ = behind.Put(ctx, user(0), numbered(0))
@@ -394,7 +395,7 @@ func TestClocksApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	behind.c.signalBack()
-	waitFor(t, "the other knows", func() bool { return behind.tombstones.newest.Load() >= third.UnixNano() })
+	testkit.Eventually(t, "the other knows", func() bool { return behind.tombstones.newest.Load() >= third.UnixNano() })
 	if fourth := behind.After(behind.now()); !fourth.After(third) || !third.After(second) {
 		t.Errorf("times of tombstones: %v, %v, %v", second, third, fourth)
 	}
