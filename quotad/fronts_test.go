@@ -5,6 +5,8 @@ package quotad
 import (
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/testkit"
 )
 
 const secret = "g1 000102030405060708090a0b0c0d0e0f\n"
@@ -71,7 +74,10 @@ func serve(t testing.TB, a *Agent) (udp, tcp, web string) {
 // patience is how long a test waits for what must come.
 const patience = time.Minute
 
-// ask sends one datagram and waits for one answer.
+// again is how long a datagram is waited for before it counts as lost, as UDP may do.
+const again = 5 * time.Second
+
+// ask sends one datagram, again if it is lost, and waits for one answer.
 func ask(t testing.TB, address, text string) string {
 	t.Helper()
 	conn, err := net.Dial("udp", address)
@@ -79,16 +85,20 @@ func ask(t testing.TB, address, text string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(patience))
-	if _, err = conn.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
 	buf := make([]byte, 65536)
-	n, err := conn.Read(buf)
-	if err != nil {
-		t.Fatalf("%.60q: %v", text, err)
+	for end := time.Now().Add(patience); ; {
+		if _, err = conn.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(again))
+		n, err := conn.Read(buf)
+		if err == nil {
+			return string(buf[:n])
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
+			t.Fatalf("%.60q: %v", text, err)
+		}
 	}
-	return string(buf[:n])
 }
 
 // silent sends a datagram that must not be answered: what is answered is the one after it.
@@ -100,14 +110,16 @@ func silent(t testing.TB, a *Agent, address, text string, why int) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if _, err = conn.Write([]byte(text)); err != nil {
-		t.Fatal(err)
-	}
-	for begin := time.Now(); a.counts.dropped[why].Load() == before; time.Sleep(time.Millisecond) {
-		if time.Since(begin) > patience {
-			t.Fatalf("%.60q: not counted as %s", text, dropWords[why])
+	var sent time.Time
+	testkit.Eventually(t, fmt.Sprintf("%.60q to be counted as %s", text, dropWords[why]), func() bool {
+		if time.Since(sent) > again {
+			sent = time.Now()
+			if _, err = conn.Write([]byte(text)); err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
+		return a.counts.dropped[why].Load() != before
+	})
 	_ = conn.SetReadDeadline(time.Now().Add(time.Millisecond))
 	if n, err := conn.Read(make([]byte, 10)); err == nil {
 		t.Errorf("%.60q: answered with %d octets", text, n)
