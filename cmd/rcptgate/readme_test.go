@@ -6,9 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"rcptgate/mta/mtaconf"
+	"rcptgate/table"
 	"rcptgate/unit"
 )
 
@@ -89,6 +92,44 @@ func TestMakeTargetsInDocuments(t *testing.T) {
 	for _, want := range []string{" make sudo make install ", "**Upgrade**: `git pull && make && sudo make install", "**Take it out**: remove it from the MTA's configuration", "sudo make uninstall`"} {
 		if !strings.Contains(readme, want) {
 			t.Errorf("the README does not say %q", want)
+		}
+	}
+}
+
+// TestTablesThatAreNotRead: the manual names each kind of table and file that the gate does not
+// read, what becomes of the names in it, and what to do instead; and the gate does as it says.
+func TestTablesThatAreNotRead(t *testing.T) {
+	text, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "### Tables that are not read\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	items := strings.Split(section, "\n- **")[1:]
+	if !ok || len(items) != 3 {
+		t.Fatalf("%d items:\n%s", len(items), section)
+	}
+	types := regexp.MustCompile("`([a-z]+):`").FindAllStringSubmatch(items[0][:strings.Index(items[0], "**")], -1)
+	var named []string
+	for _, m := range types {
+		named = append(named, m[1])
+		var s mtaconf.Source
+		if _, err := table.ParseSpec(m[1] + ":/etc/aliases"); err == nil || !strings.Contains(err.Error(), "hash, btree, cdb, lmdb, text") {
+			t.Errorf("%s: is read, or its error does not say what is: %v", m[1], err)
+		}
+		if list, all := s.Tables("alias_maps", []string{m[1] + ":/etc/aliases"}, "hash"); all || len(list) > 0 || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], m[1]) {
+			t.Errorf("%s in the MTA's configuration: %v, %v, %q", m[1], list, all, s.Warnings)
+		}
+	}
+	for _, want := range []string{"regexp", "pcre", "ldap", "mysql", "pgsql", "cidr", "tcp", "socketmap", "nis"} {
+		if !slices.Contains(named, want) {
+			t.Errorf("%s: tables are not named", want)
+		}
+	}
+	for i, want := range []string{"are not read", "~/.forward`** of a user on the gateway is not followed", "nsswitch.conf"} {
+		item := strings.Join(strings.Fields(items[i]), " ")
+		if !strings.Contains(item, want) || i < 2 && !strings.Contains(item, " Instead, ") || i == 2 && !strings.Contains(item, "write out only domains") {
+			t.Errorf("not said: %q, or what to do instead, in\n%s", want, item)
 		}
 	}
 }

@@ -4,6 +4,7 @@ package milter_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -46,6 +47,33 @@ func TestDrainFinishesTransactions(t *testing.T) {
 	if err := <-srv.done; err != nil {
 		t.Error(err)
 	}
+}
+
+// Postfix keeps MAIL back until the first recipient: a drain that begins between the two waits for
+// them a little, and the recipient is answered.
+func TestDrainWaitsForAMailHeldBack(t *testing.T) {
+	for range 5 { // a busy machine may take longer than the drain waits
+		srv := start(t, &asker{}, milter.Config{Drain: setting.Duration(time.Minute)}, "tcp")
+		c := srv.dial(t, mta.Options{})
+		say := say(t)
+		say(c.Connect("client.example", client))
+		srv.stop()
+		time.Sleep(50 * time.Millisecond) // the drain has found the connection idle
+		_, err := c.Mail("s@example.org", nil)
+		got, errRcpt := c.Rcpt("unknown@example.com")
+		if errors.Join(err, errRcpt) != nil {
+			continue
+		}
+		if got.Code != 550 {
+			t.Errorf("the first recipient during the drain: %+v", got)
+		}
+		say(c.EndOfMessage())
+		if err := <-srv.done; err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	t.Error("the connection ended before the first recipient")
 }
 
 // What does not end in time is ended, and only then are its questions cancelled.

@@ -18,14 +18,35 @@ import (
 // service is a user without any privilege: "nobody". The daemon runs as such a user under the shipped unit.
 const service = 65534
 
+// documented gives the value of a line of a document: of the setting, with the word in it.
+func documented(t *testing.T, document, setting, word string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("../..", document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), setting+" = "); ok && strings.HasPrefix(line, "    ") && strings.Contains(value, word) {
+			return value
+		}
+	}
+	t.Fatalf("%s has no line %s with %s", document, setting, word)
+	return ""
+}
+
 // A milter next to others: it has a failure mode of its own, and theirs stays as it is.
 func TestMilterBesideOthers(t *testing.T) {
 	lab.Need(t, lab.PostfixKit)
 	_, tap := behind(t)
 	g := lab.StartGate(t, section("pf.test", "smtp:"+tap.Hop()))
+	line := documented(t, "docs/operations.md", "smtpd_milters", "inet:127.0.0.1:8890")
+	if readme := documented(t, "README.md", "smtpd_milters", "inet:127.0.0.1:8890"); line != readme+", inet:127.0.0.1:8891" {
+		t.Errorf("the documents differ: %q, %q", line, readme)
+	}
+	line = strings.NewReplacer("inet:127.0.0.1:8890", g.PostfixMilter(), "inet:127.0.0.1:8891", "inet:127.0.0.1:1").Replace(line) // nothing answers at port 1
 	p := lab.StartPostfix(t, lab.PostfixOptions{
 		Name:    "front-postfix",
-		Milters: []string{"{ " + g.PostfixMilter() + ", default_action=tempfail, command_timeout=10s }", "inet:127.0.0.1:1"}, // nothing answers there
+		Milters: []string{line},
 		Main:    map[string]string{"milter_default_action": "accept"},
 		Relay:   map[string]string{"pf.test": "smtp:" + tap.Hop()},
 	})
@@ -113,7 +134,7 @@ func TestPostfixSocketUnit(t *testing.T) {
 	_, tap := behind(t)
 	g := unprivileged(t, section("pf.test", "smtp:"+tap.Hop()))
 	p := lab.StartPostfix(t, lab.PostfixOptions{
-		Name: "front-postfix", Chroot: true, Milters: []string{"{ unix:rcptgate/milter.sock, default_action=tempfail, command_timeout=10s }"},
+		Name: "front-postfix", Chroot: true, Milters: []string{documented(t, "docs/operations.md", "smtpd_milters", "unix:")},
 		Relay: map[string]string{"pf.test": "smtp:" + tap.Hop()},
 	})
 	dir := filepath.Join(p.Dir, "spool", "rcptgate")
