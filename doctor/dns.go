@@ -37,7 +37,9 @@ type question struct {
 type answer struct {
 	rrs   []dns.RR
 	rcode int
-	err   error // no server answered in time
+	// signed: the server says that DNSSEC holds for the answer (RFC 6840 section 5.8).
+	signed bool
+	err    error // no server answered in time
 }
 
 // timing is how one server has answered.
@@ -119,6 +121,7 @@ func (r *Resolver) exchange(ctx context.Context, q question) *answer {
 func (r *Resolver) one(ctx context.Context, server string, q question) (*answer, error) {
 	msg := new(dns.Msg).SetQuestion(q.name, q.qtype)
 	msg.SetEdns0(1232, false)
+	msg.AuthenticatedData = true // say whether DNSSEC holds
 	ctx, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	start := time.Now()
@@ -149,7 +152,7 @@ func (r *Resolver) one(ctx context.Context, server string, q question) (*answer,
 		t.failed++
 		return nil, fmt.Errorf("%s says %s", server, dns.RcodeToString[in.Rcode])
 	}
-	return &answer{rrs: in.Answer, rcode: in.Rcode}, nil
+	return &answer{rrs: in.Answer, rcode: in.Rcode, signed: in.AuthenticatedData}, nil
 }
 
 // records gives the records of one type, aliases followed by the server.

@@ -22,6 +22,8 @@ type Doctor struct {
 	Self     []netip.Addr
 	Deadline time.Duration // of the gate; 0 without one
 	Now      func() time.Time
+	// Fetch reads a page over HTTPS; nil is not to.
+	Fetch func(ctx context.Context, url string) (string, error)
 
 	slow   time.Duration // of one step of a dialogue; 0: slowStep
 	report Report

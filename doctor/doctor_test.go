@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -167,6 +168,15 @@ var cases = []struct {
 	{"a route by MX that leaves nobody", "mx-loop",
 		place{zone: healthy + "example.com. MX 20 mx2.example.net.\nmx2.example.net. A 198.51.100.9\n", domains: []route.DomainConfig{{Name: "example.com", Backend: []string{"mx"}}}},
 		[]string{"no MX is preferred", "example.com. MX 10 mx1.example.org.", `backend = ["smtp:[ADDRESS]:25"]`}},
+	{"an MTA-STS policy that does not list an MX", "mta-sts", sts("version: STSv1\r\nmode: enforce\r\nmx: *.mx1.example.org\r\nmx: mail.example.com\r\nmax_age: 86400\r\n", nil), []string{"does not list mx1.example.org", "mail stops", "mx: mx1.example.org", "/.well-known/mta-sts.txt"}},
+	{"the same while testing", "mta-sts", sts("version: STSv1\nmode: testing\nmx: mail.example.com\n", nil), []string{"does not list mx1.example.org", "once the mode is enforce"}},
+	{"an MTA-STS policy that cannot be read", "mta-sts", sts("", errors.New("connection refused")), []string{"connection refused", "https://mta-sts.example.com/.well-known/mta-sts.txt"}},
+	{"an MTA-STS policy without a mode", "mta-sts", sts("<html>", nil), []string{`the mode ""`}},
+	{"two MTA-STS records", "mta-sts", place{zone: healthy + stsRecord + stsRecord[:len(stsRecord)-2] + " \"\n"}, []string{"2 MTA-STS records"}},
+	{"an MTA-STS record that cannot be read", "mta-sts", place{zone: healthy + ";_mta-sts.example.com servfail\n"}, []string{"cannot be read"}},
+	{"nobody who hears of failing TLS", "tlsrpt", place{zone: healthy + stsRecord}, []string{"_smtp._tls.example.com. TXT \"v=TLSRPTv1; rua=mailto:postmaster@example.com\""}},
+	{"a TLSRPT record that cannot be read", "tlsrpt", place{zone: healthy + stsRecord + ";_smtp._tls.example.com servfail\n"}, []string{"cannot be read"}},
+	{"TLSA records without DNSSEC", "dane", place{zone: healthy + tlsa}, []string{"_25._tcp.mx1.example.org. TLSA", "DNSSEC"}},
 	{"a server that breaks off", "backend-smtp", faulty(sim.Hello, sim.Fault{Kind: sim.Drop}), []string{"broke off"}},
 	{"a server whose TLS fails", "backend-tls", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSDrop}}}, []string{"fails", "without TLS"}},
 	{"a server that does not begin TLS", "backend-tls", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSRefuse}}}, []string{"does not begin it (454)"}},
@@ -232,6 +242,19 @@ var cases = []struct {
 		place{zone: healthy, gate: true, files: map[string]string{"main.cf": "mydestination = \nsmtpd_milters = unix:/run/rcptgate/milter.sock\n", "master.cf": "smtp inet n - y - - smtpd\n"},
 			edit: func(d *Doctor) { d.Gate.Sockets = []string{"unix:/run/rcptgate/milter.sock"} }}, []string{"chroot", "/var/spool/postfix"}},
 	{"what config check warns of", "gate-config", place{zone: healthy, gate: true, edit: func(d *Doctor) { d.Gate.Warnings = []string{"table hash:/x cannot be read"} }}, []string{"hash:/x"}},
+}
+
+const (
+	stsRecord = "_mta-sts.example.com. TXT \"v=STSv1; id=20261128\"\n"
+	tlsrpt    = "_smtp._tls.example.com. TXT \"v=TLSRPTv1; rua=mailto:tls@example.com\"\n"
+	tlsa      = "_25._tcp.mx1.example.org. TLSA 3 1 1 d2abde240d7cd3ee6b4b28c54df034b97983a1d16e8a410e4561cb106618e971\n"
+)
+
+// sts is an installation whose domain has an MTA-STS policy.
+func sts(policy string, err error) place {
+	return place{zone: healthy + stsRecord + tlsrpt, edit: func(d *Doctor) {
+		d.Fetch = func(context.Context, string) (string, error) { return policy, err }
+	}}
 }
 
 // faulty is an installation whose server behind has a fault at a stage.

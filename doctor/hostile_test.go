@@ -5,9 +5,12 @@ package doctor
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -42,6 +45,11 @@ func TestNoFalseAlarms(t *testing.T) {
 			"main.cf": head + "mydestination = $myhostname, example.com\ntransport_maps = texthash:DIR/transport\n", "transport": ".com relay:[aspmx.l.google.com]\n"}},
 		"README's line, before other milters": {zone: healthy, gate: true, files: map[string]string{
 			"main.cf": head + "mydestination = example.com\nmilter_default_action = accept\nsmtpd_milters = { inet:127.0.0.1:8890, default_action=tempfail, command_timeout=10s }, unix:/opendkim/x.sock\n"}},
+		"an MTA-STS policy that fits":             sts("version: STSv1\nmode: enforce\nmx: mx1.example.org\nmax_age: 86400\n", nil),
+		"an MTA-STS policy with a pattern":        sts("version: STSv1\nmode: enforce\nmx: *.example.org\n", nil),
+		"an MTA-STS policy that promises nothing": sts("version: STSv1\nmode: none\n", nil),
+		"an MTA-STS record without --https":       {zone: healthy + stsRecord + tlsrpt},
+		"TLSA records with DNSSEC":                {zone: healthy + tlsa + tlsrpt + ";_25._tcp.mx1.example.org signed\n"},
 		"a policy service that the chroot holds": {zone: healthy, files: map[string]string{
 			"main.cf": head + "mydestination = example.com\nsmtpd_recipient_restrictions = reject_unauth_destination, check_policy_service unix:private/policy\n", "master.cf": "smtp inet n - y - - smtpd\n"}},
 		"redirect after all": {zone: names + "example.com. MX 10 mx1.example.org.\n" +
@@ -60,6 +68,40 @@ func TestNoFalseAlarms(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestFetch: the policy is what the server at the name says itself, with status 200, in short.
+func TestFetch(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/moved":
+			http.Redirect(w, r, "/here", http.StatusFound)
+		case "/gone":
+			http.NotFound(w, r)
+		case "/long":
+			_, _ = io.WriteString(w, strings.Repeat("x", 1<<20))
+		default:
+			_, _ = io.WriteString(w, "mode: enforce\n")
+		}
+	}))
+	defer server.Close()
+	client := server.Client()
+	client.CheckRedirect = notFollowed
+	for path, want := range map[string]string{"/here": "mode: enforce\n", "/moved": "302", "/gone": "404"} {
+		text, err := get(context.Background(), client, server.URL+path)
+		if err != nil {
+			text = err.Error()
+		}
+		if !strings.Contains(text, want) {
+			t.Errorf("%s: %q, want %q", path, text, want)
+		}
+	}
+	if text, err := get(context.Background(), client, server.URL+"/long"); err != nil || len(text) != maxSTS {
+		t.Errorf("%d octets, %v", len(text), err)
+	}
+	if _, err := fetchPolicy(context.Background(), server.URL+"/here"); err == nil {
+		t.Error("a certificate that nobody signed is believed")
 	}
 }
 

@@ -74,6 +74,7 @@ func (d *Doctor) mx(ctx context.Context, domain string) {
 	}
 	d.whoseMX(domain, targets, places)
 	d.mxLoop(domain, list, targets)
+	d.promises(ctx, domain, list)
 }
 
 // places gives where the MTAs here name a domain as delivered by this machine.

@@ -29,7 +29,7 @@ func Unit() unit.Unit {
 type flags struct {
 	postfix, sendmail, exim, fromIP, helo string
 	resolvers, logs                       []string
-	json, quiet, verbose, strict          bool
+	json, quiet, verbose, strict, https   bool
 }
 
 func command(cli *unit.CLI) *cobra.Command {
@@ -43,7 +43,8 @@ the record, and what to write instead. Without a DOMAIN it looks at the whole in
 the domains of the gate's sections and of the MTA's files.
 
 It changes nothing. DNS queries leave the machine, and SMTP dialogues (never as far as DATA)
-with the servers that the gate's configuration names; nothing else.
+with the servers that the gate's configuration names; with --https also a request for the
+MTA-STS policy; nothing else.
 
 Exit codes: 0 nothing is wrong, 78 something is (with --strict warnings count too), 75
 something could not be found out, 64 the command line is wrong, 65 a DOMAIN is not one.`,
@@ -57,6 +58,7 @@ something could not be found out, 64 the command line is wrong, 65 a DOMAIN is n
 	set.StringArrayVar(&f.logs, "log", nil, "look in this mail log `FILE` for clients that gave up (repeatable)")
 	set.StringVar(&f.fromIP, "from-ip", "", "the `IP` address that others see mail of this machine come from")
 	set.StringVar(&f.helo, "helo", "", "the `NAME` that this machine says in EHLO (default hostname of the configuration)")
+	set.BoolVar(&f.https, "https", false, "read the domain's MTA-STS policy from its web server too")
 	set.BoolVar(&f.json, "json", false, "print JSON")
 	set.BoolVarP(&f.quiet, "quiet", "q", false, "print only what is wrong")
 	set.BoolVarP(&f.verbose, "verbose", "v", false, "print also what is in order")
@@ -97,6 +99,9 @@ func parseDomains(args []string) (out []string, err error) {
 // doctor gathers what is known of this machine.
 func (f *flags) doctor(cmd *cobra.Command, cli *unit.CLI) (*Doctor, error) {
 	d := &Doctor{DNS: SystemResolver("/etc/resolv.conf"), Logs: f.logs, FromIP: outgoing(), Self: interfaceAddresses(), Now: time.Now}
+	if f.https {
+		d.Fetch = fetchPolicy
+	}
 	if len(f.resolvers) > 0 {
 		d.DNS.Servers, d.DNS.Search = nil, 0
 		for _, r := range f.resolvers {

@@ -15,7 +15,7 @@ import (
 
 // zoneServer answers from zone texts with directives of its own: a line ";name word" has
 // questions for that name delayed ("delay"), refused ("servfail"), never answered ("drop"),
-// cut off in datagrams ("truncate") or always ("cut").
+// cut off in datagrams ("truncate") or always ("cut"), or said to be signed ("signed").
 type zoneServer struct {
 	records map[string][]dns.RR // by lower-case name
 	special map[string]string
@@ -95,6 +95,8 @@ func (z *zoneServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		time.Sleep(1100 * time.Millisecond)
 	case "cut":
 		out.Truncated = true
+	case "signed":
+		out.AuthenticatedData = q.AuthenticatedData
 	case "truncate":
 		out.Truncated = w.LocalAddr().Network() == "udp"
 	}
