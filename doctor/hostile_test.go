@@ -71,6 +71,15 @@ func TestNoFalseAlarms(t *testing.T) {
 	}
 }
 
+// TestListed: a pattern stands for one label, no more (RFC 8461 section 4.1).
+func TestListed(t *testing.T) {
+	for host, want := range map[string]bool{"mx.example.com": true, "a.example.org": true, "a.b.example.org": false, "example.org": false, "other.example.com": false} {
+		if got := listed(host, []string{"mx.example.com", "*.example.org"}); got != want {
+			t.Errorf("%s: %v", host, got)
+		}
+	}
+}
+
 // TestFetch: the policy is what the server at the name says itself, with status 200, in short.
 func TestFetch(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
