@@ -107,11 +107,13 @@ func (e *expectation) circumstance(name, value string) (err error) {
 	return err
 }
 
-// parseMoment reads "2026-11-28T18:30", "Fri,18:30" (some Friday) or "18:30" (some day), in
-// the machine's time zone.
+// parseMoment reads "2026-11-28T18:30", also with a space or as RFC 3339 has it, "Fri,18:30"
+// (some Friday) or "18:30" (some day), in the machine's time zone.
 func parseMoment(s string) (time.Time, error) {
-	if t, err := time.ParseInLocation("2006-01-02T15:04", s, time.Local); err == nil {
-		return t, nil
+	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02 15:04", time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, s, time.Local); err == nil {
+			return t.Local(), nil
+		}
 	}
 	name, clock, ok := strings.Cut(strings.Replace(s, " ", ",", 1), ",")
 	if !ok {

@@ -437,6 +437,14 @@ func TestWindow(t *testing.T) {
 			}
 		}
 	}
+	for _, text := range []string{"2026-11-28T18:30", "2026-11-28 18:30", "Sat 18:30", "Sat,18:30"} {
+		if at, err := parseMoment(text); err != nil || at.Weekday() != time.Saturday || at.Hour() != 18 || at.Minute() != 30 {
+			t.Errorf("%s: %v, %v", text, at, err)
+		}
+	}
+	if at, err := parseMoment("2026-11-28T18:30:00+01:00"); err != nil || at.Unix() != 1795887000 {
+		t.Errorf("%v, %d, %v", at, at.Unix(), err)
+	}
 	for _, text := range []string{"", "Mon Tue", "8:00-18:00", "08:00", "08:00-08:00", "25:00-26:00", "Mox", "Mon-", "Mon 08:00-18:00 x", "08:00-18:00 Mon", "24:00-01:00"} {
 		if err := new(Window).UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("%q is a window", text)

@@ -84,6 +84,43 @@ func TestDocumentedScripts(t *testing.T) {
 	}
 }
 
+// mimedefang is what a mimedefang-filter can define, call and read (mimedefang-filter(5)).
+const mimedefang = `filter_relay filter_helo filter_sender filter_recipient filter_begin filter filter_multipart filter_end filter_wrapup
+filter_initialize filter_cleanup filter_tick filter_map filter_unknown_cmd filter_create_parser
+action_bounce action_tempfail action_discard action_greylist action_add_header action_insert_header action_change_header
+action_delete_header action_delete_all_headers action_quarantine_entire_message sm_quarantine add_recipient delete_recipient
+change_sender notify_administrator notify_sender action_accept action_accept_with_warning action_drop action_drop_with_warning
+action_replace_with_warning action_replace_with_url action_quarantine action_defang action_external_filter action_add_part
+action_add_entity action_rebuild append_text_boilerplate append_html_boilerplate remove_redundant_html_parts
+replace_entire_message anonymize_uri message_contains_virus entity_contains_virus message_contains_virus_clamd spam_assassin_check
+md_spamc_check rspamd_check re_match re_match_ext re_match_in_zip_directory re_match_in_rar_directory re_match_in_7zip_directory
+relay_is_blacklisted relay_is_blacklisted_multi email_is_blacklisted md_spf_verify md_dkim_verify md_dkim_sign md_arc_sign
+md_authres md_bimi_check md_check_mta_sts md_get_dmarc_record md_get_bogus_mx_hosts md_check_against_smtp_server md_async_*
+$RelayAddr $RelayHostname $Helo $Sender @Recipients $Subject $MessageID $QueueID @SenderESMTPArgs %RecipientESMTPArgs
+%RecipientMailers $VirusName $VirusScannerMessages $SuspiciousCharsInHeaders $SuspiciousCharsInBody $CWD $WasResent %Features
+resend_message stream_by_domain stream_by_recipient read_commands_file md_syslog md_graphdefang_log add_ip_validation_header`
+
+// TestTableOfMIMEDefang holds that the table for those who come from MIMEDefang leaves nothing out.
+func TestTableOfMIMEDefang(t *testing.T) {
+	text, err := os.ReadFile("../../docs/script.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| in mimedefang-filter | here |")
+	left := regexp.MustCompile("(?m)^\\| (.*?) \\|").FindAllStringSubmatch(table, -1)
+	named := make(map[string]bool)
+	for _, row := range left {
+		for _, word := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(row[1], -1) {
+			named[word[1]] = true
+		}
+	}
+	for _, name := range strings.Fields(mimedefang) {
+		if !named[name] {
+			t.Errorf("%s is not in the table", name)
+		}
+	}
+}
+
 // TestTester holds that what does not hold is said, with its line, and that tests do not see
 // each other.
 func TestTester(t *testing.T) {

@@ -134,7 +134,7 @@ func TestEdits(t *testing.T) {
 		"m.tag_subject('Grü')":               nil,
 		"m.change_header('Subject', 'new'); m.tag_subject('[A]'); m.tag_subject('[B]'); m.tag_subject('[B]')": {edit(rcptgate.EditChangeHeader, 1, "Subject", "[B] [A] new")},
 		"m.delete_header('Subject'); m.tag_subject('[A]')":                                                    {edit(rcptgate.EditChangeHeader, 1, "Subject", "[A]")},
-		"m.add_header('X-A', 'b'); m.tag_subject('[ü]'); m.tag_subject('[ü]')":                                {edit(rcptgate.EditAddHeader, 0, "X-A", "b"), edit(rcptgate.EditChangeHeader, 1, "Subject", "=?utf-8?q?[=C3=BC]?= =?utf-8?q?Gr=C3=BC=C3=9Fe?=")},
+		"m.add_header('X-A', 'b'); m.tag_subject('[ü]'); m.tag_subject('[ü]')":                                {edit(rcptgate.EditAddHeader, 0, "X-A", "b"), edit(rcptgate.EditChangeHeader, 1, "Subject", "=?utf-8?q?[=C3=BC]_?= =?utf-8?q?Gr=C3=BC=C3=9Fe?=")},
 		"m.add_recipient('<c@x>')":              {edit(rcptgate.EditAddRecipient, 0, "c@x", "")},
 		"m.delete_recipient('ANN@example.org')": {edit(rcptgate.EditDeleteRecipient, 0, "Ann@example.org", "")},
 		"m.change_sender('')":                   {edit(rcptgate.EditChangeSender, 0, "", "")},

@@ -290,7 +290,11 @@ func (c *Call) tagSubject(x *Msg, b *starlark.Builtin, args starlark.Tuple, kwar
 	case strings.HasPrefix(mail.DecodeWords(strings.ReplaceAll(value, "\n", "")), tag):
 		return starlark.None, nil
 	}
-	value = encoded(tag) + " " + value
+	if word := encoded(tag); word != tag && strings.HasPrefix(value, "=?") {
+		value = encoded(tag+" ") + " " + value // the space between encoded words is not shown
+	} else {
+		value = word + " " + value
+	}
 	if at >= 0 {
 		return starlark.None, m.Amend(at, value)
 	}
