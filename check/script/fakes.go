@@ -10,6 +10,7 @@ import (
 
 	startime "go.starlark.net/lib/time"
 	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
 
 	"rcptgate/config/setting"
 )
@@ -38,14 +39,14 @@ func asserts() map[string]testWord {
 				return nil, err
 			}
 			if bool(x.Truth()) != want {
-				b.fail(t, strings.TrimSpace("%s is "+fmt.Sprint(!want)+" "+msg), x)
+				b.fail(t, strings.TrimSpace("%s is "+fmt.Sprint(!want)+" "+strings.ReplaceAll(msg, "%", "%%")), x)
 			}
 			return nil, nil //nolint:nilnil // None
 		}
 	}
 	return map[string]testWord{
 		"eq": equal(true, "got %s, want %s"), "ne": equal(false, "got %s, want anything but %s"), "true": truth(true), "false": truth(false),
-		"contains": assertContains, "action": assertAction, "fails": assertFails,
+		"lt": assertLess, "contains": assertContains, "action": assertAction, "fails": assertFails,
 	}
 }
 
@@ -56,6 +57,18 @@ func (b *bench) fail(t *starlark.Thread, format string, values ...starlark.Value
 		words[i] = v.String()
 	}
 	b.failed = append(b.failed, fmt.Sprintf("%v: %s", t.CallFrame(1).Pos, fmt.Sprintf(format, words...)))
+}
+
+func assertLess(b *bench, t *starlark.Thread, f *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+	var x, y starlark.Value
+	if err := starlark.UnpackArgs(f.Name(), args, kwargs, "less", &x, "more", &y); err != nil {
+		return nil, err
+	}
+	less, err := starlark.Compare(syntax.LT, x, y)
+	if err == nil && !less {
+		b.fail(t, "%s is not less than %s", x, y)
+	}
+	return nil, err
 }
 
 func assertContains(b *bench, t *starlark.Thread, f *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {

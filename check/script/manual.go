@@ -71,7 +71,7 @@ In files that end in "_test.star", beside those above:
 | ` + "`message(text= or file=, recipients=, sender=, ...)`" + ` | makes a message |
 | ` + "`edits(msg)`" + ` | what was changed: "add header X-Note: no subject" |
 | ` + "`body(msg)`" + ` | the new body; "" if it stays |
-| ` + "`assert.eq(got, want)`, `.ne`, `.true(x)`, `.false(x)`, `.contains(x, part)`" + ` | note what does not hold, with its line |
+| ` + "`assert.eq(got, want)`, `.ne`, `.true(x)`, `.false(x)`, `.lt(less, more)`, `.contains(x, part)`" + ` | note what does not hold, with its line |
 | ` + "`assert.action(verdict, \"reject\", text=\"\")`" + ` | compares what a function returned; None is "continue" |
 | ` + "`assert.fails(function, text=\"\")`" + ` | calls a function that has to fail |
 | ` + "`clock.set(\"2026-11-28 18:30\")`, `clock.advance(\"1h\")`" + ` | the time of now(), counters and memories |
