@@ -322,7 +322,10 @@ func (h *Host) Views() []view.Table {
 	list = append(list, h.Tables.Show()...)
 	for i := range h.live {
 		if show := h.live[i].Show; show != nil {
-			list = append(list, show()...)
+			for _, t := range show() {
+				t.Unit = h.names[i]
+				list = append(list, t)
+			}
 		}
 	}
 	return list

@@ -45,6 +45,7 @@ type Row struct {
 // Table is what a unit shows of one matter.
 type Table struct {
 	Name    string // a word for the command line and for programs: "backends"
+	Unit    string // whose it is, "blocklist"; "" for the host's own. Set by the host
 	Title   string // for people: "Servers behind"
 	Empty   string // said when there are no rows
 	Columns []Column

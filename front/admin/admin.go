@@ -15,6 +15,7 @@
 //	GET  /v1/config            the effective configuration, TOML
 //	POST /v1/reload
 //	GET  /v1/status?unit=U     what the daemon does, and what its units show
+//	GET  /v1/UNIT              the same for one unit: /v1/blocklist, /v1/antivirus
 //	POST /v1/do                DoRequest: a command of a unit
 //
 // A refusal is {"error": "..."} with a status of 400 or above. Limits: 64
@@ -24,6 +25,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -123,6 +125,7 @@ func (s *Server) routes() http.Handler {
 		"GET /v1/config":        s.config,
 		"POST /v1/reload":       s.reload,
 		"GET /v1/status":        s.status,
+		"GET /v1/{unit}":        s.status,
 		"POST /v1/do":           s.do,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { s.answer(w, r, handle) })
@@ -254,17 +257,21 @@ func (s *Server) status(r *http.Request) (any, error) {
 		return nil, errNotOffered
 	}
 	out := StatusAnswer{Status: s.Status(), Tables: s.Views()}
-	name := r.URL.Query().Get("unit")
+	name := cmp.Or(r.PathValue("unit"), r.URL.Query().Get("unit"))
 	if name == "" {
 		return out, nil
 	}
 	var words []string
-	for _, t := range out.Tables {
-		if words = append(words, t.Name); t.Name == name {
-			out.Tables = []view.Table{t}
-			out.Attention = t.Attention()
-			return out, nil
+	all := out.Tables
+	out.Tables, out.Attention = nil, nil
+	for _, t := range all {
+		if words = append(words, t.Name); t.Name == name || t.Unit == name {
+			out.Tables = append(out.Tables, t)
+			out.Attention = append(out.Attention, t.Attention()...)
 		}
+	}
+	if len(out.Tables) > 0 {
+		return out, nil
 	}
 	return nil, bad("%q has no status; these have: %s", name, strings.Join(words, ", "))
 }

@@ -114,7 +114,7 @@ func TestOtherCommands(t *testing.T) {
 		Views: func() []view.Table {
 			t := view.Table{Name: "backends", Columns: view.Columns("up", "Up", "since", "Since")}
 			t.Add("it is down", false, 90*time.Second)
-			return []view.Table{{Name: "memory"}, t}
+			return []view.Table{{Name: "memory"}, t, {Name: "blocklists", Unit: "blocklist"}, {Name: "listed", Unit: "blocklist"}}
 		},
 		Do: func(_ context.Context, name, op string, args []string) ([]view.Table, error) {
 			if name != "quota" {
@@ -144,8 +144,18 @@ func TestOtherCommands(t *testing.T) {
 	if r, err := c.Reload(ctx); err != nil || len(r.Restart) != 1 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if st, err := c.Status(ctx, ""); err != nil || st.Mode != "enforcing" || len(st.Tables) != 2 || len(st.Attention) != 2 {
+	if st, err := c.Status(ctx, ""); err != nil || st.Mode != "enforcing" || len(st.Tables) != 4 || len(st.Attention) != 2 {
 		t.Errorf("%+v, %v", st, err)
+	}
+	if st, err := c.Status(ctx, "blocklist"); err != nil || len(st.Tables) != 2 || len(st.Attention) != 0 {
+		t.Errorf("all tables of a unit: %+v, %v", st, err)
+	}
+	var listed StatusAnswer
+	if err := c.call(ctx, http.MethodGet, "/v1/blocklist", nil, &listed); err != nil || len(listed.Tables) != 2 || listed.Tables[1].Name != "listed" {
+		t.Errorf("GET /v1/blocklist: %+v, %v", listed, err)
+	}
+	if err := c.call(ctx, http.MethodGet, "/v1/nothing", nil, &listed); err == nil || !strings.Contains(err.Error(), "has no status") {
+		t.Errorf("GET /v1/nothing: %v", err)
 	}
 	if st, err := c.Status(ctx, "backends"); err != nil || len(st.Tables) != 1 || st.Tables[0].Rows[0].Cells[1] != 90*time.Second || !slices.Equal(st.Attention, []string{"it is down"}) {
 		t.Errorf("%+v, %v", st, err)

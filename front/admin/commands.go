@@ -149,8 +149,8 @@ func (k commands) status() *cobra.Command {
 		Short: "show what the running daemon does, and what needs attention",
 		Long: `status shows what the running daemon does: whether it refuses or rehearses, which
 configuration is active and how old it is, the servers behind, the MTA's tables, and what is
-remembered. What needs attention comes first. With a UNIT (backends, memory, tables,
-milter, ...) only that table is shown.
+remembered. What needs attention comes first. With a UNIT (backends, memory, blocklist,
+milter, ...) only its tables are shown.
 
 Exit codes, for monitoring: 0 all is well, 1 something needs attention, 69 the daemon cannot
 be reached.`,
