@@ -45,6 +45,8 @@ type mailStore struct {
 	late     time.Duration
 	messages int64    // that every mailbox has; 0: it does not say
 	users    []string // as they were asked about
+	ports    []string // the questions came from
+	lose     int      // so many datagrams are lost
 }
 
 const testKey = "g1 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n"
@@ -91,8 +93,8 @@ func (s *mailStore) answer(req *wire.Request, from net.Addr) {
 	s.asked.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.users = append(s.users, req.User)
-	if s.mute {
+	s.users, s.ports = append(s.users, req.User), append(s.ports, from.String())
+	if s.lose--; s.mute || s.lose >= 0 {
 		return
 	}
 	box, known := s.boxes[req.User]

@@ -614,3 +614,59 @@ func TestEnforce(t *testing.T) {
 		}
 	}
 }
+
+// TestLostDatagrams: a question that is lost is sent again after a quarter and after half of the
+// time, from the same port; another question has a port of its own.
+func TestLostDatagrams(t *testing.T) {
+	w := newWorld(t, func(o *Options, s *mailStore) {
+		o.Config.Timeout = setting.Duration(400 * time.Millisecond)
+		s.lose = 2
+		s.set("full@example.com", 100*mb, 100*mb)
+	})
+	began := time.Now()
+	w.says("full@example.com", 0) // on a slow machine the answer is late, and remembered
+	eventually(t, "the third datagram is not answered", func() bool { _, ok := w.State.known.Get("full@example.com"); return ok })
+	if took := time.Since(began); took < 200*time.Millisecond {
+		t.Errorf("three datagrams within %v", took)
+	}
+	w.expect("full@example.com", 0, "452 4.2.2 mailbox-full")
+	for i := range 10 {
+		w.says(fmt.Sprintf("x%d@example.com", i), 0)
+	}
+	w.store.change(func() {
+		ports := make(map[string]bool)
+		for _, p := range w.store.ports[2:] {
+			ports[p] = true
+		}
+		if p := w.store.ports; p[0] != p[1] || p[1] != p[2] || len(ports) < 5 {
+			t.Errorf("the questions came from %v", p)
+		}
+	})
+}
+
+// TestQuestionsAreBounded: 256 different questions may be in progress. Further ones do not wait,
+// are counted, and their mail is taken.
+func TestQuestionsAreBounded(t *testing.T) {
+	w := newWorld(t, func(o *Options, s *mailStore) {
+		o.Config.Timeout = setting.Duration(30 * time.Second)
+		s.mute = true
+	})
+	ctx, giveUp := context.WithCancel(context.Background())
+	var all sync.WaitGroup
+	for i := range maxFlights {
+		all.Go(func() {
+			_, _ = w.Check.Check(ctx, query(fmt.Sprintf("x%d@example.com", i), 0))
+		})
+	}
+	eventually(t, "not all ask", func() bool { return w.State.count.asked.Load() == maxFlights })
+	began := time.Now()
+	w.expect("ann@example.com", 0, "error")
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("waited for %v", took)
+	}
+	if got := w.metric("quota_memory_total"); !strings.Contains(got, "busy 1,") {
+		t.Error(got)
+	}
+	giveUp()
+	all.Wait()
+}

@@ -88,7 +88,7 @@ func build(s *unit.Setup, state *State, ldap *directory.State) (next pending, er
 }
 
 func readKeys(cfg *Config) (source.Settings, error) {
-	next := source.Settings{Timeout: cfg.Timeout.Std()}
+	next := source.Settings{Timeout: cfg.Timeout.Std(), Root: cfg.DoveadmRoot}
 	if cfg.KeyFile != "" {
 		keys, err := wire.LoadKeys(cfg.KeyFile)
 		if err != nil {

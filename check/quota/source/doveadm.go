@@ -50,7 +50,7 @@ func (d *doveadm) Ask(ctx context.Context, m Mailbox, size int64) (room.Answer, 
 	if err != nil {
 		return room.Answer{}, err
 	}
-	return readDoveadm(reply, size)
+	return readDoveadm(reply, size, d.set.settings.Load().Root)
 }
 
 // quotaRow is one resource of one quota root. All values are strings.
@@ -64,9 +64,9 @@ const (
 	exitNoQuota = 68
 )
 
-// readDoveadm reads the reply to one quotaGet. Of several quota roots the first counts, as
-// for quota_clone.
-func readDoveadm(reply []byte, size int64) (room.Answer, error) {
+// readDoveadm reads the reply to one quotaGet. Of several quota roots the one that is named
+// counts; the first, as for quota_clone, if none is.
+func readDoveadm(reply []byte, size int64, root string) (room.Answer, error) {
 	var list [][3]json.RawMessage
 	if err := json.Unmarshal(reply, &list); err != nil || len(list) != 1 {
 		return room.Answer{}, errors.New("the reply is not one of doveadm's")
@@ -83,10 +83,15 @@ func readDoveadm(reply []byte, size int64) (room.Answer, error) {
 		return room.Answer{}, fmt.Errorf("rows of quotas: %w", err)
 	}
 	a := room.Of(room.Room)
+	if root == "" && len(rows) > 0 {
+		root = rows[0].Root
+	}
+	found := false
 	for _, r := range rows {
-		if r.Root != rows[0].Root {
+		if r.Root != root {
 			continue
 		}
+		found = true
 		value, limit, err := r.numbers()
 		switch {
 		case err != nil:
@@ -97,7 +102,10 @@ func readDoveadm(reply []byte, size int64) (room.Answer, error) {
 			a.Count, a.MaxCount = value, limit
 		}
 	}
-	if len(rows) == 0 {
+	switch {
+	case len(rows) > 0 && !found:
+		return room.Answer{}, fmt.Errorf("doveadm names no quota root %q", root)
+	case len(rows) == 0:
 		a.Hard, a.Used, a.Note = 0, 0, "no quota root"
 	}
 	if a.HasNumbers() {

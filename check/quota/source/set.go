@@ -23,6 +23,7 @@ import (
 type Settings struct {
 	Keys    *wire.Keys    // of the agent's protocol; nil: none
 	Doveadm string        // "user:password", or an API key
+	Root    string        // the quota root that counts for doveadm; "" is the first
 	Timeout time.Duration // for one mailbox, all sources and tries
 }
 

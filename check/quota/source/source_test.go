@@ -85,8 +85,14 @@ func TestDoveadm(t *testing.T) {
 		"not a number":         {rows(row("User quota", "STORAGE", "error", "error")), "error"},
 		"garbage":              {"<html>", "error"}, "empty": {"", "error"}, "list": {"[]", "error"}, "null": {"[[null,null,null]]", "error"},
 	} {
-		if got := said(readDoveadm([]byte(c.reply), 1000)); got != c.want {
+		if got := said(readDoveadm([]byte(c.reply), 1000, "")); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	two := rows(row("Archive", "STORAGE", "99", "10"), row("User quota", "STORAGE", "1", "10240"), row("Archive", "MESSAGE", "5", "5"))
+	for root, want := range map[string]string{"": "full 101376 10240 5 5 false", "User quota": "room 1024 10485760 -1 -1 false", "No such root": "error"} {
+		if got := said(readDoveadm([]byte(two), 1000, root)); got != want {
+			t.Errorf("root %q: %q, want %q", root, got, want)
 		}
 	}
 }
@@ -320,7 +326,7 @@ func FuzzReplies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, read := range []func() (room.Answer, error){
-			func() (room.Answer, error) { return readDoveadm(data, 1) },
+			func() (room.Answer, error) { return readDoveadm(data, 1, "") },
 			func() (room.Answer, error) { return readCGI(data, "ann", 1) },
 			func() (room.Answer, error) { return readSocketmap(string(data)) },
 		} {
