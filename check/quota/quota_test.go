@@ -625,7 +625,7 @@ func TestLostDatagrams(t *testing.T) {
 	})
 	began := time.Now()
 	w.says("full@example.com", 0) // on a slow machine the answer is late, and remembered
-	eventually(t, "the third datagram is not answered", func() bool { _, ok := w.State.known.Get("full@example.com"); return ok })
+	testkit.Eventually(t, "the third datagram to be answered", func() bool { _, ok := w.State.known.Get("full@example.com"); return ok })
 	if took := time.Since(began); took < 200*time.Millisecond {
 		t.Errorf("three datagrams within %v", took)
 	}
@@ -658,7 +658,7 @@ func TestQuestionsAreBounded(t *testing.T) {
 			_, _ = w.Check.Check(ctx, query(fmt.Sprintf("x%d@example.com", i), 0))
 		})
 	}
-	eventually(t, "not all ask", func() bool { return w.State.count.asked.Load() == maxFlights })
+	testkit.Eventually(t, "all to ask", func() bool { return w.State.count.asked.Load() == maxFlights })
 	began := time.Now()
 	w.expect("ann@example.com", 0, "error")
 	if took := time.Since(began); took > 10*time.Second {
@@ -669,4 +669,30 @@ func TestQuestionsAreBounded(t *testing.T) {
 	}
 	giveUp()
 	all.Wait()
+}
+
+// TestGrace: what a store lets the last message exceed its limit by is added to limits that do not
+// have it, those of a directory, while less than the limit is used. An agent adds it itself.
+func TestGrace(t *testing.T) {
+	for name, c := range map[string]struct {
+		used, hard, limit int64 // of the store and of the directory
+		size              int64
+		want              string
+	}{
+		"the last message":           {95 * mb, room.NotKnown, 100 * mb, 15 * mb, "room"},
+		"above the grace":            {95 * mb, room.NotKnown, 100 * mb, 16 * mb, "452 4.2.2 mailbox-full"},
+		"at the limit":               {100 * mb, room.NotKnown, 100 * mb, 1, "452 4.2.2 mailbox-full"},
+		"larger than the limit":      {0, room.NotKnown, 100 * mb, 105 * mb, "room"},
+		"larger than with grace":     {0, room.NotKnown, 100 * mb, 111 * mb, "552 5.2.3 too-large"},
+		"the agent's limit, its own": {95 * mb, 100 * mb, directory.NotKnown, 6 * mb, "452 4.2.2 mailbox-full"},
+	} {
+		w := newWorld(t, func(o *Options, s *mailStore) {
+			o.Config.Grace = setting.Size(10 * mb)
+			o.Directory = &fakeDirectory{entry: directory.Entry{Found: 1, Limit: c.limit, Messages: directory.NotKnown}}
+			s.set("ann@example.com", c.used, c.hard)
+		})
+		if got := w.says("ann@example.com", c.size); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
 }

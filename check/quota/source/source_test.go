@@ -97,6 +97,29 @@ func TestDoveadm(t *testing.T) {
 	}
 }
 
+// TestDoveadmAsks: the request is Dovecot's, with a password or with an API key.
+func TestDoveadmAsks(t *testing.T) {
+	var asked string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = fmt.Sprintf("%s %s %s %s %s", r.Method, r.URL, r.Header.Get("Content-Type"), r.Header.Get("Authorization"), body)
+		_, _ = io.WriteString(w, `[["error",{"type":"exitCode","exitCode":67},"q"]]`)
+	}))
+	t.Cleanup(server.Close)
+	const body = ` [["quotaGet",{"user":"ann@example.org"},"q"]]`
+	for key, want := range map[string]string{
+		"doveadm:secret": "POST /doveadm/v1 application/json Basic ZG92ZWFkbTpzZWNyZXQ=" + body, // base64 of the two
+		"key":            "POST /doveadm/v1 application/json X-Dovecot-API a2V5" + body,
+		"":               "POST /doveadm/v1 application/json " + body,
+	} {
+		s := newSet(t)
+		s.Configure(Settings{Doveadm: key})
+		if got := ask(t, s, "doveadm:"+server.URL, "ann@example.org", 1); !strings.HasPrefix(got, "unknown") || asked != want {
+			t.Errorf("key %q: %s, asked %q, want %q", key, got, asked, want)
+		}
+	}
+}
+
 func TestSocketmapReplies(t *testing.T) {
 	for reply, want := range map[string]string{
 		"OK ann": "room", "NOTFOUND Mailbox does not exist": "unknown", "TEMP Over quota": "full", "PERM Over quota": "full", "PERM no access": "unknown",
