@@ -14,6 +14,7 @@ import (
 
 	"rcptgate/address"
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 // No peculiarity costs an answer. Each is noticed, and costs little from then on.
@@ -404,7 +405,7 @@ func TestOurNameInTheBannerIsALoop(t *testing.T) {
 	lmtp := startSim(t, func(c *sim.Config) { c.Name, c.LMTP = "gate.example.org", true })
 	mustSay(t, newTestBackend(t, lmtp, Config{}, suspicious), "user@example.com", 250)
 	unix := startSim(t, func(c *sim.Config) {
-		c.Name, c.Network, c.Address = "gate.example.org", "unix", t.TempDir()+"/smtp"
+		c.Name, c.Network, c.Address = "gate.example.org", "unix", testkit.Dir(t)+"/smtp"
 	})
 	mustSay(t, newTestBackend(t, unix, Config{}, suspicious), "user@example.com", 250)
 	ehlo := startSim(t, func(c *sim.Config) {

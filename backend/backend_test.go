@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"rcptgate/backend/sim"
+	"rcptgate/kit/testkit"
 )
 
 func TestAskSaysWhatTheBackendSaid(t *testing.T) {
@@ -15,7 +16,7 @@ func TestAskSaysWhatTheBackendSaid(t *testing.T) {
 	}{
 		{"smtp", nil},
 		{"lmtp", func(c *sim.Config) { c.LMTP = true }},
-		{"unix", func(c *sim.Config) { c.Network, c.Address, c.LMTP = "unix", t.TempDir()+"/lmtp", true }},
+		{"unix", func(c *sim.Config) { c.Network, c.Address, c.LMTP = "unix", testkit.Dir(t)+"/lmtp", true }},
 		{"no pipelining", func(c *sim.Config) { c.Pipelining = sim.PipelineNone }},
 		{"each reply in its own write", func(c *sim.Config) { c.FlushEach = true }},
 		{"tls", func(c *sim.Config) { c.STARTTLS = sim.TLSGood }},

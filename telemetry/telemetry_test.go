@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rcptgate"
+	"rcptgate/kit/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -394,7 +395,7 @@ func TestSyslogAndJournald(t *testing.T) {
 		"journald": `^SYSLOG_IDENTIFIER=rcptgate\nSYSLOG_FACILITY=2\nPRIORITY=6\nRCPTGATE_QUEUE=4F1a\n(?s:.*)RCPTGATE_ACTION=reject\n(?s:.*)\nMESSAGE=msg=decision queue=4F1a .*\n$`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "log")
+			path := filepath.Join(testkit.Dir(t), "log")
 			s := start(t, func(c *Config) { c.Target = name }, Options{Socket: path})
 			q, v := sample()
 			s.Observe(q, v) // nobody listens yet
@@ -433,7 +434,7 @@ func TestSyslogAndJournald(t *testing.T) {
 }
 
 func TestSyslogOnAStream(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "log")
+	path := filepath.Join(testkit.Dir(t), "log")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)

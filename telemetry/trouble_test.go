@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 // quietBuffer is a standard error that is written while the test reads.
@@ -35,7 +37,7 @@ func (b *quietBuffer) text() string {
 // A log that nobody takes is told on standard error when that begins and when it ends,
 // once each, and shown meanwhile.
 func TestALostLogIsTold(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "socket")
+	path := filepath.Join(testkit.Dir(t), "socket")
 	var stderr quietBuffer
 	s := start(t, func(c *Config) { c.Target = "journald" }, Options{Socket: path, Stderr: &stderr})
 	up := func() bool {

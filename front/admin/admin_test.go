@@ -19,6 +19,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/front/listen"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 	"rcptgate/view"
 
@@ -41,7 +42,7 @@ func (a verdicts) Ask(_ context.Context, q *rcptgate.Query) rcptgate.Verdict { r
 // run starts a server and gives a client for it.
 func run(t *testing.T, o Options) *Client {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "admin.sock")
+	path := filepath.Join(testkit.Dir(t), "admin.sock")
 	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +178,7 @@ func TestOtherCommands(t *testing.T) {
 }
 
 func TestNoDaemon(t *testing.T) {
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	dead := filepath.Join(dir, "dead")
 	l, err := net.Listen("unix", dead)
 	if err != nil {
@@ -195,7 +196,7 @@ func TestNoDaemon(t *testing.T) {
 }
 
 func TestListen(t *testing.T) {
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	path := filepath.Join(dir, "s")
 	stale, err := net.Listen("unix", path)
 	if err != nil {
@@ -267,7 +268,7 @@ func TestBadRequestsHurtNobody(t *testing.T) {
 }
 
 func TestExportThatIsCutOff(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := filepath.Join(testkit.Dir(t), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
@@ -289,7 +290,7 @@ func TestExportThatIsCutOff(t *testing.T) {
 
 // The end waits for a request in progress: what it uses is closed after Serve.
 func TestServeWaitsForRequests(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "admin.sock")
+	path := filepath.Join(testkit.Dir(t), "admin.sock")
 	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 // TestNothingCommandsTheTerminal: what servers say, and what imports and memcached have, is
@@ -33,7 +35,7 @@ func TestNothingCommandsTheTerminal(t *testing.T) {
 
 // TestExportOverALink: a link is refused, and what it leads to stays as it was.
 func TestExportOverALink(t *testing.T) {
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "link")
 	if err := errors.Join(os.WriteFile(victim, []byte("mine"), 0o600), os.Symlink(victim, link)); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 )
 
@@ -51,7 +52,7 @@ func TestSlowAnswersAreNoStall(t *testing.T) {
 	mem.Learn("ann@example.com", time.Now(), func(store.Record) store.Record { return valid(now()) })
 	s := New(Options{Gate: slowGate(2 * stall), Memory: slowMemory{mem, 3 * stall / 2}})
 	s.stall = stall
-	path := filepath.Join(t.TempDir(), "admin.sock")
+	path := filepath.Join(testkit.Dir(t), "admin.sock")
 	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestSlowAnswersAreNoStall(t *testing.T) {
 func TestSlowClientsDoNotKeepOthersOut(t *testing.T) {
 	s := New(Options{Gate: slowGate(0), Memory: newMemory(t)})
 	s.stall, s.http.ReadHeaderTimeout = time.Hour, time.Hour
-	path := filepath.Join(t.TempDir(), "admin.sock")
+	path := filepath.Join(testkit.Dir(t), "admin.sock")
 	l, err := listenOn(path, "")
 	if err != nil {
 		t.Fatal(err)

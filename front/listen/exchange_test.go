@@ -35,7 +35,7 @@ type lines struct {
 
 func startLines(t *testing.T, change func(*Exchange)) *lines {
 	t.Helper()
-	l := &lines{path: filepath.Join(t.TempDir(), "s"), release: make(chan struct{}), ended: make(chan error, 1)}
+	l := &lines{path: filepath.Join(testkit.Dir(t), "s"), release: make(chan struct{}), ended: make(chan error, 1)}
 	l.Exchange = Exchange{
 		Name: "lines", Most: 4, Idle: time.Minute, Frame: time.Minute, Drain: time.Minute, Size: 1000, Log: slog.New(slog.DiscardHandler),
 		Split: func(arrived []byte) ([]byte, int, error) {

@@ -63,7 +63,7 @@ func greeted(path string) bool {
 }
 
 func TestASocketIsMadeAgain(t *testing.T) {
-	base := t.TempDir()
+	base := testkit.Dir(t)
 	dir := filepath.Join(base, "state")
 	path := filepath.Join(dir, "s")
 	var log lockedBuffer
@@ -106,7 +106,7 @@ func TestASocketIsMadeAgain(t *testing.T) {
 
 // A name that another process has taken is its own.
 func TestASocketOfSomebodyElseIsLeftAlone(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := filepath.Join(testkit.Dir(t), "s")
 	var log lockedBuffer
 	k, err := keep("admin socket", 5*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil)), func() (*Socket, error) {
 		return Unix(context.Background(), path, Options{Mode: 0o660})

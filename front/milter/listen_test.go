@@ -14,6 +14,7 @@ import (
 	"rcptgate/config/setting"
 	"rcptgate/front/listen"
 	"rcptgate/front/milter"
+	"rcptgate/kit/testkit"
 )
 
 func listenOn(path string, mode setting.FileMode, group string) (net.Listener, error) {
@@ -21,7 +22,7 @@ func listenOn(path string, mode setting.FileMode, group string) (net.Listener, e
 }
 
 func TestListenUnix(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "made", "m.sock")
+	path := filepath.Join(testkit.Dir(t), "made", "m.sock")
 	ln, err := listenOn(path, 0o620, strconv.Itoa(os.Getgid()))
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,7 @@ func TestListenUnix(t *testing.T) {
 }
 
 func TestListenRefuses(t *testing.T) {
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)

@@ -322,7 +322,7 @@ func TestSpoolDiskFull(t *testing.T) {
 
 // TestSpoolOnAFullDisk has bodies spooled on a file system that is too small for them.
 func TestSpoolOnAFullDisk(t *testing.T) {
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=512k"); err != nil {
 		t.Skip("mounting a file system needs a privilege: ", err)
 	}

@@ -118,7 +118,7 @@ func startWith(t testing.TB, gate rcptgate.Asker, config milter.Config, network 
 	r.Server = milter.New(gate, config, slog.New(slog.NewTextHandler(r.log, nil)))
 	socket := setting.Socket{Network: "tcp", Address: "127.0.0.1:0"}
 	if network == "unix" {
-		socket = setting.Socket{Network: "unix", Address: filepath.Join(t.TempDir(), "m.sock")}
+		socket = setting.Socket{Network: "unix", Address: filepath.Join(testkit.Dir(t), "m.sock")}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ln, err := milter.Listen(ctx, socket, config.SocketMode, config.SocketGroup)

@@ -14,6 +14,7 @@ import (
 	"rcptgate/config/setting"
 	"rcptgate/front/milter"
 	"rcptgate/front/milter/mta"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 	"rcptgate/unit/fronttest"
 )
@@ -50,7 +51,7 @@ func TestSuite(t *testing.T) {
 
 // Sockets of milter_local are for mail in which no recipient is refused.
 func TestLocalSockets(t *testing.T) {
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	units := []unit.Unit{milter.Unit(), {Name: "no", Open: unit.Steps(func(s *unit.Setup) error {
 		s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: "no", Check: rcptgate.CheckFunc(func(context.Context, *rcptgate.Query) (rcptgate.Verdict, error) {
 			return rcptgate.Verdict{Action: rcptgate.Reject, Code: 550, Text: "no"}, nil

@@ -273,7 +273,7 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, maps := t.TempDir(), ""
+	dir, maps := testkit.Dir(t), ""
 	read := func() (*unit.Config, error) {
 		return unit.Parse(schema, "test.toml", fmt.Sprintf("state = %q\n", dir)+strings.ReplaceAll(listening, "DIR", dir)+"[socketmap]\n"+maps)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"rcptgate/kit/testkit"
 )
 
 // pair is a connection by a network; its second end is direct.
@@ -20,7 +22,7 @@ func pair(t *testing.T, network string) (far, near net.Conn) {
 	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {
-		address = filepath.Join(t.TempDir(), "s")
+		address = filepath.Join(testkit.Dir(t), "s")
 	}
 	ln, err := net.Listen(network, address)
 	if err != nil {

@@ -58,7 +58,8 @@ func Checks(n int) {
 }
 
 // Dir gives an empty directory for one test, in memory where that is possible: what tests of
-// files wait for on a disk is mostly fsync.
+// files wait for on a disk is mostly fsync. Its path is short, so that a socket fits (108 octets,
+// unix(7)) whatever $TMPDIR and the test are called.
 func Dir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "rcptgate-test-")

@@ -92,7 +92,7 @@ func Run(t *testing.T, s Suite) {
 
 func (s *Suite) start(t *testing.T, slow pending) (*unit.Host, string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := testkit.Dir(t)
 	path := dir + "/front.sock"
 	h, _ := start(t, dir, "enforce = true\n"+s.Config(path), scripted(slow), s.Unit)
 	return h, path

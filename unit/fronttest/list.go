@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 )
 
@@ -96,5 +97,5 @@ func (l *List) Each(f func(rcptgate.Listing) bool) {
 // a directory of the test's. It gives that directory.
 func Start(t testing.TB, text string, units ...unit.Unit) (*unit.Host, string) {
 	t.Helper()
-	return start(t, t.TempDir(), text, units...)
+	return start(t, testkit.Dir(t), text, units...)
 }

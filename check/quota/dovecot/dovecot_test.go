@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/testkit"
 )
 
 func reader(s string) *bufio.Reader { return bufio.NewReader(strings.NewReader(s)) }
@@ -120,7 +121,7 @@ func TestReadQuota(t *testing.T) {
 // fake is a service on a unix socket; serve has one connection.
 func fake(t *testing.T, serve func(n int32, c net.Conn, r *bufio.Reader)) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
+	path := filepath.Join(testkit.Dir(t), "s")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
