@@ -26,6 +26,7 @@ import (
 type lines struct {
 	Exchange
 	path    string
+	memory  testkit.Network // in a bubble, instead of path
 	inside  atomic.Int32
 	release chan struct{}
 	broken  atomic.Int32
@@ -63,7 +64,7 @@ func startLines(t *testing.T, change func(*Exchange)) *lines {
 	if change != nil {
 		change(&l.Exchange)
 	}
-	ln, err := net.Listen("unix", l.path)
+	ln, err := l.listen()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,9 +81,23 @@ func startLines(t *testing.T, change func(*Exchange)) *lines {
 	return l
 }
 
+// inMemory is the address in a bubble.
+const inMemory = "127.0.0.1:1"
+
+func (l *lines) listen() (net.Listener, error) {
+	if testkit.Bubbled() {
+		return l.memory.Listen("tcp", inMemory)
+	}
+	return net.Listen("unix", l.path)
+}
+
 func (l *lines) dial(t *testing.T) net.Conn {
 	t.Helper()
-	conn, err := net.Dial("unix", l.path)
+	connect := func() (net.Conn, error) { return net.Dial("unix", l.path) }
+	if testkit.Bubbled() {
+		connect = func() (net.Conn, error) { return l.memory.DialContext(t.Context(), "tcp", inMemory) }
+	}
+	conn, err := connect()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,36 +162,37 @@ func TestExchangeEndsTheMalformed(t *testing.T) {
 }
 
 func TestExchangeBounds(t *testing.T) {
-	t.Parallel()
-	l := startLines(t, func(e *Exchange) { e.Idle, e.Frame = 300*time.Millisecond, 200*time.Millisecond })
-	trickle := l.dial(t)
-	go func() {
-		for range 100 { // each octet by itself is in time
-			if _, err := io.WriteString(trickle, "x"); err != nil {
-				return
+	synctest.Test(t, func(t *testing.T) {
+		l := startLines(t, func(e *Exchange) { e.Idle, e.Frame = 300*time.Millisecond, 200*time.Millisecond })
+		trickle := l.dial(t)
+		go func() {
+			for range 100 { // each octet by itself is in time
+				if _, err := io.WriteString(trickle, "x"); err != nil {
+					return
+				}
+				time.Sleep(20 * time.Millisecond)
 			}
+		}()
+		closed(t, trickle)
+		idle := l.dial(t)
+		closed(t, idle)
+		deaf := l.dial(t) // asks and does not read
+		go func() {
+			text := strings.Repeat("deaf\n", 1000)
+			for {
+				if _, err := io.WriteString(deaf, text); err != nil {
+					return
+				}
+			}
+		}()
+		testkit.Eventually(t, "the deaf client is left", func() bool { return l.Stats().Open == 0 && l.Stats().TimedOut == 2 })
+		busy := l.dial(t) // is never idle
+		for range 30 {
+			_, _ = io.WriteString(busy, "x\n")
+			hears(t, busy, "x\n")
 			time.Sleep(20 * time.Millisecond)
 		}
-	}()
-	closed(t, trickle)
-	idle := l.dial(t)
-	closed(t, idle)
-	deaf := l.dial(t) // asks and does not read
-	go func() {
-		text := strings.Repeat("deaf\n", 1000)
-		for {
-			if _, err := io.WriteString(deaf, text); err != nil {
-				return
-			}
-		}
-	}()
-	testkit.Eventually(t, "the deaf client is left", func() bool { return l.Stats().Open == 0 && l.Stats().TimedOut == 2 })
-	busy := l.dial(t) // is never idle
-	for range 30 {
-		_, _ = io.WriteString(busy, "x\n")
-		hears(t, busy, "x\n")
-		time.Sleep(20 * time.Millisecond)
-	}
+	})
 }
 
 func TestExchangeHasRoom(t *testing.T) {
