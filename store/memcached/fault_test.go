@@ -59,6 +59,7 @@ func look(t testing.TB, s *Store, n int) (found, missed, failed int) {
 // TestKilledServer: its share is gone, the others' is not; it is logged once; what is learnt
 // meanwhile lies on the others; it comes back by itself.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	s, log := logging(t, config(t, servers...), Options{})
 	const n = 600
@@ -99,6 +100,7 @@ func TestKilledServer(t *testing.T) {
 // TestRestartedServer comes back before anybody asked it: connections that lay idle
 // are not failures.
 func TestRestartedServer(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, log := logging(t, config(t, server), Options{})
 	fill(t, s, 50)
@@ -113,6 +115,7 @@ func TestRestartedServer(t *testing.T) {
 
 // TestStoppedServers hang: a few questions wait, all others not at all.
 func TestStoppedServers(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	fill(t, gateway(t, config(t, servers...), Options{}), 100)
 	cfg := config(t, servers...)
@@ -192,6 +195,7 @@ func TestBudget(t *testing.T) {
 
 // TestManyQuestionsToAServerThatHangs: no more than 256 wait.
 func TestManyQuestionsToAServerThatHangs(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
 	fill(t, s, 1)
@@ -303,6 +307,7 @@ func TestSlowServer(t *testing.T) {
 
 // TestCutReplies: a connection that ends after each number of octets of a reply.
 func TestCutReplies(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	cfg := p.config()
 	cfg.Timeout = 10 * time.Second
@@ -339,6 +344,7 @@ func TestCutReplies(t *testing.T) {
 
 // TestGarbage: what a server that is none, or lies, can say.
 func TestGarbage(t *testing.T) {
+	t.Parallel()
 	noise := rand.New(rand.NewPCG(1, 2))
 	junk := make([]byte, 100_000)
 	for i := range junk {
@@ -397,6 +403,7 @@ func TestGarbage(t *testing.T) {
 
 // TestDrippingServer gives an octet now and then: the time is for the whole reply.
 func TestDrippingServer(t *testing.T) {
+	t.Parallel()
 	p := startProxy(t, nil)
 	p.spoil(0, -1, func([]byte) []byte { return []byte(strings.Repeat("VALUE x 0 0 1\r\n\r\n", 1000)) })
 	p.drip = 5 * time.Millisecond
@@ -414,6 +421,7 @@ func TestDrippingServer(t *testing.T) {
 // TestFullQueue: putting never waits for a server that hangs; what finds no room is
 // dropped and counted, what waits is found.
 func TestFullQueue(t *testing.T) {
+	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
 	server.Stop()
@@ -439,6 +447,7 @@ func TestFullQueue(t *testing.T) {
 
 // TestManyKeysWithoutAServer: what the others have comes with the error, then without.
 func TestManyKeysWithoutAServer(t *testing.T) {
+	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	s := gateway(t, config(t, servers...), Options{})
 	const n = 350 // more than one question a server
