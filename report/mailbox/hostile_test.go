@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -15,14 +16,25 @@ import (
 func TestManyTinyHeaders(t *testing.T) {
 	const n = 200_000
 	name := write(t, strings.Repeat(from+"A: b\n", n), t.TempDir(), "mbox")
-	begin := time.Now()
+	begin := processor(t)
 	got, _ := read(t, Options{}, name)
 	if len(got) != n || got[n-1] != "A: b\n" {
 		t.Errorf("%d messages, the last %q", len(got), got[len(got)-1])
 	}
-	if took := time.Since(begin); took > 8*time.Second {
+	if took := processor(t) - begin; took > 8*time.Second {
 		t.Errorf("%v", took)
 	}
+}
+
+// processor is the time that the process has had of the processors: that which passes is also
+// other programs'.
+func processor(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // TestEndlessFile: reading can be interrupted in the middle of a message.
