@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
+	"mime"
 	"slices"
 	"strings"
 	"testing"
@@ -156,6 +157,29 @@ func TestTagOfNewSubject(t *testing.T) {
 	tell(t, h, m)
 	if want := []rcptgate.Edit{{Kind: rcptgate.EditAddHeader, Name: "Subject", Value: "[A] new"}}; !slices.Equal(m.Edits(), want) {
 		t.Errorf("%+v, want %+v", m.Edits(), want)
+	}
+}
+
+// TestLongEncodedValue holds that a value is encoded first and folded then: an encoded word that
+// is broken in two is shown as it stands.
+func TestLongEncodedValue(t *testing.T) {
+	want := strings.Repeat("wört ", 60) + "ende"
+	h := mustOpen(t, "def message(m): m.add_header('X-A', 'wört ' * 60 + 'ende')", "")
+	m := letter(mixed())
+	tell(t, h, m)
+	if len(m.Edits()) != 1 {
+		t.Fatalf("%+v", m.Edits())
+	}
+	lines := strings.Split(m.Edits()[0].Value, "\n")
+	for i, line := range lines {
+		word := strings.TrimSpace(line)
+		if len(line) > 78 || !strings.HasPrefix(word, "=?utf-8?q?") || !strings.HasSuffix(word, "?=") {
+			t.Errorf("line %d: %q", i, line)
+		}
+	}
+	got, err := new(mime.WordDecoder).DecodeHeader(strings.Join(lines, "\r\n"))
+	if err != nil || got != want || len(lines) < 5 {
+		t.Errorf("%d lines, %v: %q", len(lines), err, got)
 	}
 }
 
