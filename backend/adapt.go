@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rcptgate/kit/term"
 )
 
 // adaptFor is how long an adaptation lasts, so that a repaired backend is used fully
@@ -160,10 +162,10 @@ func (h *habits) wasCut(c cut) {
 	h.mu.Unlock()
 	switch {
 	case errs != 0:
-		h.learn(fmt.Sprintf("it ends connections after %d refusals", errs), adaptFor,
+		h.learn(fmt.Sprintf("it ends connections after %s", term.Count(errs, "refusal")), adaptFor,
 			func(k *knowledge, until time.Time) { k.maxErrors, k.maxUntil = errs, until })
 	case probes != 0:
-		h.learn(fmt.Sprintf("it takes %d recipients a connection", probes), adaptFor,
+		h.learn(fmt.Sprintf("it takes %s a connection", term.Count(probes, "recipient")), adaptFor,
 			func(k *knowledge, until time.Time) { k.maxProbes, k.maxUntil = probes, until })
 	}
 }

@@ -51,7 +51,7 @@ func (e *Errors) Error() string {
 		lines = append(lines, one.Error())
 	}
 	if e.More > 0 {
-		lines = append(lines, fmt.Sprintf("%s: and %d more errors", e.List[0].File, e.More))
+		lines = append(lines, fmt.Sprintf("%s: further errors: %d", e.List[0].File, e.More))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -83,7 +83,7 @@ func (r *Report) Print(w io.Writer, quiet, verbose bool) error {
 	}
 	if problems := r.problems(); problems == 0 && !verbose {
 		if !quiet {
-			fmt.Fprintf(&b, "✓ everything is in order: %d checks (--verbose lists them)\n", r.Checks)
+			fmt.Fprintf(&b, "✓ everything is in order: %s (--verbose lists them)\n", term.Count(r.Checks, "check"))
 		}
 		_, err := io.WriteString(w, b.String())
 		return err
@@ -141,7 +141,7 @@ func clip(s string) string {
 	if len(s) <= maxLine {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxLine], "") + fmt.Sprintf("… (%d octets)", len(s))
+	return strings.ToValidUTF8(s[:maxLine], "") + fmt.Sprintf("… (%s)", term.Count(len(s), "octet"))
 }
 
 // print writes one finding.

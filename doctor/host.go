@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"rcptgate/kit/term"
 )
 
 // isSelf reports whether an address is this machine's.
@@ -161,5 +163,5 @@ func (d *Doctor) slowMatters() string {
 	if d.lost.total == 0 {
 		return "senders give up: mail clients after 60 to 100 s, some servers sooner"
 	}
-	return fmt.Sprintf("the log has %d clients that gave up after RCPT", d.lost.total)
+	return fmt.Sprintf("the log has %s that gave up after RCPT", term.Count(d.lost.total, "client"))
 }

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"rcptgate/kit/term"
 )
 
 // lost are the clients that the log says gave up after RCPT.
@@ -103,7 +105,7 @@ func (d *Doctor) lostChannel() {
 	worst := slices.SortedFunc(maps.Keys(d.lost.clients), func(a, b string) int {
 		return cmp.Or(cmp.Compare(d.lost.clients[b], d.lost.clients[a]), strings.Compare(a, b))
 	})
-	f := Finding{ID: "lost-channel", Level: Warn, What: fmt.Sprintf("%d times a client gave up after RCPT", d.lost.total), Seen: []string{d.lost.where + " " + d.lost.first},
+	f := Finding{ID: "lost-channel", Level: Warn, What: fmt.Sprintf("%s a client gave up after RCPT", term.Count(d.lost.total, "time")), Seen: []string{d.lost.where + " " + d.lost.first},
 		Matters: "something that is asked at RCPT is slow: DNS, a policy service, a call-ahead",
 		Do:      []string{"see dns-slow; Sendmail: FEATURE(`nocanonify'), Timeout.resolver.retrans=1s, Timeout.resolver.retry=2", "at once: a line in /etc/hosts for the name that is slow"}}
 	for _, c := range worst[:min(len(worst), 5)] {

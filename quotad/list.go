@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/term"
 )
 
 // list is a file with all mailboxes, which is read again when it has changed.
@@ -162,7 +163,7 @@ func csvRow(fields []string, columns []int) (user string, a wire.Answer, err err
 	var row [7]string
 	for i, column := range columns {
 		if column >= len(fields) {
-			return "", a, fmt.Errorf("%d columns, but at least %d are needed", len(fields), column+1)
+			return "", a, fmt.Errorf("%s, but at least %d are needed", term.Count(len(fields), "column"), column+1)
 		}
 		row[i] = strings.TrimSpace(fields[column])
 	}

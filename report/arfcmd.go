@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rcptgate/kit/exit"
+	"rcptgate/kit/term"
 	"rcptgate/report/arf"
 	"rcptgate/report/mailbox"
 	"rcptgate/view"
@@ -213,7 +214,7 @@ func collect(rcpts map[string]struct{}, r *arf.Report) {
 
 func (f *arfFlags) printSummary(cmd *cobra.Command, sum *arf.Summary) error {
 	if n := sum.Beyond(); n > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %d incidents are not counted: there are too many different values\n", n)
+		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s not counted: there are too many different values\n", term.Count(n, "incident"))
 	}
 	t := sum.Table(f.top)
 	return printTable(cmd.OutOrStdout(), &t, f.json)

@@ -160,7 +160,7 @@ func (f *benfordFlags) print(cmd *cobra.Command) error {
 	}
 	if f.by != "" {
 		if n := f.groups.Beyond(); n > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %d numbers are not counted: there are too many groups\n", n)
+			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s not counted: there are too many groups\n", kitterm.Count(n, "number"))
 		}
 		t := f.groups.Table(f.by, title, f.top)
 		return printTable(cmd.OutOrStdout(), &t, f.json)

@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rcptgate/kit/exit"
+	"rcptgate/kit/term"
 	"rcptgate/mail"
 	"rcptgate/report/arf"
 	"rcptgate/report/benford"
@@ -32,7 +33,7 @@ type subjects struct{ missing, empty, undecoded int }
 
 func (s *subjects) report(w io.Writer) {
 	if s.missing+s.empty+s.undecoded > 0 {
-		fmt.Fprintf(w, "rcptgate: %d messages without a Subject and %d with an empty one are left out; %d could not be decoded and count as they are\n", s.missing, s.empty, s.undecoded)
+		fmt.Fprintf(w, "rcptgate: left out: %s without a Subject, %d with an empty one; not decoded and counted as it is: %d\n", term.Count(s.missing, "message"), s.empty, s.undecoded)
 	}
 }
 
@@ -229,7 +230,7 @@ func (f *benfordFlags) readNumbers(cmd *cobra.Command, paths []string) (damaged 
 		}
 		if bad > 0 {
 			damaged = true
-			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s: %s not numbers\n", view.Clean(path), map[bool]string{true: "1 line is", false: fmt.Sprintf("%d lines are", bad)}[bad == 1])
+			fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: %s: left out %s: not a number\n", view.Clean(path), term.Count(bad, "line"))
 		}
 	}
 	if read == 0 {

@@ -195,7 +195,7 @@ func TestBenfordCommand(t *testing.T) {
 		{"a log and a mailbox", []string{"--what", "message", log, box}, 64, nil},
 		{"bodies of what is a log", []string{"--what", "body", log}, 64, nil},
 		{"a log by domain", []string{"--log", "--what", "message", "--by", "domain", log}, 0, []string{"d1.example"}},
-		{"mailboxes", []string{"--what", "mailbox", box, log, dir}, 0, []string{"3 numbers are too few to tell: at least"}},
+		{"mailboxes", []string{"--what", "mailbox", box, log, dir}, 0, []string{"3 numbers: too few to tell, at least"}},
 		{"csv", []string{"--csv", box}, 0, []string{"digit,count,share"}},
 		{"graphs", []string{"--svg", svg, "--html", page, box}, 0, nil},
 		{"sizes on the wire", []string{"--what", "message", "--size", "wire", "--json", small}, 0, []string{`"p5":25,`}},
@@ -234,7 +234,7 @@ func TestBenfordCommand(t *testing.T) {
 		t.Errorf("a log on standard input: %d, %s, %s", code, out, errs)
 	}
 	code, out, errs := run(t, "12\n345\n# x\n\n0.5\nword\n"+strings.Repeat("9", 9000)+"\n", "benford", "--what", "number", "-")
-	if code != 65 || !strings.Contains(out, "Numbers: 3 numbers") || !strings.Contains(errs, "2 lines are not numbers") {
+	if code != 65 || !strings.Contains(out, "Numbers: 3 numbers") || !strings.Contains(errs, "left out 2 lines: not a number") {
 		t.Errorf("numbers: %d, %s, %s", code, out, errs)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"rcptgate/backend"
 	"rcptgate/config/setting"
+	"rcptgate/kit/term"
 )
 
 // Bounds of one section's lists.
@@ -61,7 +62,7 @@ func (r *Router) readSection(index int, c DomainConfig) (*section, error) {
 func checkMailers(c DomainConfig) error {
 	switch {
 	case len(c.Mailers) > maxMailers:
-		return fmt.Errorf("%d mailers are listed; at most %d are allowed", len(c.Mailers), maxMailers)
+		return fmt.Errorf("%s are listed; at most %d are allowed", term.Count(len(c.Mailers), "mailer"), maxMailers)
 	case len(c.Mailers) > 0 && len(c.Backend) == 0:
 		return errors.New("there are no servers to ask: the section has no backend")
 	}
@@ -75,7 +76,7 @@ func checkMailers(c DomainConfig) error {
 
 func readBackends(name string, list []string) ([]backend.Address, error) {
 	if len(list) > maxBackends {
-		return nil, fmt.Errorf("%d servers are listed; at most %d are allowed", len(list), maxBackends)
+		return nil, fmt.Errorf("%s are listed; at most %d are allowed", term.Count(len(list), "server"), maxBackends)
 	}
 	var hops []backend.Address
 	seen := make(map[string]bool)

@@ -5,6 +5,8 @@ package table
 import (
 	"fmt"
 	"io"
+
+	"rcptgate/kit/term"
 )
 
 // Window reads pieces of a file whose places mostly ascend, through one buffer. A
@@ -51,5 +53,5 @@ func (w *Window) fill(pos int64, n int) error {
 	if err == nil || err == io.EOF { //nolint:errorlint // io.ReaderAt returns io.EOF itself
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("%d octets at %d: %w", want, pos, err)
+	return fmt.Errorf("%s at %d: %w", term.Count(want, "octet"), pos, err)
 }

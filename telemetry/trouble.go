@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"rcptgate/kit/term"
 )
 
 // Trouble is what keeps log lines from their target.
@@ -47,8 +49,8 @@ func (t *teller) begins(trouble *Trouble) {
 
 func (t *teller) ends(trouble *Trouble, dropped uint64) {
 	if t.spoke {
-		_, _ = fmt.Fprintf(t.out, "rcptgate: the log target %q works again after %v, %d lines were dropped\n",
-			t.name, time.Since(trouble.Since).Round(time.Millisecond), dropped)
+		_, _ = fmt.Fprintf(t.out, "rcptgate: the log target %q works again after %v; %s dropped\n",
+			t.name, time.Since(trouble.Since).Round(time.Millisecond), term.Count(dropped, "line"))
 	}
 }
 

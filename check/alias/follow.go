@@ -10,6 +10,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/address"
+	"rcptgate/kit/term"
 	"rcptgate/table/aliases"
 	"rcptgate/table/lists"
 )
@@ -295,7 +296,7 @@ func (w *walk) include(path string, depth int) {
 		return
 	}
 	if w.q.Trace.Explain {
-		w.note(fmt.Sprintf("include %s: %d targets", path, len(targets)))
+		w.note(fmt.Sprintf("include %s: %s", path, term.Count(len(targets), "target")))
 	}
 	w.aliases++
 	w.list(targets, nil, inAlias, depth)

@@ -105,7 +105,7 @@ func (w *walk) tooDeep() bool {
 	if w.maxAliases == 0 || w.aliases <= w.maxAliases {
 		return false
 	}
-	w.note(fmt.Sprintf("more than %d aliases of aliases: Sendmail refuses this target", w.maxAliases))
+	w.note(fmt.Sprintf("aliases of aliases are more than %d deep: Sendmail refuses this target", w.maxAliases))
 	w.refuse(rcptgate.Verdict{
 		Action: rcptgate.Reject, Code: 554, Enhanced: "5.4.6", Text: rcptgate.TextRefused,
 		Reason: rcptgate.ReasonRefused, Source: rcptgate.SourceAlias,

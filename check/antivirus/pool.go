@@ -13,6 +13,7 @@ import (
 
 	"rcptgate/check/antivirus/clamd"
 	"rcptgate/kit/notice"
+	"rcptgate/kit/term"
 )
 
 // pool is the servers of one configuration. They take scans in turn, each a bounded number
@@ -98,7 +99,7 @@ func (p *pool) once(ctx context.Context, s *server, message io.Reader, size int6
 	case err != nil:
 		p.failed(s, size, err)
 	case found.Name == "" && size > s.proven:
-		err = &clamd.Error{Kind: clamd.TooLong, Err: fmt.Errorf("clamd was seen to look into messages of up to %d octets only", s.proven)}
+		err = &clamd.Error{Kind: clamd.TooLong, Err: fmt.Errorf("clamd was seen to look into messages of up to %s only", term.Count(s.proven, "octet"))}
 	default:
 		s.row = 0
 		if found.Name != "" {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/term"
 )
 
 // An entry is written as one line of fields separated by TAB, on disk and in memcached:
@@ -70,7 +71,7 @@ func word(s string, limit int) string {
 // to the place have a say in it.
 func parseEntry(line string, now time.Time, longest time.Duration) (*entry, error) {
 	if len(line) > lineMax {
-		return nil, fmt.Errorf("%w: %d octets", errEntry, len(line))
+		return nil, fmt.Errorf("%w: %s", errEntry, term.Count(len(line), "octet"))
 	}
 	f := strings.Split(line, "\t")
 	if len(f) < entryFields || f[0] != entryVersion {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -44,7 +45,7 @@ func explainMemory(a *asking, rec *store.Record, what recalled, answer *store.An
 		note += ", ends in " + age(answer.Expire.Sub(now))
 	}
 	if rec.Doubt.Count > 0 {
-		note += fmt.Sprintf("; %d times said to be unknown since", rec.Doubt.Count)
+		note += fmt.Sprintf("; %s said to be unknown since", term.Count(rec.Doubt.Count, "time"))
 	}
 	a.q.Trace.Note(note)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rcptgate/backend"
+	"rcptgate/kit/term"
 	"rcptgate/route"
 	"rcptgate/store"
 )
@@ -147,7 +148,7 @@ func (t *trial) byWords(ctx context.Context, out *outcome, s *shape) (next outco
 	now := time.Now()
 	k := t.check.state.look(t.pair, s, t.key, now)
 	if out.rep.ConnRefused > 0 && !out.words.clean() && !k.fresh && !t.renewed {
-		t.tell("refused on a connection that had carried %d refusals: asked once more on a new one", out.rep.ConnRefused)
+		t.tell("refused on a connection that had carried %s: asked once more on a new one", term.Count(out.rep.ConnRefused, "refusal"))
 		return t.askFresh(ctx), true
 	}
 	if out.words.class == store.Refused && t.both {
@@ -282,7 +283,7 @@ func (t *trial) experiment(ctx context.Context, out *outcome, s *shape, k *known
 	if out.rep.ConnAsked > 0 && !t.renewed {
 		next = t.askFresh(ctx)
 		if !next.refusedForGood() {
-			t.tell("refused on a connection that had carried %d questions, and not on a new one", out.rep.ConnAsked)
+			t.tell("refused on a connection that had carried %s, and not on a new one", term.Count(out.rep.ConnAsked, "question"))
 			return aboutSession, next, true
 		}
 		if again := t.shape(&next); !again.is(s.id) {

@@ -4,7 +4,6 @@ package harvest
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/term"
 	"rcptgate/pattern"
 )
 
@@ -201,7 +201,7 @@ func (c *Check) join(q *rcptgate.Query, heard int) {
 	if c.joins == nil {
 		return
 	}
-	if err := c.joins.Add(q.Client, fmt.Sprintf("%d unknown recipients", heard), q.QueueID, 0); err != nil {
+	if err := c.joins.Add(q.Client, term.Count(heard, "unknown recipient"), q.QueueID, 0); err != nil {
 		c.state.log.Info("harvest: a client cannot join the blocklist", "client", q.Client.String(), "error", err)
 	}
 }

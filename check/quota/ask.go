@@ -15,6 +15,7 @@ import (
 	"rcptgate/check/quota/directory"
 	"rcptgate/check/quota/room"
 	"rcptgate/check/quota/source"
+	"rcptgate/kit/term"
 )
 
 // landing is what one question has found out.
@@ -162,7 +163,7 @@ func (qn *question) find() (l landing) {
 		l.note = "directory: " + l.err.Error()
 	case c.Directory == nil:
 	case entry.Found != 1:
-		l.note = fmt.Sprintf("directory: %d entries have the address; nobody is asked", entry.Found)
+		l.note = fmt.Sprintf("directory: %s have the address; nobody is asked", term.Count(entry.Found, "entry"))
 		return l
 	case entry.Flags&directory.NoLocal != 0:
 		l.note = "directory: there is no mailbox, mail is forwarded"

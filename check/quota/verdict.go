@@ -10,6 +10,7 @@ import (
 	"rcptgate"
 	"rcptgate/check/quota/room"
 	"rcptgate/check/quota/source"
+	"rcptgate/kit/term"
 )
 
 // stepName is the step's word in traces, and the source of its verdicts.
@@ -123,7 +124,7 @@ func (a *asking) explainAsk(e *room.Entry) {
 func (a *asking) explain(use room.Use, k *room.Known) {
 	s := a.check.State
 	words := map[room.Use]string{room.UseRoom: "room", room.UseFull: "full", room.UseTooLarge: "larger than the mailbox may hold", room.UseUnknown: "no source knows the mailbox", room.UseDoubted: "full by a limit that is not believed yet"}
-	note := fmt.Sprintf("%s, for %d octets", words[use], a.size)
+	note := fmt.Sprintf("%s, for %s", words[use], term.Count(a.size, "octet"))
 	if by := s.sources.ByNumber(k.Source); by != nil {
 		note += "; " + by.Name + " said"
 		switch {
@@ -135,12 +136,12 @@ func (a *asking) explain(use room.Use, k *room.Known) {
 				note += " (implausible: a larger message is refused only if more is used than that)"
 			}
 		case k.State == room.Full:
-			note += fmt.Sprintf(" no to %d octets", k.Hard)
+			note += fmt.Sprintf(" no to %s", term.Count(k.Hard, "octet"))
 		default:
-			note += fmt.Sprintf(" yes to %d octets", k.Soft)
+			note += fmt.Sprintf(" yes to %s", term.Count(k.Soft, "octet"))
 		}
 		now := s.now()
-		note += fmt.Sprintf(" %v ago; %d octets let through since", s.clock.Time(now).Sub(s.clock.Time(k.Asked)).Round(time.Second), k.Debits)
+		note += fmt.Sprintf(" %v ago; %s let through since", s.clock.Time(now).Sub(s.clock.Time(k.Asked)).Round(time.Second), term.Count(k.Debits, "octet"))
 		for _, end := range []struct {
 			word string
 			at   room.Tick

@@ -10,6 +10,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/config/setting"
+	"rcptgate/kit/term"
 	"rcptgate/pattern"
 )
 
@@ -138,7 +139,7 @@ func (c *Check) decideRules(ctx context.Context, q *question) (*found, error) {
 		}
 	}
 	if q.Trace.Explain && rehearsed == nil {
-		q.Trace.Note(fmt.Sprintf("none of the %d rules matches", len(c.rules)))
+		q.Trace.Note("no rule matches, of " + term.Count(len(c.rules), "rule"))
 	}
 	return rehearsed, nil
 }

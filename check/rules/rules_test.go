@@ -196,7 +196,7 @@ helo = ["list:h"]
 		}
 	}
 	warnings := strings.Join(c.warnings(), "\n")
-	for _, want := range []string{`/list: 2 keys are not patterns and match nothing; the first is "example.com"`, `/clients: 1 keys`} {
+	for _, want := range []string{`/list: left out 2 keys, not a pattern; the first is "example.com"`, `/clients: left out 1 key,`} {
 		if !strings.Contains(warnings, want) {
 			t.Errorf("no warning %q in:\n%s", want, warnings)
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"rcptgate/kit/term"
 	"rcptgate/view"
 )
 
@@ -96,7 +97,7 @@ func (c *Check) warnings() (list []string) {
 	for _, t := range c.lists {
 		if n, first := t.Ignored(ctx); n > 0 && !seen[t.Name] {
 			seen[t.Name] = true
-			list = append(list, fmt.Sprintf("[[list]] %s: %d keys are not patterns and match nothing; the first is %q", t.Name, n, first))
+			list = append(list, fmt.Sprintf("[[list]] %s: left out %s, not a pattern; the first is %q", t.Name, term.Count(n, "key"), first))
 		}
 	}
 	for i, r := range c.rules {

@@ -304,7 +304,7 @@ func serverLine(s *PlaceServer) string {
 		}
 		state += ": " + s.Error
 	}
-	return fmt.Sprintf("           %s: %d hits, %d misses, %s, %s, %.2f ms; %s\n", view.Clean(s.Name), s.Hits, s.Misses,
+	return fmt.Sprintf("           %s: %s, %s, %s, %s, %.2f ms; %s\n", view.Clean(s.Name), term.Count(s.Hits, "hit"), term.Count(s.Misses, "miss"),
 		term.Count(int(s.Errors), "error"), term.Count(int(s.Bad), "bad value"), s.LatencyMS, view.Clean(state)) //nolint:gosec // counts of one process
 }
 

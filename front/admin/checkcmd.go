@@ -84,7 +84,7 @@ func (k commands) runCheck(cmd *cobra.Command, f *checkFlags, recipients []strin
 		return exit.With(exit.Usage, errors.New("name a recipient: rcptgate check ann@example.org"))
 	}
 	if len(recipients) > maxCheck {
-		return exit.With(exit.Usage, fmt.Errorf("%d recipients given, at most %d are allowed", len(recipients), maxCheck))
+		return exit.With(exit.Usage, fmt.Errorf("%s given, at most %d are allowed", term.Count(len(recipients), "recipient"), maxCheck))
 	}
 	if f.request.Host != "" && f.request.Mailer == "" {
 		f.request.Mailer = "esmtp"

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"rcptgate"
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -171,7 +172,7 @@ func checkKey(key string, finding bool) error {
 	case key == "":
 		return errors.New("it has no key")
 	case len(key) > maxKey:
-		return fmt.Errorf("the key has %d octets, %d are allowed", len(key), maxKey)
+		return fmt.Errorf("the key has %s, %d are allowed", term.Count(len(key), "octet"), maxKey)
 	case at < 0:
 		return fmt.Errorf("key %q has no domain", key)
 	case strings.ContainsAny(key, "\r\n\x00"):

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"rcptgate/kit/term"
 )
 
 // Exchange serves connections of a protocol in which the client asks, and reads the answer:
@@ -300,7 +302,7 @@ func (c *exchangeConn) answer(ctx context.Context) (err error) {
 	c.n = copy(c.buf, c.buf[at:c.n])
 	if c.n == len(c.buf) {
 		if len(c.buf) >= c.e.Size {
-			err := fmt.Errorf("a question has more than %d octets", c.e.Size)
+			err := fmt.Errorf("a question has more than %s", term.Count(c.e.Size, "octet"))
 			c.broken(err)
 			return err
 		}

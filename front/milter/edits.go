@@ -13,6 +13,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/term"
 )
 
 // changes forms what is done to a message that is taken, and writes it as it grows. The
@@ -183,7 +184,7 @@ func (ch *changes) body(e *rcptgate.Edit) error {
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
 			if in.read != e.Size {
-				return fmt.Errorf("%d octets of %d: %w", in.read, e.Size, io.ErrUnexpectedEOF)
+				return fmt.Errorf("%s of %d: %w", term.Count(in.read, "octet"), e.Size, io.ErrUnexpectedEOF)
 			}
 			return nil
 		}

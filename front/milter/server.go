@@ -16,6 +16,7 @@ import (
 	"rcptgate"
 	"rcptgate/front/milter/wire"
 	"rcptgate/kit/notice"
+	"rcptgate/kit/term"
 )
 
 // Server answers milter connections on any number of listeners, whose connections
@@ -139,7 +140,7 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, local bool) error {
 	close(watch)
 	watching.Wait()
 	if err == nil && late > 0 {
-		err = fmt.Errorf("drain milter connections: %d questions did not end when they were cancelled", late)
+		err = fmt.Errorf("drain milter connections: %s did not end when cancelled", term.Count(late, "question"))
 	}
 	return err
 }

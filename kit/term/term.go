@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -18,12 +19,23 @@ func JSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// Count writes a number with its noun: "1 record", "3 records".
-func Count(n int, what string) string {
+// Count writes a number with its noun: "1 record", "3 records", "0 entries", "2 aliases".
+func Count[N int | int64 | int32 | uint64 | uint32 | uint16 | uint8 | uint](n N, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, plural(what))
+}
+
+// plural is a regular noun, with words before it as the case may be, in the plural.
+func plural(noun string) string {
+	switch stem, y := strings.CutSuffix(noun, "y"); {
+	case y && stem != "" && !strings.ContainsRune("aeiou", rune(stem[len(stem)-1])):
+		return stem + "ies"
+	case strings.HasSuffix(noun, "s"), strings.HasSuffix(noun, "x"), strings.HasSuffix(noun, "ch"), strings.HasSuffix(noun, "sh"):
+		return noun + "es"
+	}
+	return noun + "s"
 }
 
 // Time writes a moment as local time.

@@ -163,7 +163,7 @@ func (p *Part) forget() {
 // Of the part's header only fields that do not describe the content stay.
 func (p *Part) Replace(content []byte, contentType, name string) error {
 	if len(content) > ContentMax {
-		return fmt.Errorf("replace a part by %d octets: at most %d are allowed", len(content), ContentMax)
+		return fmt.Errorf("replace a part: the content has more than %d octets", ContentMax)
 	}
 	kind, params, err := mime.ParseMediaType(contentType)
 	if err != nil || !strings.Contains(kind, "/") || strings.HasPrefix(kind, "multipart/") || strings.HasPrefix(kind, "message/") {

@@ -5,6 +5,8 @@ package benford
 import (
 	"fmt"
 	"math"
+
+	"rcptgate/kit/term"
 )
 
 // Result is how the digits of a set of numbers compare with the law.
@@ -137,10 +139,7 @@ func (r *Result) Sentence() string {
 	switch r.Verdict {
 	case TooFew:
 		w, _ := ParseWhich(r.Digits)
-		if r.N == 1 {
-			return fmt.Sprintf("1 number is too few to tell: at least %d are needed.", Enough(w))
-		}
-		return fmt.Sprintf("%d numbers are too few to tell: at least %d are needed.", r.N, Enough(w))
+		return fmt.Sprintf("%s: too few to tell, at least %d are needed.", term.Count(r.N, "number"), Enough(w))
 	case NoBounds:
 		return fmt.Sprintf("The deviation is %.1f times what chance makes of a perfect set. (Bounds are known for base 10 only.)", r.MAD/max(r.Floor, 1e-12))
 	case Deviates:

@@ -9,13 +9,15 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"rcptgate/kit/term"
 )
 
 // Text writes the result for a terminal: a table with bars, the measures and the verdict.
 // Width is the terminal's in columns; with ascii there are no characters beyond ASCII.
 func (r *Result) Text(w io.Writer, width int, ascii bool) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s, %s digit%s in base %d\n\n", r.What, count(r.N), strings.ReplaceAll(r.Digits, "-", " "), plural(r.Digits), r.Base)
+	fmt.Fprintf(&b, "%s: %s, %s digit%s in base %d\n\n", r.What, term.Count(r.N, "number"), strings.ReplaceAll(r.Digits, "-", " "), plural(r.Digits), r.Base)
 	top := 0.0
 	for _, d := range r.Rows {
 		top = max(top, d.Share, d.Expected)
@@ -26,7 +28,7 @@ func (r *Result) Text(w io.Writer, width int, ascii bool) error {
 		fmt.Fprintf(&b, "%5s %10d  %.4f    %.4f %+.4f %6.2f  %s\n", d.Digit, d.Count, d.Share, d.Expected, d.Share-d.Expected, d.Z, bar(d, top, room, ascii))
 	}
 	fmt.Fprintf(&b, "\nMAD         %.5f   (%.5f by chance alone)\n", r.MAD, r.Floor)
-	fmt.Fprintf(&b, "chi-square  %.2f with %d degrees of freedom, p = %.3g\n", r.Chi2, r.DF, r.ChiP)
+	fmt.Fprintf(&b, "chi-square  %.2f with %s of freedom, p = %.3g\n", r.Chi2, term.Count(r.DF, "degree"), r.ChiP)
 	fmt.Fprintf(&b, "KS          %.5f   (5 %% bound %.5f)\n", r.KS, r.KS5)
 	fmt.Fprintf(&b, "numbers     from %d (5 %%) over %d (median) to %d (95 %%), %.1f decades\n", r.P5, r.Median, r.P95, r.Decades)
 	if r.Zeros > 0 {
@@ -41,13 +43,6 @@ func (r *Result) Text(w io.Writer, width int, ascii bool) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func count(n uint64) string {
-	if n == 1 {
-		return "1 number"
-	}
-	return fmt.Sprintf("%d numbers", n)
 }
 
 func plural(digits string) string {

@@ -38,6 +38,7 @@ import (
 
 	"rcptgate/kit/notice"
 	"rcptgate/kit/steady"
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -410,7 +411,7 @@ func (s *Store) Close() error {
 		return fmt.Errorf("closing %s: the disk does not answer", s.path)
 	}
 	if n, _ := s.queue.len(); n > 0 && s.cause.Load() != nil {
-		return fmt.Errorf("closing %s: %d records could not be written: %w", s.path, n, s.unavailable())
+		return fmt.Errorf("closing %s: %s could not be written: %w", s.path, term.Count(n, "record"), s.unavailable())
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 
 	"modernc.org/sqlite"
 	sqlitelib "modernc.org/sqlite/lib"
+
+	"rcptgate/kit/term"
 )
 
 // errDamaged marks what only a damaged file, or one that is not ours, can cause.
@@ -195,7 +197,7 @@ func (f *file) migrate(ctx context.Context) error {
 	case version > schemaVersion:
 		return fmt.Errorf("%w: version %d, this release writes %d", errNewer, version, schemaVersion)
 	case version != 0 || tables != 0:
-		return fmt.Errorf("%w: version %d with %d tables is not a disk store of this program", errNewer, version, tables)
+		return fmt.Errorf("%w: version %d with %s is not a disk store of this program", errNewer, version, term.Count(tables, "table"))
 	}
 	_, err := f.conn.ExecContext(ctx, "BEGIN IMMEDIATE;"+schema+"COMMIT;")
 	return err

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -140,7 +141,7 @@ func decode(value []byte) (entry, error) {
 func (e *entry) line(name string, f fields) (bad error) {
 	if name == "doubt" {
 		if len(f.list) != 3 {
-			return formf("line %q has %d fields, not 3", name, len(f.list))
+			return formf("line %q has %s, not 3", name, term.Count(len(f.list), "field"))
 		}
 		var count int64
 		count, bad = f.number(bad, math.MaxInt32)
@@ -150,7 +151,7 @@ func (e *entry) line(name string, f fields) (bad error) {
 		return bad
 	}
 	if len(f.list) != 8 {
-		return formf("line %q has %d fields, not 8", name, len(f.list))
+		return formf("line %q has %s, not 8", name, term.Count(len(f.list), "field"))
 	}
 	var a store.Answer
 	word := f.text()

@@ -13,6 +13,7 @@ import (
 
 	"rcptgate/config/setting"
 	"rcptgate/kit/keyfile"
+	"rcptgate/kit/term"
 )
 
 // Config names the memory that is shared with other gateways: part of section [cache].
@@ -118,7 +119,7 @@ func parseKeys(name string, text []byte) ([][]byte, error) {
 			continue
 		}
 		if len(key) < minKey {
-			return nil, fmt.Errorf("%s:%d: the key has %d octets: at least %d are needed, as \"openssl rand -hex 32\" makes them", name, n, len(key), minKey)
+			return nil, fmt.Errorf("%s:%d: the key has %s: at least %d are needed, as \"openssl rand -hex 32\" makes them", name, n, term.Count(len(key), "octet"), minKey)
 		}
 		keys = append(keys, bytes.Clone(key))
 	}
@@ -126,7 +127,7 @@ func parseKeys(name string, text []byte) ([][]byte, error) {
 		return nil, fmt.Errorf("the key file %s holds no key: one a line, of at least %d octets", name, minKey)
 	}
 	if len(keys) > maxKeys {
-		return nil, fmt.Errorf("the key file %s holds %d keys: at most %d are allowed", name, len(keys), maxKeys)
+		return nil, fmt.Errorf("the key file %s holds %s: at most %d are allowed", name, term.Count(len(keys), "key"), maxKeys)
 	}
 	return keys, nil
 }

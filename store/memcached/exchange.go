@@ -12,6 +12,7 @@ import (
 
 	"github.com/bradfitz/gomemcache/memcache"
 
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -312,7 +313,7 @@ func (s *Store) readList(server *server) list {
 		return l
 	}
 	if late > 0 {
-		s.c.Bad(server.name, key, formf("%d tombstones lie in the future: a gateway's clock is wrong", late))
+		s.c.Bad(server.name, key, formf("%s dated in the future: a gateway's clock is wrong", term.Count(late, "tombstone")))
 	}
 	l.good = true
 	return l

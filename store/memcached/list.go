@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -73,7 +74,7 @@ func decodeList(value []byte, latest int64) (s store.Tombstones, by map[int64]st
 		switch f.text() {
 		case "epoch":
 			if len(f.list) != 1 {
-				return nil, nil, 0, 0, formf("a line \"epoch\" has %d fields", len(f.list))
+				return nil, nil, 0, 0, formf("a line \"epoch\" has %s", term.Count(len(f.list), "field"))
 			}
 			epoch, err = f.number(nil, math.MaxInt64)
 		case "forget":
@@ -114,7 +115,7 @@ func gatewayOf(f fields) (when int64, name string, ok bool) {
 
 func tombstone(f fields) (p store.Pattern, when int64, err error) {
 	if len(f.list) < 2 {
-		return p, 0, formf("a line \"forget\" has %d fields", len(f.list))
+		return p, 0, formf("a line \"forget\" has %s", term.Count(len(f.list), "field"))
 	}
 	when, err = f.number(nil, math.MaxInt64)
 	kind := f.text()

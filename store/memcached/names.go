@@ -15,6 +15,7 @@ import (
 
 	"github.com/bradfitz/gomemcache/memcache"
 
+	"rcptgate/kit/term"
 	"rcptgate/store"
 )
 
@@ -188,7 +189,7 @@ func decodeName(value []byte) (v store.Name, err error) {
 			return v, nil
 		case "alias":
 			if v.Value = unescapeName.Replace(field); len(v.Value) > store.MaxNameValue || v.Value == "" {
-				return store.Name{}, fmt.Errorf("%w: its value has %d octets", errName, len(v.Value))
+				return store.Name{}, fmt.Errorf("%w: its value has %s", errName, term.Count(len(v.Value), "octet"))
 			}
 			return v, nil
 		}

@@ -5,6 +5,8 @@ package bdb
 import (
 	"bytes"
 	"math/bits"
+
+	"rcptgate/kit/term"
 )
 
 // Types of items on hash pages, and the octets that references take.
@@ -29,7 +31,7 @@ func (s *scan) buckets() error {
 		at := 96 + 4*bits.Len32(b)
 		no := uint64(b) + uint64(s.spares[bits.Len32(b)])
 		if no >= uint64(s.pages) {
-			return s.bad(0, at, "bucket %d is page %d, the file has %d pages", b, no, s.pages)
+			return s.bad(0, at, "bucket %d is page %d, the file has %s", b, no, term.Count(s.pages, "page"))
 		}
 		hole, err := s.bucket(b, uint32(no), at)
 		if err != nil {
@@ -78,7 +80,7 @@ func (s *scan) nothingLost(holes bool) error {
 	if !holes && s.count > 0 && (extra%s.count == 0 || extra > mtaPreset && (extra-mtaPreset)%s.count == 0) {
 		return nil
 	}
-	return s.bad(0, 88, "%d keys are counted, %d were found", keys, s.count)
+	return s.bad(0, 88, "the header counts %d: %d were found", keys, s.count)
 }
 
 // bucket walks one bucket's chain of pages, beginning with page no, and says
@@ -184,7 +186,7 @@ func (s *scan) hashItems(p page) error {
 			return s.bad(p.no, s.head+2*i, "item %d at %d is not between %d and %d", i, at, low, end)
 		}
 		if !s.hashItemFits(p.b[at], end-at, i) {
-			return s.bad(p.no, at, "item %d has type %d and takes %d octets", i, p.b[at], end-at)
+			return s.bad(p.no, at, "item %d has type %d and takes %s", i, p.b[at], term.Count(end-at, "octet"))
 		}
 		end = at
 	}
@@ -230,7 +232,7 @@ func (s *scan) hashValue(p page, key []byte, at, end int) error {
 func (s *scan) several(p page, key []byte, at, end int) error {
 	for pos := at + 1; pos < end; {
 		if end-pos < 4 {
-			return s.bad(p.no, pos, "%d octets left over after a duplicate", end-pos)
+			return s.bad(p.no, pos, "%s left over after a duplicate", term.Count(end-pos, "octet"))
 		}
 		n := s.u16(p.b, pos)
 		if n > end-pos-4 || s.u16(p.b, pos+2+n) != n {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rcptgate/kit/term"
 	"rcptgate/table"
 )
 
@@ -96,7 +97,7 @@ func metaError(at int64, format string, args ...any) error {
 // readMeta reads and checks page 0 of a file of size octets.
 func readMeta(file io.ReaderAt, size int64) (*meta, error) {
 	if size < metaSize {
-		return nil, metaError(-1, "not a Berkeley DB file: %d octets, less than the smallest page", size)
+		return nil, metaError(-1, "not a Berkeley DB file: %s, less than the smallest page", term.Count(size, "octet"))
 	}
 	var buf [metaSize]byte
 	if err := readFull(file, buf[:], 0); err != nil {
@@ -125,7 +126,7 @@ func readFull(file io.ReaderAt, b []byte, at int64) error {
 	case err == nil || errors.Is(err, io.EOF):
 		return metaError(at+int64(n), "the file ends inside a page")
 	}
-	return fmt.Errorf("%s: read %d octets at offset %d: %w", formatName, len(b), at, err)
+	return fmt.Errorf("%s: read %s at offset %d: %w", formatName, term.Count(len(b), "octet"), at, err)
 }
 
 // identify finds byte order, type and version, or says what else the file is.
@@ -206,12 +207,12 @@ func (m *meta) extent(b []byte, size int64) error {
 	}
 	pages := size / int64(m.pageSize)
 	if pages > math.MaxUint32 {
-		return metaError(-1, "%d pages are more than the format can number", pages)
+		return metaError(-1, "%d is more pages than the format can number", pages)
 	}
 	m.pages = uint32(pages)
 	last := m.u32(b, 32)
 	if m.tellsLast() && last >= m.pages {
-		return metaError(size, "the file is truncated: the last page is number %d, the file has %d pages", last, pages)
+		return metaError(size, "the file is truncated: the last page is number %d, the file has %s", last, term.Count(pages, "page"))
 	}
 	return nil
 }
@@ -237,7 +238,7 @@ func (m *meta) btreeFields(b []byte) error {
 	m.dupSort = flags&btreeDupSort != 0
 	m.root = m.u32(b, 88)
 	if m.root == 0 || m.root >= m.pages {
-		return metaError(88, "the root is page %d, the file has %d pages", m.root, m.pages)
+		return metaError(88, "the root is page %d, the file has %s", m.root, term.Count(m.pages, "page"))
 	}
 	return nil
 }
@@ -258,7 +259,7 @@ func (m *meta) hashFields(b []byte) error {
 	m.maxBucket, m.highMask, m.lowMask = m.u32(b, 72), m.u32(b, 76), m.u32(b, 80)
 	m.fill, m.keys = m.u32(b, 84), m.u32(b, 88)
 	if m.maxBucket >= m.pages {
-		return metaError(72, "%d buckets do not fit into %d pages", uint64(m.maxBucket)+1, m.pages)
+		return metaError(72, "%d buckets do not fit into %s", uint64(m.maxBucket)+1, term.Count(m.pages, "page"))
 	}
 	high := uint32(1)<<bits.Len32(m.maxBucket) - 1
 	if m.highMask != high || m.lowMask != high>>1 {

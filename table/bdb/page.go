@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"rcptgate/kit/term"
 	"rcptgate/table"
 )
 
@@ -90,7 +91,7 @@ func (s *scan) read(no uint32, from page, at int) (page, error) {
 		return page{}, fmt.Errorf("%s: reading page %d: %w", formatName, no, err)
 	}
 	if no == 0 || no >= s.pages {
-		return page{}, s.bad(from.no, at, "points to page %d, the file has %d pages", no, s.pages)
+		return page{}, s.bad(from.no, at, "points to page %d, the file has %s", no, term.Count(s.pages, "page"))
 	}
 	if s.used[no/64]&(1<<(no%64)) != 0 {
 		return page{}, s.bad(from.no, at, "points to page %d, which is already in use elsewhere", no)
@@ -173,9 +174,9 @@ func (s *scan) overflow(p page, at int, buf *[]byte) ([]byte, error) {
 		case o.prev != prev:
 			return nil, s.bad(no, 12, "previous page is %d, %d is expected", o.prev, prev)
 		case o.low > s.pageSize-s.head:
-			return nil, s.bad(no, 22, "%d octets do not fit the page", o.low)
+			return nil, s.bad(no, 22, "the page has no room for %s", term.Count(o.low, "octet"))
 		case uint64(len(out))+uint64(o.low) > uint64(size):
-			return nil, s.bad(no, 22, "the item is longer than its %d octets", size)
+			return nil, s.bad(no, 22, "the item is longer than its %s", term.Count(size, "octet"))
 		}
 		out = append(out, o.b[s.head:s.head+o.low]...)
 		*buf = out

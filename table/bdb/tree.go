@@ -2,6 +2,8 @@
 
 package bdb
 
+import "rcptgate/kit/term"
+
 // Types of items on btree and recno pages; the top bit marks a deleted item.
 const (
 	treeOctets   = 1
@@ -146,7 +148,7 @@ func (s *scan) treeItems(p page) error {
 		sum += n
 	}
 	if sum != s.pageSize-low {
-		return s.bad(p.no, 22, "items take %d octets, the header says %d", sum, s.pageSize-low)
+		return s.bad(p.no, 22, "items take %s, the header says %d", term.Count(sum, "octet"), s.pageSize-low)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"encoding/binary"
 	"io"
 
+	"rcptgate/kit/term"
 	"rcptgate/table"
 )
 
@@ -46,7 +47,7 @@ type slots struct{ pos, slots int64 }
 func readHead(file io.ReaderAt, size int64) (head, error) {
 	var buf [headSize]byte
 	if size < headSize {
-		return head{}, table.Damaged(name, -1, "the file has %d octets, a constant database at least %d", size, headSize)
+		return head{}, table.Damaged(name, -1, "the file has %s, a constant database at least %d", term.Count(size, "octet"), headSize)
 	}
 	if _, err := io.ReadFull(io.NewSectionReader(file, 0, headSize), buf[:]); err != nil {
 		return head{}, table.Damaged(name, 0, "reading the pointers: %w", err)
@@ -93,7 +94,7 @@ func (format) Scan(ctx context.Context, file io.ReaderAt, size int64, f func(key
 		}
 		klen, dlen := int64(binary.LittleEndian.Uint32(lengths)), int64(binary.LittleEndian.Uint32(lengths[4:]))
 		if klen+dlen > h.end-pos-8 {
-			return table.Damaged(name, pos, "record of %d and %d octets reaches beyond the last one's end", klen, dlen)
+			return table.Damaged(name, pos, "record of %d and %s reaches beyond the last one's end", klen, term.Count(dlen, "octet"))
 		}
 		record, err := r.At(pos+8, int(klen+dlen))
 		if err != nil {
@@ -147,7 +148,7 @@ func verify(ctx context.Context, r *table.Window, h *head, read tally) error {
 		}
 	}
 	if read != listed {
-		return table.Damaged(name, headSize, "the %d records are not the %d that the tables point to", read.count, listed.count)
+		return table.Damaged(name, headSize, "%s, but the tables point to %d", term.Count(read.count, "record"), listed.count)
 	}
 	return nil
 }

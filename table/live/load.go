@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"rcptgate/kit/term"
 	"rcptgate/table"
 	"rcptgate/table/index"
 )
@@ -224,7 +225,7 @@ func (l *Live) warn(err error) {
 // copyFile copies the file to memory under the locks of its writers.
 func (l *Live) copyFile(ctx context.Context, file *openedFile, sig signature) ([]byte, signature, error) {
 	if sig.size > l.cfg.MaxSize {
-		return nil, sig, fmt.Errorf("the file has %d octets, at most %d are read", sig.size, l.cfg.MaxSize)
+		return nil, sig, fmt.Errorf("the file has %s, at most %d are read", term.Count(sig.size, "octet"), l.cfg.MaxSize)
 	}
 	if l.cfg.Spec.IsText() {
 		if !l.isQuiet(sig) {
@@ -299,7 +300,7 @@ func (l *Live) active() string {
 	if c == nil || c.Index == nil {
 		return "nothing"
 	}
-	return fmt.Sprintf("%d entries of %s", c.entries(), c.modified.Format(time.DateTime))
+	return fmt.Sprintf("%s of %s", term.Count(c.entries(), "entry"), c.modified.Format(time.DateTime))
 }
 
 // loaded notes new content.

@@ -28,6 +28,7 @@ import (
 	"io"
 	"strings"
 
+	"rcptgate/kit/term"
 	"rcptgate/table"
 )
 
@@ -143,10 +144,10 @@ func metaAt(file io.ReaderAt, size, offset int64, number uint64) (meta, error) {
 // check judges a meta page against the file.
 func (m *meta) check(size int64) error {
 	if most := uint64(size / m.pageSize); m.pages > most || m.pages < 2 { // #nosec G115 -- a size is not negative
-		return table.Damaged(name, 136, "the meta page says %d pages, the file has %d: truncated", m.pages, most)
+		return table.Damaged(name, 136, "the meta page says %s, the file has %d: truncated", term.Count(m.pages, "page"), most)
 	}
 	if m.tree.depth > maxDepth {
-		return table.Damaged(name, 94, "a tree %d pages deep", m.tree.depth)
+		return table.Damaged(name, 94, "a tree %s deep", term.Count(m.tree.depth, "page"))
 	}
 	var odd []string
 	for _, f := range treeFlags {

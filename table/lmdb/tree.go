@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"rcptgate/kit/term"
 	"rcptgate/table"
 )
 
@@ -69,7 +70,7 @@ func (w *walk) visit(page, n uint64) error {
 // page walks the subtree below a page.
 func (w *walk) page(number uint64, depth int) error {
 	if depth > int(w.meta.tree.depth) {
-		return w.damaged(number, "deeper than the %d levels of the tree", w.meta.tree.depth)
+		return w.damaged(number, "deeper than the %s of the tree", term.Count(w.meta.tree.depth, "level"))
 	}
 	if err := w.visit(number, 1); err != nil {
 		return err
@@ -177,7 +178,7 @@ func (w *walk) value(number uint64, p page, n *node) ([]byte, error) {
 	}
 	value, err := w.long.At(at+pageHead, int(size))
 	if err != nil {
-		return nil, w.damaged(first, "reading %d octets: %w", size, err)
+		return nil, w.damaged(first, "reading %s: %w", term.Count(size, "octet"), err)
 	}
 	return value, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/term"
 )
 
 // hello is the first line of the doveadm protocol. Minor version 0 has neither multiplexing
@@ -74,7 +75,7 @@ const rowFields = 5
 func parseRows(rows, root string) (wire.Answer, error) {
 	fields := strings.Split(rows, "\t")
 	if last := len(fields) - 1; fields[last] != "" || last%rowFields != 0 {
-		return wire.Answer{}, fmt.Errorf("doveadm's rows have %d fields, not five each", last)
+		return wire.Answer{}, fmt.Errorf("doveadm's rows have %s, not five each", term.Count(last, "field"))
 	}
 	a := wire.NewAnswer(wire.Room)
 	for ; len(fields) > rowFields; fields = fields[rowFields:] {

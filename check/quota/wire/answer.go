@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"rcptgate/kit/term"
 )
 
 // MaxLine is the greatest length of a request or reply, in octets, without its line end.
@@ -80,7 +82,7 @@ func CheckUser(user string) error {
 	case user == "":
 		return errors.New("the mailbox name is empty")
 	case len(user) > MaxUser:
-		return fmt.Errorf("the mailbox name has %d octets, at most %d are allowed", len(user), MaxUser)
+		return fmt.Errorf("the mailbox name has %s, at most %d are allowed", term.Count(len(user), "octet"), MaxUser)
 	case !utf8.ValidString(user):
 		return errors.New("the mailbox name is not valid UTF-8")
 	case strings.ContainsFunc(user, isControl):

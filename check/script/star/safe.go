@@ -11,6 +11,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"rcptgate/kit/term"
 )
 
 // Bounds of values.
@@ -25,11 +27,11 @@ const (
 )
 
 func tooLong(n int) error {
-	return fmt.Errorf("the result would have %d octets: a string may have %d", n, stringMax)
+	return fmt.Errorf("the result would have %s: a string may have %d", term.Count(n, "octet"), stringMax)
 }
 
 func tooMany(n int) error {
-	return fmt.Errorf("the result would have %d elements: at most %d are allowed", n, listMax)
+	return fmt.Errorf("the result would have %s: at most %d are allowed", term.Count(n, "element"), listMax)
 }
 
 // times multiplies lengths without overflow.

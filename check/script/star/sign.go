@@ -11,6 +11,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"rcptgate/kit/term"
 )
 
 // parameter is one of a word or a method, as the manual has it.
@@ -82,7 +84,7 @@ func checkCall(name, sign string, args []syntax.Expr) string {
 		case !fixed:
 			return "" // *args
 		case p == "" && i >= len(list):
-			return fmt.Sprintf("%s() takes at most %d arguments: %s", name, len(list), sign)
+			return fmt.Sprintf("%s() takes at most %s: %s", name, term.Count(len(list), "argument"), sign)
 		case p == "":
 			p = list[i].name
 		}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+
+	"rcptgate/kit/term"
 )
 
 // CutString takes the first string, without its NUL, off data. ok is false when
@@ -145,7 +147,7 @@ type Options struct {
 // ParseOptions reads the data of CmdOptions, from either side.
 func ParseOptions(data []byte) (Options, error) {
 	if len(data) < 12 {
-		return Options{}, fmt.Errorf("%w: option negotiation with %d octets, 12 are needed", ErrFrame, len(data))
+		return Options{}, fmt.Errorf("%w: option negotiation with %s, 12 are needed", ErrFrame, term.Count(len(data), "octet"))
 	}
 	o := Options{
 		Version:  binary.BigEndian.Uint32(data),

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"rcptgate/kit/term"
 )
 
 // ErrFrame is wrapped by every error that concerns a frame's form: the peer does
@@ -88,7 +90,7 @@ func (r *Reader) Next() (cmd byte, data []byte, ok bool, err error) {
 	case limit.Max == 0:
 		return 0, nil, false, fmt.Errorf("%w: unknown command %q", ErrFrame, cmd)
 	case length > limit.Max:
-		return 0, nil, false, fmt.Errorf("%w: command %q with %d octets, at most %d are allowed", ErrFrame, cmd, length, limit.Max)
+		return 0, nil, false, fmt.Errorf("%w: command %q with %s, at most %d are allowed", ErrFrame, cmd, term.Count(length, "octet"), limit.Max)
 	case limit.Skip:
 		r.begin += headerLen
 		r.skip, r.cmd = length-1, cmd
