@@ -38,11 +38,7 @@ const maxShown = 200
 
 // Show lists the backends; one that is down needs a person.
 func (s *Set) Show() []view.Table {
-	t := view.Table{
-		Name: "backends", Title: "Servers behind", Empty: "none asked yet",
-		Columns: view.Columns("backend", "Server", "up", "Up", "since", "Since", "latency", "Latency", "busy", "Busy", "limit", "Limit", "waiting", "Waiting",
-			"probes", "Asked", "refusals", "Refused", "last_answer", "Last answer", "adaptations", "Adapted to", "last_error", "Last error"),
-	}
+	t := Table()
 	for _, h := range s.Health() {
 		attention := ""
 		if h.Open {
@@ -53,4 +49,26 @@ func (s *Set) Show() []view.Table {
 	}
 	t.Limit(maxShown)
 	return []view.Table{t}
+}
+
+// Table is what Show gives, without rows.
+func Table() view.Table {
+	return view.Table{
+		Name: "backends", Title: "Servers behind", Empty: "none asked yet",
+		Doc: "the mail servers that the gate asks, and what it knows of each",
+		Columns: view.Explained(
+			"backend", "Server", "its address, as in [[domain]] backend",
+			"up", "Up", "no: it failed several times in a row and is not asked, except by one trial connection now and then",
+			"since", "Since", "when Up last changed, or when the server was first used",
+			"latency", "Latency", "moving average of the time that one question takes",
+			"busy", "Busy", "connections on which a question is being asked now",
+			"limit", "Limit", "most connections at a time: [callahead] connections, or fewer after the server said 421 to a new one",
+			"waiting", "Waiting", "questions that wait for a connection",
+			"probes", "Asked", "replies to RCPT",
+			"refusals", "Refused", "of these, replies 4xx and 5xx",
+			"last_answer", "Last answer", "when the server last answered MAIL",
+			"adaptations", "Adapted to", "what this server does not take, and the gate has stopped doing: helo (EHLO), no-pipelining, no-tls; probes-per-connection and refusals-per-connection are how many it takes before it ends a connection",
+			"last_error", "Last error", "the last failure that was the server's",
+		),
+	}
 }

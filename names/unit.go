@@ -24,7 +24,7 @@ type Publishing interface {
 // Unit is the background job that publishes the names of alias databases for gateways that
 // do not have the files. It does nothing when nothing is shared.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "names", Open: func(env *unit.Env) (unit.Live, error) {
+	return unit.Unit{Name: "names", Tables: []shown.Table{statusTable()}, Open: func(env *unit.Env) (unit.Live, error) {
 		if env.Shared == nil {
 			return unit.Live{}, nil
 		}
@@ -86,10 +86,7 @@ func (p *Publisher) metrics() []metric.Family {
 
 func (p *Publisher) table() shown.Table {
 	st := p.Status()
-	t := shown.Table{
-		Name: "names", Title: "Alias names for other gateways",
-		Columns: shown.Columns("published", "Published", "wanted", "Of", "state", "State", "round", "Last complete round", "written", "Written", "removed", "Removed", "failed", "Failed", "losses", "Losses"),
-	}
+	t := statusTable()
 	t.Add("", st.Published, st.Of, st.State, st.Round, st.Written, st.Removed, st.Failed, st.Losses)
 	return t
 }
@@ -103,5 +100,23 @@ func (r *Reader) Metrics() []metric.Family {
 		metric.Count("names_hits_total", "Look-ups that found a name that another gateway publishes.", of(func(s *store.Stats) float64 { return float64(s.Hits) })),
 		metric.Count("names_misses_total", "Look-ups that did not.", of(func(s *store.Stats) float64 { return float64(s.Misses) })),
 		metric.Count("names_errors_total", "Look-ups for which memcached could not be asked.", of(func(s *store.Stats) float64 { return float64(s.Errors) })),
+	}
+}
+
+// statusTable is the table "names" without rows.
+func statusTable() shown.Table {
+	return shown.Table{
+		Name: "names", Title: "Alias names for other gateways",
+		Doc: "local names published in memcached for other gateways; shown if some are",
+		Columns: shown.Explained(
+			"published", "Published", "names that are in memcached, as far as is known",
+			"wanted", "Of", "names to publish",
+			"state", "State", "what is being done",
+			"round", "Last complete round", "when all names were last written or looked through",
+			"written", "Written", "names written",
+			"removed", "Removed", "names taken out because they are gone from the tables",
+			"failed", "Failed", "names that could be neither written nor removed",
+			"losses", "Losses", "times that memcached had lost names, and they were written again",
+		),
 	}
 }

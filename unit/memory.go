@@ -102,14 +102,8 @@ func (h *Host) memoryMetrics() []metric.Family {
 
 // memoryShow describes the places, and the servers of the shared one.
 func (h *Host) memoryShow() []view.Table {
-	places := view.Table{
-		Name: "memory", Title: "Memory",
-		Columns: view.Columns("place", "Place", "entries", "Recipients", "refusals", "Refusals", "capacity", "Capacity", "hits", "Hits", "misses", "Misses", "errors", "Errors", "evicted", "Evicted", "detail", "Detail"),
-	}
-	servers := view.Table{
-		Name: "memcached", Title: "memcached servers", Empty: "none are configured ([cache] memcached): this gateway's memory is its own",
-		Columns: view.Columns("server", "Server", "alive", "Alive", "since", "Since", "hits", "Hits", "misses", "Misses", "errors", "Errors", "disbelieved", "Not believed", "latency", "Latency", "error", "Error"),
-	}
+	places := memoryTable()
+	servers := memcachedTable()
 	for _, s := range h.Memory.Stats() {
 		if s.Capacity == 0 { // a shared place does not know what it holds
 			places.Add("", s.Name, nil, nil, nil, s.Hits, s.Misses, s.Errors, s.Evicted, s.Detail)
@@ -124,6 +118,9 @@ func (h *Host) memoryShow() []view.Table {
 			servers.Add(attention, v.Name, v.Alive, v.Since, v.Hits, v.Misses, v.Errors, v.Bad, v.Latency, v.Error)
 			servers.About(memcached.Matter(v.Name))
 		}
+	}
+	if h.Shared == nil {
+		return []view.Table{places}
 	}
 	return []view.Table{places, servers}
 }
@@ -140,3 +137,51 @@ func (e *InputError) Error() string { return e.Err.Error() }
 
 // Unwrap gives Err.
 func (e *InputError) Unwrap() error { return e.Err }
+
+// PartError is the error of a command that was done on this gateway and not, or not yet, on
+// the others. The program ends with exit code 75.
+type PartError struct{ Err error }
+
+// Error is the text of Err.
+func (e *PartError) Error() string { return e.Err.Error() }
+
+// Unwrap gives Err.
+func (e *PartError) Unwrap() error { return e.Err }
+
+// memoryTable is the table "memory" without rows.
+func memoryTable() view.Table {
+	return view.Table{
+		Name: "memory", Title: "Memory",
+		Doc: "what is remembered of recipients, and where",
+		Columns: view.Explained(
+			"place", "Place", "ram, disk or memcached",
+			"entries", "Recipients", "recipients that the place holds; memcached does not say",
+			"refusals", "Refusals", "of these, recipients of whom only a refusal is known",
+			"capacity", "Capacity", "most recipients that it holds",
+			"hits", "Hits", "look-ups that found something",
+			"misses", "Misses", "look-ups that found nothing",
+			"errors", "Errors", "look-ups and writes that failed",
+			"evicted", "Evicted", "recipients dropped before their end to make room for others",
+			"detail", "Detail", "what else is to be said, such as a damaged file that was set aside",
+		),
+	}
+}
+
+// memcachedTable is the table "memcached" without rows.
+func memcachedTable() view.Table {
+	return view.Table{
+		Name: "memcached", Title: "memcached servers", Empty: "none are configured ([cache] memcached): this gateway's memory is its own",
+		Doc: "the servers of [cache] memcached; not shown without any",
+		Columns: view.Explained(
+			"server", "Server", "its address",
+			"alive", "Alive", "no: it does not answer, and is tried again in the background",
+			"since", "Since", "when Alive last changed",
+			"hits", "Hits", "look-ups that found something",
+			"misses", "Misses", "look-ups that found nothing",
+			"errors", "Errors", "look-ups and writes that failed",
+			"disbelieved", "Not believed", "values passed over because they are damaged, or not signed with a key of memcached_key_file",
+			"latency", "Latency", "moving average of the time that one exchange takes",
+			"error", "Error", "the last failure",
+		),
+	}
+}

@@ -40,6 +40,9 @@ type Unit struct {
 	// Socket names the socket that systemd may open for a front (FileDescriptorName in
 	// systemd.socket(5)); sockets that no unit names are the milter's.
 	Socket string
+	// Tables are those of Live.Show without their rows: help and manual of "rcptgate status"
+	// explain them from here.
+	Tables []view.Table
 	// Reasons are those of its verdicts that rcptgate.Reasons does not have, for the manual.
 	Reasons []rcptgate.ReasonDoc
 }

@@ -20,13 +20,26 @@ type Column struct {
 	Key string `json:"key"`
 	// Title stands above the column, for people.
 	Title string `json:"title"`
+	// Doc says what the values are, for help and manual. Columns of what commands print need
+	// none.
+	Doc string `json:"-"`
+}
+
+// Explained makes columns of keys, titles and docs in turn: every table that a unit shows
+// says of each column what it means.
+func Explained(triples ...string) []Column {
+	out := make([]Column, 0, len(triples)/3)
+	for i := 0; i+2 < len(triples); i += 3 {
+		out = append(out, Column{triples[i], triples[i+1], triples[i+2]})
+	}
+	return out
 }
 
 // Columns makes columns of keys and titles in turn.
 func Columns(pairs ...string) []Column {
 	out := make([]Column, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		out = append(out, Column{pairs[i], pairs[i+1]})
+		out = append(out, Column{Key: pairs[i], Title: pairs[i+1]})
 	}
 	return out
 }
@@ -47,6 +60,7 @@ type Table struct {
 	Name    string // a word for the command line and for programs: "backends"
 	Unit    string // whose it is, "blocklist"; "" for the host's own. Set by the host
 	Title   string // for people: "Servers behind"
+	Doc     string // what it is, for help and manual
 	Empty   string // said when there are no rows
 	Columns []Column
 	Rows    []Row

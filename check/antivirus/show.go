@@ -138,11 +138,7 @@ func (u *live) show() []view.Table {
 	if p == nil {
 		return nil
 	}
-	t := view.Table{
-		Name: "antivirus", Title: "Virus scanners",
-		Columns: view.Columns("server", "Server", "up", "Used", "looks_into", "Looks into", "tested", "Tested", "busy", "Busy", "scans", "Scans", "infected", "Infected", "failed", "Failed",
-			"version", "Version", "error", "Error"),
-	}
+	t := serversTable()
 	for _, s := range p.status() {
 		attention, matter := "", ""
 		switch {
@@ -159,10 +155,7 @@ func (u *live) show() []view.Table {
 		t.Add(attention, s.name, s.up, s.shown(), s.tested, s.busy, s.scans, s.found, s.failed, s.version, s.why)
 		t.About(matter)
 	}
-	found := view.Table{
-		Name: "antivirus-found", Title: "Infected messages", Empty: "none since the daemon started",
-		Columns: view.Columns("time", "Time", "virus", "Virus", "client", "Client", "sender", "Sender", "queue", "Queue"),
-	}
+	found := foundTable()
 	u.counts.mu.Lock()
 	defer u.counts.mu.Unlock()
 	for _, f := range u.counts.last {
@@ -173,4 +166,39 @@ func (u *live) show() []view.Table {
 		found.Add("", f.at, f.virus, client, f.sender, f.queue)
 	}
 	return []view.Table{t, found}
+}
+
+// serversTable is the table "antivirus" without rows.
+func serversTable() view.Table {
+	return view.Table{
+		Name: "antivirus", Title: "Virus scanners",
+		Doc: "the servers of [antivirus]; shown if there is one",
+		Columns: view.Explained(
+			"server", "Server", "its address",
+			"up", "Used", "no: it failed or did not find the test virus, and no message is scanned there",
+			"looks_into", "Looks into", "how large a message may be for the server to find the test virus in it, in octets; 0: not tested",
+			"tested", "Tested", "when the test virus was last sent",
+			"busy", "Busy", "scans in progress",
+			"scans", "Scans", "messages scanned",
+			"infected", "Infected", "messages with a virus",
+			"failed", "Failed", "scans that failed",
+			"version", "Version", "the server's version and that of its signatures",
+			"error", "Error", "why it is not used, or not for large messages",
+		),
+	}
+}
+
+// foundTable is the table "antivirus-found" without rows.
+func foundTable() view.Table {
+	return view.Table{
+		Name: "antivirus-found", Title: "Infected messages", Empty: "none since the daemon started",
+		Doc: "the last infected messages",
+		Columns: view.Explained(
+			"time", "Time", "when",
+			"virus", "Virus", "its name",
+			"client", "Client", "who sent it",
+			"sender", "Sender", "the reverse-path",
+			"queue", "Queue", "the MTA's queue id",
+		),
+	}
 }

@@ -34,7 +34,7 @@ import (
 // Unit is the check.
 func Unit() unit.Unit {
 	return unit.Unit{
-		Name: "antivirus", Open: open,
+		Name: "antivirus", Open: open, Tables: []view.Table{serversTable(), foundTable()},
 		Parts: []config.Part{{Section: "antivirus", Doc: "whether a message has a virus, at its end: ClamAV is asked. The section does nothing without clamd", Defaults: DefaultConfig()}},
 		Ops: []unit.Op{{
 			Use: "test", Short: "have the virus scanners find the EICAR test file now",

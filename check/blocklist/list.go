@@ -158,7 +158,10 @@ func (l *List) next(old *entry, network netip.Prefix, now time.Time, life time.D
 // Remove ends the listing that covers a client. That it was removed is remembered as long as
 // another gateway may still hold it. It is later than the evidence even if that came from a
 // gateway whose clock is ahead: its copy would undo the removal.
-func (l *List) Remove(client netip.Addr) bool {
+func (l *List) Remove(client netip.Addr) bool { return l.remove(client) != nil }
+
+// remove gives what is left of the entry, for the other gateways; nil if there was none.
+func (l *List) remove(client netip.Addr) *entry {
 	now, was := l.now(), false
 	e := l.update(client, func(network netip.Prefix, old *entry) *entry {
 		if was = old != nil && old.active(now); !was {
@@ -171,11 +174,12 @@ func (l *List) Remove(client netip.Addr) bool {
 		}
 		return &gone
 	})
-	if was {
-		l.exchange.publish(l, e)
-		l.log.Info("blocklist="+l.name+" client="+plain(e.Network)+" removed", "by", "command")
+	if !was {
+		return nil
 	}
-	return was
+	l.exchange.publish(l, e)
+	l.log.Info("blocklist="+l.name+" client="+plain(e.Network)+" removed", "by", "command")
+	return e
 }
 
 // forgotten is when nothing of an entry matters any more.

@@ -38,7 +38,7 @@ func ops() []unit.Op {
 		},
 		{
 			Use: "remove LIST CLIENT", Short: "end a listing", Args: cobra.ExactArgs(2),
-			Long: "remove ends the listing of an address at once, on the other gateways within seconds.\nEvidence that comes later lists it again: name its network in never to keep it off the list.",
+			Long: "remove ends the listing of an address at once, on the other gateways within seconds.\nEvidence that comes later lists it again: name its network in never to keep it off the list.\nExit code 75: memcached could not be reached, and the other gateways keep it until it is back.",
 		},
 		{
 			Use: "export LIST", Short: "print a list for other programs", Args: cobra.ExactArgs(1), Lines: true,
@@ -52,13 +52,13 @@ func ops() []unit.Op {
 	}
 }
 
-// do answers them. They fail only because of what was asked.
+// do answers them. They fail because of what was asked, or reach this gateway alone.
 func (u *live) do(ctx context.Context, op string, args []string) ([]view.Table, error) {
 	tables, err := u.answer(ctx, op, args)
-	if err != nil && !errors.Is(err, unit.ErrNoOp) {
-		err = &unit.InputError{Err: err}
+	if _, part := errors.AsType[*unit.PartError](err); err == nil || part || errors.Is(err, unit.ErrNoOp) {
+		return tables, err
 	}
-	return tables, err
+	return nil, &unit.InputError{Err: err}
 }
 
 func (u *live) answer(ctx context.Context, op string, args []string) ([]view.Table, error) {
@@ -116,10 +116,7 @@ func (u *live) opList(args []string) ([]view.Table, error) {
 
 // listings are what lists hold, at most limit if that is not 0.
 func listings(lists []*List, limit int, now time.Time) view.Table {
-	t := view.Table{
-		Name: "listed", Title: "Listed clients", Empty: "nobody is listed",
-		Columns: view.Columns("list", "List", "client", "Client", "left", "Time left", "first", "First", "count", "Count", "evidence", "Evidence", "queue_id", "Queue id"),
-	}
+	t := listingsTable()
 	for _, l := range lists {
 		l.Each(func(e rcptgate.Listing) bool {
 			if limit > 0 && len(t.Rows) >= limit {
@@ -243,9 +240,16 @@ func (l *List) opRemove(ctx context.Context, args []string) ([]view.Table, error
 	if err != nil {
 		return nil, err
 	}
-	_ = l.exchange.ask(ctx, []*List{l}, client, publishTime, l.now()) // it may be listed on another gateway only
-	if !l.Remove(client) {
+	asked := l.exchange.ask(ctx, []*List{l}, client, publishTime, l.now()) // it may be listed on another gateway only
+	e := l.remove(client)
+	switch {
+	case e == nil && asked != nil:
+		return nil, &unit.PartError{Err: fmt.Errorf("%s is not on blocklist %q of this gateway; the others could not be asked: %w", client, l.name, asked)}
+	case e == nil:
 		return nil, fmt.Errorf("%s is not on blocklist %q", client, l.name)
+	}
+	if err := l.exchange.tell(ctx, l, e); err != nil {
+		return nil, &unit.PartError{Err: fmt.Errorf("%s was removed from blocklist %q on this gateway; the others keep it until memcached is back: %w", client, l.name, err)}
 	}
 	t := view.Table{Name: "removed", Title: "Removed", Columns: view.Columns("list", "List", "client", "Client")}
 	t.Add("", l.name, client.String())
@@ -265,10 +269,7 @@ func (u *live) show() []view.Table {
 
 // stats counts what the lists have done.
 func (u *live) stats() view.Table {
-	t := view.Table{
-		Name: "blocklists", Title: "Blocklists",
-		Columns: view.Columns("list", "List", "mode", "Mode", "listed", "Listed now", "begun", "Listings", "spared", "Spared", "refused", "Refused", "evicted", "Evicted"),
-	}
+	t := statsTable()
 	for _, l := range u.lists() {
 		mode, n := "refuses", 0
 		if !l.enforced {
@@ -278,4 +279,38 @@ func (u *live) stats() view.Table {
 		t.Add("", l.name, mode, n, l.listed.Load(), l.spared.Load(), l.refused.Load(), l.table.Load().evicted.Load())
 	}
 	return t
+}
+
+// statsTable is the table "blocklists" without rows.
+func statsTable() view.Table {
+	return view.Table{
+		Name: "blocklists", Title: "Blocklists",
+		Doc: "the lists of [[blocklist]]; shown if there is one",
+		Columns: view.Explained(
+			"list", "List", "its name",
+			"mode", "Mode", "refuses, or rehearses: clients are let through and the log says what would have been",
+			"listed", "Listed now", "clients on it now",
+			"begun", "Listings", "clients put on it since the start",
+			"spared", "Spared", "viruses whose sender was not listed, because most of its mail is clean",
+			"refused", "Refused", "times that a listed client was refused",
+			"evicted", "Evicted", "clients dropped before their end to make room for others",
+		),
+	}
+}
+
+// listingsTable is the table "listed" without rows.
+func listingsTable() view.Table {
+	return view.Table{
+		Name: "listed", Title: "Listed clients", Empty: "nobody is listed",
+		Doc: "the clients on them, at most 50 here; \"rcptgate blocklist list\" has them all",
+		Columns: view.Explained(
+			"list", "List", "name of the list",
+			"client", "Client", "its address or network",
+			"left", "Time left", "time until the entry ends",
+			"first", "First", "when it was first listed",
+			"count", "Count", "how often it was listed",
+			"evidence", "Evidence", "why",
+			"queue_id", "Queue id", "the MTA's queue id of the last mail that was a reason",
+		),
+	}
 }

@@ -134,6 +134,21 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
+// tell is publish for a person who waits: an error means that the others may not know yet.
+func (x *exchange) tell(ctx context.Context, l *List, e *entry) error {
+	if x == nil || !l.cfg.Shared {
+		return nil
+	}
+	if x.client.Down() {
+		return errDown
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTime)
+	defer cancel()
+	return x.put(ctx, l, e)
+}
+
+var errDown = errors.New("no memcached server answers")
+
 // put writes what is known here and there of a network.
 func (x *exchange) put(ctx context.Context, l *List, e *entry) error {
 	if x.client.Down() {

@@ -4,6 +4,7 @@ package blocklist
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -153,6 +154,33 @@ func TestMemcachedIsBack(t *testing.T) {
 	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
 	if took := time.Since(began); took > roundEvery/2 {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// TestARemovalThatStaysHere removes a client while memcached is dead: the command says that
+// the other gateway keeps it, and it does until memcached is back.
+func TestARemovalThatStaysHere(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+	const bad = "198.51.100.1"
+	a.add("virus", bad)
+	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+	server.Kill()
+	testkit.Eventually(t, "the death of memcached", func() bool { a.refuses("198.51.100.2"); return a.host.Shared.Down() })
+	for want, client := range map[string]string{"was removed from blocklist": bad, "the others could not be asked": "198.51.100.3"} {
+		_, err := a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", client})
+		if _, part := errors.AsType[*unit.PartError](err); !part || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", client, err)
+		}
+	}
+	if a.refuses(bad) || !b.refuses(bad) {
+		t.Error("this gateway still refuses it, or the other no longer does")
+	}
+	server.Restart()
+	testkit.Eventually(t, "the removal on the other gateway", func() bool { return !b.refuses(bad) })
+	_, err := a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", bad})
+	if _, input := errors.AsType[*unit.InputError](err); !input {
+		t.Errorf("with memcached back: %v", err)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // Unit is the check.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "existence", Open: open, Parts: []config.Part{
+	return unit.Unit{Name: "existence", Open: open, Tables: []view.Table{statusTable()}, Parts: []config.Part{
 		{Section: "callahead", Doc: "how the servers behind the gateway are asked", Defaults: DefaultConfig()},
 		{Section: "cache", Defaults: DefaultLives()},
 		{Section: "domain", Repeated: true, Defaults: DomainConfig{}},
@@ -114,10 +114,24 @@ func metrics(state *State) []metric.Family {
 // show is what is going on now.
 func show(state *State) []view.Table {
 	st := state.Stats()
-	t := view.Table{
-		Name: "existence", Title: "Call-ahead",
-		Columns: view.Columns("in_flight", "In flight", "waiting", "Refreshes waiting", "joined", "Joined", "refreshes", "Refreshed", "demotions", "Withdrawn", "held", "Held", "unproven", "Unproven refusals"),
-	}
+	t := statusTable()
 	t.Add("", st.InFlight, st.RefreshesWaiting, st.Joined, st.Refreshes, st.Demotions, st.DemotionsHeld, st.Unproven)
 	return []view.Table{t}
+}
+
+// statusTable is the table "existence" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "existence", Title: "Call-ahead",
+		Doc: "questions to the servers behind about recipients",
+		Columns: view.Explained(
+			"in_flight", "In flight", "questions being asked now",
+			"waiting", "Refreshes waiting", "remembered answers that are due for another question and wait for their turn",
+			"joined", "Joined", "questions that were not asked because the same one was already being asked, and shared its answer",
+			"refreshes", "Refreshed", "remembered answers that were asked again in the background before their end",
+			"demotions", "Withdrawn", "known-good recipients withdrawn: the server has said several times over hours that it does not know them",
+			"held", "Held", "withdrawals held back: too many recipients of one domain were called unknown at once, which looks like a broken server and not like deleted mailboxes",
+			"unproven", "Unproven refusals", "refusals turned into a temporary failure, because it was not clear whether the server refuses the recipient or refuses us",
+		),
+	}
 }

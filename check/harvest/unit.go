@@ -18,7 +18,7 @@ import (
 // Unit is the check.
 func Unit() unit.Unit {
 	return unit.Unit{
-		Name: "harvest", Open: open,
+		Name: "harvest", Open: open, Tables: []view.Table{statusTable()},
 		Parts: []config.Part{{
 			Section: "harvest", Defaults: DefaultConfig(),
 			Doc: "what a client may learn about which mailboxes exist, so that guessing names teaches nothing",
@@ -81,12 +81,23 @@ func (s *state) show() []view.Table {
 	if len(list) == 0 {
 		return nil
 	}
-	t := view.Table{
-		Name: "harvest", Title: "Clients that have asked for too many unknown recipients",
-		Columns: view.Columns("client", "Client", "limit", "Limit", "heard", "Unknown", "at", "Reached"),
-	}
+	t := statusTable()
 	for _, r := range slices.Backward(list) {
 		t.Add("", r.who, r.limit, r.heard, r.at)
 	}
 	return []view.Table{t}
+}
+
+// statusTable is the table "harvest" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "harvest", Title: "Clients that have asked for too many unknown recipients",
+		Doc: "clients and networks that have last reached a limit of [harvest]; shown if there is one",
+		Columns: view.Explained(
+			"client", "Client", "the client or the network",
+			"limit", "Limit", "the setting that was reached",
+			"heard", "Unknown", "unknown recipients asked for in the window",
+			"at", "Reached", "when the limit was reached",
+		),
+	}
 }

@@ -25,7 +25,7 @@ import (
 
 // Unit is the check.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "quota", Open: open, Parts: []config.Part{
+	return unit.Unit{Name: "quota", Open: open, Tables: append([]view.Table{sourcesTable(), mailboxesTable()}, directory.Tables()...), Parts: []config.Part{
 		{Section: "quota", Doc: "whether there is room for the message in the mailbox", Defaults: DefaultConfig()},
 		{Section: "domain", Repeated: true, Defaults: DomainConfig{}},
 	}}
@@ -177,10 +177,7 @@ func show(s *State) []view.Table {
 	if len(all) == 0 {
 		return nil
 	}
-	sources := view.Table{
-		Name: "quota", Title: "Quota sources",
-		Columns: view.Columns("source", "Source", "up", "Answers", "room", "Room", "full", "Full", "unknown", "Unknown", "errors", "Errors", "timeouts", "Timeouts", "held", "Held back", "error", "Error"),
-	}
+	sources := sourcesTable()
 	for _, g := range all {
 		h := g.Health()
 		attention, matter := "", "quota: "+g.Name
@@ -205,13 +202,44 @@ func show(s *State) []view.Table {
 		}
 	})
 	slices.SortFunc(rows, func(x, y row) int { return strings.Compare(x.key, y.key) })
-	nearly := view.Table{
-		Name: "quota-mailboxes", Title: "Mailboxes above their soft limit", Empty: "none that were asked about",
-		Columns: view.Columns("mailbox", "Mailbox", "used", "Used", "limit", "Limit", "share", "Share", "asked", "Asked"),
-	}
+	nearly := mailboxesTable()
 	for _, r := range rows {
 		nearly.Add("", r.key, r.Used, r.Hard, fmt.Sprintf("%d%%", 100*r.Used/max(r.Hard, 1)), s.clock.Time(r.Asked))
 	}
 	nearly.Limit(maxShown)
 	return []view.Table{sources, nearly}
+}
+
+// sourcesTable is the table "quota" without rows.
+func sourcesTable() view.Table {
+	return view.Table{
+		Name: "quota", Title: "Quota sources",
+		Doc: "the sources of [quota]; shown if there is one",
+		Columns: view.Explained(
+			"source", "Source", "as in the configuration",
+			"up", "Answers", "no: it failed and is left alone for a while",
+			"room", "Room", "answers that there is room",
+			"full", "Full", "answers that the mailbox is full",
+			"unknown", "Unknown", "answers that the source does not know the mailbox",
+			"errors", "Errors", "questions that failed",
+			"timeouts", "Timeouts", "questions that were not answered in time",
+			"held", "Held back", "yes: it says of too many mailboxes that they are full, so that its refusals are not believed for now",
+			"error", "Error", "the last failure",
+		),
+	}
+}
+
+// mailboxesTable is the table "quota-mailboxes" without rows.
+func mailboxesTable() view.Table {
+	return view.Table{
+		Name: "quota-mailboxes", Title: "Mailboxes above their soft limit", Empty: "none that were asked about",
+		Doc: "mailboxes that have little room left, of those that were asked about",
+		Columns: view.Explained(
+			"mailbox", "Mailbox", "its address",
+			"used", "Used", "octets in it",
+			"limit", "Limit", "octets that it may hold",
+			"share", "Share", "used, in percent of the limit",
+			"asked", "Asked", "when the source was asked",
+		),
+	}
 }

@@ -27,10 +27,7 @@ func (c *Check) has(key counted) bool {
 
 // show lists the rules with their hits; limit 0 is all.
 func (u *live) show(limit int) []view.Table {
-	t := view.Table{
-		Name: "rule", Title: "Rules", Empty: "none",
-		Columns: view.Columns("number", "No", "name", "Rule", "action", "Action", "mode", "Mode", "hits", "Hits", "last", "Last hit", "found", "Found by"),
-	}
+	t := statusTable()
 	c := u.active.Load()
 	if c == nil {
 		return []view.Table{t}
@@ -190,4 +187,21 @@ func (r *rule) conditions() map[condition]string {
 		out[condAt] += w.text + "\x00"
 	}
 	return out
+}
+
+// statusTable is the table "rule" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "rule", Title: "Rules", Empty: "none",
+		Doc: "the rules and pairs of [rules] and [[rule]]",
+		Columns: view.Explained(
+			"number", "No", "place in the file; the first rule that matches decides",
+			"name", "Rule", "its name",
+			"action", "Action", "what it does",
+			"mode", "Mode", "as the gate (enforce of [[domain]] and of the whole configuration holds), enforced or rehearsed",
+			"hits", "Hits", "how often it has decided since its counters began",
+			"last", "Last hit", "when it last decided",
+			"found", "Found by", "how the rule is looked up: by the recipient, sender, client or auth_user that it names, or tried on every question",
+		),
+	}
 }

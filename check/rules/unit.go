@@ -29,7 +29,7 @@ const stepName = "rules"
 // Unit is the check.
 func Unit() unit.Unit {
 	return unit.Unit{
-		Name: "rule", Open: openUnit, Commands: commands,
+		Name: "rule", Open: openUnit, Commands: commands, Tables: []view.Table{statusTable()},
 		Reasons: []rcptgate.ReasonDoc{{Reason: "rule:NAME", Doc: "the rule of that name says so"}},
 		Parts: []config.Part{
 			{Section: "rules", Doc: "who may write to whom: tables that come before the [[rule]] sections", Defaults: Config{}},

@@ -140,10 +140,7 @@ func (r *reporter) metrics() []metric.Family {
 
 // show lists the functions that were called.
 func (r *reporter) show() view.Table {
-	t := view.Table{
-		Name: "script", Title: "Script", Empty: "nothing was called",
-		Columns: view.Columns("function", "Function", "calls", "Calls", "failed", "Failed", "at", "Last failure", "place", "Place", "error", "Error"),
-	}
+	t := scriptTable()
 	for _, n := range r.names() {
 		c := r.of(n)
 		if e := c.last.Load(); e != nil {
@@ -153,4 +150,20 @@ func (r *reporter) show() view.Table {
 		}
 	}
 	return t
+}
+
+// scriptTable is the table "script" without rows.
+func scriptTable() view.Table {
+	return view.Table{
+		Name: "script", Title: "Script", Empty: "nothing was called",
+		Doc: "functions of the script; shown if there is one",
+		Columns: view.Explained(
+			"function", "Function", "its name",
+			"calls", "Calls", "how often it was called",
+			"failed", "Failed", "calls that ended with an error",
+			"at", "Last failure", "when one last did",
+			"place", "Place", "file and line of it",
+			"error", "Error", "what it said",
+		),
+	}
 }

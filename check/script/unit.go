@@ -28,7 +28,7 @@ const stepName = "script"
 // Unit is the check.
 func Unit() unit.Unit {
 	return unit.Unit{
-		Name: "script", Open: openUnit, Commands: commands,
+		Name: "script", Open: openUnit, Commands: commands, Tables: []view.Table{scriptTable(), keptTable()},
 		Reasons: []rcptgate.ReasonDoc{{Reason: star.Reason, Doc: "the script says so"}},
 		Parts:   []config.Part{{Section: "script", Doc: "the postmaster's own program, in Starlark: docs/script.md", Defaults: DefaultConfig()}},
 	}
@@ -203,10 +203,7 @@ func (p *Program) warnings() []string {
 // show describes the script: its calls, its counters and memories.
 func (u *live) show() []view.Table {
 	tables := []view.Table{u.report.show()}
-	kept := view.Table{
-		Name: "script-memory", Title: "Counters and memories of the script", Empty: "none",
-		Columns: view.Columns("name", "Name", "kind", "Kind", "entries", "Entries", "max", "At most", "where", "Where", "failed", "Failed"),
-	}
+	kept := keptTable()
 	for _, s := range u.keep.Stats() {
 		kept.Add("", s.Name, s.Kind, s.Entries, s.Max, s.Where, s.Failed)
 	}
@@ -214,4 +211,20 @@ func (u *live) show() []view.Table {
 		tables = append(tables, kept)
 	}
 	return tables
+}
+
+// keptTable is the table "script-memory" without rows.
+func keptTable() view.Table {
+	return view.Table{
+		Name: "script-memory", Title: "Counters and memories of the script", Empty: "none",
+		Doc: "what the script keeps; shown if it keeps anything",
+		Columns: view.Explained(
+			"name", "Name", "as in the script",
+			"kind", "Kind", "counter or memory",
+			"entries", "Entries", "keys that it holds",
+			"max", "At most", "most keys that it holds",
+			"where", "Where", "ram, disk or memcached",
+			"failed", "Failed", "questions to memcached that failed",
+		),
+	}
 }

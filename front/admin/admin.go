@@ -36,6 +36,7 @@ import (
 	"net/http"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,12 +70,15 @@ type Memory interface {
 // Options is what the server speaks for. Gate and Memory are needed; what is nil
 // of the others is answered with 404.
 type Options struct {
-	Gate     rcptgate.Asker
-	Memory   Memory
-	Show     func() string                                // the effective configuration
-	Reload   func(context.Context) (unit.Reloaded, error) // reads the configuration again
-	Status   func() unit.Status
-	Views    func() []view.Table
+	Gate   rcptgate.Asker
+	Memory Memory
+	Show   func() string                                // the effective configuration
+	Reload func(context.Context) (unit.Reloaded, error) // reads the configuration again
+	Status func() unit.Status
+	Views  func() []view.Table
+	// Tables are those that Views may show, without rows: who asks for one that is not shown
+	// now hears that it is empty.
+	Tables   []view.Table
 	Do       func(ctx context.Context, unit, op string, args []string) ([]view.Table, error)
 	FoldCase func(domain string) bool // whether a domain's local parts ignore case; nil means all do
 	Version  string
@@ -273,6 +277,18 @@ func (s *Server) status(r *http.Request) (any, error) {
 	if len(out.Tables) > 0 {
 		return out, nil
 	}
+	for _, t := range s.Tables {
+		if !slices.Contains(words, t.Name) {
+			words = append(words, t.Name)
+		}
+		if t.Name == name || t.Unit == name {
+			t.Empty = cmp.Or(t.Empty, "not in use")
+			out.Tables = append(out.Tables, t)
+		}
+	}
+	if len(out.Tables) > 0 {
+		return out, nil
+	}
 	return nil, bad("%q has no status; these have: %s", name, strings.Join(words, ", "))
 }
 
@@ -299,6 +315,9 @@ func (s *Server) do(r *http.Request) (any, error) {
 	}
 	if _, ok := errors.AsType[*unit.InputError](err); ok {
 		return nil, &failure{http.StatusBadRequest, err}
+	}
+	if _, ok := errors.AsType[*unit.PartError](err); ok {
+		return nil, &failure{http.StatusServiceUnavailable, err}
 	}
 	return tables, err
 }

@@ -43,6 +43,9 @@ func (r *Refusal) NotFound() bool { return r.Status == http.StatusNotFound }
 // BadRequest reports whether what was asked or sent is at fault.
 func (r *Refusal) BadRequest() bool { return r.Status == http.StatusBadRequest }
 
+// Part reports whether a command was done on this gateway alone.
+func (r *Refusal) Part() bool { return r.Status == http.StatusServiceUnavailable }
+
 // Client asks the daemon. Methods are safe for concurrent use; contexts bound them,
 // and a daemon that sends nothing for 90 s is given up.
 type Client struct {

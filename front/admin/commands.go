@@ -75,6 +75,8 @@ func clientError(err error) error {
 		return exit.With(exit.Data, err)
 	case errors.As(err, &refusal) && refusal.NotFound():
 		return exit.With(exit.UnknownUser, err)
+	case errors.As(err, &refusal) && refusal.Part():
+		return exit.With(exit.Tempfail, err)
 	}
 	return exit.With(exit.Software, err)
 }
@@ -150,10 +152,15 @@ func (k commands) status() *cobra.Command {
 		Long: `status shows what the running daemon does: whether it refuses or rehearses, which
 configuration is active and how old it is, the servers behind, the MTA's tables, and what is
 remembered. What needs attention comes first. With a UNIT (backends, memory, blocklist,
-milter, ...) only its tables are shown.
+milter, ...) only its tables are shown; with the name of a table, only that one.
 
 Exit codes, for monitoring: 0 all is well, 1 something needs attention, 69 the daemon cannot
-be reached.`,
+be reached.
+
+A table is shown if what it is about is configured. Counters begin with the daemon. These are
+the tables and their columns:
+
+` + view.Explain(unit.Tables(k.Units)),
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return k.withDaemon(cmd, func(ctx context.Context, c *Client) error {

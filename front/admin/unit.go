@@ -63,6 +63,7 @@ func open(env *unit.Env) (unit.Live, error) {
 		Reload: func(context.Context) (unit.Reloaded, error) { return h.Reload() },
 		Status: h.Status,
 		Views:  func() []view.Table { return h.Views() },
+		Tables: h.Declared(),
 		Do:     h.Do,
 	})}
 	return unit.Live{Listen: f.listen, Serve: func(ctx context.Context) error { return f.server.Serve(ctx, f.listener) }, Close: f.close, Warn: func(c *unit.Config) []string {

@@ -22,7 +22,7 @@ import (
 
 // Unit is the front.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "dns", Open: open, Parts: []config.Part{
+	return unit.Unit{Name: "dns", Open: open, Tables: []view.Table{statusTable()}, Parts: []config.Part{
 		{Section: "dns", Doc: "blocklists as DNS zones (RFC 5782, docs/virus-senders.md)", Defaults: DefaultConfig()},
 	}}
 }
@@ -168,8 +168,24 @@ func (f *front) show() []view.Table {
 	for i := range z.list {
 		names[i] = z.list[i].text
 	}
-	t := view.Table{Name: "dns", Title: "DNS zones", Columns: view.Columns("zones", "Zones", "address", "Address", "listed", "Listed", "absent", "Not listed", "refused", "Refused", "malformed", "Malformed")}
+	t := statusTable()
 	c := &f.server.counts
 	t.Add("", strings.Join(names, " "), f.address(), c[kindListed].Load(), c[kindAbsent].Load()+c[kindEmpty].Load(), c[kindRefused].Load(), c[kindMalformed].Load()+c[kindDropped].Load())
 	return []view.Table{t}
+}
+
+// statusTable is the table "dns" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "dns", Title: "DNS zones",
+		Doc: "blocklists as DNS zones; shown if [dns] has a zone",
+		Columns: view.Explained(
+			"zones", "Zones", "names of the zones",
+			"address", "Address", "where the server listens",
+			"listed", "Listed", "questions about clients that are listed",
+			"absent", "Not listed", "questions about clients and names that are not",
+			"refused", "Refused", "questions from clients that may not ask, or about other zones",
+			"malformed", "Malformed", "messages that are not questions, and those dropped",
+		),
+	}
 }

@@ -31,7 +31,7 @@ func (c *ListenConfig) all() []setting.Socket { return slices.Concat(c.Milter, c
 
 // Unit is the front.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "milter", Open: open, Parts: []config.Part{
+	return unit.Unit{Name: "milter", Open: open, Tables: []view.Table{statusTable()}, Parts: []config.Part{
 		{Section: "listen", Defaults: ListenConfig{
 			Milter: []setting.Socket{{Network: "tcp", Address: "127.0.0.1:8890"}},
 		}},
@@ -128,10 +128,24 @@ func (f *front) metrics() []metric.Family {
 
 func (f *front) show() []view.Table {
 	st := f.server.Stats()
-	t := view.Table{
-		Name: "milter", Title: "Milter",
-		Columns: view.Columns("open", "Connections open", "accepted", "Accepted", "refused", "Refused", "transactions", "Transactions", "recipients", "Recipients", "malformed", "Malformed", "timed_out", "Timed out"),
-	}
+	t := statusTable()
 	t.Add("", st.Open, st.Accepted, st.Refused, st.Transactions, st.Recipients, st.ProtocolErrors, st.TimedOut)
 	return []view.Table{t}
+}
+
+// statusTable is the table "milter" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "milter", Title: "Milter",
+		Doc: "the MTA's questions",
+		Columns: view.Explained(
+			"open", "Connections open", "connections open now",
+			"accepted", "Accepted", "connections that the MTA has opened",
+			"refused", "Refused", "connections turned away because too many were open",
+			"transactions", "Transactions", "mails begun (MAIL FROM)",
+			"recipients", "Recipients", "recipients asked about (RCPT TO)",
+			"malformed", "Malformed", "connections ended because of a frame that breaks the protocol",
+			"timed_out", "Timed out", "connections ended because the MTA was silent or slow",
+		),
+	}
 }

@@ -21,7 +21,7 @@ import (
 
 // Unit is the front.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "socketmap", Socket: "socketmap", Open: open, Parts: []config.Part{
+	return unit.Unit{Name: "socketmap", Socket: "socketmap", Open: open, Tables: []view.Table{statusTable()}, Parts: []config.Part{
 		{Section: "listen", Defaults: ListenConfig{}},
 		{Section: "socketmap", Doc: "blocklists as maps for Sendmail and Postfix (docs/virus-senders.md). Addresses are in [listen]", Defaults: DefaultConfig()},
 	}}
@@ -155,11 +155,24 @@ func (f *front) show() []view.Table {
 	if len(f.sockets) == 0 {
 		return nil
 	}
-	t := view.Table{
-		Name: "socketmap", Title: "Socket maps",
-		Columns: view.Columns("maps", "Maps", "open", "Connections open", "found", "Found", "absent", "Not found", "failed", "Failed", "malformed", "Malformed"),
-	}
+	t := statusTable()
 	st := f.server.Stats()
 	t.Add("", strings.Join(f.active.Load().names(), " "), st.Open, f.counts[found].Load(), f.counts[absent].Load(), f.counts[failed].Load()+f.counts[unknownMap].Load(), st.Malformed)
 	return []view.Table{t}
+}
+
+// statusTable is the table "socketmap" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "socketmap", Title: "Socket maps",
+		Doc: "blocklists as Postfix asks for them; shown if [listen] socketmap is set",
+		Columns: view.Explained(
+			"maps", "Maps", "the maps that can be asked for",
+			"open", "Connections open", "connections open now",
+			"found", "Found", "questions about clients that are listed",
+			"absent", "Not found", "questions about clients that are not",
+			"failed", "Failed", "questions that could not be answered, those for a map that does not exist included",
+			"malformed", "Malformed", "questions that break the protocol",
+		),
+	}
 }

@@ -31,7 +31,7 @@ type Config struct {
 
 // Unit is the front.
 func Unit() unit.Unit {
-	return unit.Unit{Name: "dashboard", Socket: "http", Open: open, Parts: []config.Part{
+	return unit.Unit{Name: "dashboard", Socket: "http", Open: open, Tables: []view.Table{statusTable()}, Parts: []config.Part{
 		{Section: "listen", Defaults: ListenConfig{HTTP: setting.Socket{Network: "tcp", Address: "127.0.0.1:8899"}}},
 		{Section: "dashboard", Doc: "the status page", Defaults: Config{}},
 	}}
@@ -138,10 +138,7 @@ func (f *front) close() error {
 
 // table shows the last refusals.
 func (r *refusals) table() view.Table {
-	t := view.Table{
-		Name: "refusals", Title: "Last refusals", Empty: "none yet",
-		Columns: view.Columns("at", "When", "recipient", "Recipient", "reply", "Reply", "reason", "Reason", "source", "Source", "backend", "Server", "client", "Client", "sender", "Sender", "mode", "Mode"),
-	}
+	t := statusTable()
 	for _, one := range r.list() {
 		mode := "refused"
 		if one.Rehearsed {
@@ -150,4 +147,23 @@ func (r *refusals) table() view.Table {
 		t.Add("", one.At, one.Recipient, fmt.Sprintf("%d %s %s", one.Code, one.Enhanced, one.Text), one.Reason, one.Source, one.Backend, one.Client, one.Sender, mode)
 	}
 	return t
+}
+
+// statusTable is the table "refusals" without rows.
+func statusTable() view.Table {
+	return view.Table{
+		Name: "refusals", Title: "Last refusals", Empty: "none yet",
+		Doc: "the last refusals of this gateway",
+		Columns: view.Explained(
+			"at", "When", "when",
+			"recipient", "Recipient", "whom the mail was for",
+			"reply", "Reply", "what the sender was told",
+			"reason", "Reason", "why, in one word",
+			"source", "Source", "where the answer came from",
+			"backend", "Server", "the server that was asked",
+			"client", "Client", "who sent it",
+			"sender", "Sender", "the reverse-path",
+			"mode", "Mode", "refused, or rehearsed: it was let through",
+		),
+	}
 }

@@ -7,6 +7,10 @@
 // Postfix's queue manager names a message again at every retry; it counts once until it is
 // removed from the queue, after which its queue id may be another message's. Lines begin with
 // a date as syslogd writes it (RFC 3164) or as RFC 3339 has it.
+//
+// Addresses, message ids, subjects and names of clients are the sender's own text, and both
+// MTAs write them as they come: `from=<"a>, size=9"@example.net>`. Fields are therefore taken
+// from where the sender's text cannot reach: before it, or after its end.
 package maillog
 
 import (
@@ -197,12 +201,17 @@ func (r *reader) qmgr(id string, text []byte) error {
 	}
 	r.seen[id] = struct{}{}
 	e := &r.entry
-	e.QueueID, e.Sender = id, sender(string(text))
-	e.Client = r.client(id)
-	var ok, ok2 bool
-	e.Size, ok = value(text, ", size=")
-	e.Rcpts, ok2 = value(text, ", nrcpt=")
-	if !ok || !ok2 {
+	// The sender is all that may hold a ">, size=" of its own, and it comes before the real one.
+	end := bytes.LastIndex(text, []byte(">, size="))
+	if end < len("from=<") {
+		return nil
+	}
+	e.QueueID, e.Sender, e.Client = id, string(text[len("from=<"):end]), r.client(id)
+	var ok bool
+	if e.Size, text, ok = value(text[end+1:], ", size="); ok {
+		e.Rcpts, _, ok = value(text, ", nrcpt=")
+	}
+	if !ok {
 		return nil
 	}
 	return r.each(e)
@@ -230,13 +239,13 @@ func (r *reader) smtpd(id string, text []byte) {
 
 // cleanup takes "warning: header Subject: hello from host[192.0.2.1]; from=<a@b> to=<c@d>".
 func (r *reader) cleanup(id string, text []byte) error {
-	_, rest, ok := bytes.Cut(text, []byte("header Subject: "))
-	if !ok {
+	action, rest, ok := bytes.Cut(text, []byte(": header Subject: ")) // further on it is another field's value
+	if !ok || bytes.IndexByte(action, ' ') >= 0 {
 		return nil
 	}
 	subject := string(rest)
 	if i := strings.LastIndex(subject, "; from=<"); i >= 0 {
-		r.entry.Sender = sender(subject[i+2:])
+		r.entry.Sender, _ = sender(subject[i+2:])
 		subject = subject[:i]
 		if j := strings.LastIndex(subject, " from "); j >= 0 {
 			r.entry.Client = inBrackets(subject[j:])
@@ -250,43 +259,62 @@ func (r *reader) cleanup(id string, text []byte) error {
 // sendmail takes "from=<a@b>, size=48211, class=0, nrcpts=2, ..., relay=name [192.0.2.1]".
 func (r *reader) sendmail(id, text string) error {
 	e := &r.entry
-	var ok, ok2 bool
-	e.QueueID, e.Sender = id, sender(text)
-	e.Size, ok = value([]byte(text), ", size=")
-	e.Rcpts, ok2 = value([]byte(text), ", nrcpts=")
-	if !ok || !ok2 {
+	e.QueueID = id
+	e.Sender, text = sender(text)
+	// Size, class and recipients follow the sender at once; the message id comes later.
+	rest, ok := []byte(text), false
+	if e.Size, rest, ok = value(rest, ", size="); ok {
+		if _, rest, ok = value(rest, ", class="); ok {
+			e.Rcpts, _, ok = value(rest, ", nrcpts=")
+		}
+	}
+	if !ok {
 		return nil
 	}
-	if _, relay, ok := strings.Cut(text, ", relay="); ok {
-		e.Client = inBrackets(relay)
+	if i := strings.LastIndex(text, ", relay="); i >= 0 { // the last field
+		relay := text[i:]
+		e.Client = inBrackets(relay[max(strings.LastIndexByte(relay, '['), 0):]) // what identd said may come before
 	}
 	return r.each(e)
 }
 
-// sender gives the address of "from=<a@b>" or of Sendmail's "from=ann".
-func sender(text string) string {
+// sender gives the address of "from=<a@b>" or of Sendmail's "from=ann", and what follows it.
+func sender(text string) (address, rest string) {
 	text = strings.TrimPrefix(text, "from=")
-	if rest, ok := strings.CutPrefix(text, "<"); ok {
-		text, _, _ = strings.Cut(rest, ">")
-		return text
+	path, bracketed := strings.CutPrefix(text, "<")
+	quoted := false
+	for i := 0; i < len(path); i++ {
+		switch c := path[i]; {
+		case c == '\\' && quoted:
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case bracketed && c == '>':
+			return path[:i], path[i+1:]
+		case !bracketed && c == ',':
+			return path[:i], path[i:]
+		}
 	}
-	text, _, _ = strings.Cut(text, ",")
-	return text
+	return path, ""
 }
 
-// value gives the number after a key.
-func value(text []byte, key string) (uint64, bool) {
-	i := bytes.Index(text, []byte(key))
-	if i < 0 {
-		return 0, false
+// value takes a key and its number from where a text begins, a negative one as 0.
+func value(text []byte, key string) (v uint64, rest []byte, ok bool) {
+	rest, ok = bytes.CutPrefix(text, []byte(key))
+	if !ok {
+		return 0, nil, false
 	}
-	rest := text[i+len(key):]
+	digits, negative := bytes.CutPrefix(rest, []byte("-")) // Sendmail's class of bulk mail
 	n := 0
-	for n < len(rest) && '0' <= rest[n] && rest[n] <= '9' {
+	for n < len(digits) && '0' <= digits[n] && digits[n] <= '9' {
 		n++
 	}
-	v, err := strconv.ParseUint(string(rest[:n]), 10, 64)
-	return v, err == nil
+	v, err := strconv.ParseUint(string(digits[:n]), 10, 64)
+	if negative {
+		v = 0
+	}
+	return v, digits[n:], err == nil
 }
 
 // inBrackets gives the address in "name[192.0.2.1]" or "name [IPv6:2001:db8::1]".

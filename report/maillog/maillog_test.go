@@ -72,6 +72,30 @@ func TestWalk(t *testing.T) {
 	}
 }
 
+// TestFieldsAreNotForged has senders write what looks like fields of a log line into everything
+// that the MTAs log of them.
+func TestFieldsAreNotForged(t *testing.T) {
+	for _, c := range []struct{ line, want string }{
+		{`postfix/qmgr[1]: 4ABCDE: from=<"a>, size=9, nrcpt=9"@example.net>, size=100, nrcpt=1 (queue active)`,
+			`Nov 28 4ABCDE "\"a>, size=9, nrcpt=9\"@example.net" 100 1 invalid IP`},
+		{`postfix/qmgr[1]: 4ABCDE: from=<a, size=9, nrcpt=9@example.net>, size=100, nrcpt=1 (queue active)`,
+			`Nov 28 4ABCDE "a, size=9, nrcpt=9@example.net" 100 1 invalid IP`},
+		{`sm-mta[1]: 5AS80abc012345: from=<"a>, size=9, class=0, nrcpts=9, relay=x [203.0.113.9]"@example.net>, size=100, class=0, nrcpts=1, msgid=<1@x>, relay=y [192.0.2.1]`,
+			`Nov 28 5AS80abc012345 "\"a>, size=9, class=0, nrcpts=9, relay=x [203.0.113.9]\"@example.net" 100 1 192.0.2.1`},
+		{`sm-mta[1]: 5AS80abc012345: from=<"a\">, size=9, class=0, nrcpts=9, \""@example.net>, size=100, class=-60, nrcpts=1, msgid=<1@x>, relay=y [192.0.2.1]`,
+			`Nov 28 5AS80abc012345 "\"a\\\">, size=9, class=0, nrcpts=9, \\\"\"@example.net" 100 1 192.0.2.1`},
+		{`sm-mta[1]: 5AS80abc012345: from=<a@example.net>, size=100, class=0, nrcpts=1, msgid=<x, size=9, nrcpts=9, relay=x [203.0.113.9]>, relay=[203.0.113.8]@y [192.0.2.1] (may be forged)`,
+			`Nov 28 5AS80abc012345 "a@example.net" 100 1 192.0.2.1`},
+		{`postfix/cleanup[1]: 4ABCDE: warning: header X-A: header Subject: forged from x[203.0.113.9]; from=<a@example.net> to=<b@example.org>`, ``},
+		{`postfix/cleanup[1]: 4ABCDE: info: header Subject: x; from=<forged@example.org> from y[192.0.2.1]; from=<a@example.net> to=<b@example.org>`,
+			`Nov 28 subject "x; from=<forged@example.org>" a@example.net 192.0.2.1`},
+	} {
+		if got := strings.Join(read(t, "Nov 28 10:00:00 mx "+c.line+"\n"), "\n"); got != c.want {
+			t.Errorf("%s\n got %s\nwant %s", c.line, got, c.want)
+		}
+	}
+}
+
 func FuzzWalk(f *testing.F) {
 	for line := range strings.Lines(sample) {
 		f.Add(line)

@@ -41,10 +41,7 @@ func seconds(t time.Time) float64 {
 
 // Show lists the files; one that cannot be read needs a person.
 func (p *Pool) Show() []view.Table {
-	t := view.Table{
-		Name: "tables", Title: "The MTA's tables", Empty: "no tables are configured",
-		Columns: view.Columns("table", "Table", "use", "Read for", "entries", "Entries", "modified", "Written", "state", "State"),
-	}
+	t := Table()
 	for _, s := range p.States() {
 		state, attention := "current", ""
 		if s.Err != nil {
@@ -54,4 +51,19 @@ func (p *Pool) Show() []view.Table {
 		t.Add(attention, s.Spec.String(), s.Use, s.Entries, s.Modified, state)
 	}
 	return []view.Table{t}
+}
+
+// Table is what Show gives, without rows.
+func Table() view.Table {
+	return view.Table{
+		Name: "tables", Title: "The MTA's tables", Empty: "no tables are configured",
+		Doc: "map files of the MTA, and lists and tables of rules",
+		Columns: view.Explained(
+			"table", "Table", "type and file",
+			"use", "Read for", "the setting that names it",
+			"entries", "Entries", "entries of the content that is active",
+			"modified", "Written", "time stamp of the file whose content is active",
+			"state", "State", "current, or why the file is not: then the last content that could be read stays active",
+		),
+	}
 }

@@ -71,7 +71,7 @@ func (s *State) Show() []view.Table {
 	if s.current.Load() == nil {
 		return nil
 	}
-	t := view.Table{Name: "ldap", Title: "LDAP servers", Columns: view.Columns("server", "Server", "up", "Up", "connected", "Connected", "asked", "Asked", "failed", "Failed", "error", "Last error")}
+	t := serversTable()
 	for _, o := range s.servers() {
 		attention := ""
 		if !o.up {
@@ -82,7 +82,42 @@ func (s *State) Show() []view.Table {
 	}
 	found, empty := s.remembered()
 	c := &s.counts
-	m := view.Table{Name: "ldap-memory", Title: "LDAP entries remembered", Columns: view.Columns("entries", "Entries", "absent", "Without entry", "served", "Served", "stale", "Served stale", "asked", "Asked", "refreshed", "Refreshed")}
+	m := memoryTable()
 	m.Add("", found, empty, c.served.Load(), c.stale.Load(), c.asked.Load(), c.refreshed.Load())
 	return []view.Table{t, m}
 }
+
+// serversTable is the table "ldap" without rows.
+func serversTable() view.Table {
+	return view.Table{
+		Name: "ldap", Title: "LDAP servers",
+		Doc: "the servers of [quota.ldap]; shown if there is one",
+		Columns: view.Explained(
+			"server", "Server", "its address",
+			"up", "Up", "no: it failed and is left alone for a while",
+			"connected", "Connected", "connections open now",
+			"asked", "Asked", "searches",
+			"failed", "Failed", "searches and connections that failed",
+			"error", "Last error", "the last failure",
+		),
+	}
+}
+
+// memoryTable is the table "ldap-memory" without rows.
+func memoryTable() view.Table {
+	return view.Table{
+		Name: "ldap-memory", Title: "LDAP entries remembered",
+		Doc: "what is remembered of the directory",
+		Columns: view.Explained(
+			"entries", "Entries", "mailboxes whose entry is remembered",
+			"absent", "Without entry", "addresses that have no entry",
+			"served", "Served", "answers from memory",
+			"stale", "Served stale", "of these, answers past their time, given because no server answered",
+			"asked", "Asked", "searches",
+			"refreshed", "Refreshed", "searches in the background, so that nobody waits when an answer ends",
+		),
+	}
+}
+
+// Tables are what Show gives, without rows.
+func Tables() []view.Table { return []view.Table{serversTable(), memoryTable()} }
