@@ -223,7 +223,7 @@ func sourcesTable() view.Table {
 			"unknown", "Unknown", "answers that the source does not know the mailbox",
 			"errors", "Errors", "questions that failed",
 			"timeouts", "Timeouts", "questions that were not answered in time",
-			"held", "Held back", "yes: it says of too many mailboxes that they are full, so that its refusals are not believed for now",
+			"held", "Held back", "yes: it says of too many mailboxes that they are full, so that its refusals are not believed in the meantime",
 			"error", "Error", "the last failure",
 		),
 	}
