@@ -62,7 +62,7 @@ type Config struct {
 // Parts are the sections of agent.toml.
 func Parts() []config.Part {
 	return []config.Part{
-		{Section: "listen", Doc: "where the agent listens, and who may ask", Defaults: ListenConfig{UDP: []string{"127.0.0.1:8049"}, TCP: []string{"127.0.0.1:8049"}, HTTP: "127.0.0.1:8048", Rate: 1000}},
+		{Section: "listen", Doc: "where the agent listens, and who may ask", Defaults: ListenConfig{UDP: []string{"127.0.0.1:8049"}, TCP: []string{"127.0.0.1:8049"}, HTTP: "127.0.0.1:8048", Rate: 20_000}},
 		{Section: "store", Doc: "one way to find out how much room a mailbox has", Repeated: true, Defaults: StoreConfig{}},
 	}
 }
