@@ -197,6 +197,10 @@ var cases = []struct {
 	{"a certificate that ends soon", "backend-cert",
 		place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSGood}}, edit: func(d *Doctor) { d.Now = func() time.Time { return time.Now().AddDate(0, 0, 360) } }},
 		[]string{"the certificate of", "ends on", "renew it"}},
+	{"a certificate for another name", "backend-cert",
+		place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{STARTTLS: sim.TLSGood}}, edit: func(d *Doctor) {
+			d.Gate.Domains[0].Backend[0] = strings.Replace(d.Gate.Domains[0].Backend[0], "[127.0.0.1]", "[localhost]", 1)
+		}}, []string{"[localhost]", "is for ", "does not mind"}},
 	{"no MX record", "mx-none", place{zone: strings.Replace(healthy, "example.com. MX 10 mx1.example.org.", "example.com. A 192.0.2.80", 1)}, []string{"no MX record"}},
 	{"no MX record and no address", "mx-none", place{zone: strings.Replace(healthy, "example.com. MX 10 mx1.example.org.", "", 1)},
 		[]string{"neither an MX record nor an address record", "comes back to them", "publish  example.com. MX 10 HOST."}},

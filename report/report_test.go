@@ -226,6 +226,10 @@ func TestBenfordCommand(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	odd := "From x@y Sat Nov 28 10:00:00 2026\nFrom: a@b\n\nx\n\nFrom x@y Sat Nov 28 10:00:00 2026\nSubject:\n\nx\n\nFrom x@y Sat Nov 28 10:00:00 2026\nSubject: =?no-such-charset?q?abc?=\n\nx\n"
+	if code, out, errs := run(t, odd, "benford", "-"); code != 0 || !strings.Contains(out, "1 number, first digit") || !strings.Contains(errs, "left out: 1 message without a Subject, 1 with an empty one; not decoded and counted as it is: 1") {
+		t.Errorf("odd subjects: %d, %s, %s", code, out, errs)
+	}
 	logText, err := os.ReadFile(log)
 	if err != nil {
 		t.Fatal(err)

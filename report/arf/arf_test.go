@@ -136,6 +136,23 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// TestNoReports: mail about subscriptions and deliveries is no complaint.
+func TestNoReports(t *testing.T) {
+	for name, text := range map[string]string{
+		"Apple's unsubscribe mail": "From: x@icloud.com\nTo: unsub@example.org\nSubject: Unsubscribe\nContent-Type: text/plain\n\nUnsubscribe\n",
+		"a report of TLS failures": "Subject: Report Domain: example.org\nContent-Type: multipart/report; report-type=tlsrpt; boundary=b\n\n--b\nContent-Type: text/plain\n\nx\n--b\nContent-Type: application/tlsrpt+gzip\n\nx\n--b--\n",
+		"a reading receipt":        "Content-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n--b\nContent-Type: message/disposition-notification\n\nx: y\n--b\nContent-Type: message/rfc822\n\nSubject: x\n\ny\n--b--\n",
+	} {
+		if r := Find(&mailbox.Message{Data: []byte(text), Size: int64(len(text))}, Options{}); r != nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	spamtrap := "From: spamtrap@abusix.com\nSubject: Spamtraphit by 192.0.2.1\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\nContent-Type: text/plain\n\nx\n--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: a\nVersion: 1\nOriginal-Envelope-Id: e1\nOriginal-Rcpt-To: a@b.example\nOriginal-Rcpt-To: c@b.example\n--b\nContent-Type: message/rfc822\n\nSubject: x\n\ny\n--b--\n"
+	if r := Find(&mailbox.Message{Data: []byte(spamtrap), Size: int64(len(spamtrap))}, Options{}); r == nil || r.Provider != "Abusix" || r.EnvelopeID != "e1" || len(r.RcptTo) != 2 {
+		t.Errorf("a spamtrap's report: %+v", r)
+	}
+}
+
 // TestUnknownFields: they are kept, as often as they stand there, and are no problem. In JSON
 // they are an object of strings.
 func TestUnknownFields(t *testing.T) {
