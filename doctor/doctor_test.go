@@ -157,6 +157,12 @@ var cases = []struct {
 		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx sm-mta[1]: 5A: lost input channel from pc7.example.net [198.51.100.7] to MTA after rcpt\n"}}, []string{"maillog:1", "pc7.example.net [198.51.100.7]", "nocanonify"}},
 	{"the same in Postfix's words", "lost-channel",
 		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx postfix/smtpd[1]: lost connection after RCPT from pc7.example.net[198.51.100.7]\n"}}, []string{"pc7.example.net[198.51.100.7]"}},
+	{"whose recipients they were (Sendmail)", "lost-channel",
+		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx sm-mta[1]: 5A1: ruleset=check_rcpt, arg1=<ann@example.com>, relay=pc7.example.net [198.51.100.7], reject=451 4.7.1 later\nNov 28 10:00:01 mx sm-mta[2]: 5A2: ruleset=check_rcpt, arg1=<x@other.example>, reject=550\n" +
+			strings.Repeat("Nov 28 10:00:09 mx sm-mta[1]: 5A1: lost input channel from pc7.example.net [198.51.100.7] to MTA after rcpt\n", 2)}}, []string{"2 from pc7.example.net", "2 after a recipient in example.com"}},
+	{"whose recipients they were (Postfix)", "lost-channel",
+		place{zone: healthy, files: map[string]string{"maillog": "Nov 28 10:00:00 mx postfix/smtpd[7]: connect from a[192.0.2.1]\nNov 28 10:00:00 mx postfix/smtpd[7]: NOQUEUE: milter-reject: RCPT from a[192.0.2.1]: 451 4.4.1 later; from=<b@c.example> to=<Ann@Example.com> proto=ESMTP\nNov 28 10:00:09 mx postfix/smtpd[7]: lost connection after RCPT from a[192.0.2.1]\n" +
+			"Nov 28 10:01:00 mx postfix/smtpd[7]: connect from b[192.0.2.2]\nNov 28 10:01:09 mx postfix/smtpd[7]: lost connection after RCPT from b[192.0.2.2]\n"}}, []string{"1 from a[192.0.2.1]", "1 after a recipient in example.com"}},
 	{"a server that takes every name", "backend-accept-all", place{zone: healthy, backend: &sim.Config{Behaviour: sim.Behaviour{AcceptAll: true}}}, []string{"made-up name", "relay_recipient_maps"}},
 	{"a server that does not know the domain (Postfix)", "backend-relay", refusing("454 4.7.1 <x@example.com>: Relay access denied"), []string{"does not take mail for the domain"}},
 	{"a server that does not know the domain (Exim)", "backend-relay", refusing("550 relay not permitted"), []string{"does not take mail for the domain"}},

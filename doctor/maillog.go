@@ -19,6 +19,8 @@ import (
 type lost struct {
 	total   int
 	clients map[string]int
+	domains map[string]int // of recipients that these clients had named
+	named   map[string]string
 	first   string // the line
 	where   string
 }
@@ -29,12 +31,17 @@ const maxClients = 10_000
 // readLogs looks for clients that gave up: Sendmail's "lost input channel from X to Y after
 // rcpt", Postfix's "lost connection after RCPT from X" and "timeout after RCPT from X".
 func (d *Doctor) readLogs() {
-	d.lost.clients = map[string]int{}
+	d.lost.clients, d.lost.domains, d.lost.named = map[string]int{}, map[string]int{}, map[string]string{}
 	for _, path := range d.Logs {
 		err := logLines(path, func(n int, line string) {
+			session := sessionOf(line)
+			d.lost.note(session, line)
 			client := gaveUp(line)
 			if client == "" {
 				return
+			}
+			if domain := d.lost.named[session]; domain != "" && session != "" && (d.lost.domains[domain] > 0 || len(d.lost.domains) < maxClients) {
+				d.lost.domains[domain]++
 			}
 			if d.lost.total == 0 {
 				d.lost.first, d.lost.where = line, fmt.Sprintf("%s:%d", path, n)
@@ -47,6 +54,52 @@ func (d *Doctor) readLogs() {
 		if err != nil {
 			d.add(Finding{ID: "lost-channel", Level: Unknown, What: "the log cannot be read: " + err.Error()})
 		}
+	}
+}
+
+// sessionOf names what lines about one transaction have in common: Postfix's "smtpd[12]", and
+// Sendmail's queue id.
+func sessionOf(line string) string {
+	head, text, ok := strings.Cut(line, "]: ")
+	if !ok {
+		return ""
+	}
+	program := head[strings.LastIndexByte(head, ' ')+1:]
+	if strings.Contains(program, "smtpd[") {
+		return program
+	}
+	id, _, ok := strings.Cut(text, ": ")
+	if !ok || strings.ContainsAny(id, " =") {
+		return ""
+	}
+	return id
+}
+
+// note remembers the domain of the recipient that a line names: "to=<ann@example.com>", or
+// Sendmail's "ruleset=check_rcpt, arg1=<ann@example.com>".
+func (l *lost) note(session, line string) {
+	if session == "" {
+		return
+	}
+	if strings.Contains(line, "]: connect from ") {
+		delete(l.named, session) // another client of this process
+		return
+	}
+	for _, before := range []string{" to=<", "check_rcpt, arg1=<"} {
+		_, rest, ok := strings.Cut(line, before)
+		if !ok {
+			continue
+		}
+		address, _, ok := strings.Cut(rest, ">")
+		at := strings.LastIndexByte(address, '@')
+		if !ok || at < 0 {
+			return
+		}
+		if len(l.named) >= maxClients {
+			clear(l.named)
+		}
+		l.named[session] = strings.ToLower(address[at+1:])
+		return
 	}
 }
 
@@ -102,14 +155,21 @@ func (d *Doctor) lostChannel() {
 		d.ok("lost-channel", "", "no client gave up after RCPT in the logs")
 		return
 	}
-	worst := slices.SortedFunc(maps.Keys(d.lost.clients), func(a, b string) int {
-		return cmp.Or(cmp.Compare(d.lost.clients[b], d.lost.clients[a]), strings.Compare(a, b))
-	})
 	f := Finding{ID: "lost-channel", Level: Warn, What: fmt.Sprintf("%s a client gave up after RCPT", term.Count(d.lost.total, "time")), Seen: []string{d.lost.where + " " + d.lost.first},
 		Matters: "something that is asked at RCPT is slow: DNS, a policy service, a call-ahead",
 		Do:      []string{"see dns-slow; Sendmail: FEATURE(`nocanonify'), Timeout.resolver.retrans=1s, Timeout.resolver.retry=2", "at once: a line in /etc/hosts for the name that is slow"}}
-	for _, c := range worst[:min(len(worst), 5)] {
-		f.Seen = append(f.Seen, fmt.Sprintf("%d from %s", d.lost.clients[c], c))
-	}
+	f.Seen = append(f.Seen, most(d.lost.clients, "from")...)
+	f.Seen = append(f.Seen, most(d.lost.domains, "after a recipient in")...)
 	d.add(f)
+}
+
+// most gives the five largest counts.
+func most(counts map[string]int, word string) (out []string) {
+	names := slices.SortedFunc(maps.Keys(counts), func(a, b string) int {
+		return cmp.Or(cmp.Compare(counts[b], counts[a]), strings.Compare(a, b))
+	})
+	for _, name := range names[:min(len(names), 5)] {
+		out = append(out, fmt.Sprintf("%d %s %s", counts[name], word, name))
+	}
+	return out
 }
