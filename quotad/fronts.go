@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/guard"
 )
 
 const (
@@ -47,6 +48,7 @@ func (a *Agent) serveUDP(conn *net.UDPConn) {
 // datagram answers one datagram: at once if the answer is kept or needs no store, else on a
 // goroutine of its own. out is space for an answer.
 func (a *Agent) datagram(conn *net.UDPConn, text, out []byte, from netip.AddrPort) {
+	defer guard.Log(a.log, "a question was dropped after a panic", "client", from)
 	s := a.active.Load()
 	r, refusal := a.admit(s, text, from.Addr().Unmap())
 	if r == nil {
@@ -73,6 +75,7 @@ func (a *Agent) datagram(conn *net.UDPConn, text, out []byte, from netip.AddrPor
 	}
 	go func() {
 		defer func() { <-a.flying }()
+		defer guard.Log(a.log, "a question was dropped after a panic", "client", from)
 		send(nil, a.Ask(context.Background(), r.User, r.Size))
 	}()
 }
@@ -106,6 +109,7 @@ func (a *Agent) serveTCP(l net.Listener) {
 // client's end of sending.
 func (a *Agent) line(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
+	defer guard.Log(a.log, "a question was dropped after a panic", "client", conn.RemoteAddr())
 	_ = conn.SetDeadline(time.Now().Add(lineTime))
 	s, client := a.active.Load(), addressOf(conn.RemoteAddr())
 	text, err := bufio.NewReader(io.LimitReader(conn, 2*wire.MaxLine)).ReadBytes('\n')

@@ -182,6 +182,40 @@ func TestPlainWords(t *testing.T) {
 }
 
 // Where the agent could not find out there is no plain answer, and a signed one says why.
+// TestNoQuestionEndsTheAgent has every reader of questions panic: that costs the question, and
+// the next one is answered.
+func TestNoQuestionEndsTheAgent(t *testing.T) {
+	t.Parallel()
+	a, _, log := open(t, anywhere+spool(t))
+	udp, tcp, _ := serve(t, a)
+	s := a.active.Swap(nil) // whatever is asked now is a panic
+	if got := line(t, tcp, "CHECK_QUOTA ann\n", false); got != "" {
+		t.Errorf("over TCP: %q", got)
+	}
+	conn, err := net.Dial("udp", udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for range 5 { // more than there are readers
+		if _, err = conn.Write([]byte("CHECK_QUOTA ann")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for begin := time.Now(); strings.Count(log.String(), "after a panic") < 6; time.Sleep(time.Millisecond) {
+		if time.Since(begin) > patience {
+			t.Fatalf("logged: %s", log.String())
+		}
+	}
+	a.active.Store(s)
+	if got := ask(t, udp, "CHECK_QUOTA ann"); got != "QUOTA_OK" {
+		t.Errorf("the next question over UDP: %q", got)
+	}
+	if got := line(t, tcp, "CHECK_QUOTA ann\n", false); !strings.HasPrefix(got, "QUOTA_OK") {
+		t.Errorf("the next question over TCP: %q", got)
+	}
+}
+
 func TestErrorsOfStores(t *testing.T) {
 	t.Parallel()
 	name, keys := keyed(t)

@@ -11,12 +11,12 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"rcptgate/front/listen"
+	"rcptgate/kit/guard"
 )
 
 const (
@@ -144,11 +144,7 @@ func (s *server) datagrams(conn *net.UDPConn) {
 
 // datagram answers one.
 func (s *server) datagram(conn *net.UDPConn, r *reader) error {
-	defer func() {
-		if p := recover(); p != nil {
-			s.log.Error("a DNS question was dropped after a panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-		}
-	}()
+	defer guard.Log(s.log, "a DNS question was dropped after a panic")
 	n, from, err := conn.ReadFromUDPAddrPort(r.in[:])
 	if err != nil {
 		return err

@@ -9,11 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"rcptgate/kit/guard"
 	"rcptgate/kit/term"
 )
 
@@ -153,15 +153,13 @@ func (e *Exchange) take(ctx context.Context, nc net.Conn) {
 	e.mu.Unlock()
 	e.running.Go(func() {
 		defer func() {
-			if p := recover(); p != nil {
-				e.Log.Error(e.Name+" connection ended by a panic", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			}
 			_ = nc.Close()
 			e.mu.Lock()
 			delete(e.conns, c)
 			e.mu.Unlock()
 			e.counts.open.Add(-1)
 		}()
+		defer guard.Log(e.Log, e.Name+" connection ended by a panic")
 		c.serve(ctx)
 	})
 }
