@@ -10,6 +10,8 @@ package unit
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -65,20 +67,27 @@ func Under(parent string, cmd *cobra.Command) *cobra.Command {
 }
 
 // Attach adds the units' commands to the program's, those first that are made with Under
-// by no one.
-func Attach(root *cobra.Command, list []*cobra.Command) {
+// by no one. A command below one that does not exist is a mistake in the program's list of
+// units.
+func Attach(root *cobra.Command, list []*cobra.Command) error {
 	for _, cmd := range list {
 		if cmd.Annotations[parentKey] == "" {
 			root.AddCommand(cmd)
 		}
 	}
 	for _, cmd := range list {
-		for _, c := range root.Commands() {
-			if parent := cmd.Annotations[parentKey]; parent != "" && c.Name() == parent {
-				c.AddCommand(cmd)
-			}
+		parent := cmd.Annotations[parentKey]
+		if parent == "" {
+			continue
 		}
+		all := root.Commands()
+		i := slices.IndexFunc(all, func(c *cobra.Command) bool { return c.Name() == parent })
+		if i < 0 {
+			return fmt.Errorf("command %q belongs below %q, which no unit has", cmd.Name(), parent)
+		}
+		all[i].AddCommand(cmd)
 	}
+	return nil
 }
 
 // Steps makes the Open of a unit that has nothing but steps.

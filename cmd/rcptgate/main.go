@@ -31,12 +31,11 @@ func main() {
 
 // run is main without the process and with a list of units, for tests.
 func run(ctx context.Context, list []unit.Unit, args []string, stdout, stderr io.Writer) int {
-	p, err := newProgram(list)
+	root, err := newRoot(list)
 	if err != nil {
 		fmt.Fprintf(stderr, "rcptgate: %v\n", err)
 		return exit.Software
 	}
-	root := p.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -51,6 +50,15 @@ func run(ctx context.Context, list []unit.Unit, args []string, stdout, stderr io
 		fmt.Fprintf(stderr, "rcptgate: %v\n", has.Err)
 	}
 	return has.Code
+}
+
+// newRoot makes the command of a list of units.
+func newRoot(list []unit.Unit) (*cobra.Command, error) {
+	p, err := newProgram(list)
+	if err != nil {
+		return nil, err
+	}
+	return p.root()
 }
 
 // program is what commands stand on: the units, and the configuration that they compose.
@@ -91,7 +99,7 @@ func (p *program) offline(ctx context.Context, c *unit.Config) (*unit.Host, erro
 	return unit.Open(ctx, p.units, c, unit.Options{Version: versionText(), Offline: true})
 }
 
-func (p *program) root() *cobra.Command {
+func (p *program) root() (*cobra.Command, error) {
 	root := &cobra.Command{
 		Use:   "rcptgate",
 		Short: "decide at RCPT time whether a mailbox will accept a message",
@@ -122,9 +130,11 @@ Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status)
 			list = append(list, commands(cli)...)
 		}
 	}
-	unit.Attach(root, list)
+	if err := unit.Attach(root, list); err != nil {
+		return nil, err
+	}
 	onlyCommands(root)
-	return root
+	return root, nil
 }
 
 // onlyCommands has each command that only holds others refuse a word that is not one of them,

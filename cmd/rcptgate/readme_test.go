@@ -42,7 +42,10 @@ func TestConfigurationsInDocuments(t *testing.T) {
 // TestCommandsInTheReadme: the commands that the README names exist.
 func TestCommandsInTheReadme(t *testing.T) {
 	p, _ := testConfig(t, "")
-	root := p.root()
+	root, err := p.root()
+	if err != nil {
+		t.Fatal(err)
+	}
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)

@@ -125,7 +125,11 @@ func TestManualPagesAreFresh(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.writeManuals(p.root(), dir); err != nil {
+	root, err := p.root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.writeManuals(root, dir); err != nil {
 		t.Fatal(err)
 	}
 	kept := filepath.Join("..", "..", "docs", "man")
