@@ -400,7 +400,7 @@ func TestAQuestionDoesNotAllocate(t *testing.T) {
 func BenchmarkQuestion(b *testing.B) {
 	w := newWorld(b, "[[blocklist]]\nname = \"virus\"\n")
 	for i := range 100_000 {
-		_ = w.setup.Blocklists["virus"].(*List).list(netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}), "Win.X", "", 0)
+		_, _ = w.setup.Blocklists["virus"].(*List).list(netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}), "Win.X", "", 0)
 	}
 	check := w.host.Step(rcptgate.StageRcpt, stepName)
 	b.ReportAllocs()

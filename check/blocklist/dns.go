@@ -120,7 +120,7 @@ func (d *dns) judge(ctx context.Context, a *accusation) {
 		d.excused.Add(1)
 		l.log.Info("blocklist="+l.name+" client="+a.client.String()+" excused: "+why, "evidence", a.evidence)
 	default:
-		_ = l.list(a.client, a.evidence, a.queueID, a.life)
+		_, _ = l.list(a.client, a.evidence, a.queueID, a.life)
 	}
 }
 

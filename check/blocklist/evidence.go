@@ -120,11 +120,11 @@ func (a accusation) clone() accusation {
 func (l *List) accuse(a accusation) {
 	a = a.clone()
 	if l.names.Empty() && len(l.cfg.NeverDNS) == 0 {
-		_ = l.list(a.client, a.evidence, a.queueID, a.life)
+		_, _ = l.list(a.client, a.evidence, a.queueID, a.life)
 		return
 	}
 	if e := l.table.Load().get(a.client); e != nil && e.active(l.now()) { // DNS has been asked
-		_ = l.list(a.client, a.evidence, a.queueID, a.life)
+		_, _ = l.list(a.client, a.evidence, a.queueID, a.life)
 		return
 	}
 	l.dns.accuse(a)

@@ -108,15 +108,15 @@ func (l *List) mayList(client netip.Addr) (netip.Prefix, error) {
 	return network, nil
 }
 
-// list lists a client now.
-func (l *List) list(client netip.Addr, evidence, queueID string, life time.Duration) error {
+// list lists a client now. It gives the entry, for the other gateways.
+func (l *List) list(client netip.Addr, evidence, queueID string, life time.Duration) (e *entry, err error) {
 	network, err := l.mayList(client)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := l.now()
 	begun := false
-	e := l.update(client, func(network netip.Prefix, old *entry) *entry {
+	e = l.update(client, func(network netip.Prefix, old *entry) *entry {
 		begun = old == nil || !old.active(now)
 		return l.next(old, network, now, life, word(evidence, evidenceMax), word(queueID, queueIDMax))
 	})
@@ -126,7 +126,7 @@ func (l *List) list(client netip.Addr, evidence, queueID string, life time.Durat
 		l.log.Info("blocklist="+l.name+" client="+plain(network)+" listed",
 			"evidence", e.Evidence, "queue_id", e.QueueID, "until", e.Until.UTC().Format(time.RFC3339), "rehearsed", !l.enforced)
 	}
-	return nil
+	return e, nil
 }
 
 // next is the entry after a piece of evidence. One that is active goes on for its life from

@@ -34,7 +34,7 @@ func ops() []unit.Op {
 		{
 			Use: "add LIST CLIENT [EVIDENCE]", Short: "list a client", Args: cobra.RangeArgs(2, 3),
 			Flags: []unit.Flag{{Name: "for", Doc: "how long, at most the list's for_max; the default is the list's for"}},
-			Long:  "add lists an address. Lists in DNS (never_dns) are not asked; networks that are never\nlisted are an error.",
+			Long:  "add lists an address. Lists in DNS (never_dns) are not asked; networks that are never\nlisted are an error.\nExit code 75: memcached could not be reached, and the other gateways hear of it when it is back.",
 		},
 		{
 			Use: "remove LIST CLIENT", Short: "end a listing", Args: cobra.ExactArgs(2),
@@ -79,7 +79,7 @@ func (u *live) answer(ctx context.Context, op string, args []string) ([]view.Tab
 	case "export":
 		return l.opExport(flags["format"])
 	case "add":
-		return l.opAdd(args, flags["for"])
+		return l.opAdd(ctx, args, flags["for"])
 	case "remove":
 		return l.opRemove(ctx, args)
 	}
@@ -201,7 +201,7 @@ func (l *List) opExport(format string) ([]view.Table, error) {
 	return []view.Table{t}, nil
 }
 
-func (l *List) opAdd(args []string, life string) ([]view.Table, error) {
+func (l *List) opAdd(ctx context.Context, args []string, life string) ([]view.Table, error) {
 	if len(args) < 2 {
 		return nil, errArguments
 	}
@@ -222,8 +222,12 @@ func (l *List) opAdd(args []string, life string) ([]view.Table, error) {
 	if len(args) > 2 {
 		evidence = args[2]
 	}
-	if err := l.list(client, evidence, "", d.Std()); err != nil {
+	e, err := l.list(client, evidence, "", d.Std())
+	if err != nil {
 		return nil, err
+	}
+	if err := l.exchange.tell(ctx, l, e); err != nil {
+		return nil, &unit.PartError{Err: fmt.Errorf("%s was put on blocklist %q on this gateway; the others do not know of it until memcached is back: %w", client, l.name, err)}
 	}
 	t := listings(nil, 0, l.now())
 	if e, ok := l.Listed(client); ok {

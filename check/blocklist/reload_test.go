@@ -25,7 +25,7 @@ func TestWhatIsSaved(t *testing.T) {
 		l.load()
 		l.save()
 		for i := range changedMax + 5 {
-			if err := l.list(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), "Win.X", "", 0); err != nil {
+			if _, err := l.list(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), "Win.X", "", 0); err != nil {
 				t.Fatal(err)
 			}
 		}

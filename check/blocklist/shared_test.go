@@ -176,9 +176,13 @@ func TestARemovalThatStaysHere(t *testing.T) {
 	if a.refuses(bad) || !b.refuses(bad) {
 		t.Error("this gateway still refuses it, or the other no longer does")
 	}
+	_, err := a.host.Do(t.Context(), "blocklist", "add", []string{"virus", "198.51.100.4"})
+	if _, part := errors.AsType[*unit.PartError](err); !part || !a.refuses("198.51.100.4") {
+		t.Errorf("a listing that stays here: %v", err)
+	}
 	server.Restart()
 	testkit.Eventually(t, "the removal on the other gateway", func() bool { return !b.refuses(bad) })
-	_, err := a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", bad})
+	_, err = a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", bad})
 	if _, input := errors.AsType[*unit.InputError](err); !input {
 		t.Errorf("with memcached back: %v", err)
 	}

@@ -65,7 +65,8 @@ func checkCommand(cli *unit.CLI) *cobra.Command {
 		Short: "check the script, or the file named",
 		Long: `check reads the script as the daemon would: with everything that it loads, and run from
 top to bottom. It reports every mistake with its line and column, warns of what is probably
-one, and says which functions there are and what they need from the MTA.
+one, and says which functions there are and what they need from the MTA. FILE may also be
+one that scripts load, with nothing in it that the gate calls.
 
 Exit codes: 0 good, 1 there are warnings, 78 it cannot be used.`,
 		Args: cobra.MaximumNArgs(1),

@@ -60,14 +60,15 @@ func (l *lint) use(c *syntax.CallExpr) {
 }
 
 // uncalled warns of functions that are hooks by mistake in their names only, and of a script
-// of which nothing is ever called.
+// of which nothing is ever called. A file named on the command line may be one that scripts
+// load: only the configuration's must have something to call.
 func (p *Program) uncalled() (list []string) {
 	for _, d := range p.lint.doubtful {
 		if !p.lint.used[d.name] && !p.ruled[d.name] {
 			list = append(list, fmt.Sprintf("%v: %s() is not called by itself%s", d.at, d.name, d.hint))
 		}
 	}
-	if len(p.ruled) > 0 {
+	if len(p.ruled) > 0 || p.config.named && len(list) == 0 {
 		return list
 	}
 	var each []string
