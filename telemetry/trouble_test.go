@@ -73,7 +73,7 @@ func TestALostLogIsTold(t *testing.T) {
 		}
 	}
 	s.Flush(10 * time.Second) // the line is written behind
-	if text := stderr.text(); !up() || strings.Count(text, "\n") != 2 || !strings.Contains(text, "works again") || !strings.Contains(text, "3 lines were dropped") {
+	if text := stderr.text(); !up() || strings.Count(text, "\n") != 2 || !strings.Contains(text, "works again") || !strings.Contains(text, "3 lines dropped") {
 		t.Errorf("standard error: %q", text)
 	}
 }

@@ -148,7 +148,7 @@ func verify(ctx context.Context, r *table.Window, h *head, read tally) error {
 		}
 	}
 	if read != listed {
-		return table.Damaged(name, headSize, "%s, but the tables point to %d", term.Count(read.count, "record"), listed.count)
+		return table.Damaged(name, headSize, "the records (%d) are not those that the tables point to (%d)", read.count, listed.count)
 	}
 	return nil
 }

@@ -59,13 +59,13 @@ func TestRefused(t *testing.T) {
 		name, says string
 		change     func(b []byte)
 	}{
-		{"key", "not the 1 that the tables point to", func(b []byte) { b[2048+8]++ }},
-		{"slot's hash", "not the 1 that", func(b []byte) { b[slot]++ }},
-		{"slot's place", "not the 1 that", func(b []byte) { b[slot+4]++ }},
-		{"empty slots", "not the 0 that", func(b []byte) { clear(b[2048+22:]) }},
+		{"key", "are not those that the tables point to .1.", func(b []byte) { b[2048+8]++ }},
+		{"slot's hash", "are not those that the tables point to .1.", func(b []byte) { b[slot]++ }},
+		{"slot's place", "are not those that the tables point to .1.", func(b []byte) { b[slot+4]++ }},
+		{"empty slots", "are not those that the tables point to .0.", func(b []byte) { clear(b[2048+22:]) }},
 		{"lengths", "beyond the last one's end", func(b []byte) { b[2048+4]++ }},
 		{"huge lengths", "beyond the last one's end", func(b []byte) { copy(b[2048:], "\xff\xff\xff\xff\xff\xff\xff\xff") }},
-		{"lengths too short", "reading the lengths|beyond the last|not the 1", func(b []byte) { b[2048+4]-- }},
+		{"lengths too short", "reading the lengths|beyond the last|are not those", func(b []byte) { b[2048+4]-- }},
 		{"no pointers", "never finished", func(b []byte) { clear(b[:2048]) }},
 		{"table before the records", "lies outside", func(b []byte) { le.PutUint32(b[table:], 2047) }},
 		{"table behind the file", "lies outside", func(b []byte) { le.PutUint32(b[table:], 1<<31) }},
