@@ -5,6 +5,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/notice"
 	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
@@ -26,7 +28,12 @@ func TestNoDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, now := context.Background(), time.Now()
-	s := open(t, block, 1000)
+	board := notice.New(slog.New(slog.DiscardHandler))
+	s, err := Open(Options{Dir: block, Entries: 1000, Notices: board})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
 	_ = s.Put(ctx, "queued@example.org", storetest.Valid(now))
 	if _, err := s.Get(ctx, "queued@example.org"); err != nil {
 		t.Errorf("what is queued is not given: %v", err)
@@ -40,6 +47,9 @@ func TestNoDirectory(t *testing.T) {
 	if !strings.Contains(s.Stats().Detail, "state directory") || s.Stats().Errors == 0 {
 		t.Errorf("stats: %+v", s.Stats())
 	}
+	if list := board.List(); len(list) != 1 || !strings.Contains(list[0].Text, "continuing without it") {
+		t.Errorf("notices: %+v", list)
+	}
 	if err := os.Remove(block); err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +60,9 @@ func TestNoDirectory(t *testing.T) {
 	})
 	if s.Stats().Detail != "" {
 		t.Errorf("detail: %q", s.Stats().Detail)
+	}
+	if list := board.List(); len(list) > 0 {
+		t.Errorf("notices: %+v", list)
 	}
 }
 
