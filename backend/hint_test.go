@@ -68,6 +68,20 @@ func TestBreakerHook(t *testing.T) {
 	}
 	testkit.Eventually(t, "the hook hears that the breaker closed", func() bool { return told.are(true, false) })
 	testkit.Eventually(t, "the notice is taken back", func() bool { return len(board.List()) == 0 })
+	server.Stop()
+	for range 2 * tripAfter {
+		_, _ = ask(b, "user@example.com")
+	}
+	board.Warn("backend-habit "+b.name+" one question a connection", "as after an adaptation")
+	board.Warn("backend-limit "+b.name, "as after a refused connection")
+	board.Warn("backend-habit "+b.name+"0 one question a connection", "another server's")
+	if list := board.List(); len(list) != 4 {
+		t.Errorf("notices: %+v", list)
+	}
+	s.Close()
+	if list := board.List(); len(list) != 1 || !strings.Contains(list[0].Text, "another server's") {
+		t.Errorf("notices when the server is no longer asked: %+v", list)
+	}
 }
 
 // A hint is tried, once, without a recipient; what the trial meets decides.

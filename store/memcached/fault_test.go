@@ -6,12 +6,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"rcptgate"
+	"rcptgate/kit/notice"
 	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
@@ -475,5 +478,37 @@ func TestManyKeysWithoutAServer(t *testing.T) {
 		if rec.Standing.Text != key {
 			t.Fatalf("asked for %s and got %v", key, rec.Standing)
 		}
+	}
+}
+
+// TestNoticeOfADeadServerEnds when no configuration names it any more, or it is alive again.
+func TestNoticeOfADeadServerEnds(t *testing.T) {
+	t.Parallel()
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
+	both, one := config(t, servers...), config(t, servers[0])
+	board := notice.New(slog.New(slog.DiscardHandler))
+	c, err := NewClient(both.Config, slog.New(slog.DiscardHandler), ClientOptions{Timeout: both.Timeout, Notices: board})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	die := func() {
+		servers[1].Kill()
+		testkit.Eventually(t, "a notice", func() bool {
+			for i := range 20 {
+				_, _, _ = c.Get(t.Context(), c.Key("a", "h", strconv.Itoa(i)))
+			}
+			return len(board.List()) == 1
+		})
+	}
+	die()
+	servers[1].Restart()
+	testkit.Eventually(t, "the end of the notice of a server that is back", func() bool { return len(board.List()) == 0 })
+	die()
+	if err := c.Configure(one.Config); err != nil {
+		t.Fatal(err)
+	}
+	if list := board.List(); len(list) > 0 {
+		t.Errorf("a server that is no longer asked: %+v", list)
 	}
 }

@@ -72,6 +72,16 @@ func TestRest(t *testing.T) {
 		if n := made(); n != 3 || l.raised("quota-ldap ldap://one") || d.servers[0].status().why != "" {
 			t.Errorf("%d connections, %v", n, l.board.List())
 		}
+		f.set(func(f *fake) { f.bindCode = 52 })
+		d.servers[0].forget(d.servers[0].link)
+		ask(4)
+		if !l.raised("quota-ldap ldap://one") {
+			t.Errorf("it is down again: %v", l.board.List())
+		}
+		d.Close()
+		if l.raised("quota-ldap ldap://one") {
+			t.Errorf("it is no longer asked: %v", l.board.List())
+		}
 	})
 }
 
