@@ -65,6 +65,7 @@ func TestHostileScripts(t *testing.T) {
 		"a long list, turned":       {"def recipient(r): return reject(str(1000000000 * [0]))", "elements"},
 		"a long range":              {"def recipient(r): return reject(str(max(range(1 << 60))))", "elements"},
 		"join":                      {"def recipient(r):\n  x = 'x' * 1000000\n  x = ','.join([x] * 1000)", "a string may have"},
+		"splitlines":                {"def recipient(r):\n  x = '\\n' * 2000000\n  x = x.splitlines()\n  fail('it ended')", "elements"},
 		"replace":                   {"def recipient(r):\n  x = 'x' * 100000\n  x = x.replace('x', x)", "a string may have"},
 		"format":                    {"def recipient(r):\n  x = 'x' * 1000000\n  x = '{0}{0}{0}{0}{0}{0}'.format(x)", "a string may have"},
 		"percent":                   {"def recipient(r):\n  x = 'x' * 1000000\n  x = '%s%s%s%s%s%s' % (x, x, x, x, x, x)", "a string may have"},

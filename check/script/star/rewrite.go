@@ -15,7 +15,7 @@ var addressParts = []string{"local", "domain", "user", "detail", "null", "is6"} 
 // larger than what they are given, or that compare values, take them as keys, or look for each
 // of many.
 var checked = []string{ //nolint:gochecknoglobals // a table
-	"join", "format", "replace", "extend", "split", "rsplit", "index", "remove",
+	"join", "format", "replace", "extend", "split", "rsplit", "splitlines", "index", "remove",
 	"strip", "lstrip", "rstrip", "startswith", "endswith",
 	"get", "setdefault", "pop", "update", "add", "discard",
 	"union", "intersection", "difference", "symmetric_difference", "issubset", "issuperset",

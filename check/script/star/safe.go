@@ -237,6 +237,8 @@ func methodFits(x starlark.Value, name string, args starlark.Tuple, kwargs []sta
 		switch {
 		case name == "split" || name == "rsplit":
 			return splitFits(string(x), args)
+		case name == "splitlines":
+			return lengthOK(false, strings.Count(string(x), "\n")+strings.Count(string(x), "\r"))
 		case name == "format":
 			return formatFits(string(x), "{", args, kwargs)
 		case (name == "strip" || name == "lstrip" || name == "rstrip") && len(args) > 0:
