@@ -223,24 +223,37 @@ func run(t testing.TB, kit Kit, dir string, args ...string) string {
 	return string(out)
 }
 
-// FreePort returns a loopback TCP port that is not in use, below those that the kernel gives to clients
-// (net.ipv4.ip_local_port_range begins with 32768): one of these could be some other test's connection by the time a
-// server wants it.
+// FreePort returns a loopback TCP port that is not in use and that no other test gets meanwhile, in this process or in
+// another. It lies below those that the kernel gives to clients (net.ipv4.ip_local_port_range begins with 32768): one of
+// these could be some other test's connection by the time a server wants it.
 func FreePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12_000+rand.IntN(20_000)))
-		if err == nil {
-			defer l.Close() //nolint:errcheck // only its number is wanted
-			return l.Addr().(*net.TCPAddr).Port
+	for range 1000 {
+		port := 12_000 + rand.IntN(20_000)
+		if claim(t, port) {
+			return port
 		}
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Fatal("finding a free port: none in 1,000 tries")
+	return 0
+}
+
+// claim reserves a port until the test ends, if it is free. A server takes it seconds later, and two of Postfix share one
+// without a word (SO_REUSEPORT): clients then reach either. So a claim is an abstract socket of the port's name (unix(7)):
+// the kernel gives it to one process of a network namespace, and frees it when that ends in whatever way.
+func claim(t testing.TB, port int) bool {
+	held, err := net.Listen("unix", fmt.Sprintf("@rcptgate-lab-port-%d", port))
 	if err != nil {
-		t.Fatalf("finding a free port: %v", err)
+		return false
 	}
-	defer l.Close() //nolint:errcheck // only its number is wanted
-	return l.Addr().(*net.TCPAddr).Port
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		_ = held.Close()
+		return false
+	}
+	_ = l.Close()
+	t.Cleanup(func() { _ = held.Close() })
+	return true
 }
 
 // write writes a file of a server's configuration.
