@@ -1,28 +1,38 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Runs every fuzz target of the tree, one after the other, for the time given each.
-# What fuzzing finds is written by the Go tool to the package's testdata/fuzz: commit it.
+# Runs every fuzz target below a folder, one after the other, for the time given each. What fuzzing finds is written by
+# the Go tool to the package's testdata/fuzz: commit it, since there it is a test of every later run.
+# `find` fails with a finding; `explore` only lists it in .cache/noted, since another run of the same commit would not
+# find it (docs/decisions/0701-steady-tests.md).
 #
-# Usage: test/fuzz.sh 2s            (make test)
-#        test/fuzz.sh 10m           (make fuzz)
+# Usage: test/fuzz.sh TIME explore|find [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-time=${1:?usage: test/fuzz.sh TIME}
+usage='usage: test/fuzz.sh TIME explore|find [FOLDER]'
+time=${1:?$usage}
+purpose=${2:?$usage}
+folder=${3:-.}
+noted=${RCPTGATE_NOTED:-.cache/noted}
+mkdir -p "$(dirname "$noted")"
 count=0
+found=0
 failed=0
 while IFS=: read -r file target; do
 	dir=$(dirname "$file")
 	count=$((count + 1))
 	printf 'fuzz %-28s %s for %s\n' "$target" "$dir" "$time"
-	if ! out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 20x "./$dir" 2>&1); then
-		# A machine so busy that the time ran out while a worker was still starting is no finding.
-		if grep -q 'context deadline exceeded' <<<"$out" && ! grep -q 'Failing input' <<<"$out"; then
-			continue
-		fi
+	out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 20x "./${dir#./}" 2>&1) && continue
+	input=$(sed -n 's/.*Failing input written to //p' <<<"$out" | head -1)
+	# A machine so busy that the time ran out while a worker was still starting is no finding.
+	[ -z "$input" ] && grep -q 'context deadline exceeded' <<<"$out" && continue
+	printf '%s\n' "$out"
+	if [ -n "$input" ] && [ "$purpose" = explore ]; then
+		found=$((found + 1))
+		echo "found by fuzzing: $target in $dir, with $dir/$input" >>"$noted"
+	else # also what does not build, or fails with the inputs that are there
 		failed=$((failed + 1))
-		printf '%s\n' "$out"
 	fi
-done < <(grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's/:[0-9]+:func /:/')
-echo "fuzz: $count targets, $failed with findings"
+done < <(grep -rnoE --include='*_test.go' --exclude-dir=testdata '^func Fuzz[A-Za-z0-9_]+' "$folder" | sed -E 's/:[0-9]+:func /:/')
+echo "fuzz: $count targets, $((found + failed)) with findings"
 [ "$count" -gt 0 ] && [ "$failed" -eq 0 ]

@@ -13,7 +13,7 @@ lab:
 
 ## e2e: the real servers, the scripted cases and the end-to-end tests
 e2e: lab left-out-begin
-	RCPTGATE_LEFT_OUT=$(LEFT_OUT) $(GO) test -count=1 -timeout 15m $(LAB)
+	RCPTGATE_LEFT_OUT=$(LEFT_OUT) test/run.sh "$(LAB)" -count=1 -timeout 15m
 	@$(MAKE) --no-print-directory left-out
 
 ## differential: random worlds through real Sendmail and Postfix, without and with the gate, for MINUTES (default 30)
@@ -22,8 +22,9 @@ differential: lab
 	RCPTGATE_DIFFERENTIAL=$(MINUTES)m $(GO) test -count=1 -timeout 0 -v -run 'TestRandomWorlds' ./test/differential
 
 left-out-begin:
-	@mkdir -p $(dir $(LEFT_OUT)) && rm -f $(LEFT_OUT)
+	@mkdir -p $(dir $(LEFT_OUT)) && rm -f $(LEFT_OUT) .cache/noted
 
-## left-out: list what the last run has left out
+## left-out: list what the last run has left out, which tests passed only when run again, and what fuzzing found
 left-out:
+	@if [ -s .cache/noted ]; then echo "noted:"; sort -u .cache/noted | sed 's/^/  /'; fi
 	@if [ -s $(LEFT_OUT) ]; then echo "left out:"; sort -u $(LEFT_OUT) | sed 's/^/  /'; else echo "nothing was left out"; fi

@@ -212,14 +212,14 @@ func Split(value string) (words []string) {
 			switch c := value[at]; {
 			case c == '{':
 				depth++
-			case c == '}':
+			case c == '}' && depth > 0:
 				depth--
 			}
-			if depth <= 0 && strings.IndexByte(separators, value[at]) >= 0 {
+			if depth == 0 && strings.IndexByte(separators, value[at]) >= 0 {
 				break
 			}
 		}
-		words = append(words, strings.TrimSpace(value[:at]))
+		words = append(words, value[:at])
 		value = value[at:]
 	}
 }

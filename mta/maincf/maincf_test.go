@@ -200,6 +200,8 @@ func TestSplit(t *testing.T) {
 		"hash:/a pcre:{ {/x, y/ z} } b,": {"hash:/a", "pcre:{ {/x, y/ z} }", "b"},
 		"{a b} c":                        {"{a b}", "c"},
 		"a{ b":                           {"a{ b"},
+		"a}{b c} d":                      {"a}{b c}", "d"},
+		"} \f,\v":                        {"}", "\f", "\v"},
 	} {
 		if got := Split(value); !slices.Equal(got, want) {
 			t.Errorf("%q: %q, want %q", value, got, want)
