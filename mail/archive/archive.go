@@ -43,9 +43,11 @@ type Entry struct {
 	// That of a file in a zip file in the archive begins with the zip file's name and a slash.
 	// If a program would cut the name or leave characters out (a NUL, dots and spaces at the
 	// end, characters that cannot be seen), what it shows is another entry.
-	Name      string
-	Size      int64 // unpacked, as the archive says
-	Encrypted bool  // with a password
+	Name string
+	// Size is unpacked, in octets, as the archive says, or -1. If it says it twice, it is the
+	// larger one.
+	Size      int64
+	Encrypted bool // with a password
 }
 
 // Listing is what is in an archive.
@@ -157,8 +159,8 @@ func (s *source) Read(p []byte) (int, error) {
 type lister struct {
 	Limits
 	out   Listing
-	names map[string]bool
-	left  int64 // octets that may still be unpacked
+	names map[string]int // where they stand in out.Entries
+	left  int64          // octets that may still be unpacked
 	// records are those of zip files that were looked at.
 	records int
 	err     error // of reading the data, or of work
@@ -194,7 +196,7 @@ func List(open func() io.Reader, limits Limits, work func(octets int) error) (Li
 	if limits.Unpacked <= 0 {
 		limits.Unpacked = d.Unpacked
 	}
-	l := &lister{Limits: limits, names: map[string]bool{}, left: limits.Unpacked, work: work}
+	l := &lister{Limits: limits, names: map[string]int{}, left: limits.Unpacked, work: work}
 	left := limits.Bytes
 	in := &limited{in: &source{open(), l}, left: &left}
 	head := make([]byte, sniffed)
@@ -257,13 +259,18 @@ func (l *lister) add(e Entry) error {
 }
 
 func (l *lister) addOne(e Entry) error {
-	if e.Name == "" || l.names[e.Name] {
+	if e.Name == "" {
+		return nil
+	}
+	if at, ok := l.names[e.Name]; ok {
+		seen := &l.out.Entries[at]
+		seen.Size, seen.Encrypted = max(seen.Size, e.Size), seen.Encrypted || e.Encrypted
 		return nil
 	}
 	if len(l.out.Entries) >= l.Names {
 		return errNames
 	}
-	l.names[e.Name] = true
+	l.names[e.Name] = len(l.out.Entries)
 	l.out.Entries = append(l.out.Entries, e)
 	return nil
 }

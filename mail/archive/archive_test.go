@@ -142,6 +142,7 @@ func TestList(t *testing.T) {
 		{"only a directory", plain[central:], "zip a/b.txt evil.exe (differ)"},
 		{"the directory lies", directoryLies, "zip a/b.txt evil.exe good.txt (differ)"},
 		{"encrypted", encrypted, "zip a/b.txt* evil.exe*"},
+		{"encrypted, says the directory", plain[:central] + encrypted[central:], "zip a/b.txt* evil.exe*"},
 		{"zip in zip", zipped(t, file{"in.dat", plain, d}, file{"x", "y", d}), "zip in.dat x in.dat/a/b.txt in.dat/evil.exe"},
 		{"stored in zip", raw(t, file{"in.zip", plain, 0}, file{"x", "y", 0}), "zip in.zip in.zip/a/b.txt in.zip/evil.exe x"},
 		{"zip in zip in zip", zipped(t, file{"1", zipped(t, file{"2", plain, d}), d}), "zip 1 1/2"},
@@ -233,7 +234,12 @@ func TestHostileArchives(t *testing.T) {
 	record := "PK\x03\x04" + strings.Repeat("\x00", 22) + "\xff\xff\xff\xff"
 	central := "PK\x01\x02" + strings.Repeat("\x00", 24) + "\xff\xff\xff\xff" + strings.Repeat("\x00", 14)
 	named := record[:26] + "\x04\x00\xff\xffnameupo\x05\x00"
+	extended := header('S', "a", "00000000000", gnu)
+	copy(extended[386:], strings.Repeat("0", 96)+"\x0100000000000\x00")
 	deflate := record[:8] + "\x08" + record[9:]
+	areas := "131072\n" + strings.Repeat("0\n0\n", 131072)
+	sparse := pax('x', "GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.realsize=0") +
+		block(header('0', "a", fmt.Sprintf("%011o", len(areas)), posix)) + areas + strings.Repeat("\x00", -len(areas)&511)
 	var packed bytes.Buffer
 	w, err := flate.NewWriter(&packed, flate.BestSpeed)
 	if err == nil {
@@ -250,6 +256,9 @@ func TestHostileArchives(t *testing.T) {
 		"overlapping records":     strings.Repeat(record, 1<<16),
 		"overlapping directories": strings.Repeat(central, 1<<16),
 		"extra fields":            strings.Repeat(named+strings.Repeat("\x01\x00\x00\x00", 10), 1<<15),
+		"zip64":                   strings.Repeat(local64("a", zip64(1<<62, 1<<62), "x"), 1<<15),
+		"sparse maps":             strings.Repeat(sparse, 15),
+		"sparse maps, old":        strings.Repeat(block(extended)+strings.Repeat(strings.Repeat("0", 504)+"\x01"+strings.Repeat("\x00", 7), 2000)+strings.Repeat("\x00", 512), 8),
 		"PKPK":                    strings.Repeat("PK", 1<<20),
 		"packed everywhere":       strings.Repeat(deflate+"names", 1<<16),
 		"bombs":                   raw(t, bombs...),

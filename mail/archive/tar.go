@@ -26,7 +26,8 @@ func (l *lister) tarIn(in io.Reader, name string) error {
 	return l.tar(io.MultiReader(bytes.NewReader(head), unpacked))
 }
 
-// tar lists a tar file.
+// tar lists a tar file. A file whose header has several names is listed by each of them:
+// programs that do not know sparse files take another one than those that do.
 func (l *lister) tar(in io.Reader) error {
 	r := tar.NewReader(in)
 	for {
@@ -37,8 +38,14 @@ func (l *lister) tar(in io.Reader) error {
 		if err != nil {
 			return err
 		}
-		if err := l.add(Entry{Name: h.Name, Size: h.Size}); err != nil {
-			return err
+		e := Entry{Name: h.Name, Size: max(-1, h.Size)}
+		if h.Typeflag == tar.TypeXGlobalHeader { // not a file: what it says holds for those that follow
+			e = Entry{Size: -1}
+		}
+		for _, e.Name = range []string{e.Name, h.PAXRecords["path"], h.PAXRecords["GNU.sparse.name"]} {
+			if err := l.add(e); err != nil {
+				return err
+			}
 		}
 	}
 }

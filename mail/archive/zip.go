@@ -8,6 +8,7 @@ import (
 	"compress/flate"
 	"encoding/binary"
 	"io"
+	"math"
 	"unicode/utf8"
 
 	"golang.org/x/text/encoding/charmap"
@@ -21,8 +22,11 @@ const (
 	windowSize  = 2 * recordMax
 	flagCrypt   = 1
 	flagUTF8    = 1 << 11
+	flagBehind  = 1 << 3  // the sizes are behind the data
 	flagMasked  = 1 << 13 // the directory is encrypted
 	deflated    = 8
+	// unsaid is a size that stands in an extra field (APPNOTE.TXT 4.4.8 and 4.4.9).
+	unsaid = 0xffffffff
 	// recordsPerName is how many records are looked at for each name that may be listed, and
 	// extraMax how many extra fields of one: records may overlap.
 	recordsPerName = 16
@@ -136,7 +140,6 @@ type entry struct {
 func (s *zipScan) entry(e entry) error {
 	le := binary.LittleEndian
 	flags, method := le.Uint16(e.fields), le.Uint16(e.fields[2:])
-	size, unpacked := int64(le.Uint32(e.fields[12:])), int64(le.Uint32(e.fields[16:]))
 	nameLen, extraLen := int(le.Uint16(e.fields[20:])), int(le.Uint16(e.fields[22:]))
 	rest := e.data[e.fixed:]
 	raw := rest[:min(nameLen, len(rest))]
@@ -163,7 +166,13 @@ func (s *zipScan) entry(e entry) error {
 		prefix += s.around
 	}
 	encrypted := flags&(flagCrypt|flagMasked) != 0
-	for _, n := range []string{name, unicodeName(extra)} {
+	other, sizes := readExtra(extra)
+	unpacked := sizes.read(le.Uint32(e.fields[16:])) // it is the first of the two in the extra field
+	size := sizes.read(le.Uint32(e.fields[12:]))
+	if flags&flagBehind != 0 && !e.central {
+		size, unpacked = -1, -1
+	}
+	for _, n := range []string{name, other} {
 		if n != "" {
 			if err := s.list.add(Entry{Name: prefix + n, Size: unpacked, Encrypted: encrypted}); err != nil {
 				return err
@@ -176,7 +185,7 @@ func (s *zipScan) entry(e entry) error {
 		case method == deflated:
 			s.packed = append(s.packed, packed{name: prefix + name, offset: begins})
 		case method == 0 && size > 0 && e.at >= s.aroundEnd:
-			s.around, s.aroundEnd = name[:min(len(name), nameMax/2)]+"/", begins+size
+			s.around, s.aroundEnd = name[:min(len(name), nameMax/2)]+"/", begins+min(size, math.MaxInt64-begins)
 		}
 	}
 	return nil
@@ -192,17 +201,42 @@ func zipName(raw []byte, isUTF8 bool) string {
 	return string(out)
 }
 
-// unicodeName gives the name in the extra field of Info-ZIP (APPNOTE.TXT 4.6.9), or "".
-func unicodeName(extra []byte) string {
+// readExtra gives the name in the extra field of Info-ZIP (APPNOTE.TXT 4.6.9), or "", and the
+// sizes in that of large files. The first of a kind counts.
+func readExtra(extra []byte) (name string, sizes sizes64) {
+	const large, unicode = 0x0001, 0x7075
 	for n := 0; len(extra) >= 4 && n < extraMax; n++ {
 		id, size := binary.LittleEndian.Uint16(extra), int(binary.LittleEndian.Uint16(extra[2:]))
 		data := extra[4:min(4+size, len(extra))]
-		if id == 0x7075 && len(data) > 5 {
-			return zipName(data[max(5, len(data)-nameMax):], true)
+		switch {
+		case id == unicode && len(data) > 5 && name == "":
+			name = zipName(data[max(5, len(data)-nameMax):], true)
+		case id == large && sizes == nil:
+			sizes = data
 		}
 		extra = extra[4+len(data):]
 	}
-	return ""
+	return name, sizes
+}
+
+// sizes64 are the sizes that a record of 32 bits has no room for, one after the other
+// (APPNOTE.TXT 4.5.3).
+type sizes64 []byte
+
+// read gives the size that a record says, in octets, or -1 if there cannot be such a size.
+func (s *sizes64) read(said uint32) int64 {
+	if said != unsaid {
+		return int64(said)
+	}
+	if len(*s) < 8 {
+		return -1
+	}
+	size := binary.LittleEndian.Uint64(*s)
+	*s = (*s)[8:]
+	if size > math.MaxInt64 {
+		return -1
+	}
+	return int64(size)
 }
 
 // inner lists the zip files among the packed files, in the order of the data: one that begins
