@@ -151,12 +151,27 @@ func stripRoute(s string) string {
 	return s
 }
 
-// splitAt finds the "@" before the domain, -1 if there is none.
+// splitAt finds the "@" before the domain, -1 if there is none. An "@" in a quoted string is not
+// one, unless a quote is never closed.
 func splitAt(s string) int {
-	if isQuoted(s) {
-		return -1 // a bare quoted local part, which may contain "@"
+	if strings.IndexByte(s, '"') < 0 {
+		return strings.LastIndexByte(s, '@')
 	}
-	return strings.LastIndexByte(s, '@')
+	at, quoted := -1, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			quoted = !quoted
+		case c == '\\' && quoted:
+			i++
+		case c == '@' && !quoted:
+			at = i
+		}
+	}
+	if quoted {
+		return strings.LastIndexByte(s, '@')
+	}
+	return at
 }
 
 // isQuoted reports whether s is one quoted string.
