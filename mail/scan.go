@@ -64,6 +64,7 @@ type Message struct {
 	//	           programs read differently
 	//	encoding   a multipart or message in base64 or quoted-printable
 	//	name       a name longer than Limits.Name, or in more than NamesMax spellings
+	//	repeated   the body begins with the message's own header ([ScanBody] only)
 	Malformed string
 }
 
@@ -100,6 +101,9 @@ func ScanBody(header Header, body io.ReaderAt, size int, limits Limits) (*Messag
 		return nil, err
 	}
 	s.finish(size)
+	if repeats(header, body, size, limits.Header) {
+		s.malformed("repeated")
+	}
 	return s.msg, s.err
 }
 

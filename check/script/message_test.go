@@ -120,6 +120,33 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// TestTheHeaderIsRepeatedInTheBody: Stalwart's issue 2346. Each field is there once, what is in the
+// body is found as it was, and the message says what is wrong.
+func TestTheHeaderIsRepeatedInTheBody(t *testing.T) {
+	head, body, _ := strings.Cut(mixed(), "\n\n")
+	text := "A: 1\nB: two\n lines\n\n"
+	for name, tt := range map[string]struct{ in, want string }{
+		"parts":           {mixed(), "None 7 hello readme.txt,dir/evil.exe"},
+		"parts, repeated": {head + "\n\n" + head + "\n\n" + body, "repeated 7 hello readme.txt,dir/evil.exe"},
+		"text":            {text + text + "hello", "repeated 2 A: 1\nB: two\n lines\n\nhello "},
+		"no text":         {text + text, "repeated 2 A: 1\nB: two\n lines "},
+		"other case":      {text + "a" + text[1:] + "x", "repeated 2 a: 1\nB: two\n lines\n\nx "},
+		"other value":     {text + "A: 2" + text[4:], "None 2 A: 2\nB: two\n lines "},
+		"other name":      {text + "A: 1\nC" + text[6:], "None 2 A: 1\nC: two\n lines "},
+		"one field":       {text + "A: 1\n\nx", "None 2 A: 1\n\nx "},
+		"more fields":     {text + "A: 1\nB: two\n lines\nC: 3\n\nx", "None 2 A: 1\nB: two\n lines\nC: 3\n\nx "},
+		"no empty line":   {text + "A: 1\nB: two\n lines\n", "None 2 A: 1\nB: two\n lines "},
+		"a name alone":    {text + "A:", "None 2 A: "},
+		"half a name":     {text + "A", "None 2 A "},
+	} {
+		h := mustOpen(t, "def message(m): return reject('>%s %d %s %s' % (m.malformed, len(m.fields), m.text().strip().replace('\\r\\n', '|'), ','.join([n for p in m.parts for n in p.zip_names()])))", "")
+		v, q := tell(t, h, letter(tt.in))
+		if want := ">" + strings.ReplaceAll(tt.want, "\n", "|"); v.Text != strings.TrimSpace(want) && v.Text != want {
+			t.Errorf("%s: %q, want %q: %v", name, v.Text, want, q.Trace.Steps)
+		}
+	}
+}
+
 // TestEdits holds what becomes of changes.
 func TestEdits(t *testing.T) {
 	edit := func(kind rcptgate.EditKind, index int, name, value string) rcptgate.Edit {
