@@ -31,7 +31,7 @@ func envOf(t *testing.T) *star.Env {
 // TestExamples runs the tests of the examples, as "rcptgate script test" does.
 func TestExamples(t *testing.T) {
 	list, err := testFiles(filepath.Join(examples, "x"))
-	if err != nil || len(list) < 6 {
+	if err != nil || len(list) < 7 {
 		t.Fatalf("%d files of tests, %v", len(list), err)
 	}
 	ts := &tester{config: DefaultConfig(), env: envOf(t), cover: newCoverage()}
