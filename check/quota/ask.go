@@ -290,11 +290,10 @@ func (qn *question) remember(l *landing, answer room.Answer, by *source.Guarded)
 	}
 	now := s.now()
 	var learnt room.Learnt
-	begins := false
-	s.holds(by, now, c.Config.Hold.Share())
+	s.holds(by, now, c.Config.Hold.Share()) // whether one has ended: a new one is another matter
 	learn := func(e *room.Entry) {
 		learnt = e.Learn(answer, qn.size, now, by.Number, &c.rules)
-		_, begins = by.Storm.Note(e, &learnt, now, c.Config.Hold.Share())
+		by.Storm.Note(e, &learnt, now, c.Config.Hold.Share())
 		l.entry = *e
 	}
 	if kept {
@@ -303,17 +302,13 @@ func (qn *question) remember(l *landing, answer room.Answer, by *source.Guarded)
 		learn(new(room.Entry))
 	}
 	l.use = learnt.Use
-	qn.report(&learnt, by, begins)
+	s.reportStorm(by)
+	qn.report(&learnt, by)
 }
 
 // report tells the postmaster what an answer shows.
-func (qn *question) report(l *room.Learnt, by *source.Guarded, begins bool) {
+func (qn *question) report(l *room.Learnt, by *source.Guarded) {
 	s := qn.check.State
-	if begins {
-		asked, full := by.Storm.Counts(s.now())
-		s.board.Error("quota: storm "+by.Name, "quota source says of many mailboxes at once that they are full: its refusals are held back. Have units, limits or defaults changed?",
-			"source", by.Name, "newly_full", full, "asked", asked)
-	}
 	if l.Shrunk {
 		s.count.shrunk.Add(1)
 		s.board.Warn("quota: shrunk "+by.Name, "the limit of a mailbox has fallen below a tenth: it is believed at the second answer", "source", by.Name, "mailbox", qn.key)

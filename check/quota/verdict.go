@@ -4,6 +4,7 @@ package quota
 
 import (
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -46,15 +47,25 @@ func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.
 	return a.full(v)
 }
 
-// holds reports whether a source's refusals are held back, and takes it off the board when they
-// no longer are.
+// holds reports whether a source's refusals are held back.
 func (s *State) holds(by *source.Guarded, now room.Tick, share float64) bool {
-	was := by.Storm.Held()
 	holds := by.Storm.Holds(now, share)
-	if was && !holds {
-		s.board.Clear("quota: storm "+by.Name, "quota source's refusals are no longer held back", "source", by.Name)
-	}
+	s.reportStorm(by)
 	return holds
+}
+
+// reportStorm has a storm on the board of notices while it lasts.
+func (s *State) reportStorm(by *source.Guarded) {
+	by.Storm.Turned(func(holds bool) {
+		matter := "quota: storm " + by.Name
+		if !holds {
+			s.board.Clear(matter, "quota source's refusals are no longer held back", "source", by.Name)
+			return
+		}
+		asked, full := by.Storm.Counts(s.now())
+		s.board.Raise(slog.LevelError, matter, "quota source says of many mailboxes at once that they are full: its refusals are held back. Have units, limits or defaults changed?",
+			"source", by.Name, "newly_full", full, "asked", asked)
+	})
 }
 
 // count counts a verdict, unless a person asks.

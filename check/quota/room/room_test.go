@@ -393,10 +393,13 @@ func TestStorm(t *testing.T) {
 		for _, b := range boxes[:n] {
 			b.now = now
 			l := b.learn(a, 1)
-			h, begins := s.Note(&b.Entry, &l, b.now, 0.2)
-			if holds = h; begins {
+			holds = s.Note(&b.Entry, &l, b.now, 0.2)
+			s.Turned(func(holds bool) {
+				if !holds {
+					t.Error("reported to be over")
+				}
 				began++
-			}
+			})
 		}
 		return holds
 	}
@@ -439,7 +442,7 @@ func TestNoStorm(t *testing.T) {
 			b.Debit(b.now, mb)
 		}
 		l = b.after(time.Minute).learn(numbers(100*mb, 100*mb, 1), 1)
-		if holds, _ := s.Note(&b.Entry, &l, b.now, 0.2); holds {
+		if s.Note(&b.Entry, &l, b.now, 0.2) {
 			t.Fatal("held: debits do not count")
 		}
 	}

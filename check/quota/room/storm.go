@@ -10,9 +10,12 @@ import "sync"
 // too little through for that. Above a share of them refusals are held back. It is safe for
 // concurrent use.
 type Storm struct {
-	mu      sync.Mutex
-	buckets [stormBuckets]stormBucket
-	holding bool
+	mu       sync.Mutex
+	buckets  [stormBuckets]stormBucket
+	holding  bool
+	reported bool // what of holding was last reported
+
+	reports sync.Mutex // one at a time; locked before mu
 }
 
 type stormBucket struct {
@@ -34,7 +37,7 @@ const (
 
 // Note counts an answer about the mailbox of e, and reports whether refusals by this source
 // are held back. Share is that of newly full mailboxes above which they are; 1 is never.
-func (s *Storm) Note(e *Entry, l *Learnt, now Tick, share float64) (holds, begins bool) {
+func (s *Storm) Note(e *Entry, l *Learnt, now Tick, share float64) (holds bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.WasRoom {
@@ -48,12 +51,11 @@ func (s *Storm) Note(e *Entry, l *Learnt, now Tick, share float64) (holds, begin
 			b.full++
 		}
 	}
-	was := s.holding
 	s.judge(now, share)
 	if s.holding && l.NewlyFull {
 		e.Hold()
 	}
-	return s.holding, s.holding && !was
+	return s.holding
 }
 
 // Holds reports whether refusals are held back.
@@ -62,6 +64,36 @@ func (s *Storm) Holds(now Tick, share float64) bool {
 	defer s.mu.Unlock()
 	s.judge(now, share)
 	return s.holding
+}
+
+// Turned calls report if holding refusals back has begun or ended since the last report.
+// Reports are made one after the other, so that the last one is what holds.
+func (s *Storm) Turned(report func(holds bool)) {
+	if _, turned := s.turned(false); !turned {
+		return
+	}
+	s.reports.Lock()
+	defer s.reports.Unlock()
+	if holds, turned := s.turned(true); turned {
+		report(holds)
+	}
+}
+
+func (s *Storm) turned(taken bool) (holds, turned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	turned = s.holding != s.reported
+	if taken {
+		s.reported = s.holding
+	}
+	return s.holding, turned
+}
+
+// Unreported has Turned report again that refusals are held back, if they still are.
+func (s *Storm) Unreported() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reported = false
 }
 
 // Held reports whether refusals were held back when the source was last heard.

@@ -294,7 +294,8 @@ func (g *Guarded) forgive() {
 	g.mu.Lock()
 	g.failed, g.lastErr = 0, ""
 	g.mu.Unlock()
-	for _, what := range []string{"", "mailbox ", "refuses ", "implausible ", "shrunk "} {
+	g.Storm.Unreported()
+	for _, what := range []string{"", "mailbox ", "refuses ", "implausible ", "shrunk ", "storm "} {
 		g.set.board.Clear("quota: "+what+g.Name, "")
 	}
 }
