@@ -84,6 +84,47 @@ func TestBreakerHook(t *testing.T) {
 	}
 }
 
+// TestReportsOvertakeEachOther: reports of the breaker's turns may come in another order than the
+// turns. What is listed, and the last log line, are what holds.
+func TestReportsOvertakeEachOther(t *testing.T) {
+	down, up := refusedConnection, (*Failure)(nil)
+	for name, tt := range map[string]struct {
+		reports []*Failure
+		open    bool   // afterwards
+		last    string // log line
+	}{
+		"down":                             {[]*Failure{down}, true, "does not answer"},
+		"down, up":                         {[]*Failure{down, up}, false, "answers again"},
+		"up overtakes down":                {[]*Failure{up, down}, false, "answers again"},
+		"down again, before up":            {[]*Failure{down, up}, true, "does not answer"},
+		"down again, and up overtakes it":  {[]*Failure{down, up, up, down}, false, "answers again"},
+		"down again, reported before up":   {[]*Failure{down, down, up}, true, "does not answer"},
+		"down again, and up, all reported": {[]*Failure{down, up, down, up}, false, "answers again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
+			board := notice.New(slog.New(slog.NewTextHandler(&log, nil)))
+			s := newTestSet(t, Config{}, WithNotices(board))
+			a, err := ParseAddress("smtp:[192.0.2.1]:25")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b := s.Get(a)
+			b.breaker.isOpen.Store(tt.open)
+			for _, cause := range tt.reports {
+				b.wasTurned(cause, time.Second)
+			}
+			if got := len(board.List()) > 0; got != tt.open {
+				t.Errorf("listed: %v", board.List())
+			}
+			lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+			if !strings.Contains(lines[len(lines)-1], tt.last) {
+				t.Errorf("the log ends with %q, want %q", lines[len(lines)-1], tt.last)
+			}
+		})
+	}
+}
+
 // A hint is tried, once, without a recipient; what the trial meets decides.
 func TestSuspectedBackends(t *testing.T) {
 	server := startSim(t, nil)
