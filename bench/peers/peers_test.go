@@ -154,6 +154,7 @@ func startGate(t testing.TB, rcptgate string, backend *sim.Server) running {
 	socket := filepath.Join(dir, "milter.sock")
 	conf := writeFile(t, filepath.Join(dir, "rcptgate.toml"), fmt.Sprintf(`
 hostname = "mx.gate.test"
+enforce = true
 state = %q
 [listen]
 milter = [%q]
