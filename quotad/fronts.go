@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"rcptgate/check/quota/wire"
+	"rcptgate/front/listen"
 	"rcptgate/kit/guard"
 )
 
@@ -81,17 +82,9 @@ func (a *Agent) datagram(conn *net.UDPConn, text, out []byte, from netip.AddrPor
 }
 
 // serveTCP answers one line a connection until l is closed.
-func (a *Agent) serveTCP(l net.Listener) {
+func (a *Agent) serveTCP(l net.Listener) error {
 	places := make(chan struct{}, maxConns)
-	for {
-		conn, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // out of descriptors: the next one may go
-			time.Sleep(10 * time.Millisecond)
-			continue
-		}
+	return listen.Accept(l, func(conn net.Conn) {
 		select {
 		case places <- struct{}{}:
 			go func() {
@@ -102,7 +95,9 @@ func (a *Agent) serveTCP(l net.Listener) {
 			a.drop(addressOf(conn.RemoteAddr()), dropBusy)
 			_ = conn.Close()
 		}
-	}
+	}, func(err error) {
+		a.log.Warn("TCP connection not accepted, retrying", "listener", l.Addr().String(), "error", err)
+	})
 }
 
 // line answers the line of a connection and closes it. The line ends with LF, or with the

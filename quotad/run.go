@@ -95,10 +95,14 @@ func (s *Server) Serve(ctx context.Context) error {
 	for _, c := range s.udp {
 		running.Go(func() { s.agent.serveUDP(c) })
 	}
+	failed := make(chan error, len(s.tcp)+1)
 	for _, l := range s.tcp {
-		running.Go(func() { s.agent.serveTCP(l) })
+		running.Go(func() {
+			if err := s.agent.serveTCP(l); !errors.Is(err, net.ErrClosed) {
+				failed <- fmt.Errorf("accept connections on %v: %w", l.Addr(), err)
+			}
+		})
 	}
-	failed := make(chan error, 1)
 	if s.http != nil {
 		server := &http.Server{Handler: s.agent.handler(), ReadHeaderTimeout: lineTime, ReadTimeout: lineTime, WriteTimeout: 2 * lineTime, IdleTimeout: time.Minute, MaxHeaderBytes: 8 << 10}
 		running.Go(func() {

@@ -86,51 +86,36 @@ func (e *Exchange) Hurry() {
 
 // Serve answers on the listeners until ctx ends, which is not an error. Idle connections are
 // closed then, and questions in work are answered first, for as long as Drain. It closes the
-// listeners, and returns when all connections have ended. An Answer that does not heed the
+// listeners, and returns when all connections have ended. A listener that fails ends all of it. An Answer that does not heed the
 // end of its context is left behind, with a line in the log.
 func (e *Exchange) Serve(ctx context.Context, list ...net.Listener) error {
 	e.begin()
 	asking, cancel := context.WithCancel(context.WithoutCancel(ctx)) // questions outlive ctx
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() {
+	accepting, end := context.WithCancel(ctx)
+	defer end()
+	stop := context.AfterFunc(accepting, func() {
 		for _, ln := range list {
 			_ = ln.Close()
 		}
 	})
 	defer stop()
-	var accepting sync.WaitGroup
+	var running sync.WaitGroup
 	failed := make([]error, len(list))
 	for i, ln := range list {
-		accepting.Go(func() {
-			if err := e.accept(asking, ln); ctx.Err() == nil {
+		running.Go(func() {
+			err := Accept(ln, func(nc net.Conn) { e.take(asking, nc) }, func(err error) {
+				e.Log.Warn(e.Name+" connection not accepted, retrying", "listener", ln.Addr().String(), "error", err)
+			})
+			if accepting.Err() == nil {
 				failed[i] = fmt.Errorf("accept %s connections on %v: %w", e.Name, ln.Addr(), err)
 			}
+			end() // the other listeners too, so that the program notices
 		})
 	}
-	accepting.Wait()
+	running.Wait()
 	e.drain(cancel)
 	return errors.Join(failed...)
-}
-
-// accept takes connections until the listener is closed. A shortage of descriptors passes.
-func (e *Exchange) accept(ctx context.Context, ln net.Listener) error {
-	var pause time.Duration
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			e.take(ctx, nc)
-		case errors.Is(err, net.ErrClosed):
-			return err
-		default:
-			if pause == 0 {
-				e.Log.Warn(e.Name+" connection not accepted, retrying", "listener", ln.Addr().String(), "error", err)
-			}
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			time.Sleep(pause)
-		}
-	}
 }
 
 // take starts a connection, or closes it when there are too many.

@@ -2,10 +2,7 @@
 
 package milter
 
-import (
-	"errors"
-	"syscall"
-)
+import "syscall"
 
 // filesApart are the open files kept for everything but milter connections:
 // backends, stores, logs.
@@ -55,17 +52,3 @@ func raiseFileLimit(want uint64) (uint64, error) {
 
 // setLimit assigns a limit, whose type differs from system to system.
 func setLimit[T int64 | uint64](limit *T, value uint64) { *limit = T(value) }
-
-// isShortage reports whether an accept failed for want of something that may come
-// back, or because the one connection was gone already.
-func isShortage(err error) bool {
-	for _, e := range []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
-		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPROTO, syscall.EAGAIN, syscall.EINTR,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}

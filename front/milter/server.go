@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"rcptgate"
+	"rcptgate/front/listen"
 	"rcptgate/front/milter/wire"
 	"rcptgate/kit/notice"
 	"rcptgate/kit/term"
@@ -128,9 +129,14 @@ func (s *Server) serve(ctx context.Context, ln net.Listener, local bool) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { l.watch(watch) })
 
-	err := l.accept(asking, ln)
-	if ctx.Err() != nil {
+	err := listen.Accept(ln, func(nc net.Conn) { l.take(asking, nc) }, func(err error) {
+		s.log.Warn("milter connection not accepted, retrying", "listener", l.name, "error", err)
+	})
+	switch {
+	case ctx.Err() != nil:
 		err = nil
+	case !errors.Is(err, net.ErrClosed):
+		err = fmt.Errorf("accept milter connections on %v: %w", ln.Addr(), err)
 	}
 	_ = ln.Close()
 	late := l.drain(cancel)
@@ -154,28 +160,6 @@ type listener struct {
 	draining atomic.Bool
 	running  sync.WaitGroup
 	conns    map[*conn]struct{} // under srv.mu
-}
-
-// accept takes connections until the listener is closed. Want of resources is
-// waited out.
-func (l *listener) accept(ctx context.Context, ln net.Listener) error {
-	var pause time.Duration
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			l.take(ctx, nc)
-		case errors.Is(err, net.ErrClosed):
-			return err
-		case !isShortage(err):
-			return fmt.Errorf("accept milter connections on %v: %w", ln.Addr(), err)
-		default:
-			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			l.srv.logFull("milter connection not accepted", "listener", ln.Addr().String(), "error", err)
-			time.Sleep(pause)
-		}
-	}
 }
 
 // take starts a connection, or closes it when there are too many.
