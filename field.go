@@ -23,7 +23,7 @@ func checkFieldName(name string) error {
 	}
 	for i := range len(name) {
 		if c := name[i]; c <= ' ' || c >= 0x7f || c == ':' {
-			return fmt.Errorf("header field name %q: only printable ASCII without \":\" and spaces is allowed", name)
+			return fmt.Errorf("header field name %q: expected printable ASCII without \":\" and spaces", name)
 		}
 	}
 	return nil

@@ -99,7 +99,7 @@ func TestComposeErrors(t *testing.T) {
 	_, err := Parse("f", []byte("[cache]\nentriess = 3\nentries = 500\nless = \"1h\"\n[[domain]]\nroom = 10\n[[domain]]\nroom = 11\nname = 3\n"), c.Any())
 	want := []string{
 		`f:2:1: cache.entriess: no such key; did you mean "entries"?`, `f:3:1: cache.entries: 500 is out of range`, `f:4:1: cache.less: 1h is not less than life`,
-		`f:6:1: domain[1].room: 10 is too much`, `f:8:1: domain[2].room: 11 is too much`, `f:9:1: domain[2].name: a whole number is not allowed here`,
+		`f:6:1: domain[1].room: 10 is too large`, `f:8:1: domain[2].room: 11 is too large`, `f:9:1: domain[2].name: a whole number is not allowed here`,
 	}
 	lines := strings.Split(err.Error(), "\n")
 	for i, w := range want {

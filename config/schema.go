@@ -178,16 +178,16 @@ func form(t reflect.Type) string {
 		if f, ok := reflect.New(t).Interface().(former); ok {
 			return f.Form()
 		}
-		return "a text in quotes"
+		return "a string in quotes"
 	case shapeOptional:
 		return form(t.Elem())
 	case shapeList:
 		if elementIsTable(t) {
 			return "a list of tables"
 		}
-		return "a list, each " + form(t.Elem())
+		return "a list in which each entry is " + form(t.Elem())
 	case shapeMap:
-		return "a table, each value " + form(t.Elem())
+		return "a table in which each value is " + form(t.Elem())
 	case shapeTable:
 		return "a table with the keys " + allowedKeys(optionsOf(t))
 	}
@@ -195,7 +195,7 @@ func form(t reflect.Type) string {
 	case reflect.Bool:
 		return "true or false"
 	case reflect.String:
-		return "a text in quotes"
+		return "a string in quotes"
 	case reflect.Float64:
 		return "a number"
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:

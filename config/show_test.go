@@ -141,7 +141,7 @@ func TestDescribe(t *testing.T) {
 		found[e.Section+"/"+e.Name] = e
 	}
 	for key, want := range map[string]Entry{
-		"/hostname":             {Name: "hostname", Doc: "EHLO name.", Form: "a text in quotes", Default: `"localhost"`, Example: `"mx1.example.org"`},
+		"/hostname":             {Name: "hostname", Doc: "EHLO name.", Form: "a string in quotes", Default: `"localhost"`, Example: `"mx1.example.org"`},
 		"callahead/":            {Section: "callahead", Doc: "How servers are asked."},
 		"callahead/connections": {Section: "callahead", Name: "connections", Doc: "Per backend.", Form: "a whole number, from 1 to 10000", Default: "64"},
 		"callahead/tls":         {Section: "callahead", Name: "tls", Doc: "STARTTLS.", Form: `"off", "opportunistic" or "required"`, Default: `"opportunistic"`},

@@ -175,14 +175,14 @@ func (m *mistake) malformed(b *builder, start int, section string) {
 			opens("{") && (says("incomplete", "end of input") || newStatement && last[0] == '['), true,
 			fmt.Sprintf("the table that begins on line %d has no closing brace \"}\"", line),
 		},
-		{says("not terminated"), true, fmt.Sprintf("the text that begins on line %d has no closing %s", line, value[:min(3, len(value))])},
-		{says("have new lines", "unterminated"), false, "the text has no closing quote"},
-		{says("escape"), false, said + `; write \\ for a backslash, or put the text in single quotes`},
-		{says("at start of value", "after array value") && opens("["), false, "in a list, each text needs straight double quotes, with commas between: [\"a\", \"b\"]"},
+		{says("not terminated"), true, fmt.Sprintf("the string that begins on line %d has no closing %s", line, value[:min(3, len(value))])},
+		{says("have new lines", "unterminated"), false, "the string has no closing quote"},
+		{says("escape"), false, said + `; write \\ for a backslash, or put the string in single quotes`},
+		{says("at start of value", "after array value") && opens("["), false, "in a list, each string needs straight double quotes, with commas between: [\"a\", \"b\"]"},
 		{says("newline") && words, false, "a line has one key with its value; write what follows on a line of its own"},
 		{opens(`"`) || opens("'") || opens("[") || opens("{") || isNumber(value), false, said},
 		{isYesNo(value), false, "a switch is true or false; " + write},
-		{true, false, "text needs straight double quotes; " + write},
+		{true, false, "a string needs straight double quotes; " + write},
 	} {
 		if !r.when {
 			continue

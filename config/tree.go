@@ -23,7 +23,7 @@ const (
 	kindTime
 )
 
-var kindWords = [...]string{"a table", "a list", "a text", "a whole number", "a number with a fraction", "true or false", "a date or time"}
+var kindWords = [...]string{"a table", "a list", "a string", "a whole number", "a number with a fraction", "true or false", "a date or time"}
 
 // node is a value of the file and where it stands.
 type node struct {

@@ -53,7 +53,7 @@ func (d *decoder) validateValue(n *node, v reflect.Value, key string, o *option)
 
 func (d *decoder) limits(n *node, v reflect.Value, key string, o *option) {
 	if len(o.oneof) > 0 && v.Kind() == reflect.String && !slices.Contains(o.oneof, v.String()) {
-		d.errs.add(n, key, "%q is not allowed: %s is", v.String(), quoteWords(o.oneof))
+		d.errs.add(n, key, "%q is not allowed; expected %s", v.String(), quoteWords(o.oneof))
 		return
 	}
 	low, hasLow := limitOf(v.Type(), o.min)
@@ -65,11 +65,11 @@ func (d *decoder) limits(n *node, v reflect.Value, key string, o *option) {
 	shown := formatLeaf(v)
 	switch {
 	case hasLow && hasHigh:
-		d.errs.add(n, key, "%s is out of range: %s to %s is allowed", shown, o.min, o.max)
+		d.errs.add(n, key, "%s is out of range; expected %s to %s", shown, o.min, o.max)
 	case hasLow:
-		d.errs.add(n, key, "%s is too little: %s or more is allowed", shown, o.min)
+		d.errs.add(n, key, "%s is too small; expected at least %s", shown, o.min)
 	default:
-		d.errs.add(n, key, "%s is too much: %s at most is allowed", shown, o.max)
+		d.errs.add(n, key, "%s is too large; expected at most %s", shown, o.max)
 	}
 }
 

@@ -50,7 +50,7 @@ func common(s string) (p parsed, done bool, err error) {
 	case len(s) > maxPattern:
 		return p, true, fmt.Errorf("a pattern of %d octets; at most %d are allowed", len(s), maxPattern)
 	case strings.HasPrefix(s, "!"):
-		return p, true, fmt.Errorf("%q: one \"!\" is allowed, at the beginning, and none in a list", s)
+		return p, true, fmt.Errorf("%q: expected one \"!\" at most, at the beginning, and none in a list", s)
 	case strings.HasPrefix(s, "list:"):
 		if p.list = s[len("list:"):]; p.list == "" {
 			return p, true, fmt.Errorf("%q: expected a name, as in \"list:good\"", s)

@@ -141,7 +141,7 @@ func (c *ListenConfig) Validate() error {
 	open, all := c.open(), c.endpoints()
 	for _, e := range all {
 		if e.host == "" {
-			errs = append(errs, setting.Keyf(e.key, "%q is not an address: HOST:PORT is allowed, as in \"127.0.0.1:8049\"", e.address))
+			errs = append(errs, setting.Keyf(e.key, "%q is not an address; expected HOST:PORT, as in \"127.0.0.1:8049\"", e.address))
 		}
 	}
 	if len(all) == 0 {

@@ -28,7 +28,7 @@ func TestConfigErrors(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want string }{
 		{"", "there is no [[store]] section"},
-		{"[[store]]\n", "store[1].type: \"\" is not allowed: \"mbox\""},
+		{"[[store]]\n", "store[1].type: \"\" is not allowed; expected \"mbox\""},
 		{"[[store]]\ntype = \"fs\"\n", "agent.toml:2:1: store[1].type"},
 		{"[[store]]\ntype = \"mbox\"\n", `store[1].path: type "mbox" needs it`},
 		{mboxes + "override = true\n", `agent.toml:5:1: store[1].override: type "mbox" does not have it`},

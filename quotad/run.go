@@ -39,7 +39,7 @@ func (a *Agent) Listen(ctx context.Context) (*Server, error) {
 	for _, address := range c.UDP {
 		conn, err := lc.ListenPacket(ctx, "udp", address)
 		if err != nil {
-			return fail(fmt.Errorf("listen for datagrams: %w", err))
+			return fail(listen.Failed("udp "+address, err))
 		}
 		udp, ok := conn.(*net.UDPConn)
 		if !ok {
@@ -51,14 +51,14 @@ func (a *Agent) Listen(ctx context.Context) (*Server, error) {
 	for _, address := range c.TCP {
 		l, err := lc.Listen(ctx, "tcp", address)
 		if err != nil {
-			return fail(fmt.Errorf("listen for lines: %w", err))
+			return fail(listen.Failed("tcp "+address, err))
 		}
 		s.tcp = append(s.tcp, friends{l, a})
 	}
 	if c.HTTP != "" {
 		l, err := lc.Listen(ctx, "tcp", c.HTTP)
 		if err != nil {
-			return fail(fmt.Errorf("listen for HTTP: %w", err))
+			return fail(listen.Failed("http "+c.HTTP, err))
 		}
 		s.http = friends{l, a}
 		if a.active.Load().cert != nil {

@@ -105,14 +105,17 @@ func configOf(cmd *cobra.Command) (*Config, error) {
 	return LoadConfig(name)
 }
 
-// logOptions leaves the time out of lines that go to the journal, which has it.
+// logOptions writes levels as the daemon does ("level=info"), and leaves the time out of lines
+// that go to the journal, which has it.
 func logOptions() *slog.HandlerOptions {
-	if os.Getenv("JOURNAL_STREAM") == "" {
-		return nil
-	}
+	journal := os.Getenv("JOURNAL_STREAM") != ""
 	return &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-		if len(groups) == 0 && a.Key == slog.TimeKey {
+		switch {
+		case len(groups) > 0:
+		case a.Key == slog.TimeKey && journal:
 			return slog.Attr{}
+		case a.Key == slog.LevelKey:
+			return slog.String(a.Key, strings.ToLower(a.Value.String()))
 		}
 		return a
 	}}

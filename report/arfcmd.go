@@ -89,8 +89,9 @@ func (f *arfFlags) run(cmd *cobra.Command, paths []string) error {
 		}
 		o.VERP = arf.ParseVERP(f.verp)
 	}
-	n := 0
+	n, messages := 0, 0
 	damaged, err := walk(cmd, paths, mailbox.Options{Recurse: f.recurse}, func(m *mailbox.Message) error {
+		messages++
 		r := arf.Find(m, o)
 		if r == nil || !pick(r) {
 			return nil
@@ -101,11 +102,17 @@ func (f *arfFlags) run(cmd *cobra.Command, paths []string) error {
 	if closeErr := sink.close(); err == nil {
 		err = closeErr
 	}
+	if err == nil && n == 0 && f.forPeople() {
+		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: no matching report in %s\n", term.Count(messages, "message"))
+	}
 	if err == nil && n == 0 && f.failOnEmpty {
 		return exit.Quietly(exit.Attention)
 	}
 	return errors.Join(err, finish(damaged))
 }
+
+// forPeople reports whether a person reads the output: nothing at all would leave them in doubt.
+func (f *arfFlags) forPeople() bool { return f.format == "text" && f.by == "" && !f.suppress }
 
 // picker gives what --since, --until and --dedupe leave.
 func (f *arfFlags) picker(now time.Time) (func(*arf.Report) bool, error) {

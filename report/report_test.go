@@ -112,6 +112,18 @@ func TestARFCommand(t *testing.T) {
 	}
 }
 
+// TestNothingFoundIsSaid: a person who asks for complaints where there are none is not left with
+// an empty screen; a program that reads the output is.
+func TestNothingFoundIsSaid(t *testing.T) {
+	mail := "Subject: hello\r\n\r\nhi\r\n"
+	if code, out, errs := run(t, mail, "arf", "-"); code != 0 || out != "" || errs != "rcptgate: no matching report in 1 message\n" {
+		t.Errorf("%d, %q, %q", code, out, errs)
+	}
+	if _, out, errs := run(t, mail, "arf", "--format", "jsonl", "-"); out+errs != "" {
+		t.Errorf("%q, %q", out, errs)
+	}
+}
+
 // TestComplaintsArchive is the story that arfparse was written for: an archive of complaints,
 // one line of a pipe, simple lines for further programs.
 func TestComplaintsArchive(t *testing.T) {

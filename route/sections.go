@@ -92,7 +92,7 @@ func sectionName(name string) (string, error) {
 	case name == "*":
 		return name, nil
 	case name == "":
-		return "", errors.New("the name is missing: " + allowed)
+		return "", errors.New("the name is missing; " + allowed)
 	case strings.HasPrefix(name, "*."):
 		return "", fmt.Errorf("patterns are not supported: did you mean %q? (%s)", name[1:], allowed)
 	case strings.Contains(name, "@"):

@@ -33,6 +33,8 @@ type Unit struct {
 	Open func(*Env) (Live, error)
 	// Ops are its commands that the running daemon answers: "rcptgate NAME OP".
 	Ops []Op
+	// OpsDoc says what they are for, in the list of commands.
+	OpsDoc string
 	// Commands makes its other commands. One that belongs below another, such as "config",
 	// is made with [Under].
 	Commands func(*CLI) []*cobra.Command
@@ -104,6 +106,8 @@ type Op struct {
 	Flags []Flag
 	// Lines prints the first column of its tables alone, a line each: for other programs.
 	Lines bool
+	// Judges makes the exit code 1 if a row of its tables needs attention.
+	Judges bool
 }
 
 // Flag is an option of an op. The daemon gets it among the arguments: see [SplitFlags].

@@ -63,17 +63,23 @@ func (t *Table) numeric() []bool {
 	return out
 }
 
+// widest bounds the width that one cell gives its column, in characters: a longer one, such as an
+// address that an attacker has made up, moves only the rest of its own line.
+const widest = 100
+
 func writeAligned(b *strings.Builder, lines [][]string, right []bool) {
 	width := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, cell := range line {
-			width[i] = max(width[i], utf8.RuneCountInString(cell))
+			if n := utf8.RuneCountInString(cell); n <= widest {
+				width[i] = max(width[i], n)
+			}
 		}
 	}
 	for _, line := range lines {
 		var row strings.Builder
 		for i, cell := range line {
-			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			pad := strings.Repeat(" ", max(0, width[i]-utf8.RuneCountInString(cell)))
 			if right[i] {
 				cell = pad + cell
 			} else {

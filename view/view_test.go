@@ -41,6 +41,20 @@ func TestPrint(t *testing.T) {
 	}
 }
 
+// TestALongCellIsItsOwn: a cell of any length does not widen the other lines.
+func TestALongCellIsItsOwn(t *testing.T) {
+	table := Table{Title: "Remembered", Columns: Columns("recipient", "Recipient", "answer", "Answer")}
+	table.Add("", "ann@example.com", "valid")
+	long := strings.Repeat("x", 2000)
+	table.Add("", long, "unknown")
+	var out strings.Builder
+	_ = table.Print(&out, time.Now())
+	want := "Remembered\n  Recipient        Answer\n  ann@example.com  valid\n  " + long + "  unknown\n"
+	if out.String() != want {
+		t.Errorf("got\n%s", out.String())
+	}
+}
+
 // TestJSON: what is written is read again, and programs find values by their keys.
 func TestJSON(t *testing.T) {
 	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)

@@ -38,7 +38,7 @@ func Pattern(text string, size int) (*Recipients, error) {
 	digits, suffix, ok := strings.Cut(after, "d")
 	width, err := strconv.Atoi("0" + digits)
 	if !ok || err != nil || width > 20 || strings.Contains(suffix, "%") {
-		return nil, fmt.Errorf("recipient pattern %q: one number is allowed, written %%d or %%07d", text)
+		return nil, fmt.Errorf("recipient pattern %q: expected one number, written %%d or %%07d", text)
 	}
 	return &Recipients{prefix: before, suffix: suffix, width: width, size: uint64(size), stride: 1}, nil
 }

@@ -47,7 +47,7 @@ func (c Config) Validate() error {
 		seen[s.String()] = true
 	}
 	if strings.ContainsFunc(c.Header, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }) || len(c.Header) > 64 {
-		errs = append(errs, setting.Keyf("header", "%q is not a name of a header field: printable ASCII without \":\" and spaces is allowed, at most 64 octets", c.Header))
+		errs = append(errs, setting.Keyf("header", "%q is not the name of a header field; expected at most 64 octets of printable ASCII without \":\" and spaces", c.Header))
 	}
 	return errors.Join(errs...)
 }

@@ -35,12 +35,13 @@ import (
 func Unit() unit.Unit {
 	return unit.Unit{
 		Name: "antivirus", Open: open, Tables: []view.Table{serversTable(), foundTable()},
-		Parts: []config.Part{{Section: "antivirus", Doc: "whether a message has a virus, at its end: ClamAV is asked. The section does nothing without clamd", Defaults: DefaultConfig()}},
+		Parts:  []config.Part{{Section: "antivirus", Doc: "whether a message has a virus, at its end: ClamAV is asked. The section does nothing without clamd", Defaults: DefaultConfig()}},
+		OpsDoc: "test the virus scanners",
 		Ops: []unit.Op{{
-			Use: "test", Short: "have the virus scanners find the EICAR test file now",
+			Use: "test", Short: "have the virus scanners find the EICAR test file now", Judges: true,
 			Long: `test sends the harmless EICAR test file to each virus scanner, alone and in a message of max_size,
-and shows how large the messages are into which each was seen to look. A scanner that does not
-find the file is not used until it does.`,
+and shows how large a message each scanner was seen to search. A scanner that does not find the
+file is not used until it does. The exit code is 1 if a scanner needs attention.`,
 		}},
 		Reasons: []rcptgate.ReasonDoc{
 			{Reason: ReasonVirus, Doc: "the message contains a virus"},

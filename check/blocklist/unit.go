@@ -29,7 +29,7 @@ import (
 // Unit is the check.
 func Unit() unit.Unit {
 	return unit.Unit{
-		Name: "blocklist", Open: open, Ops: ops(), Tables: []view.Table{statsTable(), listingsTable()},
+		Name: "blocklist", Open: open, Ops: ops(), OpsDoc: "list and remove blocked clients, or export them", Tables: []view.Table{statsTable(), listingsTable()},
 		Parts: []config.Part{{
 			Section: "blocklist", Repeated: true, Defaults: Config{},
 			Doc: "a list of clients that are refused for a while, each with its evidence: senders of viruses, and whoever scripts and commands add",

@@ -243,7 +243,7 @@ func (u *UnknownCode) UnmarshalText(text []byte) error {
 	}
 	code, ok := smtpcode.Parse(s)
 	if !ok || code.Class != 5 || code.Subject == 3 {
-		return fmt.Errorf("%q cannot stand for unknown users: an enhanced status code is allowed, as in \"x.1.1\" or \"5.4.1\", but not x.3.x, which is about the mail system", text)
+		return fmt.Errorf("%q cannot stand for unknown users; expected an enhanced status code, as in \"x.1.1\" or \"5.4.1\", but not x.3.x, which is about the mail system", text)
 	}
 	*u = UnknownCode(code)
 	if anyClass {

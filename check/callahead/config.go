@@ -71,7 +71,7 @@ func readSender(s string) (string, error) {
 	plain := func(r rune) bool { return r > ' ' && r < 0x7f && !strings.ContainsRune(`<>@"\`, r) }
 	unfit := func(s string) bool { return s == "" || strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) }
 	if unfit(m.Local) || unfit(m.Domain) || len(sender) > maxPath {
-		return "", fmt.Errorf("%q cannot be a sender: \"<>\" or an address in ASCII such as \"postmaster@mx1.example.org\" is allowed", s)
+		return "", fmt.Errorf("%q cannot be a sender; expected \"<>\" or an address in ASCII such as \"postmaster@mx1.example.org\"", s)
 	}
 	return sender, nil
 }
@@ -125,7 +125,7 @@ func checkValid(refresh, expire time.Duration) *setting.KeyError {
 		return &setting.KeyError{Key: "valid.expire", Err: fmt.Errorf("%q is less than refresh, %q", e, r)}
 	case refresh < refreshApart && refresh < expire:
 		return &setting.KeyError{Key: "valid.refresh", Err: fmt.Errorf(
-			"%q is too little: no answer is asked again sooner than after %q; %q or more is allowed, or as much as expire for no refresh", r, least, least)}
+			"%q is too short: answers are not refreshed more often than every %q; expected at least %q, or the value of expire to turn refreshes off", r, least, least)}
 	}
 	return nil
 }

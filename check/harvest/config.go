@@ -34,7 +34,7 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Limit == 0 && c.Blocklist != "" {
-		errs = append(errs, setting.Keyf("blocklist", "nobody joins it: limit is 0"))
+		errs = append(errs, setting.Keyf("blocklist", "limit is 0, so no client can reach it; set limit as well"))
 	}
 	if c.SlowWindow < c.Window {
 		errs = append(errs, setting.Keyf("slow_window", "%s is shorter than window, %s", c.SlowWindow, c.Window))

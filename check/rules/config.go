@@ -101,7 +101,7 @@ func (c RuleConfig) Validate() error {
 	case class == 0 && c.Code != 0:
 		errs = append(errs, setting.Keyf("code", "action %q has no reply code", c.Action))
 	case class != 0 && c.Code != 0 && (c.Code/100 != class || c.Code%100 > 59):
-		errs = append(errs, setting.Keyf("code", "%d is not a code for action %q: %d00 to %d59 is allowed", c.Code, c.Action, class, class))
+		errs = append(errs, setting.Keyf("code", "%d is not a code for action %q; expected %d00 to %d59", c.Code, c.Action, class, class))
 	case c.Code == 421 || c.Code == 521 || c.Code == 556:
 		errs = append(errs, setting.Keyf("code", "%d would end the client's session, and concern its other recipients", c.Code))
 	}

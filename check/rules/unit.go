@@ -36,6 +36,7 @@ func Unit() unit.Unit {
 			{Section: "list", Doc: "patterns with a name, for rules", Repeated: true, Defaults: ListConfig{}},
 			{Section: "rule", Doc: "who may write to whom. The first rule of which all conditions hold decides; a condition that is not set holds. In a list of patterns one has to match, and none of those with \"!\" may", Repeated: true, Defaults: RuleConfig{}},
 		},
+		OpsDoc: "list the rules, and test them",
 		Ops: []unit.Op{{
 			Use: "list", Short: "list the rules of the running daemon with their hits",
 			Long: `list shows the rules in their order: what each does, how often it matched since the daemon

@@ -108,7 +108,7 @@ server is still connected, whether a recipient's mailbox will accept the message
 remembers the answers and keeps accepting mail for known recipients while that server
 is down.
 
-Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status), 64 usage,
+Exit codes are those of sysexits.h: 0 good, 1 something needs attention, 64 usage,
 65 bad data, 66 no file could be read (reports), 67 unknown recipient, 69 the daemon is not reachable or could not listen,
 70 internal error, 75 temporary failure, 77 refused by policy, 78 configuration.`,
 		Version:           versionLine(),
@@ -134,6 +134,7 @@ Exit codes are those of sysexits.h: 0 good, 1 something needs attention (status)
 		return nil, err
 	}
 	onlyCommands(root)
+	explainUsage(root)
 	return root, nil
 }
 
@@ -160,4 +161,27 @@ func onlyCommands(c *cobra.Command) {
 	if c.RunE == nil {
 		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
+}
+
+// explainUsage has each command that is called with the wrong arguments or options say how it is
+// called.
+func explainUsage(root *cobra.Command) {
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w; see %q", err, cmd.CommandPath()+" --help")
+	})
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+		if right := c.Args; right != nil && !c.HasSubCommands() {
+			c.Args = func(cmd *cobra.Command, args []string) error {
+				if right(cmd, args) != nil {
+					return fmt.Errorf("wrong number of arguments; usage: %s", cmd.UseLine())
+				}
+				return nil
+			}
+		}
+	}
+	walk(root)
 }

@@ -83,10 +83,10 @@ func TestTwoGatewaysShare(t *testing.T) {
 			t.Errorf("the metrics have no %s", want)
 		}
 	}
-	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server is dead") || !strings.Contains(text, "(server "+servers[1].Addr) || strings.Contains(text, "(server "+servers[0].Addr) {
+	if text := page(gates[1], "/"); !strings.Contains(text, "memcached server does not answer") || !strings.Contains(text, "(server "+servers[1].Addr) || strings.Contains(text, "(server "+servers[0].Addr) {
 		t.Errorf("the status page does not say which server is dead:\n%s", text)
 	}
-	testkit.Eventually(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "memcached server is dead") })
+	testkit.Eventually(t, "the log tells of the death", func() bool { return strings.Contains(log.String(), "memcached server does not answer") })
 
 	code, out := gateway{t, writeConfig(t, gates[1])}.run("cache", "stats")
 	for _, want := range []string{"memcached             -            -            -", servers[0].Addr + ": ", "dead since"} {

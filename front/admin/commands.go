@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ func clientError(err error) error {
 // ops makes the commands of a unit that the daemon answers.
 func (k commands) ops(u *unit.Unit) *cobra.Command {
 	parent := &cobra.Command{
-		Use: u.Name, Short: "commands of " + u.Name, Args: cobra.NoArgs,
+		Use: u.Name, Short: cmp.Or(u.OpsDoc, "commands of "+u.Name), Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	for _, op := range u.Ops {
@@ -105,7 +106,10 @@ func (k commands) ops(u *unit.Unit) *cobra.Command {
 				if op.Lines && !asJSON {
 					return printLines(cmd.OutOrStdout(), tables)
 				}
-				return printTables(cmd.OutOrStdout(), tables, asJSON)
+				if err := printTables(cmd.OutOrStdout(), tables, asJSON); err != nil || !op.Judges {
+					return err
+				}
+				return judged(tables)
 			})
 		}}
 		for i, f := range op.Flags {
@@ -115,6 +119,16 @@ func (k commands) ops(u *unit.Unit) *cobra.Command {
 		parent.AddCommand(cmd)
 	}
 	return parent
+}
+
+// judged is exit code 1 for tables of which a row needs attention.
+func judged(tables []view.Table) error {
+	for i := range tables {
+		if len(tables[i].Attention()) > 0 {
+			return exit.Quietly(exit.Attention)
+		}
+	}
+	return nil
 }
 
 // printLines writes the first column of tables for other programs.

@@ -46,7 +46,7 @@ func (a *Allowed) UnmarshalText(text []byte) error {
 		return nil
 	}
 	if strings.HasPrefix(string(text), "$") {
-		return fmt.Errorf("%q is not known: a network or %q is allowed", text, trustedWord)
+		return fmt.Errorf("%q is not known; expected a network or %q", text, trustedWord)
 	}
 	*a = Allowed{}
 	return a.Network.UnmarshalText(text)

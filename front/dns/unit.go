@@ -96,7 +96,7 @@ func (f *front) try(ctx context.Context, c *unit.Config) {
 			for _, s := range list {
 				s.close()
 			}
-			f.env.Notices.Raise(slog.LevelWarn, "dns", "the DNS zones are not served; retrying", "error", err)
+			f.env.Notices.Raise(slog.LevelWarn, "dns", "the DNS zones are not served; retrying", "error", listen.Failed(socket, err))
 			return
 		}
 		list = append(list, one)

@@ -20,7 +20,7 @@ func Open(ctx context.Context, what string, socket setting.Socket, o Options, ev
 	if socket.Network != "unix" {
 		ln, err := new(net.ListenConfig).Listen(ctx, socket.Network, socket.Address)
 		if err != nil {
-			return nil, fmt.Errorf("listen on %v: %w", socket, err)
+			return nil, Failed(socket, err)
 		}
 		return ln, nil
 	}
@@ -43,7 +43,7 @@ func KeepUnix(ctx context.Context, what string, socket setting.Socket, o Options
 		return s, err
 	})
 	if err != nil {
-		return k, fmt.Errorf("listen on %v: %w", socket, err)
+		return k, Failed(socket, err)
 	}
 	return k, nil
 }

@@ -61,7 +61,7 @@ func Unix(ctx context.Context, path string, o Options) (*Socket, error) {
 	}
 	if o.MakeFolder {
 		if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			return nil, fmt.Errorf("make the socket's folder: %w", err)
+			return nil, fmt.Errorf("make the socket's folder: %w; make it, and give it to the daemon's user", err)
 		}
 	}
 	if err := removeStale(ctx, path); err != nil {

@@ -19,7 +19,8 @@ func (s *Server) connectionLimit() int64 {
 	}
 	allowed := int64(files) - min(filesApart, int64(files)/4)
 	if allowed < want {
-		s.log.Warn("fewer milter connections than configured: limit of open files", "connections", allowed, "configured", want, "files", files)
+		s.log.Warn("the limit of open files allows fewer milter connections than configured: raise it (LimitNOFILE in the unit, ulimit -n in a shell) or lower [milter] connections",
+			"connections", allowed, "configured", want, "files", files)
 		return allowed
 	}
 	return want

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 
@@ -28,7 +27,7 @@ func Listen(ctx context.Context, socket setting.Socket, mode setting.FileMode, g
 		ln, err = new(net.ListenConfig).Listen(ctx, socket.Network, socket.Address)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on %v: %w", socket, err)
+		return nil, listen.Failed(socket, err)
 	}
 	return ln, nil
 }

@@ -51,7 +51,7 @@ func (c Config) Validate() error {
 		at := fmt.Sprintf("maps[%d].", i+1)
 		switch {
 		case m.Name == "" || strings.ContainsAny(m.Name, " \t\r\n\x00:,") || len(m.Name) > 64:
-			errs = append(errs, setting.Keyf(at+"name", "%q is not the name of a map: one word of at most 64 characters is allowed", m.Name))
+			errs = append(errs, setting.Keyf(at+"name", "%q is not the name of a map; expected one word of at most 64 characters", m.Name))
 		case seen[m.Name]:
 			errs = append(errs, setting.Keyf(at+"name", "%q is there already", m.Name))
 		case m.List == "":

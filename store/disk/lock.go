@@ -105,8 +105,17 @@ func ours(name string, info os.FileInfo) error {
 			"run it as that user, for example with \"systemctl start rcptgate\", or name another directory as state",
 			ErrOwner, name, userName(owner))
 	}
-	return fmt.Errorf("%w: %s belongs to %s, and this process runs as %s: give it to the right one with \"chown -R %s %s\"",
-		ErrOwner, name, userName(owner), userName(me), userName(me), name)
+	return fmt.Errorf("%w: %s", ErrOwner, giveTo(name, info.IsDir(), userName(owner), userName(me)))
+}
+
+// giveTo says whose a file of the state directory is, and how to give the whole directory to
+// its user: a daemon that was once started by another user leaves several files.
+func giveTo(name string, isDir bool, owner, me string) string {
+	dir := name
+	if !isDir {
+		dir = filepath.Dir(name)
+	}
+	return fmt.Sprintf("%s belongs to %s, and this process runs as %s: give the directory to that user with \"chown -R %s %s\"", name, owner, me, me, dir)
 }
 
 // ownerOf gives the user that a file belongs to.

@@ -186,6 +186,18 @@ func TestAnotherUsersState(t *testing.T) {
 	}
 }
 
+// TestGiveTheWholeDirectory: a daemon that another user once started leaves several files; one
+// command gives all of them away.
+func TestGiveTheWholeDirectory(t *testing.T) {
+	t.Parallel()
+	want := `"chown -R rcptgate /var/lib/rcptgate"`
+	for name, isDir := range map[string]bool{"/var/lib/rcptgate": true, "/var/lib/rcptgate/lock": false, "/var/lib/rcptgate/answers.db": false} {
+		if got := giveTo(name, isDir, "root", "rcptgate"); !strings.HasSuffix(got, want) {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}
+
 // TestForgetOnADiskThatHangs ends in bounded time, and says so.
 func TestForgetOnADiskThatHangs(t *testing.T) {
 	t.Parallel()

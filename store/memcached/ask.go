@@ -80,7 +80,7 @@ func finish[T any](c *Client, s *server, retry bool, op func() (T, error), began
 
 // died reports that s has died.
 func (c *Client) died(s *server, err error) {
-	c.notices.Raise(slog.LevelWarn, s.notice(), "memcached server is dead: the others take over, and it is tried again every second",
+	c.notices.Raise(slog.LevelWarn, s.notice(), "memcached server does not answer: what it held is unavailable, and it is tried again every second",
 		"server", s.name, "error", err)
 }
 

@@ -51,7 +51,7 @@ func (c Config) Validate() error {
 	for _, s := range c.Servers {
 		switch {
 		case s.IsZero():
-			errs = append(errs, setting.Keyf("memcached", "an empty server: \"HOST\", \"HOST:PORT\", \"inet:PORT@HOST\" or \"unix:/path\" is allowed"))
+			errs = append(errs, setting.Keyf("memcached", "an empty server; expected \"HOST\", \"HOST:PORT\", \"inet:PORT@HOST\" or \"unix:/path\""))
 		case seen[s.Address]:
 			errs = append(errs, setting.Keyf("memcached", "%q is named twice", s.Address))
 		}

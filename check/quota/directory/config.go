@@ -122,7 +122,7 @@ func parseSize(text string) (int64, error) {
 	n, err := strconv.ParseInt(digits, 10, 64)
 	factor, ok := map[string]int64{"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}[text[len(digits):]]
 	if err != nil || !ok || n <= 0 || n > math.MaxInt64/factor {
-		return 0, fmt.Errorf("%q is not a size: a whole number above 0 with B, KiB, MiB, GiB or TiB is allowed, as in \"200MiB\"", text)
+		return 0, fmt.Errorf("%q is not a size; expected a whole number above 0 with B, KiB, MiB, GiB or TiB, as in \"200MiB\"", text)
 	}
 	return n * factor, nil
 }

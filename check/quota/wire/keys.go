@@ -71,7 +71,7 @@ func ParseKeys(text []byte) (*Keys, error) {
 		}
 		words := strings.Fields(l)
 		if len(words) != 2 || !isToken(words[0], maxKey) {
-			return nil, fmt.Errorf("line %d: want a name of 1 to %d letters, digits, \"-\" or \"_\", a space, and the key in hexadecimal", n, maxKey)
+			return nil, fmt.Errorf("line %d: expected a name of 1 to %d letters, digits, \"-\" or \"_\", a space, and the key in hexadecimal, as echo \"g1 $(openssl rand -hex 32)\" prints them", n, maxKey)
 		}
 		secret, err := hex.DecodeString(words[1])
 		if err != nil || len(secret) < minSecret || len(secret) > maxSecret {

@@ -112,7 +112,7 @@ func (x *Part) listing(b *starlark.Builtin, args starlark.Tuple, kwargs []starla
 		return l, err
 	}
 	if most < 1 || most > 10_000 {
-		return l, errors.New("max: 1 to 10000 is allowed")
+		return l, errors.New("max: expected 1 to 10000")
 	}
 	return x.p.Archive(archive.Limits{Names: most})
 }

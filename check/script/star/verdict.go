@@ -89,7 +89,7 @@ func refusal(action rcptgate.Action, class, code int, enhanced, words string) bu
 		}
 		switch c, e := v.Verdict.Code, v.Verdict.Enhanced; {
 		case c/100 != class || c%100 > 59:
-			return nil, fmt.Errorf("code %d: %d00 to %d59 is allowed", c, class, class)
+			return nil, fmt.Errorf("code %d: expected %d00 to %d59", c, class, class)
 		case c == 421 || c == 521 || c == 556:
 			return nil, fmt.Errorf("code %d would end the client's session, and concern its other recipients", c)
 		case !smtpcode.Is(e) || int(e[0]-'0') != class:
