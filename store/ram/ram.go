@@ -55,10 +55,15 @@ type Store struct {
 	closed   atomic.Bool
 }
 
+// part hides its cache's type: otherwise every package that sees a Store compiles the generic
+// cache once more, which is several megabytes to link.
 type part struct {
-	*otter.Cache[string, packed]
+	held   any // see in
 	counts *stats.Counter
 }
+
+// in is no method, which would name the type again.
+func in(p part) *otter.Cache[string, packed] { return p.held.(*otter.Cache[string, packed]) }
 
 // New makes an empty store. Close ends its clean-up goroutines.
 func New(o Options) *Store {
@@ -139,9 +144,9 @@ func (s *Store) Load(key string, rec *store.Record) (seen uint32, err error) {
 	if s.closed.Load() {
 		return 0, store.ErrClosed
 	}
-	p, ok := s.keep.GetIfPresent(key)
+	p, ok := in(s.keep).GetIfPresent(key)
 	if !ok {
-		if p, ok = s.refuse.GetIfPresent(key); !ok {
+		if p, ok = in(s.refuse).GetIfPresent(key); !ok {
 			return 0, store.ErrNotFound
 		}
 	}
@@ -155,9 +160,9 @@ func (s *Store) Peek(key string) (rec store.Record, seen uint32, err error) {
 	if s.closed.Load() {
 		return store.Record{}, 0, store.ErrClosed
 	}
-	e, ok := s.keep.GetEntryQuietly(key)
+	e, ok := in(s.keep).GetEntryQuietly(key)
 	if !ok {
-		if e, ok = s.refuse.GetEntryQuietly(key); !ok {
+		if e, ok = in(s.refuse).GetEntryQuietly(key); !ok {
 			return store.Record{}, 0, store.ErrNotFound
 		}
 	}
@@ -171,10 +176,10 @@ func (s *Store) See(key string, seen, keep uint32) {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, part := range []part{s.keep, s.refuse} {
-		if e, ok := part.GetEntryQuietly(key); ok {
+		if e, ok := in(part).GetEntryQuietly(key); ok {
 			p := e.Value
 			p.seen = p.seen&keep | seen
-			part.Set(e.Key, p)
+			in(part).Set(e.Key, p)
 			return
 		}
 	}
@@ -193,10 +198,10 @@ func (s *Store) Drift() time.Duration {
 
 // Has reports whether a record is kept under key, without counting as a use.
 func (s *Store) Has(key string) bool {
-	if _, ok := s.keep.GetEntryQuietly(key); ok {
+	if _, ok := in(s.keep).GetEntryQuietly(key); ok {
 		return true
 	}
-	_, ok := s.refuse.GetEntryQuietly(key)
+	_, ok := in(s.refuse).GetEntryQuietly(key)
 	return ok
 }
 
@@ -228,8 +233,8 @@ func (s *Store) PutSeen(key string, rec store.Record, seen uint32) error {
 	}
 	p := pack(key, &rec)
 	p.seen = seen
-	into.Set(key, p)
-	other.Invalidate(key)
+	in(into).Set(key, p)
+	in(other).Invalidate(key)
 	return nil
 }
 
@@ -239,8 +244,8 @@ func (s *Store) writer(key string) *sync.Mutex {
 
 // drop is called with the key's writer lock held.
 func (s *Store) drop(key string) bool {
-	_, kept := s.keep.Invalidate(key)
-	_, refused := s.refuse.Invalidate(key)
+	_, kept := in(s.keep).Invalidate(key)
+	_, refused := in(s.refuse).Invalidate(key)
 	return kept || refused
 }
 
@@ -291,7 +296,7 @@ func (s *Store) ForgetAll(list []store.Tombstone) []int {
 		return counts
 	}
 	for _, p := range []part{s.keep, s.refuse} {
-		for key := range p.Keys() {
+		for key := range in(p).Keys() {
 			for _, which := range [][]int{all, domains[store.Domain(key)]} {
 				for _, i := range which {
 					if s.forgetBy(key, &list[i]) {
@@ -314,7 +319,7 @@ func (s *Store) forgetBy(key string, t *store.Tombstone) bool {
 	mu.Lock()
 	defer mu.Unlock()
 	for _, part := range []part{s.keep, s.refuse} {
-		e, ok := part.GetEntryQuietly(key)
+		e, ok := in(part).GetEntryQuietly(key)
 		if !ok {
 			continue
 		}
@@ -332,7 +337,7 @@ func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, s
 	}
 	for _, p := range []part{s.keep, s.refuse} {
 		n := 0
-		for key, value := range p.All() {
+		for key, value := range in(p).All() {
 			if n++; n%1024 == 0 && ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -347,10 +352,10 @@ func (s *Store) Range(ctx context.Context, match store.Pattern, f func(string, s
 // Stats describes the store. Entries may count some that have just ended.
 func (s *Store) Stats() store.Stats {
 	kept, refused := s.keep.counts.Snapshot(), s.refuse.counts.Snapshot()
-	refusals := int64(s.refuse.EstimatedSize())
+	refusals := int64(in(s.refuse).EstimatedSize())
 	return store.Stats{
 		Name:     "ram",
-		Entries:  int64(s.keep.EstimatedSize()) + refusals,
+		Entries:  int64(in(s.keep).EstimatedSize()) + refusals,
 		Refusals: refusals,
 		Capacity: int64(s.capacity),
 		Hits:     kept.Hits + refused.Hits,
@@ -365,8 +370,8 @@ func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
-	s.keep.StopAllGoroutines()
-	s.refuse.StopAllGoroutines()
+	in(s.keep).StopAllGoroutines()
+	in(s.refuse).StopAllGoroutines()
 	if s.coarse != nil {
 		s.coarse.Stop()
 	}

@@ -168,7 +168,7 @@ func BenchmarkGet(b *testing.B) {
 		keys[i] = realistic(i)
 		_ = s.Put(context.Background(), keys[i], storetest.Valid(time.Now()))
 	}
-	s.keep.CleanUp()
+	in(s.keep).CleanUp()
 	b.ReportAllocs()
 	b.SetParallelism(4) // on two processors: 8 goroutines
 	b.ResetTimer()
