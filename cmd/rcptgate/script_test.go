@@ -4,12 +4,11 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,13 +21,14 @@ import (
 
 func TestMain(m *testing.M) {
 	testkit.Overlap(6)
-	testscript.Main(m, map[string]func(){"rcptgate": main, withGreylist: greylistMain})
+	testscript.Main(m, map[string]func(){"rcptgate": main, againName: againMain, withGreylist: greylistMain})
 }
 
 // TestScripts runs the command line as a user does: each file is one story. $BACKEND
 // is a mail server with ann and bob at demo.example, carl whose mailbox is full;
-// $DEAD is an address where nobody listens. "exits CODE ARGS..." runs rcptgate and
-// wants that exit code; "socket FILE" waits for a unix socket;
+// $DEAD is an address where nothing listens, $DEAD_PORT its port. "exits CODE ARGS..." runs
+// rcptgate and wants that exit code: all of a script in one process, in the environment that the
+// script began with. "exec rcptgate" starts a process. "socket FILE" waits for a unix socket;
 // "zone FILE" serves a DNS zone at $RESOLVER.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -45,7 +45,11 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("BACKEND", server.Backend())
 			env.Setenv("DEAD", dead)
+			env.Setenv("DEAD_PORT", dead[strings.LastIndexByte(dead, ':')+1:])
 			env.Setenv("TMPDIR", env.WorkDir)
+			a := &again{dir: testkit.Dir(t), env: env.Vars}
+			env.Values[againKey{}] = a
+			env.Defer(a.stop)
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -71,6 +75,9 @@ func serveZone(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("RESOLVER", address)
 }
 
+// againKey is the key of a script's process.
+type againKey struct{}
+
 func deadAddress() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -86,14 +93,10 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 {
 		ts.Fatalf("usage: exits CODE ARGS...")
 	}
-	code := 0
-	if err := ts.Exec("rcptgate", args[1:]...); err != nil {
-		code = -1
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			code = exit.ExitCode()
-		}
-	}
+	code, stdout, stderr, err := ts.Value(againKey{}).(*again).run(ts.MkAbs("."), args[1:]...)
+	ts.Check(err)
+	_, _ = ts.Stdout().Write(stdout)
+	_, _ = ts.Stderr().Write(stderr)
 	if strconv.Itoa(code) != args[0] {
 		ts.Fatalf("rcptgate %v: exit code %d, want %s", args[1:], code, args[0])
 	}
@@ -107,7 +110,7 @@ func waitForSocket(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 	}
-	ts.Fatalf("nobody listens on %s", path)
+	ts.Fatalf("nothing listens on %s", path)
 }
 
 // subst replaces $NAMES in files, which testscript leaves alone.
