@@ -4,10 +4,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,13 +27,9 @@ type gateway struct {
 }
 
 func (g gateway) run(args ...string) (code int, out string) {
-	cmd := exec.Command("rcptgate", append(args, "-c", g.file)...) //nolint:gosec // the program under test
-	text, err := cmd.CombinedOutput()
-	var ended *exec.ExitError
-	if err != nil && !errors.As(err, &ended) {
-		g.t.Fatal(err)
-	}
-	return cmd.ProcessState.ExitCode(), string(text)
+	var text locked
+	code = run(g.t.Context(), units(), append(args, "-c", g.file), &text, &text)
+	return code, text.String()
 }
 
 func (g gateway) check(recipient string) (r admin.Result) {

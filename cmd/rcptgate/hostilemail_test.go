@@ -5,10 +5,12 @@ package main
 import (
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,7 @@ func bomb(t *testing.T) []byte {
 	for level := range 3 {
 		var b bytes.Buffer
 		z := zip.NewWriter(&b)
+		z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestSpeed) })
 		for i := range 10 {
 			w, err := z.Create(fmt.Sprintf("%d-%d.zip", level, i))
 			if err != nil {
@@ -66,8 +69,15 @@ func hostileMail(t *testing.T) map[string][2]string {
 	for i := range 10_000 {
 		fmt.Fprintf(&deep, "Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n", i, i)
 	}
-	g := gzip.NewWriter(&gz)
-	if _, err := g.Write(make([]byte, 200<<20)); err != nil || g.Close() != nil {
+	g, err := gzip.NewWriterLevel(&gz, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 200 {
+		_, _ = g.Write(zeros)
+	}
+	if err := g.Close(); err != nil {
 		t.Fatal(err)
 	}
 	mixed := "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n"
