@@ -21,7 +21,8 @@ const (
 //	OK ann 1234 209715200
 //	OVERQUOTA ann 300000000 209715200
 //
-// with what is used and the limit in octets; OVERQUOTA stands there if the first is greater.
+// with what is used and the limit in octets; OVERQUOTA stands there if the first is greater, or
+// if octets are not what the mailbox is full of: it has no limit of them, or too many messages.
 // A mailbox that is not known is "OK ann 0 0". A number that is not known is left out, but not
 // its space. It is an error if the answer is one, or if the form cannot express the name.
 func AppendCGI(dst []byte, user string, a *Answer) ([]byte, error) {
@@ -34,11 +35,8 @@ func AppendCGI(dst []byte, user string, a *Answer) ([]byte, error) {
 	used, hard, first := a.Used, a.Hard, cgiRoom
 	switch a.State {
 	case Room, Full:
-		if used >= 0 && hard >= 0 {
-			if hard > 0 && used > hard {
-				first = cgiFull
-			}
-		} else if a.State == Full {
+		octets := used >= 0 && hard > 0
+		if octets && used > hard || a.State == Full && (!octets || a.Max > 0 && a.Messages >= a.Max) {
 			first = cgiFull
 		}
 	case Unknown:

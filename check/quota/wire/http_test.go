@@ -23,6 +23,11 @@ func TestCGI(t *testing.T) {
 		{Answer{State: Room, Used: int64(n), Hard: 209715200}, "OK ann  209715200\n"},
 		{Answer{State: Full, Used: int64(n), Hard: int64(n)}, "OVERQUOTA ann  \n"},
 		{NewAnswer(Unknown), "OK ann 0 0\n"},
+		{Answer{State: Full, Used: 5, Hard: 0}, "OVERQUOTA ann 5 0\n"},
+		{Answer{State: Full, Used: 0, Hard: 0}, "OVERQUOTA ann 0 0\n"}, // not that of a mailbox that is not known
+		{Answer{State: Full, Used: 5, Hard: 9, Messages: 7, Max: 7}, "OVERQUOTA ann 5 9\n"},
+		{Answer{State: Full, Used: 9, Hard: 9, Messages: 6, Max: 7}, "OK ann 9 9\n"},
+		{Answer{State: Room, Used: 5, Hard: 9, Messages: 7, Max: 7}, "OK ann 5 9\n"},
 	} {
 		got, err := AppendCGI(nil, "ann", &c.a)
 		if err != nil || string(got) != c.want {
