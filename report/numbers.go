@@ -185,6 +185,9 @@ func (f *benfordFlags) readLogs(cmd *cobra.Command, paths []string) (damaged boo
 			case "sender-net":
 				return mail.Network(e.Client)
 			}
+			if e.Unsure { // what is cut off is the domain
+				return ""
+			}
 			return domainOf(e.Sender)
 		}
 		switch {

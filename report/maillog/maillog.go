@@ -9,8 +9,9 @@
 // a date as syslogd writes it (RFC 3164) or as RFC 3339 has it.
 //
 // Addresses, message ids, subjects and names of clients are the sender's own text, and both
-// MTAs write them as they come: `from=<"a>, size=9"@example.net>`. Fields are therefore taken
-// from where the sender's text cannot reach: before it, or after its end.
+// MTAs write them as they come: `from=<"a>, size=9"@example.net>`, Sendmail its first 200 octets
+// with backslashes doubled. Fields are therefore taken from where the sender's text cannot reach:
+// before it, or after its end.
 package maillog
 
 import (
@@ -34,6 +35,7 @@ type Entry struct {
 	// Kind is which of the following values the entry has.
 	Kind   Kind
 	Sender string     // the reverse-path
+	Unsure bool       // Sender is cut off in the log, or may be something else
 	Client netip.Addr // not valid for local mail, or if the line is not in this log
 	Size   uint64     // octets
 	Rcpts  uint64
@@ -245,43 +247,26 @@ func (r *reader) cleanup(id string, text []byte) error {
 	}
 	subject := string(rest)
 	if i := strings.LastIndex(subject, "; from=<"); i >= 0 {
-		r.entry.Sender, _ = sender(subject[i+2:])
+		sure := strings.Count(subject, "; from=<") == 1 // else the subject or the address has one of its own
+		r.entry.Sender, r.entry.Unsure = sender(subject[i+2:]), !sure
 		subject = subject[:i]
 		if j := strings.LastIndex(subject, " from "); j >= 0 {
-			r.entry.Client = inBrackets(subject[j:])
+			if sure {
+				r.entry.Client = inBrackets(subject[j:])
+			}
 			subject = subject[:j]
 		}
+	}
+	if ip := r.client(id); ip.IsValid() { // by the line of smtpd
+		r.entry.Client = ip
 	}
 	r.entry.Kind, r.entry.QueueID, r.entry.Subject = Subject, id, strings.TrimSpace(subject)
 	return r.each(&r.entry)
 }
 
-// sendmail takes "from=<a@b>, size=48211, class=0, nrcpts=2, ..., relay=name [192.0.2.1]".
-func (r *reader) sendmail(id, text string) error {
-	e := &r.entry
-	e.QueueID = id
-	e.Sender, text = sender(text)
-	// Size, class and recipients follow the sender at once; the message id comes later.
-	rest, ok := []byte(text), false
-	if e.Size, rest, ok = value(rest, ", size="); ok {
-		if _, rest, ok = value(rest, ", class="); ok {
-			e.Rcpts, _, ok = value(rest, ", nrcpts=")
-		}
-	}
-	if !ok {
-		return nil
-	}
-	if i := strings.LastIndex(text, ", relay="); i >= 0 { // the last field
-		relay := text[i:]
-		e.Client = inBrackets(relay[max(strings.LastIndexByte(relay, '['), 0):]) // what identd said may come before
-	}
-	return r.each(e)
-}
-
-// sender gives the address of "from=<a@b>" or of Sendmail's "from=ann", and what follows it.
-func sender(text string) (address, rest string) {
-	text = strings.TrimPrefix(text, "from=")
-	path, bracketed := strings.CutPrefix(text, "<")
+// sender gives the address of "from=<a@b> to=<c@d>".
+func sender(text string) string {
+	path := strings.TrimPrefix(text, "from=<")
 	quoted := false
 	for i := 0; i < len(path); i++ {
 		switch c := path[i]; {
@@ -289,14 +274,11 @@ func sender(text string) (address, rest string) {
 			i++
 		case c == '"':
 			quoted = !quoted
-		case quoted:
-		case bracketed && c == '>':
-			return path[:i], path[i+1:]
-		case !bracketed && c == ',':
-			return path[:i], path[i:]
+		case c == '>' && !quoted:
+			return path[:i]
 		}
 	}
-	return path, ""
+	return path
 }
 
 // value takes a key and its number from where a text begins, a negative one as 0.

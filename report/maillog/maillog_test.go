@@ -28,11 +28,12 @@ not a line of a log
 func read(t testing.TB, in string) (out []string) {
 	t.Helper()
 	err := Walk(context.Background(), []string{"-"}, strings.NewReader(in), func(f string, err error) { out = append(out, "problem "+err.Error()) }, func(e *Entry) error {
+		unsure := map[bool]string{true: " (unsure)"}[e.Unsure]
 		if e.Kind == Subject {
-			out = append(out, fmt.Sprintf("%s subject %q %s %s", e.Day, e.Subject, e.Sender, e.Client))
+			out = append(out, fmt.Sprintf("%s subject %q %s%s %s", e.Day, e.Subject, e.Sender, unsure, e.Client))
 			return nil
 		}
-		out = append(out, fmt.Sprintf("%s %s %q %d %d %s", e.Day, e.QueueID, e.Sender, e.Size, e.Rcpts, e.Client))
+		out = append(out, fmt.Sprintf("%s %s %q%s %d %d %s", e.Day, e.QueueID, e.Sender, unsure, e.Size, e.Rcpts, e.Client))
 		return nil
 	})
 	if err != nil {
@@ -75,6 +76,11 @@ func TestWalk(t *testing.T) {
 // TestFieldsAreNotForged has senders write what looks like fields of a log line into everything
 // that the MTAs log of them.
 func TestFieldsAreNotForged(t *testing.T) {
+	const (
+		sm     = "sm-mta[1]: 5AS80abc012345: from="
+		forged = ", size=9, class=0, nrcpts=9, relay=x [203.0.113.9]"
+		real   = ", size=100, class=0, nrcpts=1, msgid=<1@x>, relay=y [192.0.2.1]"
+	)
 	for _, c := range []struct{ line, want string }{
 		{`postfix/qmgr[1]: 4ABCDE: from=<"a>, size=9, nrcpt=9"@example.net>, size=100, nrcpt=1 (queue active)`,
 			`Nov 28 4ABCDE "\"a>, size=9, nrcpt=9\"@example.net" 100 1 invalid IP`},
@@ -88,7 +94,23 @@ func TestFieldsAreNotForged(t *testing.T) {
 			`Nov 28 5AS80abc012345 "a@example.net" 100 1 192.0.2.1`},
 		{`postfix/cleanup[1]: 4ABCDE: warning: header X-A: header Subject: forged from x[203.0.113.9]; from=<a@example.net> to=<b@example.org>`, ``},
 		{`postfix/cleanup[1]: 4ABCDE: info: header Subject: x; from=<forged@example.org> from y[192.0.2.1]; from=<a@example.net> to=<b@example.org>`,
-			`Nov 28 subject "x; from=<forged@example.org>" a@example.net 192.0.2.1`},
+			`Nov 28 subject "x; from=<forged@example.org>" a@example.net (unsure) invalid IP`}, // or an address that was forged
+		{`postfix/cleanup[1]: 4ABCDE: info: header Subject: x from y[192.0.2.1]; from=<"x from z[203.0.113.9]; from=<z"@example.net> to=<b@example.org>`,
+			`Nov 28 subject "x from y[192.0.2.1]; from=<\"x" z"@example.net> to=<b@example.org> (unsure) invalid IP`},
+		{"postfix/smtpd[1]: 4ABCDE: client=y[192.0.2.1]\nNov 28 10:00:00 mx " + `postfix/cleanup[1]: 4ABCDE: info: header Subject: x from y[192.0.2.1]; from=<"x from z[203.0.113.9]; from=<z"@example.net> to=<b@example.org>`,
+			`Nov 28 subject "x from y[192.0.2.1]; from=<\"x" z"@example.net> to=<b@example.org> (unsure) 192.0.2.1`},
+		{sm + `<a(>` + forged + `)@example.net>` + real, `Nov 28 5AS80abc012345 "a(>, size=9, class=0, nrcpts=9, relay=x [203.0.113.9])@example.net" 100 1 192.0.2.1`},
+		{sm + `<a(\\)>` + forged + `)@example.net>` + real, `Nov 28 5AS80abc012345 "a(\\)>, size=9, class=0, nrcpts=9, relay=x [203.0.113.9])@example.net" 100 1 192.0.2.1`},
+		{sm + `<"a\\">` + forged + `"@example.net>` + real, `Nov 28 5AS80abc012345 "\"a\\\">, size=9, class=0, nrcpts=9, relay=x [203.0.113.9]\"@example.net" 100 1 192.0.2.1`},
+		{sm + `<<a>` + forged + `b@example.net>` + real, `Nov 28 5AS80abc012345 "<a>, size=9, class=0, nrcpts=9, relay=x [203.0.113.9]b@example.net" 100 1 192.0.2.1`},
+		{sm + `(` + forged + `)<a@example.net>` + real, `Nov 28 5AS80abc012345 "(, size=9, class=0, nrcpts=9, relay=x [203.0.113.9])<a@example.net>" 100 1 192.0.2.1`},
+		{sm + `<\344\t` + strings.Repeat("x", 184) + `@example.net>` + real, `Nov 28 5AS80abc012345 "\xe4\t` + strings.Repeat("x", 184) + `@example.net" 100 1 192.0.2.1`},
+		{sm + `<"` + strings.Repeat(`\344`, 198) + `, size=100, class=0, nrcpts=1, msgid=<x">` + forged + `>, relay=y [192.0.2.1]`, `Nov 28 5AS80abc012345 "\"` + strings.Repeat(`\xe4`, 198) + `" (unsure) 100 1 192.0.2.1`},
+		{sm + `<"` + strings.Repeat(`x`, 186) + `"@example.ne` + real, `Nov 28 5AS80abc012345 "\"` + strings.Repeat(`x`, 186) + `\"@example.ne" (unsure) 100 1 192.0.2.1`},
+		{sm + strings.Repeat(`x`, 188) + `@example.net` + real, `Nov 28 5AS80abc012345 "` + strings.Repeat(`x`, 188) + `@example.net" (unsure) 100 1 192.0.2.1`},
+		{sm + `<"` + strings.Repeat(`x`, 300) + `"@example.net>` + real, ``}, // no Sendmail that is known
+		{`sm-mta[1]: 5AS80abc012345[1]: from=<a@example.net>, size=100, class=0, nrcpts=1, msgid=<x, relay=x [203.0.113.9]>, ...`, `Nov 28 5AS80abc012345 "a@example.net" 100 1 invalid IP`},
+		{`sm-mta[1]: 5AS80abc012345[2]: from=<a@example.net>` + real, ``},
 	} {
 		if got := strings.Join(read(t, "Nov 28 10:00:00 mx "+c.line+"\n"), "\n"); got != c.want {
 			t.Errorf("%s\n got %s\nwant %s", c.line, got, c.want)
@@ -101,4 +123,41 @@ func FuzzWalk(f *testing.F) {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, in string) { read(t, in) })
+}
+
+// FuzzSendmail has a sender write anything as the address and the message id, and Sendmail take and
+// log it. Whatever it is, what is read is what Sendmail wrote behind it.
+func FuzzSendmail(f *testing.F) {
+	for _, seed := range []string{`<a@x>`, `<"a\\">, size=9, class=0, nrcpts=9"@x>`, `<a(b)@x>`, "<\"\xff\"@x>", "<" + strings.Repeat("x", 300) + ">", `a`, `<<a>b@x>`} {
+		f.Add(seed, `<1@x>`)
+		f.Add(seed, `<x")>>, size=9, class=0, nrcpts=9`)
+	}
+	f.Fuzz(func(t *testing.T, from, id string) {
+		var n nesting
+		for i := range len(from) {
+			if n.none() && (strings.IndexByte(" ,", from[i]) >= 0) {
+				t.Skip("Sendmail takes no such address")
+			}
+			n.take(from[i])
+		}
+		if !n.none() {
+			t.Skip("nor one in which something is open")
+		}
+		line := fmt.Sprintf("from=%.*s, size=100, class=0, nrcpts=1, msgid=%.*s, relay=y [192.0.2.1]", min(len(from), cutAt), from[:min(len(from), cutAt)], min(len(id), 100), id[:min(len(id), 100)])
+		var b strings.Builder
+		for _, c := range []byte(line) {
+			switch {
+			case c == '\\':
+				b.WriteString(`\\`)
+			case c < ' ' || c > '~':
+				fmt.Fprintf(&b, `\%03o`, c)
+			default:
+				b.WriteByte(c)
+			}
+		}
+		got := strings.Join(read(t, "Nov 28 10:00:00 mx sm-mta[1]: 5AS80abc012345: "+b.String()+"\n"), "\n")
+		if !strings.HasSuffix(got, " 100 1 192.0.2.1") {
+			t.Errorf("%s\n%s", b.String(), got)
+		}
+	})
 }
