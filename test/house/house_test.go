@@ -357,19 +357,21 @@ func TestPathsInComments(t *testing.T) {
 	}
 }
 
-// TestModuleIsTidy holds that go.mod names what is imported and nothing else. The module
-// proxy may be away: then nothing is said.
+// TestModuleIsTidy holds that go.mod, and that of the tools, name what is imported and nothing
+// else. The module proxy may be away: then nothing is said.
 func TestModuleIsTidy(t *testing.T) {
-	cmd := exec.Command("go", "mod", "tidy", "-diff")
-	cmd.Dir = root
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	err := cmd.Run()
-	switch {
-	case out.Len() > 0:
-		t.Errorf("go mod tidy would change:\n%s", out.String())
-	case err != nil:
-		t.Skipf("go mod tidy: %v: %s", err, errs.String())
+	for _, dir := range []string{".", "test/tools"} {
+		cmd := exec.Command("go", "mod", "tidy", "-diff")
+		cmd.Dir = filepath.Join(root, dir)
+		var out, errs bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		err := cmd.Run()
+		switch {
+		case out.Len() > 0:
+			t.Errorf("%s: go mod tidy would change:\n%s", dir, out.String())
+		case err != nil:
+			t.Skipf("%s: go mod tidy: %v: %s", dir, err, errs.String())
+		}
 	}
 }
 
