@@ -18,6 +18,7 @@ import (
 	"rcptgate"
 	"rcptgate/address"
 	"rcptgate/check/trusted"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 	"rcptgate/unit/checktest"
 	"rcptgate/view"
@@ -36,7 +37,7 @@ type world struct {
 
 func newWorld(t testing.TB, text string) *world {
 	t.Helper()
-	w, err := tryWorld(t, t.TempDir(), text)
+	w, err := tryWorld(t, testkit.Dir(t), text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,7 +376,7 @@ func TestConfigurationsThatCannotBeMeant(t *testing.T) {
 		"name = \"x\"\nexport = [{ format = \"text\", file = \"x\" }]": "export[1].file",
 		"name = \"x\"\n[[blocklist]]\nname = \"x\"":                    "another",
 	} {
-		if _, err := tryWorld(t, t.TempDir(), "[[blocklist]]\n"+text+"\n"); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := tryWorld(t, testkit.Dir(t), "[[blocklist]]\n"+text+"\n"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/kit/notice"
+	"rcptgate/kit/testkit"
 )
 
 // someEntry is an entry of 198.51.100.N at a time.
@@ -27,7 +28,7 @@ func someEntry(n int, now time.Time) *entry {
 
 func TestJournal(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	folder := filepath.Join(t.TempDir(), "state")
+	folder := filepath.Join(testkit.Dir(t), "state")
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestDamagedJournals(t *testing.T) {
 	for text, bad := range map[string]string{
 		good: "", "": "", good + good[:40]: "bad_lines=1", "x\n" + good + "y\n": "bad_lines=2", "x\n": "bad_lines=1",
 	} {
-		path := filepath.Join(t.TempDir(), "list")
+		path := filepath.Join(testkit.Dir(t), "list")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +118,7 @@ func TestDamagedJournals(t *testing.T) {
 			t.Errorf("%.60q: fresh %v, %d entries, log %s", text, j.fresh, loaded, log.String())
 		}
 	}
-	j := &journal{path: t.TempDir(), notices: notice.New(slog.New(slog.DiscardHandler))} // a folder
+	j := &journal{path: testkit.Dir(t), notices: notice.New(slog.New(slog.DiscardHandler))} // a folder
 	if j.load(now, time.Hour, func(*entry) {}); len(j.notices.List()) != 1 || !j.fresh {
 		t.Errorf("a folder: %+v", j.notices.List())
 	}
@@ -125,7 +126,7 @@ func TestDamagedJournals(t *testing.T) {
 
 // TestAFailureLeavesTheOldFile writes half of a file.
 func TestAFailureLeavesTheOldFile(t *testing.T) {
-	folder := t.TempDir()
+	folder := testkit.Dir(t)
 	path := filepath.Join(folder, "list")
 	write := func(text string, err error) error {
 		return replaceFile(path, 0o644, func(w *bufio.Writer) error { return errors.Join(err, ignore(w.WriteString(text))) })
@@ -147,7 +148,7 @@ func ignore(_ int, err error) error { return err }
 
 // TestWhenExportsAreWritten holds when files for other programs are written anew.
 func TestWhenExportsAreWritten(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "later")
+	folder := filepath.Join(testkit.Dir(t), "later")
 	file := filepath.Join(folder, "virus.txt")
 	w := newWorld(t, "[[blocklist]]\nname = \"virus\"\nexport = [{ format = \"text\", file = \""+file+"\" }, { format = \"text\", file = \""+file+"2\" }]\n")
 	l := w.list("virus").(*List)

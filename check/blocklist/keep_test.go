@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rcptgate/kit/testkit"
 )
 
 const disk = "[[blocklist]]\nname = \"virus\"\nfor_max = \"4h\"\n"
@@ -40,7 +42,7 @@ func restarted(t *testing.T, state, text string) (*world, func()) {
 
 func TestListsSurviveARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		w, stop := restarted(t, state, disk)
 		for _, c := range []string{"198.51.100.1", "198.51.100.2", "2001:db8::1", "198.51.100.3"} {
 			w.add("virus", c)
@@ -70,7 +72,7 @@ func TestListsSurviveARestart(t *testing.T) {
 // TestAShorterLifeHolds reads a file of a configuration with longer lives.
 func TestAShorterLifeHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		w, stop := restarted(t, state, "[[blocklist]]\nname = \"virus\"\nfor = \"30d\"\n")
 		w.add("virus", "198.51.100.1")
 		time.Sleep(2 * time.Second)
@@ -85,7 +87,7 @@ func TestAShorterLifeHolds(t *testing.T) {
 
 func TestADamagedFileCostsOnlyItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		w, stop := restarted(t, state, disk)
 		w.add("virus", "198.51.100.1")
 		time.Sleep(2 * time.Second)
@@ -123,7 +125,7 @@ func TestADamagedFileCostsOnlyItself(t *testing.T) {
 // TestAFileThatCannotBeWritten is a notice, and no refusal less or more.
 func TestAFileThatCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := filepath.Join(t.TempDir(), "gone")
+		state := filepath.Join(testkit.Dir(t), "gone")
 		w, stop := restarted(t, state, disk)
 		defer stop()
 		w.add("virus", "198.51.100.1")
@@ -146,7 +148,7 @@ func TestAFileThatCannotBeWritten(t *testing.T) {
 // but not the listing itself: the client's next listing is no repeat.
 func TestARemovalOutlivesTheFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		w, stop := restarted(t, state, disk)
 		w.add("virus", "198.51.100.1")
 		time.Sleep(10 * time.Minute)
@@ -166,7 +168,7 @@ func TestARemovalOutlivesTheFile(t *testing.T) {
 // TestTheFileStaysSmall changes one entry again and again.
 func TestTheFileStaysSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		w, stop := restarted(t, state, disk)
 		defer stop()
 		for range 5000 {
@@ -182,7 +184,7 @@ func TestTheFileStaysSmall(t *testing.T) {
 
 func TestExportFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		file := filepath.Join(state, "later", "virus.cidr")
 		w, stop := restarted(t, state, disk+"export = [{ format = \"cidr\", file = \""+file+"\" }]\n")
 		defer stop()

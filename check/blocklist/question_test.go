@@ -9,6 +9,7 @@ import (
 
 	"rcptgate"
 	"rcptgate/address"
+	"rcptgate/kit/testkit"
 )
 
 // put asks at a stage about a client; change makes it another question.
@@ -89,7 +90,7 @@ func TestDefaults(t *testing.T) {
 		"name = \"x\"\ncode = 521":                     false, "name = \"x\"\ncode = 556": false, "name = \"x\"\ncode = 559": true, "name = \"x\"\ncode = 459": true, "name = \"x\"\ncode = 460": false,
 		"name = \"x\"\ncode = 499": false, "name = \"x\"\ncode = 500": true, "name = \"x\"\ncode = 520": true, "name = \"x\"\ncode = 555": true,
 	} {
-		if _, err := tryWorld(t, t.TempDir(), "[[blocklist]]\n"+text+"\n"); (err == nil) != good {
+		if _, err := tryWorld(t, testkit.Dir(t), "[[blocklist]]\n"+text+"\n"); (err == nil) != good {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

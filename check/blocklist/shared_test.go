@@ -31,7 +31,7 @@ func gateway(t *testing.T, server *lab.Memcached, keys, text string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	state := t.TempDir()
+	state := testkit.Dir(t)
 	if err := os.WriteFile(filepath.Join(state, "keys"), []byte(keys+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -130,132 +130,155 @@ func TestWithinFiveSeconds(t *testing.T) {
 // TestASlowLookGoesOn has memcached answer later than the client's answer may wait.
 func TestASlowLookGoesOn(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
-	const bad = "198.51.100.1"
-	waitPublished(t, a, bad)
-	m := address.Parse("u@example.org")
-	late := rcptgate.WithBudget(t.Context(), 0)
-	b.host.Step(rcptgate.StageRcpt, stepName).Check(late, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(bad), Recipient: m, Target: m})
-	testkit.Eventually(t, "the listing, without another question", func() bool { return b.listed("virus", bad) })
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		const bad = "198.51.100.1"
+		waitPublished(t, a, bad)
+		m := address.Parse("u@example.org")
+		late := rcptgate.WithBudget(t.Context(), 0)
+		b.host.Step(rcptgate.StageRcpt, stepName).Check(late, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(bad), Recipient: m, Target: m})
+		testkit.Eventually(t, "the listing, without another question", func() bool { return b.listed("virus", bad) })
+	})
 }
 
 // TestMemcachedIsBack lists a client while memcached is dead. The next round would be half a
 // minute later.
 func TestMemcachedIsBack(t *testing.T) {
-	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
-	server.Kill()
-	testkit.Eventually(t, "the death of memcached", func() bool { a.refuses("198.51.100.2"); return a.host.Shared.Down() })
-	const bad = "198.51.100.1"
-	a.add("virus", bad)
-	server.Restart()
-	testkit.Eventually(t, "memcached to be back", func() bool { return !a.host.Shared.Down() && !b.host.Shared.Down() })
-	began := time.Now()
-	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
-	if took := time.Since(began); took > roundEvery/2 {
-		t.Errorf("it took %v", took)
-	}
+	server, outside := lab.StartMemcached(t, lab.MemcachedOptions{}), testkit.Outside(t)
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		server.Kill()
+		testkit.Eventually(t, "the death of memcached", func() bool { a.refuses("198.51.100.2"); return a.host.Shared.Down() })
+		const bad = "198.51.100.1"
+		a.add("virus", bad)
+		outside(server.Restart)
+		testkit.Eventually(t, "memcached to be back", func() bool { return !a.host.Shared.Down() && !b.host.Shared.Down() })
+		began := time.Now()
+		testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+		if took := time.Since(began); took > roundEvery/2 {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 // TestARemovalThatStaysHere removes a client while memcached is dead: the command says that
 // the other gateway keeps it, and it does until memcached is back.
 func TestARemovalThatStaysHere(t *testing.T) {
-	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
-	const bad = "198.51.100.1"
-	a.add("virus", bad)
-	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
-	server.Kill()
-	testkit.Eventually(t, "the death of memcached", func() bool { a.refuses("198.51.100.2"); return a.host.Shared.Down() })
-	for want, client := range map[string]string{"was removed from blocklist": bad, "the others could not be asked": "198.51.100.3"} {
-		_, err := a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", client})
-		if _, part := errors.AsType[*unit.PartError](err); !part || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v", client, err)
+	server, outside := lab.StartMemcached(t, lab.MemcachedOptions{}), testkit.Outside(t)
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		const bad = "198.51.100.1"
+		a.add("virus", bad)
+		testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+		server.Kill()
+		testkit.Eventually(t, "the death of memcached", func() bool { a.refuses("198.51.100.2"); return a.host.Shared.Down() })
+		for want, client := range map[string]string{"was removed from blocklist": bad, "the others could not be asked": "198.51.100.3"} {
+			_, err := a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", client})
+			if _, part := errors.AsType[*unit.PartError](err); !part || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v", client, err)
+			}
 		}
-	}
-	if a.refuses(bad) || !b.refuses(bad) {
-		t.Error("this gateway still refuses it, or the other no longer does")
-	}
-	_, err := a.host.Do(t.Context(), "blocklist", "add", []string{"virus", "198.51.100.4"})
-	if _, part := errors.AsType[*unit.PartError](err); !part || !a.refuses("198.51.100.4") {
-		t.Errorf("a listing that stays here: %v", err)
-	}
-	server.Restart()
-	testkit.Eventually(t, "the removal on the other gateway", func() bool { return !b.refuses(bad) })
-	_, err = a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", bad})
-	if _, input := errors.AsType[*unit.InputError](err); !input {
-		t.Errorf("with memcached back: %v", err)
-	}
+		if a.refuses(bad) || !b.refuses(bad) {
+			t.Error("this gateway still refuses it, or the other no longer does")
+		}
+		_, err := a.host.Do(t.Context(), "blocklist", "add", []string{"virus", "198.51.100.4"})
+		if _, part := errors.AsType[*unit.PartError](err); !part || !a.refuses("198.51.100.4") {
+			t.Errorf("a listing that stays here: %v", err)
+		}
+		outside(server.Restart)
+		testkit.Eventually(t, "the removal on the other gateway", func() bool { return !b.refuses(bad) })
+		_, err = a.host.Do(t.Context(), "blocklist", "remove", []string{"virus", bad})
+		if _, input := errors.AsType[*unit.InputError](err); !input {
+			t.Errorf("with memcached back: %v", err)
+		}
+	})
 }
 
 // TestARoundMendsTheOthers has memcached lose everything, and a gateway that nobody asks.
 func TestARoundMendsTheOthers(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
-	const bad = "198.51.100.1"
-	a.add("virus", bad)
-	testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
-	x := newExchange(a.host.Shared)
-	server.Flush()
-	x.round(t.Context(), a.list("virus").(*List))
-	if _, _, err := a.host.Shared.Get(t.Context(), x.key(a.list("virus").(*List), netip.MustParsePrefix(bad+"/32"))); err != nil {
-		t.Errorf("what memcached has lost is not there again: %v", err)
-	}
-	b.list("virus").Remove(netip.MustParseAddr(bad))
-	testkit.Eventually(t, "the removal, without a question", func() bool {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		const bad = "198.51.100.1"
+		a.add("virus", bad)
+		testkit.Eventually(t, "the listing on the other gateway", func() bool { return b.refuses(bad) })
+		x := newExchange(a.host.Shared)
+		server.Flush()
 		x.round(t.Context(), a.list("virus").(*List))
-		return !a.listed("virus", bad)
+		if _, _, err := a.host.Shared.Get(t.Context(), x.key(a.list("virus").(*List), netip.MustParsePrefix(bad+"/32"))); err != nil {
+			t.Errorf("what memcached has lost is not there again: %v", err)
+		}
+		b.list("virus").Remove(netip.MustParseAddr(bad))
+		testkit.Eventually(t, "the removal, without a question", func() bool {
+			x.round(t.Context(), a.list("virus").(*List))
+			return !a.listed("virus", bad)
+		})
+		server.Flush() // the tombstone as well: who knows of the removal keeps it
+		newExchange(b.host.Shared).round(t.Context(), b.list("virus").(*List))
+		if a.refuses(bad) || b.refuses(bad) {
+			t.Error("what was removed is back")
+		}
 	})
-	server.Flush() // the tombstone as well: who knows of the removal keeps it
-	newExchange(b.host.Shared).round(t.Context(), b.list("virus").(*List))
-	if a.refuses(bad) || b.refuses(bad) {
-		t.Error("what was removed is back")
-	}
 }
 
 // TestARoundWritesOnlyWhatIsMissing has two gateways compare a list that both know.
 func TestARoundWritesOnlyWhatIsMissing(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a := gateway(t, server, key, disk)
-	l := a.list("virus").(*List)
-	for i := range 20 {
-		waitPublished(t, a, fmt.Sprintf("198.51.100.%d", i))
-	}
-	x := newExchange(a.host.Shared)
-	x.round(t.Context(), l)
-	before := server.Stats()["cmd_set"]
-	x.round(t.Context(), l)
-	if now := server.Stats()["cmd_set"]; now != before {
-		t.Errorf("cmd_set was %s, and is %s", before, now)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		a := gateway(t, server, key, disk)
+		defer a.host.Stop()
+		l := a.list("virus").(*List)
+		for i := range 20 {
+			waitPublished(t, a, fmt.Sprintf("198.51.100.%d", i))
+		}
+		x := newExchange(a.host.Shared)
+		x.round(t.Context(), l)
+		before := server.Stats()["cmd_set"]
+		x.round(t.Context(), l)
+		if now := server.Stats()["cmd_set"]; now != before {
+			t.Errorf("cmd_set was %s, and is %s", before, now)
+		}
+	})
 }
 
 // TestAListThatIsNotShared neither reads nor writes what the others have, and nothing is believed
 // that lies under another network's key.
 func TestAListThatIsNotShared(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, own := gateway(t, server, key, disk), gateway(t, server, key, disk+"shared = false\n")
-	const bad, other = "198.51.100.1", "198.51.100.2"
-	waitPublished(t, a, bad)
-	l := own.list("virus").(*List)
-	x := newExchange(own.host.Shared)
-	if own.refuses(bad) || x.ask(t.Context(), []*List{l}, netip.MustParseAddr(bad), time.Second, l.now()) != nil || own.listed("virus", bad) {
-		t.Error("a list that is not shared has learnt")
-	}
-	own.add("virus", other)
-	x.round(t.Context(), l)
-	x.publish(l, l.table.Load().get(netip.MustParseAddr(other)))
-	theirs := a.list("virus").(*List)
-	if len(x.waiting) > 0 || a.refuses(other) {
-		t.Error("a list that is not shared is published")
-	}
-	value := appendEntry(nil, theirs.table.Load().get(netip.MustParseAddr(bad)))
-	for network, want := range map[string]bool{bad + "/32": true, other + "/32": false} {
-		p := netip.MustParsePrefix(network)
-		if e := x.read(theirs, p, x.key(theirs, p), value, theirs.now()); (e != nil) != want {
-			t.Errorf("under the key of %s: %+v", network, e)
+	synctest.Test(t, func(t *testing.T) {
+		a, own := gateway(t, server, key, disk), gateway(t, server, key, disk+"shared = false\n")
+		defer a.host.Stop()
+		defer own.host.Stop()
+		const bad, other = "198.51.100.1", "198.51.100.2"
+		waitPublished(t, a, bad)
+		l := own.list("virus").(*List)
+		x := newExchange(own.host.Shared)
+		if own.refuses(bad) || x.ask(t.Context(), []*List{l}, netip.MustParseAddr(bad), time.Second, l.now()) != nil || own.listed("virus", bad) {
+			t.Error("a list that is not shared has learnt")
 		}
-	}
+		own.add("virus", other)
+		x.round(t.Context(), l)
+		x.publish(l, l.table.Load().get(netip.MustParseAddr(other)))
+		theirs := a.list("virus").(*List)
+		if len(x.waiting) > 0 || a.refuses(other) {
+			t.Error("a list that is not shared is published")
+		}
+		value := appendEntry(nil, theirs.table.Load().get(netip.MustParseAddr(bad)))
+		for network, want := range map[string]bool{bad + "/32": true, other + "/32": false} {
+			p := netip.MustParsePrefix(network)
+			if e := x.read(theirs, p, x.key(theirs, p), value, theirs.now()); (e != nil) != want {
+				t.Errorf("under the key of %s: %+v", network, e)
+			}
+		}
+	})
 }
 
 func TestMerge(t *testing.T) {

@@ -132,34 +132,42 @@ const twoStages = "[[blocklist]]\nname = \"early\"\nstage = \"connect\"\n[[block
 // TestListsOfAllStagesAreShared asks as a session does: at once at connect and for a recipient.
 func TestListsOfAllStagesAreShared(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, b := gateway(t, server, key, twoStages), gateway(t, server, key, twoStages)
-	const bad = "198.51.100.1"
-	waitPublished(t, a, bad)
-	ctx := rcptgate.WithBudget(t.Context(), time.Second)
-	testkit.Eventually(t, "the listing, within one session", func() bool {
-		x := newExchange(b.host.Shared)
-		for _, name := range []string{"early", "virus"} { // not asked lately
-			b.list(name).(*List).exchange.asked = x.asked
-		}
-		b.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageConnect, Client: netip.MustParseAddr(bad)})
-		m := address.Parse("u@example.org")
-		return b.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(bad), Recipient: m, Target: m}).Action == rcptgate.Reject
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, twoStages), gateway(t, server, key, twoStages)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		const bad = "198.51.100.1"
+		waitPublished(t, a, bad)
+		ctx := rcptgate.WithBudget(t.Context(), time.Second)
+		testkit.Eventually(t, "the listing, within one session", func() bool {
+			x := newExchange(b.host.Shared)
+			for _, name := range []string{"early", "virus"} { // not asked lately
+				b.list(name).(*List).exchange.asked = x.asked
+			}
+			b.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageConnect, Client: netip.MustParseAddr(bad)})
+			m := address.Parse("u@example.org")
+			return b.host.Gate.Ask(ctx, &rcptgate.Query{Stage: rcptgate.StageRcpt, Client: netip.MustParseAddr(bad), Recipient: m, Target: m}).Action == rcptgate.Reject
+		})
 	})
 }
 
 // TestARemovalOnAnotherGateway removes a client that has never come to this gateway.
 func TestARemovalOnAnotherGateway(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
-	a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
-	const bad = "198.51.100.1"
-	waitPublished(t, a, bad)
-	if _, err := b.do("remove", "virus", bad); err != nil {
-		t.Fatal(err)
-	}
-	x := newExchange(a.host.Shared)
-	testkit.Eventually(t, "the removal where it was listed", func() bool {
-		x.round(t.Context(), a.list("virus").(*List))
-		return !a.listed("virus", bad)
+	synctest.Test(t, func(t *testing.T) {
+		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
+		defer a.host.Stop()
+		defer b.host.Stop()
+		const bad = "198.51.100.1"
+		waitPublished(t, a, bad)
+		if _, err := b.do("remove", "virus", bad); err != nil {
+			t.Fatal(err)
+		}
+		x := newExchange(a.host.Shared)
+		testkit.Eventually(t, "the removal where it was listed", func() bool {
+			x.round(t.Context(), a.list("virus").(*List))
+			return !a.listed("virus", bad)
+		})
 	})
 }
 
@@ -241,7 +249,7 @@ func TestTheLengthOfNetworksChanges(t *testing.T) {
 		}
 	}
 	synctest.Test(t, func(t *testing.T) {
-		state := t.TempDir()
+		state := testkit.Dir(t)
 		w, stop := restarted(t, state, bits+"128\n")
 		add := func(client string, life time.Duration) {
 			if err := w.list("virus").Add(netip.MustParseAddr(client), "Win.X", "", life); err != nil {
@@ -275,7 +283,7 @@ func TestTheLengthOfNetworksChanges(t *testing.T) {
 // the gate tells them apart, a firewall does not.
 func TestExportsSpareWhoIsNeverListed(t *testing.T) {
 	const domain = "[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[2001:db8:0:4::25]:25\"]\n"
-	w, err := tryWorld(t, t.TempDir(), "[[blocklist]]\nname = \"virus\"\nnever = [\"2001:db8:0:1::25\", \"2001:db8:0:2::/80\"]\n"+domain)
+	w, err := tryWorld(t, testkit.Dir(t), "[[blocklist]]\nname = \"virus\"\nnever = [\"2001:db8:0:1::25\", \"2001:db8:0:2::/80\"]\n"+domain)
 	if err != nil {
 		t.Fatal(err)
 	}

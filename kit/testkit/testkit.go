@@ -29,6 +29,23 @@ func Eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
+// Outside gives a function that runs f outside of any synctest bubble, and waits for it. A bubble
+// that starts a process would hold it until that ends, and stop the bubble's clock meanwhile.
+// It is called outside of the bubble; the function it gives, inside.
+func Outside(t testing.TB) (run func(f func())) {
+	work, done := make(chan func()), make(chan struct{})
+	go func() {
+		for f := range work {
+			go func() { // f may end its goroutine, as t.Fatal does
+				defer func() { done <- struct{}{} }()
+				f()
+			}()
+		}
+	}()
+	t.Cleanup(func() { close(work) })
+	return func(f func()) { work <- f; <-done }
+}
+
 // Overlap has n tests that say t.Parallel run at a time, for packages whose tests wait
 // rather than compute. It is called in TestMain; -parallel on the command line counts more.
 func Overlap(n int) {

@@ -3,6 +3,7 @@
 package testkit
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,5 +16,18 @@ func TestEventually(t *testing.T) {
 		if d := time.Since(begin); d > 2*time.Second {
 			t.Errorf("looked for %v", d)
 		}
+	})
+}
+
+func TestOutside(t *testing.T) {
+	outside := Outside(t)
+	synctest.Test(t, func(t *testing.T) {
+		inside := false
+		outside(func() { inside = Bubbled() })
+		if inside || !Bubbled() {
+			t.Error("what runs outside is in the bubble")
+		}
+		outside(runtime.Goexit)
+		outside(func() {})
 	})
 }
