@@ -4,8 +4,8 @@ package milter_test
 
 import (
 	"context"
-	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate"
@@ -52,59 +52,57 @@ func TestDrainFinishesTransactions(t *testing.T) {
 // Postfix keeps MAIL back until the first recipient: a drain that begins between the two waits for
 // them a little, and the recipient is answered.
 func TestDrainWaitsForAMailHeldBack(t *testing.T) {
-	for range 5 { // a busy machine may take longer than the drain waits
-		srv := start(t, &asker{}, milter.Config{Drain: setting.Duration(time.Minute)}, "tcp")
-		c := srv.dial(t, mta.Options{})
+	synctest.Test(t, func(t *testing.T) {
+		srv, dial := inMemory(t, &asker{}, milter.Config{Drain: setting.Duration(time.Minute)})
+		c := speak(t, dial())
 		say := say(t)
 		say(c.Connect("client.example", client))
 		srv.stop()
-		time.Sleep(50 * time.Millisecond) // the drain has found the connection idle
-		_, err := c.Mail("s@example.org", nil)
-		got, errRcpt := c.Rcpt("unknown@example.com")
-		if errors.Join(err, errRcpt) != nil {
-			continue
+		synctest.Wait() // the drain has found the connection idle
+		if _, err := c.Mail("s@example.org", nil); err != nil {
+			t.Error(err)
 		}
-		if got.Code != 550 {
+		if got := say(c.Rcpt("unknown@example.com")); got.Code != 550 {
 			t.Errorf("the first recipient during the drain: %+v", got)
 		}
 		say(c.EndOfMessage())
 		if err := <-srv.done; err != nil {
 			t.Error(err)
 		}
-		return
-	}
-	t.Error("the connection ended before the first recipient")
+	})
 }
 
 // What does not end in time is ended, and only then are its questions cancelled.
 func TestDrainIsBounded(t *testing.T) {
-	asked := make(chan struct{})
-	var cancelled time.Time
-	gate := &asker{answer: func(ctx context.Context, _ *rcptgate.Query) rcptgate.Verdict {
-		close(asked)
-		<-ctx.Done()
-		cancelled = time.Now()
-		return rcptgate.CouldNotFindOut
-	}}
-	const drain = 300 * time.Millisecond
-	srv := start(t, gate, milter.Config{Drain: setting.Duration(drain)}, "unix")
-	c := srv.dial(t, mta.Options{})
-	say := say(t)
-	say(c.Connect("client.example", client))
-	say(c.Mail("s@example.org", nil))
-	go func() { _, _ = c.Rcpt("slow@example.com") }()
-	<-asked
-	begun := time.Now()
-	srv.stop()
-	if err := <-srv.done; err != nil {
-		t.Error(err)
-	}
-	if took := cancelled.Sub(begun); took < drain {
-		t.Errorf("the question was cancelled after %v, the drain is %v", took, drain)
-	}
-	if open := srv.Stats().Open; open != 0 {
-		t.Errorf("%d connections are open", open)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(chan struct{})
+		var cancelled time.Time
+		gate := &asker{answer: func(ctx context.Context, _ *rcptgate.Query) rcptgate.Verdict {
+			close(asked)
+			<-ctx.Done()
+			cancelled = time.Now()
+			return rcptgate.CouldNotFindOut
+		}}
+		const drain = 300 * time.Millisecond
+		srv, dial := inMemory(t, gate, milter.Config{Drain: setting.Duration(drain)})
+		c := speak(t, dial())
+		say := say(t)
+		say(c.Connect("client.example", client))
+		say(c.Mail("s@example.org", nil))
+		go func() { _, _ = c.Rcpt("slow@example.com") }()
+		<-asked
+		begun := time.Now()
+		srv.stop()
+		if err := <-srv.done; err != nil {
+			t.Error(err)
+		}
+		if took := cancelled.Sub(begun); took != drain {
+			t.Errorf("the question was cancelled after %v, the drain is %v", took, drain)
+		}
+		if open := srv.Stats().Open; open != 0 {
+			t.Errorf("%d connections are open", open)
+		}
+	})
 }
 
 // A check that panics in spite of the gate's own guard costs its connection.

@@ -19,7 +19,7 @@ import (
 // Idle connections and frames that were half sent cost little memory and do not slow
 // the others. The count is bounded by the open files a test may have.
 func TestManyIdleConnections(t *testing.T) {
-	count := 9000
+	count := testkit.Rounds(2000, 9000)
 	if testing.Short() {
 		count = 500
 	}

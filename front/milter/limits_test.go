@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/config/setting"
@@ -32,6 +33,12 @@ func raw(t *testing.T, srv *running, octets []byte) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = nc.Close() })
+	return opened(t, nc, octets)
+}
+
+// opened is a connection on which something has been sent.
+func opened(t *testing.T, nc net.Conn, octets []byte) net.Conn {
+	t.Helper()
 	if len(octets) > 0 {
 		if _, err := nc.Write(octets); err != nil {
 			t.Fatal(err)
@@ -56,68 +63,64 @@ func TestMalformedFrameEndsOnlyItsConnection(t *testing.T) {
 }
 
 func TestHalfSentFrameIsNotWaitedForLong(t *testing.T) {
-	srv := start(t, &asker{}, milter.Config{FrameTime: setting.Duration(200 * time.Millisecond)}, "unix")
-	long := wire.AppendStrings(nil, wire.CmdRcpt, strings.Repeat("x", 40000))
-	for _, part := range [][]byte{long[:3], long[:30000]} {
-		nc := raw(t, srv, append(bareOptions[:len(bareOptions):len(bareOptions)], part...))
-		// Dripping does not prolong it.
-		stop := make(chan struct{})
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for _, octet := range long[len(part):] {
-				select {
-				case <-stop:
-					return
-				case <-time.After(20 * time.Millisecond):
-					if _, err := nc.Write([]byte{octet}); err != nil {
+	synctest.Test(t, func(t *testing.T) {
+		srv, dial := inMemory(t, &asker{}, milter.Config{FrameTime: setting.Duration(200 * time.Millisecond)})
+		long := wire.AppendStrings(nil, wire.CmdRcpt, strings.Repeat("x", 40000))
+		for _, part := range [][]byte{long[:3], long[:30000]} {
+			nc := opened(t, dial(), append(bareOptions[:len(bareOptions):len(bareOptions)], part...))
+			// Dripping does not prolong it.
+			stop := make(chan struct{})
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for _, octet := range long[len(part):] {
+					select {
+					case <-stop:
 						return
+					case <-time.After(20 * time.Millisecond):
+						if _, err := nc.Write([]byte{octet}); err != nil {
+							return
+						}
 					}
 				}
-			}
-		}()
-		endsWithin(t, nc)
-		close(stop)
-		<-done
-	}
-	testkit.Eventually(t, "the count of time-outs", func() bool { return srv.Stats().TimedOut == 2 })
+			}()
+			endsWithin(t, nc)
+			close(stop)
+			<-done
+		}
+		testkit.Eventually(t, "the count of time-outs", func() bool { return srv.Stats().TimedOut == 2 })
+	})
 }
 
 // A connection that is asked something now and then is not idle, though it looks the
-// same each time the watch comes by. A machine that stands still for long is no witness.
+// same each time the watch comes by.
 func TestBusyConnectionIsNotIdle(t *testing.T) {
-	t.Parallel()
-	const idle = 2 * time.Second
-	for range 10 {
-		srv := start(t, continues{}, milter.Config{Idle: setting.Duration(idle)}, "unix")
-		c := srv.dial(t, mta.Options{})
-		var err error
-		pause := time.Duration(0)
-		begun := time.Now()
-		for last := begun; err == nil && last.Sub(begun) < idle*7/5; time.Sleep(50 * time.Millisecond) {
-			_, err = c.Connect("client.example", client)
-			now := time.Now()
-			pause, last = max(pause, now.Sub(last)), now
+	synctest.Test(t, func(t *testing.T) {
+		const idle = 2 * time.Second
+		srv, dial := inMemory(t, continues{}, milter.Config{Idle: setting.Duration(idle)})
+		c := speak(t, dial())
+		for begun := time.Now(); time.Since(begun) < 10*idle; time.Sleep(idle / 40) {
+			say(t)(c.Connect("client.example", client))
 		}
-		if err == nil {
-			return
+		time.Sleep(idle * 9 / 10)
+		say(t)(c.Connect("client.example", client))
+		if n := srv.Stats().TimedOut; n != 0 {
+			t.Errorf("%d connections timed out", n)
 		}
-		if pause < idle/2 {
-			t.Fatalf("ended although the longest pause was %v: %v", pause, err)
-		}
-	}
-	t.Log("this machine stands still too often to tell")
+	})
 }
 
 func TestIdleConnectionEnds(t *testing.T) {
-	t.Parallel()
-	srv := start(t, &asker{}, milter.Config{Idle: setting.Duration(time.Second)}, "unix")
-	nc := raw(t, srv, bareOptions)
-	begun := time.Now()
-	endsWithin(t, nc)
-	if after := time.Since(begun); after < 900*time.Millisecond {
-		t.Errorf("ended after %v", after)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const idle = time.Second
+		_, dial := inMemory(t, &asker{}, milter.Config{Idle: setting.Duration(idle)})
+		nc := opened(t, dial(), bareOptions)
+		begun := time.Now()
+		endsWithin(t, nc)
+		if after := time.Since(begun); after < idle || after > idle*5/4 {
+			t.Errorf("ended after %v", after)
+		}
+	})
 }
 
 // A peer that sends and never reads must not hold its connection's goroutine.

@@ -402,16 +402,9 @@ func TestProgress(t *testing.T) {
 			time.Sleep(10 * time.Second)
 			return rcptgate.Verdict{}
 		}}
-		ln := newPipeListener()
-		srv := milter.New(gate, milter.Config{Idle: setting.Duration(time.Hour)}, discardLog())
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- srv.Serve(ctx, ln) }()
-		counted := &counting{Conn: ln.dial()}
-		c, err := mta.New(counted, mta.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, dial := inMemory(t, gate, milter.Config{Idle: setting.Duration(time.Hour)})
+		counted := &counting{Conn: dial()}
+		c := speak(t, counted)
 		before := counted.frames()
 		if r := send(t, c, nil, ""); word(r) != "continue" {
 			t.Errorf("%+v", r)
@@ -420,8 +413,6 @@ func TestProgress(t *testing.T) {
 			t.Errorf("%d words of progress in 10 s", n)
 		}
 		_ = c.Quit()
-		cancel()
-		<-done
 	})
 }
 

@@ -114,8 +114,6 @@ func startLocal(t testing.TB, gate rcptgate.Asker) *running {
 
 func startWith(t testing.TB, gate rcptgate.Asker, config milter.Config, network string, serve func(*milter.Server, context.Context, net.Listener) error) *running {
 	t.Helper()
-	r := &running{log: &logBuffer{}, done: make(chan error, 1)}
-	r.Server = milter.New(gate, config, slog.New(slog.NewTextHandler(r.log, nil)))
 	socket := setting.Socket{Network: "tcp", Address: "127.0.0.1:0"}
 	if network == "unix" {
 		socket = setting.Socket{Network: "unix", Address: filepath.Join(testkit.Dir(t), "m.sock")}
@@ -125,10 +123,19 @@ func startWith(t testing.TB, gate rcptgate.Asker, config milter.Config, network 
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := serveOn(t, gate, config, serve, ctx, ln)
 	r.socket, r.stop = setting.Socket{Network: network, Address: ln.Addr().String()}, cancel
+	return r
+}
+
+// serveOn serves on a listener; its caller gives stop.
+func serveOn(t testing.TB, gate rcptgate.Asker, config milter.Config, serve func(*milter.Server, context.Context, net.Listener) error, ctx context.Context, ln net.Listener) *running {
+	t.Helper()
+	r := &running{log: &logBuffer{}, done: make(chan error, 1)}
+	r.Server = milter.New(gate, config, slog.New(slog.NewTextHandler(r.log, nil)))
 	go func() { r.done <- serve(r.Server, ctx, ln); close(r.done) }()
 	t.Cleanup(func() {
-		cancel()
+		r.stop()
 		if err := <-r.done; err != nil {
 			t.Errorf("Serve: %v", err)
 		}

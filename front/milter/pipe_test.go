@@ -4,43 +4,49 @@ package milter_test
 
 import (
 	"bytes"
-	"log/slog"
+	"context"
 	"net"
 	"sync"
+	"testing"
 
+	"rcptgate"
+	"rcptgate/front/milter"
+	"rcptgate/front/milter/mta"
 	"rcptgate/front/milter/wire"
+	"rcptgate/kit/testkit"
 )
 
-func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-// pipeListener is a listener in memory, for tests in a bubble.
-type pipeListener struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-func (l *pipeListener) dial() net.Conn {
-	here, there := net.Pipe()
-	l.conns <- there
-	return here
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.closed:
-		return nil, net.ErrClosed
+// inMemory starts a server on a network in memory, for tests in a bubble.
+func inMemory(t testing.TB, gate rcptgate.Asker, config milter.Config) (srv *running, dial func() net.Conn) {
+	t.Helper()
+	var network testkit.Network
+	ln, err := network.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	srv = serveOn(t, gate, config, (*milter.Server).Serve, ctx, ln)
+	srv.stop = cancel
+	return srv, func() net.Conn {
+		t.Helper()
+		nc, err := network.DialContext(t.Context(), "tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		return nc
 	}
 }
 
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "unix"} }
+// speak begins a milter session on a connection.
+func speak(t testing.TB, nc net.Conn) *mta.Client {
+	t.Helper()
+	c, err := mta.New(nc, mta.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
 
 // counting keeps what was read.
 type counting struct {

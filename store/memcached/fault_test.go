@@ -65,7 +65,7 @@ func TestKilledServer(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	s, log := logging(t, config(t, servers...), Options{})
-	const n = 600
+	const n = 200
 	fill(t, s, n)
 	if found, _, _ := look(t, s, n); found != n {
 		t.Fatalf("%d of %d records are there", found, n)
@@ -235,7 +235,7 @@ func TestFullServer(t *testing.T) {
 	n := 0
 	for ; n < 15_000; n++ {
 		i := n
-		if i%1000 == 999 && server.Stats()["evictions"] != "0" {
+		if i%250 == 249 && server.Stats()["evictions"] != "0" {
 			break
 		}
 		rec := numbered(i)
@@ -427,15 +427,16 @@ func TestFullQueue(t *testing.T) {
 	t.Parallel()
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
+	s.queue.most = testkit.Rounds(250, maxQueued) // all of them are written in the end
 	server.Stop()
-	const n = 20_000
+	n := 10 * s.queue.most
 	for i := range n {
 		if err := s.Put(ctx, user(i), numbered(i)); err != nil {
 			t.Fatalf("%d: %v", i, err)
 		}
 	}
 	q := s.Queue()
-	if q.Waiting > writers*maxQueued || q.Dropped < n-writers*maxQueued || q.Waiting+int(q.Dropped) != n {
+	if q.Waiting > writers*s.queue.most || int(q.Dropped) < n-writers*s.queue.most || q.Waiting+int(q.Dropped) != n {
 		t.Errorf("of %d records %d wait and %d were dropped", n, q.Waiting, q.Dropped)
 	}
 	if found, _, _ := look(t, s, 1000); found != 1000 {

@@ -40,6 +40,7 @@ var (
 type leases struct {
 	mu   sync.Mutex
 	held map[*lease]struct{}
+	most int // held at once
 }
 
 // lease is the right to find something out.
@@ -68,7 +69,7 @@ func (s *Store) Lease(ctx context.Context, key, route string) (release func(), e
 	s.leases.mu.Lock()
 	n := len(s.leases.held)
 	s.leases.mu.Unlock()
-	if n >= maxHeld {
+	if n >= s.leases.most {
 		return nil, errHeldTooMany
 	}
 	now := time.Now()

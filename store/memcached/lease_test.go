@@ -4,6 +4,8 @@ package memcached
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,33 +114,51 @@ func TestLeaseIsLetGoBehindPut(t *testing.T) {
 func TestLeaseOfALivingHolder(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	const life = 4 * time.Second
-	holder, waiter := gateway(t, config(t, servers...), Options{Lease: life}), gateway(t, config(t, servers...), Options{})
-	release, err := holder.Lease(ctx, "slow@example.org", "tarpit")
-	if err != nil {
-		t.Fatal(err)
-	}
-	last, stalled := time.Now(), time.Duration(0)
-	for end := last.Add(life + life/2); last.Before(end); time.Sleep(20 * time.Millisecond) {
-		_, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit")
-		stalled = max(stalled, time.Since(last))
-		if err != nil || !leased {
-			if stalled > life/renewals/2 {
-				t.Skipf("this machine stands still for %v: no lease can be kept alive", stalled)
-			}
-			t.Fatalf("the holder lives: leased %v, %v", leased, err)
+	synctest.Test(t, func(t *testing.T) {
+		const life = time.Minute
+		opt := Options{Lease: life, Honour: time.Hour}
+		holder, waiter := gateway(t, config(t, servers...), opt), gateway(t, config(t, servers...), opt)
+		const user, route = "slow@example.org", "tarpit"
+		release, err := holder.Lease(ctx, user, route)
+		if err != nil {
+			t.Fatal(err)
 		}
-		last = time.Now()
-	}
-	if other, err := waiter.Lease(ctx, "slow@example.org", "another route"); err != nil {
-		t.Errorf("another route is another question: %v", err)
-	} else {
-		other()
-	}
-	release()
-	testkit.Eventually(t, "it is let go", func() bool {
-		_, leased, err := waiter.Await(ctx, "slow@example.org", "tarpit")
-		return err == nil && !leased
+		server := servers[slices.IndexFunc(servers, func(m *lab.Memcached) bool { return m.Addr == holder.c.Server(holder.key(user)) })]
+		left := func(flags string) (seconds int) {
+			t.Helper()
+			reply, err := server.Command("mg " + holder.leaseKey(user, route) + " " + flags)
+			if err == nil {
+				_, err = fmt.Sscanf(reply, "HD t%d", &seconds)
+			}
+			if err != nil {
+				t.Fatalf("the server says of the lease: %q, %v", reply, err)
+			}
+			return seconds
+		}
+		if n := left("t"); n < 1 || n > int(life/time.Second) {
+			t.Errorf("the server keeps the lease for %d s", n)
+		}
+		if n := left("T1000 t"); n < 900 {
+			t.Fatalf("%d s, which were to be 1,000", n)
+		}
+		for end := time.Now().Add(life + life/2); time.Now().Before(end); time.Sleep(time.Second) {
+			if _, leased, err := waiter.Await(ctx, user, route); err != nil || !leased {
+				t.Fatalf("the holder lives: leased %v, %v", leased, err)
+			}
+		}
+		if n := left("t"); n < 1 || n > int(life/time.Second) {
+			t.Errorf("the server keeps a lease that was renewed for %d s", n)
+		}
+		if other, err := waiter.Lease(ctx, user, "another route"); err != nil {
+			t.Errorf("another route is another question: %v", err)
+		} else {
+			other()
+		}
+		release()
+		testkit.Eventually(t, "it is let go", func() bool {
+			_, leased, err := waiter.Await(ctx, user, route)
+			return err == nil && !leased
+		})
 	})
 }
 
@@ -341,8 +361,9 @@ func TestLeasesAreBounded(t *testing.T) {
 	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
 	const kept = writers
+	s.leases.most = testkit.Rounds(256, maxHeld)
 	var releases []func()
-	for i := range maxHeld {
+	for i := range s.leases.most {
 		release, err := s.Lease(ctx, user(i), "")
 		if err != nil {
 			t.Fatalf("%d: %v", i, err)
@@ -351,7 +372,7 @@ func TestLeasesAreBounded(t *testing.T) {
 			releases = append(releases, release)
 		}
 	}
-	if _, err := s.Lease(ctx, user(maxHeld), ""); !errors.Is(err, errHeldTooMany) {
+	if _, err := s.Lease(ctx, user(s.leases.most), ""); !errors.Is(err, errHeldTooMany) {
 		t.Errorf("one more: %v", err)
 	}
 	for _, release := range releases { // the end has two seconds, which is enough for few

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate/kit/testkit"
@@ -130,50 +131,67 @@ func TestNamesAreSealed(t *testing.T) {
 func TestSurvey(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
-	cfg := config(t, servers...)
-	cfg.Timeout = time.Second // one of them will hang
-	c := newClient(t, cfg)
-	names := NewNames(c)
-	survey := func(publisher string) store.Survey {
-		found, _ := names.Survey(ctx, publisher, time.Minute)
-		return found
-	}
-	if survey("a") != store.Lost || survey("b") != store.Lost {
-		t.Error("nothing is there, and nothing is missed")
-	}
-	if survey("a") != store.Intact || survey("b") != store.Intact || survey("a") != store.Intact {
-		t.Error("all is there, and something is missed")
-	}
-	servers[0].Flush()
-	if survey("a") != store.Lost || survey("b") != store.Lost {
-		t.Error("one server is empty, and nothing is missed")
-	}
-	if survey("a") != store.Intact {
-		t.Error("missed twice")
-	}
-	servers[1].Stop()
-	testkit.Eventually(t, "the server is dead", func() bool { return survey("a") == store.Moved })
-	if n := len(alive(c)); n != 1 || survey("a") != store.Intact {
-		t.Errorf("%d servers live", n)
-	}
-	servers[1].Cont()
-	testkit.Eventually(t, "the server is back", func() bool { return survey("a") == store.Moved })
-	if n := len(alive(c)); n != 2 || survey("a") != store.Intact {
-		t.Errorf("%d servers live", n)
-	}
-	// While no server lives nothing is put anywhere, and everything is where it was.
-	for _, s := range servers {
-		s.Stop()
-	}
-	testkit.Eventually(t, "all are dead", func() bool { _ = survey("b"); return c.Down() })
-	before := survey("b")
-	for _, s := range servers {
-		s.Cont()
-	}
-	testkit.Eventually(t, "all are back", func() bool { before = max(before, survey("b")); return len(alive(c)) == 2 })
-	if before == store.Lost {
-		t.Error("a server that was only dead counts as empty")
-	}
+	proxies := []*proxy{startProxy(t, servers[0]), startProxy(t, servers[1])}
+	outside := testkit.Outside(t)
+	synctest.Test(t, func(t *testing.T) {
+		cfg := proxies[0].config()
+		cfg.Servers = append(cfg.Servers, proxies[1].config().Servers...)
+		cfg.Timeout = 10 * time.Second
+		c := newClient(t, cfg)
+		names := NewNames(c)
+		survey := func(publisher string) store.Survey {
+			found, _ := names.Survey(ctx, publisher, time.Hour)
+			return found
+		}
+		if survey("a") != store.Lost || survey("b") != store.Lost {
+			t.Error("nothing is there, and nothing is missed")
+		}
+		if survey("a") != store.Intact || survey("b") != store.Intact || survey("a") != store.Intact {
+			t.Error("all is there, and something is missed")
+		}
+		servers[0].Flush()
+		if survey("a") != store.Lost || survey("b") != store.Lost {
+			t.Error("one server is empty, and nothing is missed")
+		}
+		if survey("a") != store.Intact {
+			t.Error("missed twice")
+		}
+		proxies[1].spoil(0, 0, nil)
+		if survey("a") != store.Intact || len(alive(c)) != 2 {
+			t.Error("a server that lives gives no answer, and something is missed")
+		}
+		proxies[1].spoil(0, -1, nil)
+		outside(proxies[1].down)
+		if survey("a") != store.Moved {
+			t.Error("a server is dead, and nothing has moved")
+		}
+		if n := len(alive(c)); n != 1 || survey("a") != store.Intact {
+			t.Errorf("%d servers live", n)
+		}
+		up := func(p *proxy) {
+			outside(func() {
+				if err := p.up(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		up(proxies[1])
+		testkit.Eventually(t, "the server is back", func() bool { return survey("a") == store.Moved })
+		if n := len(alive(c)); n != 2 || survey("a") != store.Intact {
+			t.Errorf("%d servers live", n)
+		}
+		// While no server lives nothing is put anywhere, and everything is where it was.
+		outside(proxies[0].down)
+		outside(proxies[1].down)
+		testkit.Eventually(t, "all are dead", func() bool { _ = survey("b"); return c.Down() })
+		before := survey("b")
+		up(proxies[0])
+		up(proxies[1])
+		testkit.Eventually(t, "all are back", func() bool { before = max(before, survey("b")); return len(alive(c)) == 2 })
+		if before == store.Lost {
+			t.Error("a server that was only dead counts as empty")
+		}
+	})
 }
 
 func alive(c *Client) []string {

@@ -6,20 +6,27 @@ import (
 	"bytes"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"rcptgate/config/setting"
+	"rcptgate/kit/testkit"
 	"rcptgate/test/lab"
 )
 
-// proxy stands before a real server, or is none: it spoils replies.
+// proxy stands before a real server, or is none: it spoils replies. It listens on a unix
+// socket, which nobody else takes while it is down.
 type proxy struct {
-	addr string
-	to   *lab.Memcached // nil: reply makes everything up
+	addr   string
+	to     *lab.Memcached // nil: reply makes everything up
+	all    sync.WaitGroup
+	closed chan struct{} // at the end of the test
 
 	mu    sync.Mutex
+	l     net.Listener // nil while it is down
+	conns *connections
 	delay time.Duration
 	drip  time.Duration // between octets of a reply
 	cut   int           // octets of each reply that come through; < 0: all
@@ -28,45 +35,70 @@ type proxy struct {
 
 func startProxy(t testing.TB, to *lab.Memcached) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	p := &proxy{addr: filepath.Join(testkit.Dir(t), "proxy"), to: to, closed: make(chan struct{}), cut: -1}
+	if err := p.up(); err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: l.Addr().String(), to: to, cut: -1}
-	var all sync.WaitGroup
+	t.Cleanup(func() {
+		close(p.closed)
+		p.down()
+		p.all.Wait()
+	})
+	return p
+}
+
+// up has the proxy take connections.
+func (p *proxy) up() error {
+	l, err := net.Listen("unix", p.addr)
+	if err != nil {
+		return err
+	}
 	conns := &connections{}
-	all.Go(func() {
+	p.mu.Lock()
+	p.l, p.conns = l, conns
+	p.mu.Unlock()
+	p.all.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
 			conns.add(c)
-			all.Go(func() { p.serve(c) })
+			p.all.Go(func() { p.serve(c) })
 		}
 	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		conns.close()
-		all.Wait()
-	})
-	return p
+	return nil
+}
+
+// down ends all connections and refuses new ones.
+func (p *proxy) down() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.l != nil {
+		_ = p.l.Close()
+		p.conns.close()
+		p.l = nil
+	}
 }
 
 type connections struct {
-	mu  sync.Mutex
-	all []net.Conn
+	mu     sync.Mutex
+	all    []net.Conn
+	closed bool
 }
 
 func (c *connections) add(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.all = append(c.all, conn)
+	if c.all = append(c.all, conn); c.closed {
+		_ = conn.Close()
+	}
 }
 
 func (c *connections) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = true
 	for _, conn := range c.all {
 		_ = conn.Close()
 	}
@@ -89,7 +121,7 @@ func (p *proxy) serve(client net.Conn) {
 		}
 		defer server.Close() //nolint:errcheck // a test's
 	}
-	command, answer := make([]byte, 1<<16), make([]byte, 1<<20)
+	command, answer := make([]byte, 1<<16), make([]byte, 1<<16)
 	for {
 		n, err := client.Read(command)
 		if err != nil {
@@ -111,7 +143,11 @@ func (p *proxy) serve(client net.Conn) {
 			}
 			out = answer[:m]
 		}
-		time.Sleep(delay)
+		select {
+		case <-time.After(delay):
+		case <-p.closed:
+			return
+		}
 		if cut >= 0 && cut < len(out) {
 			_, _ = client.Write(out[:cut])
 			return
@@ -130,7 +166,7 @@ func (p *proxy) serve(client net.Conn) {
 
 func (p *proxy) config() testConfig {
 	cfg := testConfig{Config: DefaultConfig()}
-	cfg.Servers = []Server{{setting.Socket{Network: "tcp", Address: p.addr}}}
+	cfg.Servers = []Server{{setting.Socket{Network: "unix", Address: p.addr}}}
 	return cfg
 }
 

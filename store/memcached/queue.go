@@ -26,6 +26,7 @@ const (
 type queue struct {
 	s       *Store
 	seed    maphash.Seed
+	most    int // tasks of one shard
 	shards  [writers]shard
 	until   atomic.Int64 // once closing: when to give up, UNIX nanoseconds
 	done    sync.WaitGroup
@@ -51,7 +52,7 @@ type shard struct {
 }
 
 func newQueue(s *Store) *queue {
-	q := &queue{s: s, seed: maphash.MakeSeed()}
+	q := &queue{s: s, seed: maphash.MakeSeed(), most: maxQueued}
 	for i := range q.shards {
 		sh := &q.shards[i]
 		sh.latest = map[string]*task{}
@@ -70,7 +71,7 @@ func (q *queue) add(t *task) bool {
 	sh := q.shard(t.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if sh.closed || len(sh.tasks) >= maxQueued {
+	if sh.closed || len(sh.tasks) >= q.most {
 		q.dropped.Add(1)
 		return false
 	}

@@ -103,7 +103,7 @@ func New(c *Client, opt Options) *Store {
 	}
 	s.watch = newLeaseWatch(s.lease)
 	s.watch.longest = cmp.Or(opt.Honour, longestWait)
-	s.leases.held = map[*lease]struct{}{}
+	s.leases.held, s.leases.most = map[*lease]struct{}{}, maxHeld
 	s.queue = newQueue(s)
 	s.done.Go(s.renewLeases)
 	s.done.Go(s.exchange)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/store"
 )
 
@@ -16,7 +17,7 @@ func testConcurrent(t *testing.T, s *suite) {
 	var all sync.WaitGroup
 	for g := range 8 {
 		all.Go(func() {
-			for i := range 200 {
+			for i := range testkit.Rounds(60, 200) {
 				mine := fmt.Sprintf("u%d-%d@example.org", g, i%20)
 				common := fmt.Sprintf("common%d@example.org", i%10)
 				if s.Put(ctx, mine, Valid(s.now)) != nil || s.Put(ctx, common, Unknown(common, s.now)) != nil {
