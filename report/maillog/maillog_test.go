@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -110,11 +112,64 @@ func TestFieldsAreNotForged(t *testing.T) {
 		{sm + strings.Repeat(`x`, 188) + `@example.net` + real, `Nov 28 5AS80abc012345 "` + strings.Repeat(`x`, 188) + `@example.net" (unsure) 100 1 192.0.2.1`},
 		{sm + `<"` + strings.Repeat(`x`, 300) + `"@example.net>` + real, ``}, // no Sendmail that is known
 		{`sm-mta[1]: 5AS80abc012345[1]: from=<a@example.net>, size=100, class=0, nrcpts=1, msgid=<x, relay=x [203.0.113.9]>, ...`, `Nov 28 5AS80abc012345 "a@example.net" 100 1 invalid IP`},
+		{sm + `<(">` + forged + `")a@example.net>` + real, `Nov 28 5AS80abc012345 "(\">, size=9, class=0, nrcpts=9, relay=x [203.0.113.9]\")a@example.net" 100 1 192.0.2.1`},
+		{sm + `<"\n\r"@x>` + real, `Nov 28 5AS80abc012345 "\"\n\r\"@x" 100 1 192.0.2.1`},
+		{sm + `<a@x>, size=-5, class=0, nrcpts=1, relay=y [192.0.2.1]`, `Nov 28 5AS80abc012345 "a@x" 0 1 192.0.2.1`},
+		{sm + `<a@x>, size=, class=0, nrcpts=1, relay=y [192.0.2.1]`, ``},
+		{`postfix/cleanup[1]: 4ABCDE: info: header Subject: a from b from y[192.0.2.1]; from=<"a\">"@example.net> to=<b@example.org>`,
+			`Nov 28 subject "a from b" "a\">"@example.net 192.0.2.1`},
+		{`postfix/qmgr[1]: 4ABCDE: status, from=<a@example.net>, size=9, nrcpt=9 (queue active)`, ``},
+		{`postfix/qmgr[1]: 4ABCDE: from=<a@example.net`, ``},
+		{`postfix/qmgr[1]: 4ABCDE: from=<a@example.net>, size=9, nrcpt=many`, ``},
+		{`postfix/smtpd[1]: 4ABCDE: lost=y[192.0.2.1]` + "\nNov 28 10:00:00 mx postfix/qmgr[1]: 4ABCDE: from=<a@x>, size=9, nrcpt=9 (queue active)", `Nov 28 4ABCDE "a@x" 9 9 invalid IP`},
+		{`sm-mta[1]: not an id: from=<a@example.net>` + real, ``},
+		{`sm-mta] 1]: 5AS80abc012345: from=<a@example.net>` + real, ``},
 		{`sm-mta[1]: 5AS80abc012345[2]: from=<a@example.net>` + real, ``},
 	} {
 		if got := strings.Join(read(t, "Nov 28 10:00:00 mx "+c.line+"\n"), "\n"); got != c.want {
 			t.Errorf("%s\n got %s\nwant %s", c.line, got, c.want)
 		}
+	}
+}
+
+// TestWalkEnds: at a cancelled context, at the caller's error, at damage.
+func TestWalkEnds(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	ours := errors.New("ours")
+	count := 0
+	ignore := func(string, error) {}
+	if err := Walk(ctx, []string{"-"}, strings.NewReader(sample), ignore, func(*Entry) error { count++; return nil }); !errors.Is(err, context.Canceled) || count > 0 {
+		t.Errorf("cancelled: %v after %d", err, count)
+	}
+	if err := Walk(context.Background(), []string{"-"}, strings.NewReader(sample), ignore, func(*Entry) error { count++; return ours }); !errors.Is(err, ours) || count != 1 {
+		t.Errorf("the caller's error: %v after %d", err, count)
+	}
+	if got := read(t, "\x1f\x8bdamaged"); len(got) != 1 || !strings.HasPrefix(got[0], "problem ") {
+		t.Errorf("damaged: %q", got)
+	}
+}
+
+// TestQueueIsBounded: of more messages than are told apart, the older half of them is forgotten, and
+// the newer is not.
+func TestQueueIsBounded(t *testing.T) {
+	n := 0
+	r := &reader{each: func(*Entry) error { n++; return nil }, clients: map[string]netip.Addr{}, seen: map[string]struct{}{}}
+	for i := range maxQueue {
+		id := strconv.Itoa(i)
+		r.clients[id], r.seen[id] = netip.MustParseAddr("192.0.2.1"), struct{}{}
+	}
+	for _, line := range []string{"postfix/smtpd[1]: 4ABCDE: client=x[192.0.2.2]", "postfix/qmgr[1]: 4ABCDE: from=<a@b>, size=1, nrcpt=1", "postfix/qmgr[1]: 4ABCDE: from=<a@b>, size=1, nrcpt=1",
+		"postfix/qmgr[1]: 499999: from=<a@b>, size=1, nrcpt=1"} {
+		if err := r.line([]byte("Nov 28 10:00:00 mx " + line)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 1 || len(r.seen) != 1 || len(r.clients) != 1 || len(r.seen2) != maxQueue || len(r.clients2) != maxQueue {
+		t.Errorf("%d messages, %d and %d are kept, %d and %d clients", n, len(r.seen), len(r.seen2), len(r.clients), len(r.clients2))
+	}
+	if r.client("4ABCDE") != netip.MustParseAddr("192.0.2.2") || r.client("499999") != netip.MustParseAddr("192.0.2.1") {
+		t.Error("clients are forgotten")
 	}
 }
 
