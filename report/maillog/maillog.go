@@ -64,7 +64,7 @@ var ErrNothing = errors.New("nothing to read")
 // Walk reads log files, "-" is stdin, and calls each for every entry. Problem is told which
 // could not be read; they are passed over.
 func Walk(ctx context.Context, paths []string, stdin io.Reader, problem func(file string, err error), each func(*Entry) error) error {
-	r := &reader{each: each, clients: map[string]netip.Addr{}, seen: map[string]struct{}{}}
+	r := &reader{each: each, most: maxQueue, clients: map[string]netip.Addr{}, seen: map[string]struct{}{}}
 	opened := 0
 	for _, path := range paths {
 		in := stdin
@@ -96,6 +96,7 @@ func Walk(ctx context.Context, paths []string, stdin io.Reader, problem func(fil
 // bounded.
 type reader struct {
 	each              func(*Entry) error
+	most              int // in a generation
 	entry             Entry
 	clients, clients2 map[string]netip.Addr
 	seen, seen2       map[string]struct{}
@@ -198,7 +199,7 @@ func (r *reader) qmgr(id string, text []byte) error {
 	if _, again := r.seen2[id]; again {
 		return nil
 	}
-	if len(r.seen) >= maxQueue {
+	if len(r.seen) >= r.most {
 		r.seen, r.seen2 = map[string]struct{}{}, r.seen
 	}
 	r.seen[id] = struct{}{}
@@ -233,7 +234,7 @@ func (r *reader) smtpd(id string, text []byte) {
 		return
 	}
 	rest, _, _ = bytes.Cut(rest, []byte(","))
-	if len(r.clients) >= maxQueue {
+	if len(r.clients) >= r.most {
 		r.clients, r.clients2 = map[string]netip.Addr{}, r.clients
 	}
 	r.clients[id] = inBrackets(string(rest))

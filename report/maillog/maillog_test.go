@@ -112,7 +112,7 @@ func TestFieldsAreNotForged(t *testing.T) {
 		{sm + strings.Repeat(`x`, 188) + `@example.net` + real, `Nov 28 5AS80abc012345 "` + strings.Repeat(`x`, 188) + `@example.net" (unsure) 100 1 192.0.2.1`},
 		{sm + `<"` + strings.Repeat(`x`, 300) + `"@example.net>` + real, ``}, // no Sendmail that is known
 		{`sm-mta[1]: 5AS80abc012345[1]: from=<a@example.net>, size=100, class=0, nrcpts=1, msgid=<x, relay=x [203.0.113.9]>, ...`, `Nov 28 5AS80abc012345 "a@example.net" 100 1 invalid IP`},
-		{sm + `<(">` + forged + `")a@example.net>` + real, `Nov 28 5AS80abc012345 "(\">, size=9, class=0, nrcpts=9, relay=x [203.0.113.9]\")a@example.net" 100 1 192.0.2.1`},
+		{sm + `<(">` + forged + `)a@example.net>` + real, `Nov 28 5AS80abc012345 "(\">, size=9, class=0, nrcpts=9, relay=x [203.0.113.9])a@example.net" 100 1 192.0.2.1`},
 		{sm + `<"\n\r"@x>` + real, `Nov 28 5AS80abc012345 "\"\n\r\"@x" 100 1 192.0.2.1`},
 		{sm + `<a@x>, size=-5, class=0, nrcpts=1, relay=y [192.0.2.1]`, `Nov 28 5AS80abc012345 "a@x" 0 1 192.0.2.1`},
 		{sm + `<a@x>, size=, class=0, nrcpts=1, relay=y [192.0.2.1]`, ``},
@@ -153,22 +153,23 @@ func TestWalkEnds(t *testing.T) {
 // TestQueueIsBounded: of more messages than are told apart, the older half of them is forgotten, and
 // the newer is not.
 func TestQueueIsBounded(t *testing.T) {
+	const most = 10
 	n := 0
-	r := &reader{each: func(*Entry) error { n++; return nil }, clients: map[string]netip.Addr{}, seen: map[string]struct{}{}}
-	for i := range maxQueue {
-		id := strconv.Itoa(i)
+	r := &reader{most: most, each: func(*Entry) error { n++; return nil }, clients: map[string]netip.Addr{}, seen: map[string]struct{}{}}
+	for i := range most {
+		id := strconv.Itoa(10_000 + i)
 		r.clients[id], r.seen[id] = netip.MustParseAddr("192.0.2.1"), struct{}{}
 	}
 	for _, line := range []string{"postfix/smtpd[1]: 4ABCDE: client=x[192.0.2.2]", "postfix/qmgr[1]: 4ABCDE: from=<a@b>, size=1, nrcpt=1", "postfix/qmgr[1]: 4ABCDE: from=<a@b>, size=1, nrcpt=1",
-		"postfix/qmgr[1]: 499999: from=<a@b>, size=1, nrcpt=1"} {
+		"postfix/qmgr[1]: 10003: from=<a@b>, size=1, nrcpt=1"} {
 		if err := r.line([]byte("Nov 28 10:00:00 mx " + line)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n != 1 || len(r.seen) != 1 || len(r.clients) != 1 || len(r.seen2) != maxQueue || len(r.clients2) != maxQueue {
+	if n != 1 || len(r.seen) != 1 || len(r.clients) != 1 || len(r.seen2) != most || len(r.clients2) != most {
 		t.Errorf("%d messages, %d and %d are kept, %d and %d clients", n, len(r.seen), len(r.seen2), len(r.clients), len(r.clients2))
 	}
-	if r.client("4ABCDE") != netip.MustParseAddr("192.0.2.2") || r.client("499999") != netip.MustParseAddr("192.0.2.1") {
+	if r.client("4ABCDE") != netip.MustParseAddr("192.0.2.2") || r.client("10003") != netip.MustParseAddr("192.0.2.1") {
 		t.Error("clients are forgotten")
 	}
 }
