@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 		child()
 		return
 	}
+	testkit.Overlap(4)
 	goleak.VerifyTestMain(m)
 }
 
@@ -390,11 +391,13 @@ time=T level=debug msg=shown unit=store disk.file="a b"
 }
 
 func TestSyslogAndJournald(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]string{
 		"syslog":   `^<22>[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d rcptgate\[\d+\]: msg=decision queue=4F1a .*text="No such user"$`,
 		"journald": `^SYSLOG_IDENTIFIER=rcptgate\nSYSLOG_FACILITY=2\nPRIORITY=6\nRCPTGATE_QUEUE=4F1a\n(?s:.*)RCPTGATE_ACTION=reject\n(?s:.*)\nMESSAGE=msg=decision queue=4F1a .*\n$`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			path := filepath.Join(testkit.Dir(t), "log")
 			s := start(t, func(c *Config) { c.Target = name }, Options{Socket: path})
 			q, v := sample()

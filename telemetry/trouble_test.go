@@ -37,6 +37,7 @@ func (b *quietBuffer) text() string {
 // A log that nobody takes is told on standard error when that begins and when it ends,
 // once each, and shown meanwhile.
 func TestALostLogIsTold(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(testkit.Dir(t), "socket")
 	var stderr quietBuffer
 	s := start(t, func(c *Config) { c.Target = "journald" }, Options{Socket: path, Stderr: &stderr})

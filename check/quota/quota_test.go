@@ -190,6 +190,7 @@ func TestFailures(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, func(o *Options, s *mailStore) {
 				o.Config.Timeout = setting.Duration(100 * time.Millisecond)
 				s.set("ann@example.com", 100*mb, 100*mb)

@@ -19,7 +19,7 @@ import (
 	"rcptgate/store/storetest"
 )
 
-const sample = 700
+const sample = 400
 
 // filled makes a state directory with a copy of a file of sample records and of its
 // log, as a kill would leave them.
@@ -115,7 +115,7 @@ func TestDamagedAtStart(t *testing.T) {
 		for _, suffix := range []string{"", "-wal"} {
 			t.Run(what+suffix, func(t *testing.T) {
 				t.Parallel()
-				for range 2 {
+				for range testkit.Rounds(1, 5) {
 					dir := testkit.Dir(t)
 					for _, part := range []string{"", "-wal"} {
 						data, err := os.ReadFile(filepath.Join(from, "copy"+part))

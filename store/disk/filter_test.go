@@ -138,7 +138,7 @@ func TestFilterIsRenewed(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			default:
+			case <-time.After(100 * time.Microsecond):
 				if _, err := s.Get(t.Context(), "steady@example.com"); err != nil && !errors.Is(err, store.ErrNotFound) {
 					t.Errorf("steady: %v", err)
 				}

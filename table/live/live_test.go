@@ -20,10 +20,14 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"rcptgate/kit/testkit"
 	"rcptgate/table"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	testkit.Overlap(8)
+	goleak.VerifyTestMain(m)
+}
 
 // plain is a format for these tests: key=value lines; "damage" is damage.
 type plain struct{ warn func(error) }
@@ -67,7 +71,7 @@ type fixture struct {
 func newFixture(t *testing.T, kind table.Type, text string) *fixture {
 	t.Helper()
 	f := &fixture{t: t, log: new(bytes.Buffer), start: time.Now()}
-	name := filepath.Join(t.TempDir(), "map")
+	name := filepath.Join(testkit.Dir(t), "map")
 	f.Live = New(Config{
 		Spec:    table.Spec{Type: kind, Name: name},
 		Format:  func(warn func(error)) table.Format { return plain{warn} },
@@ -316,6 +320,7 @@ func TestLocks(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, table.Hash, "a=1\n")
 			f.write("a=2\n")
 			writer, err := os.OpenFile(f.path, os.O_RDWR, 0)
@@ -375,6 +380,7 @@ func TestRun(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			f := newFixture(t, table.Hash, "a=1\n")
 			f.now = time.Now
 			ctx, cancel := context.WithCancel(context.Background())
