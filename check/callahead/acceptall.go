@@ -121,10 +121,15 @@ func (c *Check) afterValid(l *lesson) {
 		return
 	}
 	at := l.change.out.answer.Backend
-	if a, _ := c.finding(c.state.ctx, at, qn.mailbox.Domain); a.Class != store.None {
+	t := tentative{key: qn.key, began: l.change.began, learnt: l.change.now, before: l.effect.before()}
+	switch a, _ := c.finding(c.state.ctx, at, qn.mailbox.Domain); a.Class {
+	case store.None:
+	case store.AcceptAll: // found out since the answer came: the test did not see it
+		c.takeBack(at, t)
+		return
+	default:
 		return
 	}
-	t := tentative{key: qn.key, began: l.change.began, learnt: l.change.now, before: l.effect.before()}
 	p := pair{at, qn.mailbox.Domain}
 	switch c.state.tentatively(p, t, time.Now()) {
 	case testTakeBack:

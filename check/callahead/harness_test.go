@@ -171,7 +171,8 @@ type fakeMemory struct {
 	mu        sync.Mutex
 	m         map[string]store.Record
 	forgotten time.Time
-	source    string // where it says that it knows from; RAM unless set
+	source    string           // where it says that it knows from; RAM unless set
+	learns    func(key string) // unless nil, called before something is learnt
 }
 
 func (m *fakeMemory) Recall(_ context.Context, key string) (store.Record, string, bool) {
@@ -182,6 +183,9 @@ func (m *fakeMemory) Recall(_ context.Context, key string) (store.Record, string
 }
 
 func (m *fakeMemory) Learn(key string, began time.Time, change func(store.Record) store.Record) {
+	if m.learns != nil {
+		m.learns(key)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rec := change(m.m[key])

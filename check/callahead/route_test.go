@@ -330,6 +330,28 @@ func TestAcceptAllTakesBackWhatCameMeanwhile(t *testing.T) {
 	})
 }
 
+// TestAcceptAllFoundWhileAnAnswerIsKept has the test end between an answer and the moment when
+// it is remembered.
+func TestAcceptAllFoundWhileAnAnswerIsKept(t *testing.T) {
+	inBubble(t, nil, func(t *testing.T, w *world) {
+		b := w.backend(at1)
+		b.rest, b.madeUp = good, good.late(5*time.Second)
+		const late = "late@example.com"
+		w.memory.learns = func(key string) {
+			if key == late {
+				time.Sleep(6 * time.Second)
+			}
+		}
+		w.ask("first@example.com")
+		w.ask(late)
+		time.Sleep(10 * time.Second)
+		if got := w.memory.record(late).Standing; got.Class == store.Valid {
+			t.Errorf("record %+v", got)
+		}
+		w.expect(w.ask(late), "continue 250 - accept-all ram")
+	})
+}
+
 func TestAcceptAllKeepsWhatWasKnownBefore(t *testing.T) {
 	inBubble(t, func(w *world) { w.opt.Lives.AcceptAll.Expire = duration(time.Hour) }, func(t *testing.T, w *world) {
 		b := w.backend(at1)
