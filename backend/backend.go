@@ -343,6 +343,6 @@ func (b *Backend) notOpened(fail *Failure, others bool) {
 }
 
 func (b *Backend) limited(limit int, why *Failure) {
-	b.set.notices.Warn("backend-limit "+b.name, "mail server accepts no more connections, limit halved",
+	b.set.notices.Warn("backend-limit "+b.name, "mail server accepts no more connections; limit halved",
 		"backend", b.name, "limit", limit, "error", why)
 }

@@ -97,7 +97,7 @@ func (p *Publisher) survey(ctx context.Context) {
 	p.lost, p.moved = p.lost || found == store.Lost, true
 	if p.surveys++; p.surveys > 1 { // at first there is nothing
 		p.set(func(st *PublishStatus) { st.Losses++ })
-		p.log.Info("memcached has lost alias names, or looks for them on other servers: they are published again", "lost", found == store.Lost, "not_before", p.lossHold.Format(time.TimeOnly))
+		p.log.Info("memcached has lost alias names, or its servers have changed; publishing the names again", "lost", found == store.Lost, "not_before", p.lossHold.Format(time.TimeOnly))
 	}
 }
 
@@ -224,7 +224,7 @@ func (p *Publisher) end(ps *pass) {
 		}
 	case bad:
 		p.renewal, p.due = nil, time.Now().Add(p.opt.Life/12)
-		p.log.Warn("not every alias name could be published: the next round is early", args...)
+		p.log.Warn("some alias names could not be published; the next round starts early", args...)
 	default:
 		p.renewal = nil
 		p.logRound(ps, "names of the alias tables published", append([]any{"names", ps.to.names()}, args...)...)

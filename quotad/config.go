@@ -80,7 +80,7 @@ func LoadConfig(name string) (*Config, error) {
 	}
 	c := &Config{Listen: *config.Get[ListenConfig](composed), Stores: config.All[StoreConfig](composed), File: file, Source: name}
 	if len(c.Stores) == 0 {
-		return nil, file.Place(errors.New("there is no [[store]] section: the agent would know no mailbox"))
+		return nil, file.Place(errors.New("there is no [[store]] section, so the agent could not find any mailbox; add one"))
 	}
 	for i := range c.Stores {
 		c.Stores[i].fill()

@@ -109,7 +109,7 @@ func TestKeyFileOfTheConfiguration(t *testing.T) {
 	before := a.active.Load()
 	a.reload(func() (*Config, error) { return c, nil })
 	a.reload(func() (*Config, error) { return LoadConfig(filepath.Join(t.TempDir(), "absent")) })
-	if a.active.Load() != before || strings.Count(log.String(), "the agent goes on with the one it has") != 2 || !a.active.Load().keys.Accepts(keys.Token()) {
+	if a.active.Load() != before || strings.Count(log.String(), "keeping the old configuration") != 2 || !a.active.Load().keys.Accepts(keys.Token()) {
 		t.Errorf("a mistake changed something:\n%s", log)
 	}
 	next, err := configure(t, "[listen]\nudp = [\"127.0.0.1:1\"]\n"+mboxes)

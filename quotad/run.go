@@ -169,12 +169,12 @@ func (a *Agent) reload(reread func() (*Config, error)) {
 		err = a.Adopt(c)
 	}
 	if err != nil {
-		a.log.Error("the configuration has a mistake: the agent goes on with the one it has", "error", err)
+		a.log.Error("reload failed, keeping the old configuration", "error", err)
 		return
 	}
-	a.log.Info("the configuration was read again", "configuration", c.Source)
+	a.log.Info("configuration reloaded", "configuration", c.Source)
 	a.warnOfNobody()
 	if now := c.Listen; !slices.Equal(before.UDP, now.UDP) || !slices.Equal(before.TCP, now.TCP) || before.HTTP != now.HTTP || (before.Cert == "") != (now.Cert == "") {
-		a.log.Warn("other addresses to listen on need a restart")
+		a.log.Warn("changes of the addresses to listen on need a restart")
 	}
 }

@@ -93,7 +93,7 @@ func (e *Effective) readPostfix() error {
 			// The entry that counts may stand in the map that is not read.
 			e.TransportMaps = nil
 			e.Source.Forget("transport_maps")
-			p.Warn("transport_maps is not used: the next hop of a recipient may stand in the table that is not read")
+			p.Warn("transport_maps is not used: the next hop of a recipient may be in the table that cannot be read")
 		}
 	}
 	if e.own.Delimiter == nil {
@@ -151,7 +151,7 @@ func (e *Effective) readSendmail() error {
 	if e.Mailertable == nil {
 		if e.Mailertable, known = s.ReadMap("mailertable", "mailertable"); !known {
 			e.Source.Forget("mailertable")
-			s.Warn("mailertable is not used: the MTA's own next hop is, where it names one")
+			s.Warn("mailertable is not used; the MTA's own next hop is used instead")
 		}
 	}
 	if macro, ok := s.Set("S"); ok && e.own.RelayTo == nil && e.RelayTo == "" && known {

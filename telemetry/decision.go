@@ -186,7 +186,7 @@ func (s *Telemetry) cause(q *rcptgate.Query) string {
 		}
 		var panicked *rcptgate.PanicError
 		if errors.As(err, &panicked) {
-			s.notices.Error("panic "+panicPlace(panicked.Stack), "a check panicked: this is a mistake in the program, please report it",
+			s.notices.Error("panic "+panicPlace(panicked.Stack), "a check panicked; this is a bug in rcptgate, please report it",
 				"stage", q.Stage.String(), "error", panicked.Error(), "place", panicPlace(panicked.Stack), stackKey, stack(panicked.Stack))
 		}
 		return err.Error()

@@ -65,7 +65,7 @@ func (h *Host) read(f Followed) (rebuilt bool) {
 		err = h.Rebuild()
 	}
 	if err != nil {
-		h.Notices.Raise(slog.LevelError, key, "the MTA's configuration has changed and cannot be used, keeping the old one", "section", f.Section, "error", err)
+		h.Notices.Raise(slog.LevelError, key, "the MTA's configuration has changed but cannot be used, keeping the old one", "section", f.Section, "error", err)
 		return false
 	}
 	h.Notices.Clear(key, "")

@@ -112,7 +112,7 @@ func Open(ctx context.Context, units []Unit, c *Config, o Options) (_ *Host, err
 	}
 	if !h.options.Offline {
 		if err := setup.verified(); err != nil {
-			h.Notices.Raise(slog.LevelError, "configuration", "the configuration fails its own expectations; it is active, since there is no other", "error", err)
+			h.Notices.Raise(slog.LevelError, "configuration", "the configuration fails its own expectations; it is active because there is no older one", "error", err)
 		}
 	}
 	h.adopt(setup)

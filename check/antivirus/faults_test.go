@@ -126,7 +126,7 @@ func TestClamdTooSmall(t *testing.T) {
 			if r := c.send("Subject: x\r\n", "clean"); r.Action != rcptgate.Continue {
 				t.Errorf("clean: %+v", r)
 			}
-			if list := fmt.Sprint(g.host.Notices.List()); !strings.Contains(list, "does not look into messages of max_size") {
+			if list := fmt.Sprint(g.host.Notices.List()); !strings.Contains(list, "does not search messages of max_size") {
 				t.Errorf("notices %s", list)
 			}
 			if r := c.send("Subject: x\r\n", strings.Repeat("x", 2<<20)); r.Action != rcptgate.Continue {

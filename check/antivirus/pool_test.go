@@ -295,7 +295,7 @@ func TestLimits(t *testing.T) {
 				if v := r.ask(t, letter(string(eicar()))); v.Action != rcptgate.Reject {
 					t.Errorf("infected: %+v", v)
 				}
-				if !strings.Contains(r.notices(), "does not look into messages of max_size") {
+				if !strings.Contains(r.notices(), "does not search messages of max_size") {
 					t.Errorf("notices %q", r.notices())
 				}
 				f.set(nil)

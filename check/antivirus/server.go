@@ -192,11 +192,11 @@ func (p *pool) tell(s *server, r *report) {
 		p.board.Raise(slog.LevelError, blind, "virus scanner does not find the EICAR test file; it is not used until it does", "server", s.name, "error", r.short)
 	case r.short != nil:
 		p.board.Clear(blind, "virus scanner finds the EICAR test file again", "server", s.name)
-		p.board.Raise(slog.LevelError, short, "virus scanner does not look into messages of max_size: raise StreamMaxLength, MaxFileSize and MaxScanSize in clamd.conf, or lower max_size in [antivirus]",
+		p.board.Raise(slog.LevelError, short, "virus scanner does not search messages of max_size: raise StreamMaxLength, MaxFileSize and MaxScanSize in clamd.conf, or lower max_size in [antivirus]",
 			"server", s.name, "max_size", p.cfg.MaxSize, "looked_into", r.proven, "error", r.short)
 	default:
 		p.board.Clear(blind, "virus scanner finds the EICAR test file again", "server", s.name)
-		p.board.Clear(short, "virus scanner looks into messages of max_size", "server", s.name)
+		p.board.Clear(short, "virus scanner searches messages of max_size", "server", s.name)
 	}
 }
 

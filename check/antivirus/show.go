@@ -150,7 +150,7 @@ func (u *live) show() []view.Table {
 			attention = "virus scanner " + s.name + " is not used: " + s.why
 		case s.known && s.proven < int64(p.cfg.MaxSize):
 			matter = "antivirus limit " + s.name
-			attention = fmt.Sprintf("virus scanner %s does not look into messages of max_size: %s", s.name, s.why)
+			attention = fmt.Sprintf("virus scanner %s does not search messages of max_size: %s", s.name, s.why)
 		}
 		t.Add(attention, s.name, s.up, s.shown(), s.tested, s.busy, s.scans, s.found, s.failed, s.version, s.why)
 		t.About(matter)

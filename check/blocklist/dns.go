@@ -115,7 +115,7 @@ func (d *dns) judge(ctx context.Context, a *accusation) {
 	why, err := d.excuse(ctx, a)
 	switch {
 	case err != nil:
-		d.notices.Warn("blocklist dns "+l.name, "DNS does not say whether a client must not be listed, so it is not", "blocklist", l.name, "client", a.client, "error", err)
+		d.notices.Warn("blocklist dns "+l.name, "DNS does not answer whether a client is exempt; the client is not listed", "blocklist", l.name, "client", a.client, "error", err)
 	case why != "":
 		d.excused.Add(1)
 		l.log.Info("blocklist="+l.name+" client="+a.client.String()+" excused: "+why, "evidence", a.evidence)

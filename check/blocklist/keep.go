@@ -61,7 +61,7 @@ func (j *journal) load(now time.Time, longest time.Duration, each func(*entry)) 
 	}
 	if err != nil || bad > 0 {
 		j.fresh = true
-		j.notices.Warn(j.matter(), "a blocklist was not read as a whole; what could be read counts", "file", j.path, "bad_lines", bad, "error", err)
+		j.notices.Warn(j.matter(), "a blocklist could be read only in part; the entries that were read are active", "file", j.path, "bad_lines", bad, "error", err)
 	}
 }
 
@@ -100,7 +100,7 @@ func (j *journal) save(changed []*entry, now time.Time, all func(func(*entry) bo
 	}
 	if err != nil {
 		j.fresh, j.retry = true, now.Add(journalRetry)
-		j.notices.Raise(slog.LevelWarn, j.matter(), "a blocklist cannot be written; a restart would forget it", "file", j.path, "error", err)
+		j.notices.Raise(slog.LevelWarn, j.matter(), "a blocklist cannot be written; its new entries would be lost in a restart", "file", j.path, "error", err)
 		return
 	}
 	j.notices.Clear(j.matter(), "a blocklist can be written again", "file", j.path)

@@ -228,7 +228,7 @@ func (t *madeUpTest) find(ctx context.Context) store.Class {
 			"backend", t.pair.backend, "domain", t.pair.domain, "until", answer.Expire.UTC().Format(time.RFC3339))
 	case out.refusedForGood() && out.words.class != store.Full:
 		answer.Class = store.Selective
-		c.state.board.Clear("accept-all "+t.pair.backend+" "+t.pair.domain, "this backend tells recipients of the domain apart again", "backend", t.pair.backend, "domain", t.pair.domain)
+		c.state.board.Clear("accept-all "+t.pair.backend+" "+t.pair.domain, "this backend refuses unknown recipients of the domain again", "backend", t.pair.backend, "domain", t.pair.domain)
 		switch t.meaning(ctx, &out, &s) {
 		case saysUnknown:
 			answer.Text = writeShape(&s, out.sender)

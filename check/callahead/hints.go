@@ -10,7 +10,7 @@ import (
 // hintHeld reports that known recipients are kept although the backend calls them unknown.
 func (c *Check) hintHeld(qn *question) {
 	c.state.board.Error("held "+qn.mailbox.Domain,
-		"known recipients are kept although the backend calls them unknown: too many of the domain at once, is its directory complete?",
+		"known recipients are kept although the backend calls them unknown: there are too many in this domain at once. Is its directory complete?",
 		"domain", qn.mailbox.Domain, "route", qn.rt.String())
 }
 
@@ -22,7 +22,7 @@ func (a *asking) hintCautious(at string) {
 	}
 	a.check.state.count.cautious.Add(1)
 	a.check.state.board.Warn("cautious "+a.q.Target.Domain,
-		"the next hop refuses our question, and the mail was let through: name the domain in a [[domain]] section, or, if this is outgoing mail, the client's network in trusted",
+		"the next hop refused the probe, and the mail was accepted anyway: give the domain a [[domain]] section or, if this is outgoing mail, add the client's network to trusted",
 		"domain", a.q.Target.Domain, "network", network(a), "backend", at)
 }
 
@@ -43,10 +43,10 @@ func network(a *asking) string {
 // hintUnproven reports that a backend refuses us, certainly or probably.
 func (a *asking) hintUnproven(out *outcome) {
 	state, answer := a.check.state, &out.answer
-	text := "the backend refuses a recipient for a reason that may be about this gateway, and nothing proves otherwise: mail is deferred"
+	text := "the backend refuses a recipient for a reason that may be about this gateway, and nothing proves otherwise; mail is deferred"
 	if out.refusesUs {
 		state.count.refusesUs.Add(1)
-		text = "the backend refuses recipients that are known to be good: this is about the gateway, mail to recipients that are not remembered is deferred"
+		text = "the backend refuses recipients that are known to be good: this is about the gateway. Mail to recipients that are not remembered is deferred"
 	}
 	state.count.unproven.Add(1)
 	state.board.Error(fmt.Sprintf("unproven %s %s %d %s", answer.Backend, a.q.Target.Domain, answer.Code, answer.Enhanced), text,
@@ -56,7 +56,7 @@ func (a *asking) hintUnproven(out *outcome) {
 // sawLoop reports that a question came back to us.
 func (c *Check) sawLoop(at, domain string) {
 	c.state.count.loops.Add(1)
-	c.state.board.Error("loop "+at+" "+domain, "call-ahead loop: the backend is this gateway itself, or asks it back", "peer", at, "domain", domain)
+	c.state.board.Error("loop "+at+" "+domain, "call-ahead loop: the backend is this gateway itself, or calls it back", "peer", at, "domain", domain)
 }
 
 // panicked reports a fault of the program that was caught.

@@ -199,7 +199,7 @@ func TestDemotionStopsWhenADomainLooksUnknown(t *testing.T) {
 			time.Sleep(time.Hour)
 		}
 		st := w.state.Stats()
-		if st.Demotions != 0 || st.DemotionsHeld == 0 || !strings.Contains(w.log.String(), "is its directory complete?") {
+		if st.Demotions != 0 || st.DemotionsHeld == 0 || !strings.Contains(w.log.String(), "Is its directory complete?") {
 			t.Errorf("stats %+v, log %s", st, w.log)
 		}
 	})
@@ -216,7 +216,7 @@ func TestTheFirstWaveOfUnknownsIsTold(t *testing.T) {
 		}
 		time.Sleep(day + time.Hour)
 		b.all(unknown)
-		const line = "is its directory complete?"
+		const line = "Is its directory complete?"
 		for i := range heldLeast {
 			if strings.Contains(w.log.String(), line) {
 				t.Errorf("told after %d unknown", i)

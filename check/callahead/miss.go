@@ -97,7 +97,7 @@ func (a *asking) miss(ctx context.Context, net *store.Answer, source string) rcp
 		return a.nobody(net, source)
 	}
 	if _, landed := rcptgate.Await(ctx, f.Done()); !landed {
-		a.q.Trace.Note("probe: no answer within the deadline; it goes on in the background")
+		a.q.Trace.Note("probe: no answer within the deadline; it continues in the background")
 		return a.nobody(net, source)
 	}
 	return a.landed(&f.Value, net, source)

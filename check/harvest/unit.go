@@ -66,7 +66,7 @@ func build(s *unit.Setup, state *state) error {
 	}
 	if cfg.Blocklist != "" {
 		if c.joins = s.Blocklists[cfg.Blocklist]; c.joins == nil {
-			return setting.Keyf("harvest.blocklist", "there is no [[blocklist]] with the name %q", cfg.Blocklist)
+			return setting.Keyf("harvest.blocklist", "there is no [[blocklist]] named %q", cfg.Blocklist)
 		}
 	}
 	s.Step(rcptgate.StageRcpt, rcptgate.Step{Name: stepName, Check: c})

@@ -279,7 +279,7 @@ func (qn *question) remember(l *landing, answer room.Answer, by *source.Guarded)
 	if answer.State == room.Unknown {
 		l.use = room.UseUnknown
 		if answer.Note != "" { // a Dovecot without nouser says it of every alias, a wrong server of everybody
-			s.board.Warn("quota: refuses "+by.Name, "a quota service refuses a recipient for another reason than its quota; that is not believed. With Dovecot, set quota_status_nouser = DUNNO",
+			s.board.Warn("quota: refuses "+by.Name, "a quota service refuses a recipient for a reason other than quota; the refusal is ignored. With Dovecot, set quota_status_nouser = DUNNO",
 				"source", by.Name, "mailbox", qn.key)
 		}
 		if kept {
@@ -311,7 +311,7 @@ func (qn *question) report(l *room.Learnt, by *source.Guarded) {
 	s := qn.check.State
 	if l.Shrunk {
 		s.count.shrunk.Add(1)
-		s.board.Warn("quota: shrunk "+by.Name, "the limit of a mailbox has fallen below a tenth: it is believed at the second answer", "source", by.Name, "mailbox", qn.key)
+		s.board.Warn("quota: shrunk "+by.Name, "the limit of a mailbox has fallen below a tenth of its old value; it counts after a second answer", "source", by.Name, "mailbox", qn.key)
 	}
 	if l.Implausible != "" {
 		s.count.implausible.Add(1)

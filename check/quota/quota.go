@@ -129,7 +129,7 @@ func (c *Check) decide(ctx context.Context, q *rcptgate.Query) (rcptgate.Verdict
 		a.key = (rcptgate.Mailbox{Local: user, Domain: q.Target.Domain}).Key(fold)
 	}
 	if !usable(a.key) {
-		q.Trace.Note("no store has a mailbox of such a name; nobody is asked")
+		q.Trace.Note("no store can have a mailbox of this name; no source is asked")
 		return rcptgate.Verdict{}, nil
 	}
 	use, known := a.serve()

@@ -347,7 +347,7 @@ func TestStormIsHeldBack(t *testing.T) {
 		}
 	}
 	w.expect(names[0], 0, "room")
-	if !strings.Contains(w.log.String(), "many mailboxes at once") {
+	if !strings.Contains(w.log.String(), "many mailboxes as full at once") {
 		t.Error("nobody is told")
 	}
 }

@@ -46,7 +46,7 @@ func (w *world) mustHold(holds bool, ends int) {
 }
 
 func stormy(b *notice.Board) bool {
-	return slices.ContainsFunc(b.List(), func(n notice.Notice) bool { return strings.Contains(n.Text, "many mailboxes at once") })
+	return slices.ContainsFunc(b.List(), func(n notice.Notice) bool { return strings.Contains(n.Text, "many mailboxes as full at once") })
 }
 
 // TestStormEnds: however it is found out, the postmaster hears of a storm's end, once.

@@ -184,7 +184,7 @@ func show(s *State) []view.Table {
 		switch {
 		case g.Storm.Held():
 			matter = "quota: storm " + g.Name
-			attention = "quota source " + g.Name + " says of too many mailboxes that they are full: its refusals are held back"
+			attention = "quota source " + g.Name + " reports too many mailboxes as full: its refusals are held back"
 		case !h.Up:
 			attention = "quota source " + g.Name + " does not answer: " + h.Error
 		}

@@ -34,7 +34,7 @@ func (a *asking) verdict(use room.Use, e *room.Entry, remembered bool) rcptgate.
 		v.Backend = by.Name
 		if s.holds(by, s.clock.At(a.q.Now()), a.check.Config.Hold.Share()) {
 			a.count(&s.count.held)
-			a.q.Trace.Note("held back: the source says of too many mailboxes at once that they are full")
+			a.q.Trace.Note("held back: the source reports too many mailboxes as full at once")
 			return rcptgate.Verdict{}
 		}
 	}
@@ -63,7 +63,7 @@ func (s *State) reportStorm(by *source.Guarded) {
 			return
 		}
 		asked, full := by.Storm.Counts(s.now())
-		s.board.Raise(slog.LevelError, matter, "quota source says of many mailboxes at once that they are full: its refusals are held back. Have units, limits or defaults changed?",
+		s.board.Raise(slog.LevelError, matter, "quota source reports many mailboxes as full at once; its refusals are held back. Have units, limits or defaults changed?",
 			"source", by.Name, "newly_full", full, "asked", asked)
 	})
 }
@@ -123,11 +123,11 @@ func (a *asking) explainAsk(e *room.Entry) {
 	now := a.check.State.now()
 	switch {
 	case k.Asked == 0:
-		a.q.Trace.Note("nothing is remembered of the mailbox: asked")
+		a.q.Trace.Note("nothing is remembered about the mailbox: asked")
 	case now >= k.RoomEnd && now >= k.FullEnd:
-		a.q.Trace.Note("what is remembered has ended: asked again")
+		a.q.Trace.Note("the remembered answer has ended: asked again")
 	default:
-		a.q.Trace.Note("what is remembered does not say enough about this size: asked again")
+		a.q.Trace.Note("the remembered answer does not cover this size: asked again")
 	}
 }
 

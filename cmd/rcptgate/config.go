@@ -99,7 +99,7 @@ func (p *program) checkConfig(cmd *cobra.Command, strict bool) error {
 	}
 	warnings := h.Warnings()
 	if c.File == nil {
-		warnings = append(warnings, fmt.Sprintf("there is no %s: the built-in defaults are good, but check no recipient", unit.DefaultFile))
+		warnings = append(warnings, fmt.Sprintf("there is no %s: the built-in defaults are used, which check no recipients", unit.DefaultFile))
 	}
 	for _, w := range warnings {
 		fmt.Fprintf(cmd.ErrOrStderr(), "rcptgate: warning: %s\n", view.Clean(w))

@@ -57,7 +57,7 @@ func (f *front) build(s *unit.Setup) error {
 	for i, c := range cfg.Zones {
 		list := s.Blocklists[c.List]
 		if list == nil {
-			return setting.Keyf(fmt.Sprintf("dns.zones[%d].list", i+1), "there is no [[blocklist]] of the name %q", c.List)
+			return setting.Keyf(fmt.Sprintf("dns.zones[%d].list", i+1), "there is no [[blocklist]] named %q", c.List)
 		}
 		z.list = append(z.list, newZone(c, s.Core().Hostname, list, serial))
 	}

@@ -183,7 +183,7 @@ func (e *Exchange) drain(cancel context.CancelFunc) {
 	select {
 	case <-ended:
 	case <-last.C:
-		e.Log.Error(e.Name+" questions in work do not end, and are left behind", "connections", e.counts.open.Load())
+		e.Log.Error(e.Name+" questions do not finish; leaving them behind", "connections", e.counts.open.Load())
 	}
 }
 

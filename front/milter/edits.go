@@ -63,7 +63,7 @@ func (c *conn) appendChanges(v rcptgate.Verdict) (rcptgate.Verdict, error) {
 		case errors.Is(err, errUnwritten):
 			return v, err
 		case err != nil:
-			c.l.srv.log.Error("the new body of a message cannot be read, the sender tries again later", "queue", c.session.mailID, "error", err)
+			c.l.srv.log.Error("the new body of a message cannot be read; the sender is asked to try again later", "queue", c.session.mailID, "error", err)
 			return notNow, nil
 		}
 	}

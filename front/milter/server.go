@@ -266,7 +266,7 @@ func (s *Server) logFull(msg string, args ...any) {
 // cannot logs that something was decided that this connection cannot do.
 func (s *Server) cannot(v *rcptgate.Verdict) {
 	if s.refusing.open(time.Now(), time.Minute) {
-		s.log.Warn("not agreed on with the MTA, the sender tries again later", "action", v.Action.String(), "reason", string(v.Reason))
+		s.log.Warn("the MTA has not agreed to this action; the sender is asked to try again later", "action", v.Action.String(), "reason", string(v.Reason))
 	}
 }
 

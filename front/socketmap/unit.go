@@ -61,7 +61,7 @@ func (f *front) build(s *unit.Setup) error {
 	cfg := unit.Part[Config](s.Config)
 	for i, m := range cfg.Maps {
 		if s.Blocklists[m.List] == nil {
-			return setting.Keyf(fmt.Sprintf("socketmap.maps[%d].list", i+1), "there is no [[blocklist]] of the name %q", m.List)
+			return setting.Keyf(fmt.Sprintf("socketmap.maps[%d].list", i+1), "there is no [[blocklist]] named %q", m.List)
 		}
 	}
 	f.pending = newAnswers(s, cfg.Maps)

@@ -101,7 +101,7 @@ func (c *Client) tend() {
 			}
 			all.Go(func() {
 				if deadFor, ok := s.revive(); ok {
-					c.notices.Clear(s.notice(), "memcached server is alive again", "server", s.name, "dead_for", deadFor.Round(time.Millisecond))
+					c.notices.Clear(s.notice(), "memcached server answers again", "server", s.name, "dead_for", deadFor.Round(time.Millisecond))
 					c.signalBack()
 				}
 			})

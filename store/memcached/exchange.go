@@ -227,7 +227,7 @@ func (c *Client) reportLost(lists []list) {
 			break
 		}
 	}
-	c.notices.Warn("memcached lost list", "memcached has lost the list of what was forgotten: refusals are asked again", "why", why)
+	c.notices.Warn("memcached lost list", "memcached has lost the list of forgotten recipients; refusals are asked for again", "why", why)
 }
 
 // order passes on what others have forgotten, and only then has what is written here

@@ -94,7 +94,7 @@ func TestKilledServer(t *testing.T) {
 	if found != n-lost || missed != lost || failed > 0 {
 		t.Errorf("back and empty: %d found, %d missed, %d failed; its share is %d", found, missed, failed, lost)
 	}
-	testkit.Eventually(t, "the log says so", func() bool { return log.count("alive again") == 1 })
+	testkit.Eventually(t, "the log says so", func() bool { return log.count("answers again") == 1 })
 	if log.count("is dead") != 1 {
 		t.Errorf("the death was told %d times", log.count("is dead"))
 	}
@@ -303,7 +303,7 @@ func TestSlowServer(t *testing.T) {
 	})
 	p.spoil(0, -1, nil)
 	testkit.Eventually(t, "it is back", func() bool { found, _, _ := look(t, s, 5); return found == 5 })
-	if log.count("is dead") == 0 || log.count("alive again") == 0 {
+	if log.count("is dead") == 0 || log.count("answers again") == 0 {
 		t.Errorf("log: %s", log.text.String())
 	}
 }
@@ -482,7 +482,7 @@ func TestManyKeysWithoutAServer(t *testing.T) {
 	}
 }
 
-// TestNoticeOfADeadServerEnds when no configuration names it any more, or it is alive again.
+// TestNoticeOfADeadServerEnds when no configuration names it any more, or it is answers again.
 func TestNoticeOfADeadServerEnds(t *testing.T) {
 	t.Parallel()
 	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})

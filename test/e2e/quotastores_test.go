@@ -218,7 +218,7 @@ func (s *mailStores) downAsks(store string, fronts ...string) {
 		s.want(front, fmt.Sprint("user", 5+i), 1000, 250)
 	}
 	out, _, code := s.gate.Command("check", "user7@dc.test")
-	if code != 0 || !strings.Contains(out, "has not answered lately") {
+	if code != 0 || !strings.Contains(out, "has not answered recently") {
 		s.Errorf("%s is asked: exit code %d\n%s", store, code, out)
 	}
 	if out, _, _ := s.gate.Command("status", "quota"); !regexp.MustCompile(`udp:` + regexp.QuoteMeta(store) + `:\d+ +no `).MatchString(out) {

@@ -141,7 +141,7 @@ func readFiles(c *Config) (password string, roots *x509.CertPool, err error) {
 			return "", nil, setting.Keyf("ca_file", "%w", err)
 		}
 		if roots = x509.NewCertPool(); !roots.AppendCertsFromPEM(text) {
-			return "", nil, setting.Keyf("ca_file", "%s holds no certificate in PEM form", c.CAFile)
+			return "", nil, setting.Keyf("ca_file", "%s has no certificate in PEM form", c.CAFile)
 		}
 	}
 	return password, roots, nil
@@ -284,7 +284,7 @@ func (d *Directory) resolve(k key, text string) (Entry, error) {
 		errs = append(errs, err)
 	}
 	if d.ctx.Err() == nil {
-		d.state.board.Raise(slog.LevelError, "quota-ldap", "no LDAP server gives an answer; what was found before serves for 24 hours", "error", errors.Join(errs...))
+		d.state.board.Raise(slog.LevelError, "quota-ldap", "no LDAP server answers; remembered entries are used for up to 24 hours", "error", errors.Join(errs...))
 	}
 	return Entry{}, fmt.Errorf("%w: %w", ErrDown, errors.Join(errs...))
 }

@@ -35,7 +35,7 @@ const (
 )
 
 // ErrOpen says that a source was not asked because it did not answer lately.
-var ErrOpen = errors.New("it has not answered lately, and is tried in the background")
+var ErrOpen = errors.New("it has not answered recently; it is tried in the background")
 
 // Set is the sources that were asked so far, with what is known of their health. It lives as
 // long as the process. Make one with NewSet; it is safe for concurrent use.
@@ -274,7 +274,7 @@ func (g *Guarded) failure(err error) {
 	}
 	g.mu.Unlock()
 	if opened {
-		g.set.board.Raise(slog.LevelWarn, "quota: "+g.Name, "quota source does not answer: mail is taken without asking it", "source", g.Name, "error", err)
+		g.set.board.Raise(slog.LevelWarn, "quota: "+g.Name, "quota source does not answer; mail is accepted without asking it", "source", g.Name, "error", err)
 	}
 }
 

@@ -87,7 +87,7 @@ func ParseKeys(text []byte) (*Keys, error) {
 		}
 	}
 	if len(keys.list) == 0 {
-		return nil, errors.New("there is no key in it")
+		return nil, errors.New("it has no key")
 	}
 	return keys, nil
 }

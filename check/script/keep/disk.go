@@ -62,12 +62,12 @@ func openDisk(dir string, log *slog.Logger) *disk {
 	if err != nil {
 		aside := d.path + ".damaged"
 		if os.Rename(d.path, aside) == nil {
-			log.Error("what the script kept cannot be read, beginning a new file", "file", d.path, "renamed", aside, "error", err)
+			log.Error("the script's memory file cannot be read; starting a new one", "file", d.path, "renamed", aside, "error", err)
 			err = d.open()
 		}
 	}
 	if err != nil {
-		log.Error("what the script remembers cannot be kept", "file", d.path, "error", err)
+		log.Error("the script's memory cannot be kept on disk", "file", d.path, "error", err)
 	}
 	d.done.Go(d.run)
 	return d
@@ -231,7 +231,7 @@ func (d *disk) trim(tx *sql.Tx, batch map[place]entry, all bool) error {
 func (d *disk) trouble(err error) {
 	if !d.failing {
 		d.failing = true
-		d.log.Error("what the script remembers cannot be written or read", "file", d.path, "error", err)
+		d.log.Error("the script's memory cannot be written or read", "file", d.path, "error", err)
 	}
 }
 
