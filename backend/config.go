@@ -24,7 +24,7 @@ const (
 // the values of [DefaultConfig], ProbesPerSecond excepted.
 type Config struct {
 	// Timeout bounds one probe, which goes on after the client has stopped waiting.
-	Timeout setting.Duration `toml:"timeout" doc:"time limit for one probe; the probe goes on in the background after the client has stopped waiting" min:"1s" max:"1h"`
+	Timeout setting.Duration `toml:"timeout" doc:"time limit for one probe; the probe continues in the background after the client has stopped waiting" min:"1s" max:"1h"`
 	// Connect bounds the look-up of a backend's name, and the TCP connection to each
 	// of its addresses.
 	Connect setting.Duration `toml:"connect" doc:"time limit for looking up a server's name, and for connecting to each of its addresses" min:"1s" max:"5m"`

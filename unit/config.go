@@ -25,7 +25,7 @@ type Core struct {
 	State           string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket" restart:"true"`
 	Enforce         bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, but refuses nothing. A [[domain]] section can override this for its domain"`
 	Deadline        setting.Duration `toml:"deadline" doc:"time limit for one answer; keep it below the MTA's timeout, which is 10s for Sendmail and 30s for Postfix" min:"100ms" max:"5m"`
-	MessageDeadline setting.Duration `toml:"message_deadline" doc:"time limit for the steps that look at a whole message; the MTA hears meanwhile that the gate is busy. Sendmail waits 5m in all" min:"1s" max:"10m"`
+	MessageDeadline setting.Duration `toml:"message_deadline" doc:"time limit for the steps that look at a whole message; meanwhile the gate reports progress to the MTA. Sendmail waits 5m in all" min:"1s" max:"10m"`
 	FollowMTA       bool             `toml:"follow_mta" doc:"ask the MTA's own bracketed next hop for domains without a section"`
 }
 
@@ -74,7 +74,7 @@ func coreParts() []config.Part {
 		{Defaults: defaultCore()},
 		{Section: "listen", Doc: "addresses on which the gate listens. Each front has its own section for its other settings", Defaults: listenHead{}},
 		{Section: "log", Doc: "the log: one line for each decision", Defaults: telemetry.Defaults()},
-		{Section: "cache", Doc: "what is remembered, and for how long", Defaults: tiers.DefaultConfig()},
+		{Section: "cache", Doc: "how much is remembered, where, and for how long", Defaults: tiers.DefaultConfig()},
 		{Section: "cache", Defaults: memcached.DefaultConfig()},
 		{Section: "routes", Doc: "next hops from the MTA's own maps. A [[domain]] section with servers comes first, the next hop that the MTA names last", Defaults: route.DefaultTablesConfig()},
 		{Section: "domain", Doc: "one section for each relayed domain; the most specific name applies", Repeated: true, Defaults: route.DomainConfig{}},

@@ -14,7 +14,7 @@ import (
 
 // Config is the [antivirus] section. It is off without a server.
 type Config struct {
-	Clamd       []Server         `toml:"clamd" doc:"sockets of ClamAV daemons (clamd), used in turn; messages of one that does not answer go to the others. Without one nothing is scanned" example:"[\"unix:/run/clamav/clamd.ctl\", \"tcp:10.0.0.8:3310\"]"`
+	Clamd       []Server         `toml:"clamd" doc:"sockets of ClamAV daemons (clamd), used in turn; if one does not answer, its messages go to the others. Without any, nothing is scanned" example:"[\"unix:/run/clamav/clamd.ctl\", \"tcp:10.0.0.8:3310\"]"`
 	Infected    string           `toml:"infected" doc:"what to do with an infected message: \"reject\" (550 5.7.1), \"discard\", \"hold\" for a person to look at, \"mark\" in a header field, or \"continue\"" oneof:"reject,discard,hold,mark,continue"`
 	Unscanned   string           `toml:"unscanned" doc:"what to do with a message that no server could scan: \"tempfail\" (451 4.7.1, the sender tries again) or \"continue\"" oneof:"tempfail,continue"`
 	TooLarge    string           `toml:"too_large" doc:"what to do with a message that is larger than max_size, or of which clamd says that its contents exceed its limits: \"continue\", \"tempfail\" (451 4.3.4) or \"reject\" (552 5.3.4)" oneof:"continue,tempfail,reject"`

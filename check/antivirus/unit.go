@@ -35,7 +35,7 @@ import (
 func Unit() unit.Unit {
 	return unit.Unit{
 		Name: "antivirus", Open: open, Tables: []view.Table{serversTable(), foundTable()},
-		Parts:  []config.Part{{Section: "antivirus", Doc: "whether a message has a virus, at its end: ClamAV is asked. The section does nothing without clamd", Defaults: DefaultConfig()}},
+		Parts:  []config.Part{{Section: "antivirus", Doc: "have ClamAV scan each message when it is complete. The section does nothing without clamd", Defaults: DefaultConfig()}},
 		OpsDoc: "test the virus scanners",
 		Ops: []unit.Op{{
 			Use: "test", Short: "have the virus scanners find the EICAR test file now", Judges: true,

@@ -14,14 +14,14 @@ import (
 
 // Config is a section [[blocklist]].
 type Config struct {
-	Name       string           `toml:"name" doc:"what log, metrics, commands and other settings call the list: letters, digits, \"-\" and \"_\"" example:"\"virus\""`
+	Name       string           `toml:"name" doc:"name of the list in log, metrics, commands and other settings: letters, digits, \"-\" and \"_\"" example:"\"virus\""`
 	For        setting.Duration `toml:"for" doc:"how long a client stays listed after the last evidence against it" min:"1s" max:"365d"`
 	ForMax     setting.Duration `toml:"for_max" doc:"the longest that a client is listed. A client that is listed again within this time after its last listing ended is listed for twice as long as then, up to for_max. \"0\": it is always listed for the same time" max:"365d" example:"\"1d\""`
 	After      int              `toml:"after" doc:"viruses from one client, within the time of for, that list it" min:"1" max:"1000"`
 	Share      float64          `toml:"share" doc:"a client of which more than ten messages came within the time of for is listed only if at least this share of them had a virus: a relay of thousands passes one on now and then" min:"0" max:"1"`
 	Evidence   []string         `toml:"evidence" doc:"signatures that list their sender: globs, and those with \"!\" do not. The default leaves out signatures that are guesses. []: no virus lists anybody, only commands, scripts and other checks do" example:"[\"!Heuristics.*\", \"!PUA.*\"]"`
 	IPv6Prefix int              `toml:"ipv6_prefix" doc:"length of the IPv6 networks that are listed: a client has a whole network to send from" min:"32" max:"128"`
-	Never      []string         `toml:"never" doc:"clients that are never listed: networks, $own, $backends, $trusted, $local (private networks). This machine, servers behind, MX hosts of own domains, trusted networks and authenticated clients never are, whatever is set here" example:"[\"$local\", \"198.51.100.0/24\"]"`
+	Never      []string         `toml:"never" doc:"clients that are never listed: networks, $own, $backends, $trusted, $local (private networks). This machine, servers behind, MX hosts of own domains, trusted networks and authenticated clients are never listed, whatever is set here" example:"[\"$local\", \"198.51.100.0/24\"]"`
 	NeverNames []string         `toml:"never_names" doc:"patterns of verified host names whose addresses are never listed" example:"[\".outbound.protection.outlook.com\"]"`
 	NeverDNS   []string         `toml:"never_dns" doc:"lists in DNS of hosts that are never listed. They are asked in the background, and only about clients that are about to be listed" example:"[\"list.dnswl.org\"]"`
 	Stage      string           `toml:"stage" doc:"when a listed client is refused: \"rcpt\" leaves the names of exempt reachable; at \"mail\" and \"connect\" nobody is. At \"connect\" Sendmail does not pass the text on" oneof:"rcpt,mail,connect"`

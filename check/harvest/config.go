@@ -17,7 +17,7 @@ type Config struct {
 	NetworkLimit int              `toml:"network_limit" doc:"the same within slow_window for all clients of an IPv4 /24 or IPv6 /48 together. 0: eight times limit" min:"0" max:"1000000"`
 	SlowWindow   setting.Duration `toml:"slow_window" doc:"the time that slow_limit and network_limit are about" min:"1h" max:"31d"`
 	Blocklist    string           `toml:"blocklist" doc:"name of a [[blocklist]] that a client joins when it reaches limit or slow_limit. It is then refused mail to real users as well" example:"\"harvest\""`
-	Never        []string         `toml:"never" doc:"clients that are not counted: networks, $own, $backends and $trusted. This machine, servers behind, trusted networks and authenticated clients never are" example:"[\"198.51.100.25\"]"`
+	Never        []string         `toml:"never" doc:"clients that are not counted: networks, $own, $backends and $trusted. This machine, servers behind, trusted networks and authenticated clients are never counted" example:"[\"198.51.100.25\"]"`
 	NeverNames   []string         `toml:"never_names" doc:"patterns of host names, as the MTA has verified them, that are not counted" example:"[\".google.com\"]"`
 	Text         string           `toml:"text" doc:"the text of the temporary answer"`
 }

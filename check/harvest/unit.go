@@ -21,7 +21,7 @@ func Unit() unit.Unit {
 		Name: "harvest", Open: open, Tables: []view.Table{statusTable()},
 		Parts: []config.Part{{
 			Section: "harvest", Defaults: DefaultConfig(),
-			Doc: "what a client may learn about which mailboxes exist, so that guessing names teaches nothing",
+			Doc: "how much a client may learn about which mailboxes exist, so that guessing names is useless",
 		}},
 		Reasons: []rcptgate.ReasonDoc{{Reason: reason, Doc: "the client has asked for too many names that do not exist, and nothing good is remembered of this one"}},
 	}

@@ -15,7 +15,7 @@ import (
 
 // Config is the [quota] section.
 type Config struct {
-	Sources     []source.Spec     `toml:"sources" doc:"who knows how much room a mailbox has, in order; the first that knows the mailbox decides. {backend} is the host of the route's first server, {mailhost} the store that [quota.ldap] has found. Without sources here or in a [[domain]] section nobody is asked" example:"[\"udp:10.0.0.5:8049\", \"policy:{backend}:12340\"]"`
+	Sources     []source.Spec     `toml:"sources" doc:"sources to ask how much room a mailbox has, in order; the first that knows the mailbox decides. {backend} is the host of the route's first server, {mailhost} the store that [quota.ldap] has found. Without sources here or in a [[domain]] section, quotas are not checked" example:"[\"udp:10.0.0.5:8049\", \"policy:{backend}:12340\"]"`
 	KeyFile     string            `toml:"key_file" doc:"the key that the gateways and the quota agents share: one \"id hex\" a line, the first signs. Without it udp: and tcp: sources answer yes or no only, which anyone on the network could forge" example:"\"/etc/rcptgate/quota.key\""`
 	DoveadmKey  string            `toml:"doveadm_key_file" doc:"file with the API key of doveadm: sources, or with user:password. Whoever has it can read and delete every mailbox: prefer the quota agent" example:"\"/etc/rcptgate/doveadm.key\""`
 	DoveadmRoot string            `toml:"doveadm_root" doc:"name of the quota root that counts for doveadm: sources; empty: the first that Dovecot lists" example:"\"User quota\""`
@@ -27,7 +27,7 @@ type Config struct {
 	TooLarge    string            `toml:"too_large" doc:"reply for a message larger than the whole mailbox may hold: \"reject\" (552 5.2.3), \"tempfail\" (452 4.2.2) or \"accept\"" oneof:"reject,tempfail,accept"`
 	Unreachable string            `toml:"unreachable" doc:"what to do when no source answers: \"continue\" takes the recipient, \"tempfail\" says 451 4.3.0" oneof:"continue,tempfail"`
 	Enforce     *bool             `toml:"enforce" doc:"false: rehearse this check. Sources are asked, and what would have been refused is logged and counted, but nothing is refused. true: it refuses even where the gate rehearses"`
-	Hold        Percent           `toml:"hold" doc:"if a source says of more than this share of its mailboxes within an hour that they have just filled up (20 or more), its refusals are held back and the postmaster is notified; \"100%\" means never" example:"\"20%\""`
+	Hold        Percent           `toml:"hold" doc:"if a source reports within an hour that more than this share of its mailboxes (and at least 20) have just filled up, its refusals are held back and the postmaster is notified; \"100%\" means never" example:"\"20%\""`
 	Grace       setting.Size      `toml:"grace" doc:"what the store accepts above the limit for the last message (Dovecot's quota_storage_grace). It applies to sources that show the limit without it: doveadm: and limits from a directory" example:"\"10MB\""`
 	Hosts       []setting.Network `toml:"hosts" doc:"networks in which the stores that {mailhost} names must lie" example:"[\"10.0.0.0/24\"]"`
 	LDAP        directory.Config  `toml:"ldap" doc:"the directory that says which store holds a mailbox, what the store calls it and which limit it has"`
@@ -63,8 +63,8 @@ func (c Config) Validate() error {
 
 // DomainConfig is what a [[domain]] section says about quotas.
 type DomainConfig struct {
-	Quota      *[]source.Spec `toml:"quota" doc:"who knows how much room the domain's mailboxes have, instead of sources in [quota]; [] means that nobody is asked" example:"[\"policy:10.0.0.7:12340\"]"`
-	ProbeSizes *bool          `toml:"probe_sizes" doc:"false: refuse only mailboxes that are full already, whatever the message's size. Otherwise somebody who tries sizes can find out how full a mailbox is"`
+	Quota      *[]source.Spec `toml:"quota" doc:"sources to ask how much room the domain's mailboxes have, instead of sources in [quota]; [] turns the check off" example:"[\"policy:10.0.0.7:12340\"]"`
+	ProbeSizes *bool          `toml:"probe_sizes" doc:"false: refuse only mailboxes that are full already, whatever the message's size. Otherwise a sender who tries sizes can find out how full a mailbox is"`
 }
 
 // Percent is a share, "90%".

@@ -25,7 +25,7 @@ type Config struct {
 type ListConfig struct {
 	Name    string       `toml:"name" doc:"rules name the list as list:NAME" example:"\"good\""`
 	Entries []string     `toml:"entries" doc:"patterns of the kind that the condition wants in which the list is named" example:"[\"@partner.example\", \"ann@example.net\"]"`
-	Table   []table.Spec `toml:"table" doc:"map files whose keys are patterns that stand for themselves (no globs, no regular expressions); values do not count. Changes to a file take effect at once" example:"[\"hash:/etc/mail/good\"]"`
+	Table   []table.Spec `toml:"table" doc:"map files whose keys are exact patterns (no globs, no regular expressions); values are ignored. Changes to a file take effect at once" example:"[\"hash:/etc/mail/good\"]"`
 }
 
 // RuleConfig is a section [[rule]].

@@ -32,9 +32,9 @@ func Unit() unit.Unit {
 		Name: "rule", Open: openUnit, Commands: commands, Tables: []view.Table{statusTable()},
 		Reasons: []rcptgate.ReasonDoc{{Reason: "rule:NAME", Doc: "the rule of that name says so"}},
 		Parts: []config.Part{
-			{Section: "rules", Doc: "who may write to whom: tables that come before the [[rule]] sections", Defaults: Config{}},
-			{Section: "list", Doc: "patterns with a name, for rules", Repeated: true, Defaults: ListConfig{}},
-			{Section: "rule", Doc: "who may write to whom. The first rule of which all conditions hold decides; a condition that is not set holds. In a list of patterns one has to match, and none of those with \"!\" may", Repeated: true, Defaults: RuleConfig{}},
+			{Section: "rules", Doc: "tables that decide who may write to whom, before the [[rule]] sections", Defaults: Config{}},
+			{Section: "list", Doc: "named lists of patterns, for rules", Repeated: true, Defaults: ListConfig{}},
+			{Section: "rule", Doc: "who may write to whom. The first rule whose conditions are all met decides; a condition that is not set is met. In a list of patterns one must match, and none of those with \"!\" may match", Repeated: true, Defaults: RuleConfig{}},
 		},
 		OpsDoc: "list the rules, and test them",
 		Ops: []unit.Op{{
