@@ -232,7 +232,7 @@ func TestConfig(t *testing.T) {
 		`zones = [{ name = "a b", list = "virus" }]`:                                    "is not a domain name",
 		`zones = [{ name = "` + long + `", list = "virus" }]`:                           "is too long",
 		`zones = [{ name = "a.b" }]`:                                                    "dns.zones[1].list: a zone needs a list",
-		`zones = [{ name = "a.b", list = "other" }]`:                                    `dns.zones[1].list: there is no [[blocklist]] of the name "other"`,
+		`zones = [{ name = "a.b", list = "other" }]`:                                    `dns.zones[1].list: there is no [[blocklist]] named "other"`,
 		`zones = [{ name = "a.b", list = "virus", value = "127.0.0.1" }]`:               "dns.zones[1].value",
 		`zones = [{ name = "a.b", list = "virus", value = "10.0.0.1" }]`:                "dns.zones[1].value",
 		`zones = [{ name = "a.b", list = "virus", ns = ["a b"] }]`:                      `dns.zones[1].ns[1]: "a b" is not a host name`,

@@ -292,7 +292,7 @@ func TestReload(t *testing.T) {
 	a := dial(t, dir+"/map.sock")
 	for _, step := range []struct{ maps, fails, heard string }{
 		{`maps = [{ name = "virbl", list = "virus" }]`, "", "OK REJECT"},
-		{`maps = [{ name = "virbl", list = "other" }]`, `socketmap.maps[1].list: there is no [[blocklist]] of the name "other"`, "OK REJECT"},
+		{`maps = [{ name = "virbl", list = "other" }]`, `socketmap.maps[1].list: there is no [[blocklist]] named "other"`, "OK REJECT"},
 		{`maps = [{ name = "a b", list = "virus" }]`, `socketmap.maps[1].name: "a b" is not the name of a map`, "OK REJECT"},
 		{`maps = [{ name = "a", list = "virus" }, { name = "a", list = "virus" }]`, `socketmap.maps[2].name: "a" is there already`, "OK REJECT"},
 		{`maps = [{ name = "a" }]`, `socketmap.maps[1].list: a map needs a list`, "OK REJECT"},
