@@ -144,15 +144,15 @@ func TestNothingPasses(t *testing.T) {
 	t.Parallel()
 	server := lab.StartClamd(t, lab.ClamdOptions{})
 	g := startGateway(t, fmt.Sprintf("clamd = [\"unix:%s\"]\ntimeout = \"1s\"\nmax_size = \"1MB\"\nconnections = 4", server.Socket))
-	const messages = 1000
-	var next, refused, taken, putOff atomic.Int64
+	messages := int64(testkit.Rounds(200, 1000))
+	var next, sent, refused, taken, putOff atomic.Int64
 	var all sync.WaitGroup
 	for range 10 {
 		c := g.dial(t)
 		all.Go(func() {
 			for {
 				i := int(next.Add(1))
-				if i > 2*messages {
+				if i > 2*int(messages) {
 					return
 				}
 				header, body := "Subject: clean\r\n", "clean\r\n"
@@ -161,6 +161,7 @@ func TestNothingPasses(t *testing.T) {
 				}
 				for again := true; again; {
 					again = false
+					sent.Add(1)
 					switch r := c.send(header, body); {
 					case r.Code == 550 && i%2 == 1:
 						refused.Add(1)
@@ -181,7 +182,7 @@ func TestNothingPasses(t *testing.T) {
 	go func() { all.Wait(); close(through) }()
 	trouble(t, server, g, func(part int64) {
 		testkit.Eventually(t, "messages go on", func() bool { return next.Load() > min(part*messages/5, 2*messages) })
-	})
+	}, &sent)
 	<-through
 	if refused.Load() != messages || taken.Load() != messages || putOff.Load() == 0 {
 		t.Errorf("%d infected messages were refused and %d clean ones taken, of %d each; %d times one was put off", refused.Load(), taken.Load(), messages, putOff.Load())
@@ -189,28 +190,40 @@ func TestNothingPasses(t *testing.T) {
 	t.Logf("%d times a message was put off", putOff.Load())
 }
 
-// trouble is what happens to the scanner meanwhile; progress waits until messages have gone on.
-func trouble(t *testing.T, server *lab.Clamd, g *gateway, progress func(part int64)) {
+// trouble is what happens to the scanner meanwhile; progress waits until messages have gone on,
+// sent counts those that were tried.
+func trouble(t *testing.T, server *lab.Clamd, g *gateway, progress func(part int64), sent *atomic.Int64) {
 	t.Helper()
 	noticed := func(text string) {
 		testkit.Eventually(t, text, func() bool { return strings.Contains(fmt.Sprint(g.host.Notices.List()), text) })
+	}
+	test := func() { // instead of some seconds until it is tried again
+		if _, err := g.host.Do(t.Context(), "antivirus", "test", nil); err != nil {
+			t.Error(err)
+		}
 	}
 	progress(1)
 	server.Kill()
 	noticed("does not answer")
 	server.Start()
+	test()
 	progress(2)
 	server.Kill()
 	server.Signatures(false)
 	server.Start()
+	test()
 	noticed("does not find the EICAR test file")
+	before := sent.Load()
+	testkit.Eventually(t, "messages are tried", func() bool { return sent.Load() > before+20 })
 	server.Kill()
 	server.Signatures(true)
 	server.Start()
+	test()
 	progress(3)
 	server.Freeze()
 	noticed("does not answer")
 	server.Thaw()
+	test()
 	progress(4)
 	for range 20 {
 		server.Reload()
@@ -221,6 +234,7 @@ func trouble(t *testing.T, server *lab.Clamd, g *gateway, progress func(part int
 		server.Kill()
 		server.Start()
 	}
+	test()
 }
 
 // TestManyForgedFields has more fields of the header's name than can be removed: the message

@@ -56,14 +56,22 @@ type Client struct {
 // NewClient makes a client for the socket at path; it connects when it is used.
 func NewClient(path string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", path)
+		return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, "unix", path)
+	}
+	return newClient(path, dial)
+}
+
+// newClient makes a client with connections of dial's.
+func newClient(path string, dial func(ctx context.Context, network, address string) (net.Conn, error)) *Client {
+	moving := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
 		return &movingConn{conn}, nil
 	}
 	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
-		DialContext: dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Second, DisableCompression: true,
+		DialContext: moving, MaxIdleConnsPerHost: 4, IdleConnTimeout: 5 * time.Second, DisableCompression: true,
 	}}}
 }
 

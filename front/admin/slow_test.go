@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"rcptgate"
@@ -47,30 +48,34 @@ func (m slowMemory) Range(ctx context.Context, p store.Pattern, f func(string, s
 // The time for want of progress is that of reading and writing: what the daemon needs
 // to find its answer does not end the request.
 func TestSlowAnswersAreNoStall(t *testing.T) {
-	const stall = time.Second
-	mem := newMemory(t)
-	mem.Learn("ann@example.com", time.Now(), func(store.Record) store.Record { return valid(now()) })
-	s := New(Options{Gate: slowGate(2 * stall), Memory: slowMemory{mem, 3 * stall / 2}})
-	s.stall = stall
-	path := filepath.Join(testkit.Dir(t), "admin.sock")
-	l, err := listenOn(path, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l) }()
-	defer func() { cancel(); <-served }()
-	c := NewClient(path)
-	defer c.Close()
-	r, err := c.Check(ctx, CheckRequest{Recipient: "ann@example.com"})
-	if err != nil || r.Reason != string(rcptgate.ReasonValid) {
-		t.Errorf("check: %+v, %v", r, err)
-	}
-	var out bytes.Buffer
-	if n, err := c.Export(ctx, "", &out, nil); err != nil || n != 1 || !strings.Contains(out.String(), "ann@example.com") {
-		t.Errorf("export: %d, %v: %s", n, err, out.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		const stall = time.Second
+		mem := newMemory(t)
+		mem.Learn("ann@example.com", time.Now(), func(store.Record) store.Record { return valid(now()) })
+		s := New(Options{Gate: slowGate(2 * stall), Memory: slowMemory{mem, 3 * stall / 2}})
+		s.stall = stall
+		var network testkit.Network
+		l, err := network.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx, l) }()
+		defer func() { cancel(); <-served }()
+		c := newClient("", func(ctx context.Context, kind, _ string) (net.Conn, error) {
+			return network.DialContext(ctx, kind, l.Addr().String())
+		})
+		defer c.Close()
+		r, err := c.Check(ctx, CheckRequest{Recipient: "ann@example.com"})
+		if err != nil || r.Reason != string(rcptgate.ReasonValid) {
+			t.Errorf("check: %+v, %v", r, err)
+		}
+		var out bytes.Buffer
+		if n, err := c.Export(ctx, "", &out, nil); err != nil || n != 1 || !strings.Contains(out.String(), "ann@example.com") {
+			t.Errorf("export: %d, %v: %s", n, err, out.String())
+		}
+	})
 }
 
 // As many slow clients as there may be connections keep nobody from the daemon, whether

@@ -31,6 +31,12 @@ func stormTime() time.Duration {
 
 const stormNames = 2000
 
+// The storms wait more than they compute.
+func TestMain(m *testing.M) {
+	testkit.Overlap(4)
+	m.Run()
+}
+
 // stormText is one generation of a table: the numbered names are in all, "even" and "odd" in turn, and every value
 // names the generation.
 func stormText(generation int, between string) string {
@@ -44,7 +50,7 @@ func stormText(generation int, between string) string {
 
 // storm lets a rebuild run in a loop while look-ups run. Every answer is the old or the
 // new one: values of one look-up after another never go back, no name that is in all generations
-// is ever missing, and in the end the last one is in force.
+// is ever missing, and in the end the last one is active.
 func storm(t *testing.T, cfg live.Config, rebuild func(generation int)) {
 	t.Helper()
 	rebuild(0)
@@ -109,18 +115,18 @@ func lookUps(ctx context.Context, t *testing.T, l *live.Live, begun, asked *atom
 	}
 }
 
-// within waits until the value is in force: 2 s are promised, a loaded machine gets more.
+// within waits until the value is active: 2 s are promised, a loaded machine gets more.
 func within(t *testing.T, l *live.Live, want string) {
 	t.Helper()
 	start := time.Now()
 	for {
 		value, _, _ := l.Lookup(context.Background(), "name1")
 		if value == want {
-			t.Logf("in force after %v", time.Since(start).Round(time.Millisecond))
+			t.Logf("active after %v", time.Since(start).Round(time.Millisecond))
 			return
 		}
 		if time.Since(start) > time.Minute {
-			t.Fatalf("after a minute %q is in force, not %q: %+v", value, want, l.Status())
+			t.Fatalf("after a minute %q is active, not %q: %+v", value, want, l.Status())
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -136,6 +142,7 @@ func spec(t testing.TB, s string) table.Spec {
 }
 
 func TestStormNewaliases(t *testing.T) {
+	t.Parallel()
 	s := newSendmail(t)
 	storm(t, live.Config{Spec: spec(t, "hash:"+s.aliases), Aliases: true}, func(generation int) {
 		put(t, s.aliases, stormText(generation, ":"))
@@ -148,6 +155,7 @@ func TestStormNewaliases(t *testing.T) {
 
 // TestNewaliasesBesideText rebuilds while the text itself is followed: a lock on it would have newaliases give up.
 func TestNewaliasesBesideText(t *testing.T) {
+	t.Parallel()
 	s := newSendmail(t)
 	text := func(generation int) { // as editors that write a new file do
 		put(t, s.aliases+".new", stormText(generation, ":"))
@@ -167,9 +175,11 @@ func TestNewaliasesBesideText(t *testing.T) {
 }
 
 func TestStormPostmap(t *testing.T) {
+	t.Parallel()
 	postmap := postfix(t, "postmap")
 	for _, kind := range []string{"hash", "cdb", "lmdb"} {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			name := filepath.Join(testkit.Dir(t), "map")
 			storm(t, live.Config{Spec: spec(t, kind+":"+name)}, func(generation int) {
 				put(t, name, stormText(generation, " "))
@@ -180,6 +190,7 @@ func TestStormPostmap(t *testing.T) {
 }
 
 func TestStormPostalias(t *testing.T) {
+	t.Parallel()
 	postalias := postfix(t, "postalias")
 	name := filepath.Join(testkit.Dir(t), "aliases")
 	storm(t, live.Config{Spec: spec(t, "hash:"+name), Aliases: true}, func(generation int) {
@@ -189,6 +200,7 @@ func TestStormPostalias(t *testing.T) {
 }
 
 func TestStormMakemap(t *testing.T) {
+	t.Parallel()
 	s := newSendmail(t)
 	makemap := need(t, lab.SendmailKit, "usr/libexec/sendmail/makemap")
 	name := filepath.Join(s.dir, "map")

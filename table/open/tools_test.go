@@ -171,5 +171,5 @@ func runs() int {
 	if tabletest.Big() {
 		return 200
 	}
-	return 20
+	return 10
 }
