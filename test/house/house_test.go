@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -38,11 +39,21 @@ type source struct {
 	files *token.FileSet
 }
 
+// sources are all Go files of the module. They are read once.
 func sources(t *testing.T) []source {
 	t.Helper()
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 20 {
+		t.Fatalf("found only %d Go files: looking in the wrong place?", len(all))
+	}
+	return all
+}
 
-	var all []source
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+var parsed = sync.OnceValues(func() (all []source, err error) {
+	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -73,14 +84,8 @@ func sources(t *testing.T) []source {
 		all = append(all, source{path: rel, dir: dir, test: strings.HasSuffix(path, "_test.go"), text: string(text), file: file, files: set})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) < 20 {
-		t.Fatalf("found only %d Go files: looking in the wrong place?", len(all))
-	}
-	return all
-}
+	return all, err
+})
 
 // allowed says what each part of the tree may import of the module, by prefix. The
 // first entry that fits the importing folder holds; "" is the root package.
