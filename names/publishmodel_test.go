@@ -108,6 +108,7 @@ func (s *storedNames) snapshot() map[string]string {
 // TestWalkerCarried walks over databases that change on the way: it meets every name
 // that they have all the time.
 func TestWalkerCarried(t *testing.T) {
+	t.Parallel()
 	seeds := uint64(testkit.Rounds(15, 50))
 	if testing.Short() {
 		seeds = 10
