@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"rcptgate/backend/sim"
 )
 
 // TestPrint: what is left out when one wants less or more, and that each domain is named once.
@@ -210,6 +212,136 @@ func TestNameInEHLO(t *testing.T) {
 		}
 		if !strings.Contains(says, want) {
 			t.Errorf("%q, want %q", says, want)
+		}
+	}
+}
+
+// TestWhoGaveUp: the client as the log writes it.
+func TestWhoGaveUp(t *testing.T) {
+	for line, want := range map[string]string{
+		"h postfix/smtpd[7]: lost connection after RCPT from mx.example.net[192.0.2.1]":                  "mx.example.net[192.0.2.1]",
+		"h postfix/smtpd[7]: timeout after RCPT from unknown[192.0.2.1]":                                 "unknown[192.0.2.1]",
+		"h sm-mta[9]: 5AS80abc: lost input channel from mx.example.net [192.0.2.1] to MTA after rcpt":    "mx.example.net [192.0.2.1]",
+		"h sm-mta[9]: 5AS80abc: lost input channel from [192.0.2.1] to MTA after rcpt":                   "[192.0.2.1]",
+		"h sm-mta[9]: 5AS80abc: lost input channel from mx.example.net [192.0.2.1] to MTA after startup": "",
+		"h postfix/smtpd[7]: lost connection after DATA from mx.example.net[192.0.2.1]":                  "",
+		"h postfix/smtpd[7]: lost connection after RCPT from ":                                           "",
+	} {
+		if got := gaveUp(line); got != want {
+			t.Errorf("%s: %q, want %q", line, got, want)
+		}
+	}
+}
+
+// TestEximLists: only names of domains are taken from a list, and only from lists of domains.
+func TestEximLists(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "exim.conf")
+	text := "domainlist local_domains = @ : one.example : !not.example : *.wild.example : ${lookup{x}} : +other : /etc/list : Two.example :: \\\n three.example\nhostlist relay = four.example\naddresslist x = five.example\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := readExim(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range m.Places {
+		got = append(got, fmt.Sprintf("%s:%d", p.Domain, p.Line))
+	}
+	if strings.Join(got, " ") != "one.example:1 two.example:1 three.example:2" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestMilterThatIsNotAsked: why the gate is not asked, with each line once, and a socket that another
+// entry asks well counts for one that is not asked.
+func TestMilterThatIsNotAsked(t *testing.T) {
+	listed := func(d *Doctor, id string) *Finding {
+		for i := range d.report.Findings {
+			if f := &d.report.Findings[i]; f.ID == id {
+				return f
+			}
+		}
+		return &Finding{}
+	}
+	gate := func(sockets ...string) *Doctor { return &Doctor{Gate: &Gate{File: "rcptgate.toml", Sockets: sockets}} }
+	other := milter{line: "main.cf:3 smtpd_milters", socket: parseSocket("inet:127.0.0.1:9999")}
+	unused := milter{line: "main.cf:4 x", socket: parseSocket("inet:127.0.0.1:8890"), unused: "it is switched off"}
+	used := milter{line: "main.cf:5 y", socket: parseSocket("inet:127.0.0.1:8890")}
+
+	d := gate("inet:8890@127.0.0.1")
+	d.gateMilter(&MTA{Name: "Postfix", File: "main.cf", Milters: []milter{other, other}})
+	if f := listed(d, "gate-milter"); f.Level != Fail || strings.Join(f.Seen, "|") != "main.cf|main.cf:3 smtpd_milters" || !strings.Contains(f.Do[0], "smtpd_milters = { inet:127.0.0.1:8890") {
+		t.Errorf("%+v", f)
+	}
+	d = gate()
+	d.gateMilter(&MTA{Name: "Postfix", File: "main.cf"})
+	if f := listed(d, "gate-milter"); !strings.Contains(f.What, "listens on no milter socket") || !strings.Contains(f.Do[0], "[listen]") {
+		t.Errorf("%+v", f)
+	}
+	d = gate("inet:8890@127.0.0.1")
+	d.gateMilter(&MTA{Name: "Postfix", File: "main.cf", Milters: []milter{unused}})
+	if f := listed(d, "gate-milter"); f.Level != Fail || !strings.Contains(f.What, "switched off") {
+		t.Errorf("%+v", f)
+	}
+	for _, both := range [][]milter{{unused, used}, {used, unused}} {
+		d = gate("inet:8890@127.0.0.1")
+		d.gateMilter(&MTA{Name: "Postfix", File: "main.cf", Milters: both})
+		if f := listed(d, "gate-milter"); f.Level != OK || !strings.Contains(f.What, "main.cf:5") {
+			t.Errorf("%+v", f)
+		}
+	}
+	for chroot, want := range map[bool]string{true: "smtpd runs in a chroot", false: "smtpd does not run in a chroot"} {
+		d = gate("unix:/run/gate.sock")
+		d.gateChroot(&MTA{Name: "Postfix", File: "main.cf", Chroot: chroot}, &milter{socket: parseSocket("unix:gate.sock")}, parseSocket("unix:/run/gate.sock"))
+		if f := listed(d, "gate-chroot"); !strings.Contains(f.What, want) {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestGateInWords: what is said of the gate's own file, and of a domain without a section.
+func TestGateInWords(t *testing.T) {
+	for _, tt := range []struct {
+		gate Gate
+		want string
+	}{
+		{Gate{Enforce: true}, "is in order|the gate does not ask about it"},
+		{Gate{Enforce: true, FollowMTA: true}, "is in order|next hop is in brackets"},
+		{Gate{Enforce: true, Warnings: []string{"odd setting"}}, "odd setting|the gate does not ask about it"},
+		{Gate{}, "is in order|the gate rehearses|the gate does not ask about it"},
+	} {
+		d := &Doctor{Gate: &tt.gate}
+		d.gate(context.Background())
+		d.route("example.com")
+		words := strings.Split(tt.want, "|")
+		if len(d.report.Findings) != len(words) {
+			t.Errorf("%+v", d.report.Findings)
+			continue
+		}
+		for i, f := range d.report.Findings {
+			if !strings.Contains(f.What, words[i]) {
+				t.Errorf("%q, want %q", f.What, words[i])
+			}
+		}
+	}
+}
+
+// TestServersBehind are reached over TCP and unix sockets, by SMTP and LMTP.
+func TestServersBehind(t *testing.T) {
+	for _, c := range []sim.Config{{}, {LMTP: true}, {Network: "unix", Address: filepath.Join(t.TempDir(), "s")}, {Network: "unix", Address: filepath.Join(t.TempDir(), "l"), LMTP: true}} {
+		report := place{zone: healthy, backend: &c}.run(t, "example.com")
+		talked := false
+		for _, f := range report.Findings {
+			if !strings.HasPrefix(f.ID, "backend") {
+				continue
+			}
+			if talked = true; f.Level == Fail || f.Level == Unknown {
+				t.Errorf("%s, LMTP %v: %+v", c.Network, c.LMTP, f)
+			}
+		}
+		if !talked {
+			t.Errorf("%s, LMTP %v: nothing is said of the server", c.Network, c.LMTP)
 		}
 	}
 }
