@@ -25,6 +25,7 @@
 package disk
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -54,7 +55,6 @@ const (
 	queueLimit  = 20_000
 	retryEvery  = time.Second
 	closeWithin = 5 * time.Second
-	forgetStall = 5 * time.Second
 	// troubleKey names trouble on the board of notices.
 	troubleKey = "disk store"
 )
@@ -82,6 +82,9 @@ type Options struct {
 	Log *slog.Logger
 	// Notices is the board for trouble that lasts; nil means a board that only logs.
 	Notices *notice.Board
+	// Patience bounds the opening of a file and its closing. A forget waits for half of it
+	// while nothing is written. 0 means 10 s.
+	Patience time.Duration
 	// Renewed is called when another file is in use than the one before, because that one
 	// was damaged or removed: its contents are gone. It must not block; nil
 	// means no call.
@@ -148,6 +151,7 @@ func Open(o Options) (*Store, error) {
 	if o.Notices == nil {
 		o.Notices = notice.New(o.Log)
 	}
+	o.Patience = cmp.Or(o.Patience, openTimeout)
 	if o.TombstoneLife <= 0 {
 		o.TombstoneLife = 62 * 24 * time.Hour
 	}
@@ -326,7 +330,8 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 	f := s.queue.forget(t)
 	signal(s.urgent)
 	began := time.Now()
-	tick := time.NewTicker(forgetStall / 4)
+	stall := s.options.Patience / 2
+	tick := time.NewTicker(stall / 4)
 	defer tick.Stop()
 	for {
 		select {
@@ -342,7 +347,7 @@ func (s *Store) Forget(ctx context.Context, t store.Tombstone) (int, error) {
 			return 0, store.ErrClosed
 		case <-tick.C:
 			last := time.Unix(0, max(s.moved.Load(), began.UnixNano()))
-			if stalled := time.Since(last); stalled > forgetStall {
+			if stalled := time.Since(last); stalled > stall {
 				s.failures.Add(1)
 				return 0, fmt.Errorf("forgetting %s on disk: %w", t.Pattern, errHangs)
 			}
@@ -407,7 +412,7 @@ func (s *Store) Close() error {
 	s.closing.Do(func() { close(s.quit) })
 	select {
 	case <-s.done:
-	case <-time.After(closeWithin + openTimeout):
+	case <-time.After(closeWithin + s.options.Patience):
 		return fmt.Errorf("closing %s: the disk does not answer", s.path)
 	}
 	if n, _ := s.queue.len(); n > 0 && s.cause.Load() != nil {

@@ -75,23 +75,24 @@ func code(err error) int {
 // file is an open database: one connection that writes, used by the writer alone,
 // and readers that each have their own.
 type file struct {
-	info    os.FileInfo // to notice that it was replaced
-	db      *sql.DB
-	conn    *sql.Conn
-	stmts   map[string]*sql.Stmt
-	args    []any  // of the line that is being written
-	scratch []byte // for its sum
-	readers []*reader
-	asks    chan ask
-	filters filters
-	quit    chan struct{}
-	done    sync.WaitGroup
+	info     os.FileInfo // to notice that it was replaced
+	patience time.Duration
+	db       *sql.DB
+	conn     *sql.Conn
+	stmts    map[string]*sql.Stmt
+	args     []any  // of the line that is being written
+	scratch  []byte // for its sum
+	readers  []*reader
+	asks     chan ask
+	filters  filters
+	quit     chan struct{}
+	done     sync.WaitGroup
 }
 
-// openTimeout bounds each statement of opening and closing.
+// openTimeout bounds opening and closing, unless the options do.
 const openTimeout = 10 * time.Second
 
-func openFile(path string, readers int) (*file, error) {
+func openFile(path string, readers int, patience time.Duration) (*file, error) {
 	// SQLite would create it with the umask's mode; -wal and -shm follow this one.
 	made, err := openOurs(path)
 	if err != nil {
@@ -119,7 +120,7 @@ func openFile(path string, readers int) (*file, error) {
 		return nil, fmt.Errorf("opening disk store %s: %w", path, err)
 	}
 	f := &file{
-		info: info, db: db, stmts: map[string]*sql.Stmt{}, scratch: make([]byte, sumRoom),
+		info: info, patience: patience, db: db, stmts: map[string]*sql.Stmt{}, scratch: make([]byte, sumRoom),
 		asks: make(chan ask), quit: make(chan struct{}),
 	}
 	if err := f.prepare(readers); err != nil {
@@ -142,7 +143,7 @@ func dsn(path string) string {
 }
 
 func (f *file) prepare(readers int) error {
-	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), f.patience)
 	defer cancel()
 	var err error
 	if f.conn, err = f.connect(ctx); err != nil {
@@ -221,7 +222,7 @@ func (f *file) close() {
 	}()
 	select {
 	case <-ended:
-	case <-time.After(openTimeout):
+	case <-time.After(f.patience):
 	}
 }
 

@@ -60,7 +60,7 @@ func filterOf(t *testing.T, s *Store) *filter {
 func TestFilterKnowsTheFile(t *testing.T) {
 	t.Parallel()
 	dir, now := testkit.Dir(t), time.Now()
-	s, err := Open(Options{Dir: dir, Entries: 10_000})
+	s, err := Open(Options{Patience: patience, Dir: dir, Entries: 10_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestFilterKnowsTheFile(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = Open(Options{Dir: dir, Entries: 10_000}); err != nil {
+	if s, err = Open(Options{Patience: patience, Dir: dir, Entries: 10_000}); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
@@ -125,7 +125,7 @@ func TestLacks(t *testing.T) {
 // at no moment is a key missing that was written.
 func TestFilterIsRenewed(t *testing.T) {
 	t.Parallel()
-	s, err := Open(Options{Dir: testkit.Dir(t), Entries: 2000})
+	s, err := Open(Options{Patience: patience, Dir: testkit.Dir(t), Entries: 2000})
 	if err != nil {
 		t.Fatal(err)
 	}

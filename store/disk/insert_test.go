@@ -80,7 +80,7 @@ func BenchmarkLine(b *testing.B) {
 		rec   *store.Record
 	}{"plain": {true, &usual}, "insert": {true, &full}, "replace": {false, &usual}} {
 		b.Run(name, func(b *testing.B) {
-			f, err := openFile(b.TempDir()+"/"+FileName, 1)
+			f, err := openFile(b.TempDir()+"/"+FileName, 1, openTimeout)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 // writeUntilKilled puts numbered records, and prints how many of them have been written
 // each time that all have, with the time that took.
 func writeUntilKilled(dir string) {
-	s, err := Open(Options{Dir: dir, Entries: 1_000_000})
+	s, err := Open(Options{Patience: patience, Dir: dir, Entries: 1_000_000})
 	if err != nil {
 		fmt.Println("error", err)
 		os.Exit(1)
@@ -134,7 +134,7 @@ func TestLocked(t *testing.T) {
 	// Not in parallel: a child that is about to start holds the locks of all.
 	dir := testkit.Dir(t)
 	s := open(t, dir, 1000)
-	_, err := Open(Options{Dir: dir, Entries: 1000})
+	_, err := Open(Options{Patience: patience, Dir: dir, Entries: 1000})
 	if !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 		t.Fatalf("a second store in one directory: %v", err)
 	}

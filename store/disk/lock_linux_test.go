@@ -20,7 +20,7 @@ func TestUnwritableDirectory(t *testing.T) {
 	}
 	testkit.Unprivileged(t)
 	for _, dir := range []string{filepath.Join(parent, "state"), parent} {
-		s, err := Open(Options{Dir: dir, Entries: 1000})
+		s, err := Open(Options{Patience: patience, Dir: dir, Entries: 1000})
 		if !errors.Is(err, ErrReadOnly) {
 			t.Errorf("%s: %v", dir, err)
 		}

@@ -29,7 +29,7 @@ func TestNoDirectory(t *testing.T) {
 	}
 	ctx, now := context.Background(), time.Now()
 	board := notice.New(slog.New(slog.DiscardHandler))
-	s, err := Open(Options{Dir: block, Entries: 1000, Notices: board})
+	s, err := Open(Options{Patience: patience, Dir: block, Entries: 1000, Notices: board})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestEndedAreRemoved(t *testing.T) {
 	ctx, now := context.Background(), time.Now()
 	clock := make(chan time.Time, 1)
 	clock <- now
-	s, err := Open(Options{Dir: testkit.Dir(t), Entries: 1000, Now: func() time.Time {
+	s, err := Open(Options{Patience: patience, Dir: testkit.Dir(t), Entries: 1000, Now: func() time.Time {
 		at := <-clock
 		clock <- at
 		return at
@@ -180,7 +180,7 @@ func TestNothingIsTidiedAfterAJump(t *testing.T) {
 	t.Parallel()
 	ctx, now := context.Background(), time.Now()
 	var jumped atomic.Bool
-	s, err := Open(Options{Dir: testkit.Dir(t), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
+	s, err := Open(Options{Patience: patience, Dir: testkit.Dir(t), Entries: 1000, Settled: func() bool { return !jumped.Load() }, Now: func() time.Time {
 		if jumped.Load() {
 			return now.AddDate(1, 0, 0)
 		}

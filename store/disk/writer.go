@@ -171,7 +171,7 @@ func (s *Store) openOnce() error {
 		}
 		s.lock = lock
 	}
-	f, err := openFile(s.path, readerCount)
+	f, err := openFile(s.path, readerCount, s.options.Patience)
 	if err != nil {
 		return err
 	}
