@@ -50,7 +50,10 @@ func canonicalAt(path string) int {
 		return -1
 	}
 	switch path[0] {
-	case '<', '@', '"': // brackets, a source route, quotes
+	case '<', '@': // brackets, a source route
+		return -1
+	}
+	if strings.IndexByte(path, '"') >= 0 { // an "@" in quotes is not the one before the domain
 		return -1
 	}
 	return strings.LastIndexByte(path, '@')

@@ -278,6 +278,24 @@ func FuzzPattern(f *testing.F) {
 // TestSetPath: the short way for paths that are written as they are compared gives what the
 // long way gives.
 func TestSetPath(t *testing.T) {
+	same := func(path string) error {
+		var short, long Address
+		short.SetPath("previous+x@example.org", "+-")
+		short.SetPath(path, "+-")
+		m := address.Parse(path)
+		long.Set(&m, "+-")
+		if short.String() != long.String() || short.at != long.at || short.base != long.base || short.user != long.user || short.domain() != long.domain() {
+			return fmt.Errorf("%q: %+v, want %+v", path, short, long)
+		}
+		return nil
+	}
+	for _, path := range []string{
+		"ann@example.org", `"ann@home"@example.org`, `ann"@example.org"`, `ann"x@y"@example.org`, `ann"@example.org`, `a\@b@c`, "ann@", "@", "",
+	} {
+		if err := same(path); err != nil {
+			t.Error(err)
+		}
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		path := ""
 		for _, parts := range [][]string{
@@ -286,13 +304,8 @@ func TestSetPath(t *testing.T) {
 		} {
 			path += rapid.SampledFrom(parts).Draw(rt, "part")
 		}
-		var short, long Address
-		short.SetPath("previous+x@example.org", "+-")
-		short.SetPath(path, "+-")
-		m := address.Parse(path)
-		long.Set(&m, "+-")
-		if short.String() != long.String() || short.at != long.at || short.base != long.base || short.user != long.user || short.domain() != long.domain() {
-			rt.Fatalf("%q: %+v, want %+v", path, short, long)
+		if err := same(path); err != nil {
+			rt.Fatal(err)
 		}
 	})
 }

@@ -23,6 +23,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testkit.Overlap(12)
+	testkit.Checks(0)
 	goleak.VerifyTestMain(m)
 }
 

@@ -66,12 +66,23 @@ func Rounds(usual, all int) int {
 	return usual
 }
 
-// Checks has models that pgregory.net/rapid drives run n times, unless [LongVariable] is set
-// or the command line says -rapid.checks. It is called in TestMain.
+// Checks has models that pgregory.net/rapid drives run n times (0: rapid's own number), the same
+// way each time. With [LongVariable] set they run rapid's own number of times, and differ in every
+// run. What the command line says (-rapid.checks, -rapid.seed) is left alone. It is called in
+// TestMain.
 func Checks(n int) {
-	if f := flag.Lookup("rapid.checks"); f != nil && f.Value.String() == f.DefValue && os.Getenv(LongVariable) == "" {
-		_ = f.Value.Set(strconv.Itoa(n))
+	if os.Getenv(LongVariable) != "" {
+		return
 	}
+	standard := func(name, value string) {
+		if f := flag.Lookup(name); f != nil && f.Value.String() == f.DefValue {
+			_ = f.Value.Set(value)
+		}
+	}
+	if n > 0 {
+		standard("rapid.checks", strconv.Itoa(n))
+	}
+	standard("rapid.seed", "1")
 }
 
 // Dir gives an empty directory for one test, in memory where that is possible: what tests of

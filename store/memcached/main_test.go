@@ -11,5 +11,6 @@ import (
 
 func TestMain(m *testing.M) {
 	testkit.Overlap(8)
+	testkit.Checks(0)
 	os.Exit(m.Run())
 }

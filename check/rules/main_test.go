@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSD-2-Clause
+
+package rules
+
+import (
+	"testing"
+
+	"rcptgate/kit/testkit"
+)
+
+func TestMain(m *testing.M) {
+	testkit.Checks(0)
+	m.Run()
+}
