@@ -95,8 +95,8 @@ func TestKilledServer(t *testing.T) {
 		t.Errorf("back and empty: %d found, %d missed, %d failed; its share is %d", found, missed, failed, lost)
 	}
 	testkit.Eventually(t, "the log says so", func() bool { return log.count("answers again") == 1 })
-	if log.count("is dead") != 1 {
-		t.Errorf("the death was told %d times", log.count("is dead"))
+	if log.count("memcached server does not answer") != 1 {
+		t.Errorf("the death was told %d times", log.count("memcached server does not answer"))
 	}
 }
 
@@ -111,7 +111,7 @@ func TestRestartedServer(t *testing.T) {
 	if found, missed, failed := look(t, s, 50); found != 0 || missed != 50 || failed != 0 {
 		t.Errorf("an empty server: %d found, %d missed, %d failed", found, missed, failed)
 	}
-	if log.count("is dead") > 0 {
+	if log.count("memcached server does not answer") > 0 {
 		t.Error("it was taken for dead")
 	}
 }
@@ -149,8 +149,8 @@ func TestStoppedServers(t *testing.T) {
 	if _, err := s.Lease(ctx, "a@example.org", "route"); !errors.Is(err, store.ErrDown) {
 		t.Errorf("lease: %v", err)
 	}
-	testkit.Eventually(t, "the log tells of them", func() bool { return log.count("is dead") >= 3 })
-	if dead := log.count("is dead"); dead > 3 {
+	testkit.Eventually(t, "the log tells of them", func() bool { return log.count("memcached server does not answer") >= 3 })
+	if dead := log.count("memcached server does not answer"); dead > 3 {
 		t.Errorf("three deaths were told %d times", dead)
 	}
 	for _, server := range servers {
@@ -276,8 +276,8 @@ func TestServerThatEvictsNothing(t *testing.T) {
 	if s.Queue().Failed == 0 {
 		t.Skip("this memcached had room for everything")
 	}
-	if found, _, failed := look(t, s, 100); found == 0 || failed > 0 || log.count("is dead") > 0 {
-		t.Errorf("%d found, %d failed, %d deaths told", found, failed, log.count("is dead"))
+	if found, _, failed := look(t, s, 100); found == 0 || failed > 0 || log.count("memcached server does not answer") > 0 {
+		t.Errorf("%d found, %d failed, %d deaths told", found, failed, log.count("memcached server does not answer"))
 	}
 }
 
@@ -303,7 +303,7 @@ func TestSlowServer(t *testing.T) {
 	})
 	p.spoil(0, -1, nil)
 	testkit.Eventually(t, "it is back", func() bool { found, _, _ := look(t, s, 5); return found == 5 })
-	if log.count("is dead") == 0 || log.count("answers again") == 0 {
+	if log.count("memcached server does not answer") == 0 || log.count("answers again") == 0 {
 		t.Errorf("log: %s", log.text.String())
 	}
 }
