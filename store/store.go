@@ -119,6 +119,12 @@ var ErrNotFound = errors.New("nothing is remembered")
 // ErrClosed says that the store has been closed.
 var ErrClosed = errors.New("store is closed")
 
+// ErrOwner says that the state directory, or a file in it, belongs to another user.
+var ErrOwner = errors.New("state directory belongs to another user")
+
+// ErrReadOnly says that nothing can be written to the state directory.
+var ErrReadOnly = errors.New("state directory cannot be written to")
+
 // Tombstone is what is left of a forgotten answer: the order to forget, and when it
 // was given. An answer learnt by a probe that began before it is not kept.
 type Tombstone struct {

@@ -44,6 +44,7 @@ type Options struct {
 	Offline bool
 	// Dry does not even read tables: it is for looking at a configuration.
 	Dry    bool
+	Disk   tiers.Disk              // opens what outlives the process; nil keeps nothing on disk
 	Stderr io.Writer               // the log's standard error; nil is the process's
 	Reread func() (*Config, error) // for Reload; nil: there is nothing to read
 	Every  time.Duration           // how often gateways exchange what was forgotten; 0: the default

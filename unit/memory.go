@@ -12,7 +12,6 @@ import (
 	"rcptgate/kit/exit"
 	"rcptgate/metric"
 	"rcptgate/store"
-	"rcptgate/store/disk"
 	"rcptgate/store/memcached"
 	"rcptgate/store/ram"
 	"rcptgate/store/tiers"
@@ -38,10 +37,10 @@ func (h *Host) openMemory(c *Config) (err error) {
 		places = append(places, h.exchange)
 	}
 	if h.Memory, err = tiers.Open(cache, tiers.Options{
-		State: c.Core().State, Log: h.Log, Notices: h.Notices, Budget: h.options.Wait,
+		State: c.Core().State, Disk: h.options.Disk, Log: h.Log, Notices: h.Notices, Budget: h.options.Wait,
 	}, places...); err != nil {
 		code := exit.Unavailable
-		if errors.Is(err, disk.ErrOwner) || errors.Is(err, disk.ErrReadOnly) {
+		if errors.Is(err, store.ErrOwner) || errors.Is(err, store.ErrReadOnly) {
 			code = exit.Config // starting again does not help
 		}
 		return exit.With(code, fmt.Errorf("state: %w", err))

@@ -22,7 +22,7 @@ import (
 func hotGate(tb testing.TB, people int, more ...string) (*rcptgate.Gate, []rcptgate.Mailbox) {
 	tb.Helper()
 	p, c := testConfig(tb, fmt.Sprintf("state = %q\nenforce = true\n[cache]\ndisk_entries = 0\n[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[127.0.0.1]:9\"]\n", tb.TempDir())+strings.Join(more, "\n"))
-	h, err := unit.Open(tb.Context(), p.units, c, unit.Options{Stderr: io.Discard})
+	h, err := unit.Open(tb.Context(), p.units, c, unit.Options{Stderr: io.Discard, Disk: openDisk})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -88,7 +88,7 @@ func missGate(tb testing.TB, disk bool) *rcptgate.Gate {
 	}
 	p, c := testConfig(tb, fmt.Sprintf("state = %q\nenforce = true\n[cache]\n%s\n[[domain]]\nname = \"example.com\"\nbackend = [\"smtp:[127.0.0.1]:%d\"]\n",
 		tb.TempDir(), entries, startFrugal(tb).Addr().(*net.TCPAddr).Port))
-	h, err := unit.Open(tb.Context(), p.units, c, unit.Options{Stderr: io.Discard})
+	h, err := unit.Open(tb.Context(), p.units, c, unit.Options{Stderr: io.Discard, Disk: openDisk})
 	if err != nil {
 		tb.Fatal(err)
 	}

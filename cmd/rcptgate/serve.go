@@ -14,6 +14,9 @@ import (
 
 	"rcptgate"
 	"rcptgate/kit/exit"
+	"rcptgate/store"
+	"rcptgate/store/disk"
+	"rcptgate/store/tiers"
 	"rcptgate/telemetry"
 	"rcptgate/unit"
 )
@@ -147,7 +150,7 @@ func hurry(h *unit.Host, ends <-chan os.Signal, stopped <-chan struct{}) {
 
 // start opens a host and begins to answer. Nothing is left behind when it fails.
 func (p *program) start(ctx context.Context, c *unit.Config, o unit.Options) (*unit.Host, error) {
-	o.Version = versionText()
+	o.Version, o.Disk = versionText(), openDisk
 	h, err := unit.Open(ctx, p.units, c, o)
 	if err != nil {
 		return nil, err
@@ -158,6 +161,11 @@ func (p *program) start(ctx context.Context, c *unit.Config, o unit.Options) (*u
 	}
 	h.Log.Info("rcptgate is ready", "version", versionText(), "configuration", c.Source(), "mode", h.Mode(), "what", summary(c), "remembered", h.Remembered())
 	return h, nil
+}
+
+// openDisk opens the memory in the state directory.
+func openDisk(o tiers.DiskOptions) (store.Store, error) {
+	return disk.Open(disk.Options{Dir: o.Dir, Entries: o.Entries, Log: o.Log, Notices: o.Notices, Renewed: o.Renewed})
 }
 
 // ready tells the service manager that questions are taken, and, for a line of

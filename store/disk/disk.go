@@ -134,7 +134,7 @@ type counts struct {
 }
 
 // Open opens the store in a directory, making what is missing. It fails where nothing
-// would mend itself: with ErrLocked, ErrOwner and ErrReadOnly. With any other trouble the
+// would mend itself: with ErrLocked, store.ErrOwner and store.ErrReadOnly. With any other trouble the
 // store is there, without a file, and goes on trying.
 func Open(o Options) (*Store, error) {
 	o.Entries = max(o.Entries, MinEntries)
@@ -167,7 +167,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s.public.Store(&counts{})
 	switch err := s.attempt(); {
-	case errors.Is(err, ErrLocked), errors.Is(err, ErrOwner), errors.Is(err, ErrReadOnly):
+	case errors.Is(err, ErrLocked), errors.Is(err, store.ErrOwner), errors.Is(err, store.ErrReadOnly):
 		if s.lock != nil {
 			_ = s.lock.Close()
 		}

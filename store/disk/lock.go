@@ -15,16 +15,12 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"rcptgate/store"
 )
 
-var (
-	// ErrLocked says that another daemon has the state directory.
-	ErrLocked = errors.New("state directory is in use")
-	// ErrOwner says that the state directory, or a file in it, belongs to another user.
-	ErrOwner = errors.New("state directory belongs to another user")
-	// ErrReadOnly says that nothing can be written to the state directory.
-	ErrReadOnly = errors.New("state directory cannot be written to")
-)
+// ErrLocked says that another daemon has the state directory.
+var ErrLocked = errors.New("state directory is in use")
 
 // lockName is the lock's name in the state directory.
 const lockName = "lock"
@@ -93,7 +89,7 @@ func openOurs(name string) (*os.File, error) {
 	return f, nil
 }
 
-// ours reports as an error with ErrOwner that a file belongs to another user.
+// ours reports as an error with store.ErrOwner that a file belongs to another user.
 func ours(name string, info os.FileInfo) error {
 	owner, known := ownerOf(info)
 	me := os.Geteuid()
@@ -103,9 +99,9 @@ func ours(name string, info os.FileInfo) error {
 	if me == 0 {
 		return fmt.Errorf("%w: %s belongs to %s, and this process runs as root, whose files that user could not read: "+
 			"run it as that user, for example with \"systemctl start rcptgate\", or name another directory as state",
-			ErrOwner, name, userName(owner))
+			store.ErrOwner, name, userName(owner))
 	}
-	return fmt.Errorf("%w: %s", ErrOwner, giveTo(name, info.IsDir(), userName(owner), userName(me)))
+	return fmt.Errorf("%w: %s", store.ErrOwner, giveTo(name, info.IsDir(), userName(owner), userName(me)))
 }
 
 // giveTo says whose a file of the state directory is, and how to give the whole directory to
@@ -140,12 +136,12 @@ func userName(uid int) string {
 // systemd.exec(5)).
 func unwritable(dir string, err error) error {
 	switch {
-	case errors.Is(err, ErrOwner):
+	case errors.Is(err, store.ErrOwner):
 		return err
 	case errors.Is(err, unix.EROFS):
-		return fmt.Errorf("%w: %w: under systemd, make it writable with \"systemctl edit rcptgate\" and the lines [Service] and ReadWritePaths=%s", ErrReadOnly, err, dir)
+		return fmt.Errorf("%w: %w: under systemd, make it writable with \"systemctl edit rcptgate\" and the lines [Service] and ReadWritePaths=%s", store.ErrReadOnly, err, dir)
 	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%w: %w: give the directory to the user that the daemon runs as", ErrReadOnly, err)
+		return fmt.Errorf("%w: %w: give the directory to the user that the daemon runs as", store.ErrReadOnly, err)
 	}
 	return err
 }

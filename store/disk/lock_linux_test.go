@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"rcptgate/kit/testkit"
+	"rcptgate/store"
 )
 
 // TestUnwritableDirectory: opening says what to do, whether the directory cannot be made or
@@ -21,7 +22,7 @@ func TestUnwritableDirectory(t *testing.T) {
 	testkit.Unprivileged(t)
 	for _, dir := range []string{filepath.Join(parent, "state"), parent} {
 		s, err := Open(Options{Patience: patience, Dir: dir, Entries: 1000})
-		if !errors.Is(err, ErrReadOnly) {
+		if !errors.Is(err, store.ErrReadOnly) {
 			t.Errorf("%s: %v", dir, err)
 		}
 		if err == nil {

@@ -118,7 +118,7 @@ func TestReadOnlySaysWhatToWrite(t *testing.T) {
 	t.Parallel()
 	for no, want := range map[syscall.Errno]string{syscall.EROFS: "ReadWritePaths=/srv/rcptgate", syscall.EACCES: "the user that the daemon runs as"} {
 		err := unwritable("/srv/rcptgate", &os.PathError{Op: "mkdir", Path: "/srv/rcptgate", Err: no})
-		if !strings.Contains(err.Error(), want) || !errors.Is(err, no) || !errors.Is(err, ErrReadOnly) {
+		if !strings.Contains(err.Error(), want) || !errors.Is(err, no) || !errors.Is(err, store.ErrReadOnly) {
 			t.Error(err)
 		}
 	}
@@ -180,7 +180,7 @@ func TestAnotherUsersState(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err := Open(Options{Patience: patience, Dir: dir, Entries: 1000})
-		if !errors.Is(err, ErrOwner) || !strings.Contains(err.Error(), "belongs to 12345") || !strings.Contains(err.Error(), "run it as that user") {
+		if !errors.Is(err, store.ErrOwner) || !strings.Contains(err.Error(), "belongs to 12345") || !strings.Contains(err.Error(), "run it as that user") {
 			t.Errorf("%q: %v", name, err)
 		}
 	}

@@ -184,7 +184,7 @@ func TestUseInRAMCounts(t *testing.T) {
 	t.Parallel()
 	dir := testkit.Dir(t)
 	open := func() *Tiers {
-		m, err := Open(Config{Entries: 100_000, DiskEntries: 1000}, Options{State: dir})
+		m, err := Open(Config{Entries: 100_000, DiskEntries: 1000}, Options{State: dir, Disk: openDisk})
 		if err != nil {
 			t.Fatal(err)
 		}

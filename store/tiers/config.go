@@ -10,7 +10,6 @@ import (
 	"rcptgate/config/setting"
 	"rcptgate/kit/notice"
 	"rcptgate/store"
-	"rcptgate/store/disk"
 	"rcptgate/store/ram"
 )
 
@@ -38,10 +37,27 @@ func (c Config) Validate() error {
 	return nil
 }
 
+// DiskOptions are what a [Disk] needs.
+type DiskOptions struct {
+	Dir     string // the state directory
+	Entries int    // the most records kept
+	Log     *slog.Logger
+	Notices *notice.Board // nil: trouble is logged only
+	// Renewed is called when the contents are gone, because the file was damaged or removed. It
+	// must not block.
+	Renewed func()
+}
+
+// Disk opens the place that outlives the process.
+type Disk func(DiskOptions) (store.Store, error)
+
 // Options say where the tiers are and what else they need.
 type Options struct {
 	// State is the state directory.
 	State string
+	// Disk opens the place in it; nil keeps nothing on disk. It is not package store/disk itself,
+	// so that only what keeps something on disk is built with a database.
+	Disk Disk
 	// Log gets reports of trouble and of what other gateways have forgotten; nil discards them.
 	Log *slog.Logger
 	// Notices is the board for trouble that lasts; nil: it is logged only.
@@ -53,16 +69,16 @@ type Options struct {
 // Open makes the tiers of one daemon: RAM, between in order, and the disk store in the
 // state directory. One of those in between may be a store.Shared: it is joined. It owns
 // the places in between, also when it fails. It fails when the state directory is another
-// daemon's (disk.ErrLocked) or another user's (disk.ErrOwner), or cannot be used at all
-// (disk.ErrUnusable). A disk in any other trouble is logged, and tried again as long as
+// daemon's or another user's (store.ErrOwner), or cannot be written to (store.ErrReadOnly). A disk in any other trouble is logged, and tried again as long as
 // the process lives.
 func Open(c Config, o Options, between ...store.Store) (*Tiers, error) {
 	places, renewed := between, make(chan struct{}, 1)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.DiskEntries > 0 {
-		d, err := disk.Open(disk.Options{Dir: o.State, Entries: c.DiskEntries, Log: o.Log, Notices: o.Notices, Renewed: func() {
+	onDisk := c.DiskEntries > 0 && o.Disk != nil
+	if onDisk {
+		d, err := o.Disk(DiskOptions{Dir: o.State, Entries: c.DiskEntries, Log: o.Log, Notices: o.Notices, Renewed: func() {
 			select {
 			case renewed <- struct{}{}:
 			default: // one is enough
@@ -77,9 +93,9 @@ func Open(c Config, o Options, between ...store.Store) (*Tiers, error) {
 		places = append(places[:len(places):len(places)], d)
 	}
 	t := New(ram.New(ram.Options{Entries: c.Entries}), places...)
-	if c.DiskEntries > 0 {
-		onDisk := t.local.places[len(t.local.places)-1]
-		t.background.Go(func() { t.local.refillWhen(renewed, onDisk, t.quit) })
+	if onDisk {
+		last := t.local.places[len(t.local.places)-1]
+		t.background.Go(func() { t.local.refillWhen(renewed, last, t.quit) })
 	}
 	timing := DefaultTiming()
 	timing.Budget = cmp.Or(o.Budget, timing.Budget)

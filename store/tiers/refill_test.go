@@ -17,6 +17,10 @@ import (
 	"rcptgate/store/storetest"
 )
 
+func openDisk(o DiskOptions) (store.Store, error) {
+	return disk.Open(disk.Options{Dir: o.Dir, Entries: o.Entries, Log: o.Log, Notices: o.Notices, Renewed: o.Renewed})
+}
+
 // TestLostFileIsRefilled takes the file away while the store is open: what RAM knows
 // of living mailboxes is written to the new one, and survives a restart.
 func TestLostFileIsRefilled(t *testing.T) {
@@ -24,7 +28,7 @@ func TestLostFileIsRefilled(t *testing.T) {
 	dir, log := testkit.Dir(t), slog.New(slog.DiscardHandler)
 	open := func() *Tiers {
 		t.Helper()
-		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, Options{State: dir, Log: log})
+		m, err := Open(Config{Entries: 10_000, DiskEntries: 10_000}, Options{State: dir, Disk: openDisk, Log: log})
 		if err != nil {
 			t.Fatal(err)
 		}
