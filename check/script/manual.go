@@ -18,67 +18,68 @@ Made by "rcptgate script api" from the code; [script.md](script.md) is the intro
 
 The language is Starlark
 ([specification](https://github.com/bazelbuild/starlark/blob/master/spec.md)),
-a small Python: without while, recursion, classes, exceptions and imports other than load().
+a small dialect of Python. It has no while, recursion, classes or exceptions, and no imports
+other than load().
 
-## Functions of the script
+## Functions that a script defines
 
 | function | argument | called |
 |---|---|---|
 | ` + "`connect(client)`" + ` | [client](#client) | when a client connects |
-| ` + "`helo(client)`" + ` | [client](#client) | when it says HELO or EHLO |
+| ` + "`helo(client)`" + ` | [client](#client) | when the client sends HELO or EHLO |
 | ` + "`sender(mail)`" + ` | [mail](#mail) | at MAIL |
 | ` + "`recipient(rcpt)`" + ` | [rcpt](#rcpt) | at RCPT, once for each recipient |
 | ` + "`message(msg)`" + ` | [msg](#msg) | at the end of the message |
 
-Each may be left out. They return ` + "`None`" + `, which goes on, or what accept(), reject(), tempfail(),
-discard() or hold() make. What is said at connect and HELO is answered to MAIL.
+All are optional. A function returns ` + "`None`" + ` to continue, or the result of accept(), reject(),
+tempfail(), discard() or hold(). A result at connect or HELO takes effect in the reply to MAIL.
 
-## Words
+## Built-in functions
 
 `)
 	members(&b, star.Functions())
-	b.WriteString("\n`print()` writes to the log as log() does. From Starlark: `json.encode`, `json.decode`,\n`json.encode_indent`, the module `math`, and `time` (`time.now()`, `time.parse_time()`,\n`time.parse_duration()`, `time.time()`). `config.NAME` is a value of `options` in `[script]`.\n\n## dns\n\nAt most 10 questions in one call. `None` means that it could not be found out, an empty list that\nthere is nothing.\n\n")
+	b.WriteString("\n`print()` writes to the log, as log() does. Starlark's own modules are available: `json.encode`,\n`json.decode`, `json.encode_indent`, `math`, and `time` (`time.now()`, `time.parse_time()`,\n`time.parse_duration()`, `time.time()`). `config.NAME` is a value of `options` in `[script]`.\n\n## dns\n\nAt most 10 queries in one call. `None` means that the query failed, an empty list that there are no\nrecords.\n\n")
 	members(&b, star.DNSFunctions())
 	b.WriteString(`
 ## Addresses
 
-Addresses are strings. Those of mailboxes are written as they are compared: without brackets, in
-lower case, without needless quotes. These attributes can be asked of any string:
+Addresses are strings. Mailbox addresses are in the form in which they are compared: without
+brackets, in lower case, without needless quotes. Every string has these attributes:
 
 | attribute | of "ann+news@example.org" |
 |---|---|
 | ` + "`.local`" + ` | "ann+news" |
-| ` + "`.user`" + ` | "ann": without the detail |
+| ` + "`.user`" + ` | "ann", without the detail |
 | ` + "`.detail`" + ` | "news" |
 | ` + "`.domain`" + ` | "example.org" |
-| ` + "`.null`" + ` | False; True of "", the null sender <> |
-| ` + "`.is6`" + ` | False; True of an IPv6 address |
+| ` + "`.null`" + ` | False; True for "", the null sender <> |
+| ` + "`.is6`" + ` | False; True for an IPv6 address |
 `)
 	for _, c := range star.Classes() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n", c.Name, wrapped(upper(strings.TrimSuffix(c.Doc, ", and:")+".")))
 		members(&b, c.Members)
 	}
 	b.WriteString(`
-## Words of tests
+## Functions for tests
 
-In files that end in "_test.star", beside those above:
+In files that end in "_test.star", in addition to those above:
 
-| word | does |
+| function | |
 |---|---|
 | ` + "`client(ip=, name=, helo=, auth_user=, tls=, local=)`" + ` | makes a client |
-| ` + "`mail(sender=, args=, size=, ...)`" + ` | makes a mail; takes what client() takes, too |
+| ` + "`mail(sender=, args=, size=, ...)`" + ` | makes a mail; also takes the arguments of client() |
 | ` + "`rcpt(address=, sender=, target=, mailer=, host=, accepted=, ...)`" + ` | makes a recipient |
 | ` + "`message(text= or file=, recipients=, sender=, ...)`" + ` | makes a message |
-| ` + "`edits(msg)`" + ` | what was changed: "add header X-Note: no subject" |
-| ` + "`body(msg)`" + ` | the new body; "" if it stays |
-| ` + "`assert.eq(got, want)`, `.ne`, `.true(x)`, `.false(x)`, `.lt(less, more)`, `.contains(x, part)`" + ` | note what does not hold, with its line |
-| ` + "`assert.action(verdict, \"reject\", text=\"\")`" + ` | compares what a function returned; None is "continue" |
-| ` + "`assert.fails(function, text=\"\")`" + ` | calls a function that has to fail |
-| ` + "`clock.set(\"2026-11-28 18:30\")`, `clock.advance(\"1h\")`" + ` | the time of now(), counters and memories |
-| ` + "`dns.fake({\"mx example.org\": [\"mx1.example.org\"], \"a x.example\": None})`" + ` | what DNS says; nothing else exists |
-| ` + "`exists.fake({\"ann@example.org\": \"valid\"})`" + ` | what rcpt.exists() says |
-| ` + "`site.fake(local=[...], trusted=[...])`" + ` | local domains and trusted networks |
-| ` + "`viruses.fake([\"Eicar\"])`" + ` | subjects of messages in which scan() finds a virus of that name |
+| ` + "`edits(msg)`" + ` | the changes made, such as "add header X-Note: no subject" |
+| ` + "`body(msg)`" + ` | the new body; "" if it is unchanged |
+| ` + "`assert.eq(got, want)`, `.ne`, `.true(x)`, `.false(x)`, `.lt(less, more)`, `.contains(x, part)`" + ` | report an assertion that does not hold, with its line |
+| ` + "`assert.action(verdict, \"reject\", text=\"\")`" + ` | checks the result of a function; None is "continue" |
+| ` + "`assert.fails(function, text=\"\")`" + ` | calls a function and checks that it fails |
+| ` + "`clock.set(\"2026-11-28 18:30\")`, `clock.advance(\"1h\")`" + ` | set the time of now(), counters and memories |
+| ` + "`dns.fake({\"mx example.org\": [\"mx1.example.org\"], \"a x.example\": None})`" + ` | sets the answers of DNS; nothing else exists |
+| ` + "`exists.fake({\"ann@example.org\": \"valid\"})`" + ` | sets the results of rcpt.exists() |
+| ` + "`site.fake(local=[...], trusted=[...])`" + ` | sets the local domains and trusted networks |
+| ` + "`viruses.fake([\"Eicar\"])`" + ` | scan() finds a virus in messages with one of these subjects; the subject is its name |
 `)
 	return b.String()
 }

@@ -34,9 +34,9 @@ func dnsWords() []word {
 		}, false}
 	}
 	return []word{
-		kind("a", "IPv4 addresses"), kind("aaaa", "IPv6 addresses"), kind("mx", "mail servers, the preferred first"), kind("txt", "texts"),
+		kind("a", "IPv4 addresses"), kind("aaaa", "IPv6 addresses"), kind("mx", "mail servers, most preferred first"), kind("txt", "TXT records"),
 		{"ptr", "(ip) -> list or None", "host names of an address", dnsPTR, false},
-		{"listed", "(ip, zone) -> string or None", "what a DNS blocklist says of an address: \"127.0.0.2\", or \"\" if it is not listed", dnsListed, false},
+		{"listed", "(ip, zone) -> string or None", "the answer of a DNS blocklist for an address, such as \"127.0.0.2\", or \"\" if it is not listed", dnsListed, false},
 	}
 }
 

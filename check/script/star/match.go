@@ -40,7 +40,7 @@ type Regexp struct {
 var regexpClass = newClass("regexp", "a regular expression, from re()",
 	member[*Regexp]{name: "search", sign: "(text) -> match or None", doc: "the first match anywhere in the text", call: searchRegexp},
 	member[*Regexp]{name: "match", sign: "(text) -> match or None", doc: "a match of the whole text", call: matchRegexp},
-	member[*Regexp]{name: "findall", sign: "(text) -> list", doc: "all matches as strings; of a pattern with one group, that group", call: findRegexp},
+	member[*Regexp]{name: "findall", sign: "(text) -> list", doc: "all matches as strings. If the pattern has one group, the strings that the group matched", call: findRegexp},
 	member[*Regexp]{name: "sub", sign: "(replacement, text) -> string", doc: "the text with every match replaced; $1 is the first group", call: subRegexp},
 	member[*Regexp]{name: "pattern", sign: "string", doc: "the expression", get: func(x *Regexp) starlark.Value { return text(x.re.String()) }},
 )
@@ -156,9 +156,9 @@ type Match struct {
 	loc []int
 }
 
-var matchClass = newClass("match", "where a regular expression matches",
-	member[*Match]{name: "group", sign: "(n=0) -> string or None", doc: "what a group matched; 0 is the whole match", call: groupOf},
-	member[*Match]{name: "groups", sign: "list", doc: "what the groups matched, from the first on", get: (*Match).groups},
+var matchClass = newClass("match", "one match of a regular expression",
+	member[*Match]{name: "group", sign: "(n=0) -> string or None", doc: "the text that a group matched; 0 is the whole match", call: groupOf},
+	member[*Match]{name: "groups", sign: "list", doc: "the texts that the groups matched, from group 1 on", get: (*Match).groups},
 	member[*Match]{name: "start", sign: "int", doc: "where the match begins in the text", get: func(x *Match) starlark.Value { return starlark.MakeInt(x.loc[0]) }},
 	member[*Match]{name: "end", sign: "int", doc: "where it ends", get: func(x *Match) starlark.Value { return starlark.MakeInt(x.loc[1]) }},
 )

@@ -41,8 +41,8 @@ type Notes struct {
 }
 
 var notesClass = newClass("notes", "a dictionary that lives as long as the connection (client.notes) or the transaction (mail.notes). Keys are strings; values are strings, numbers, True, False, None, or lists of these. At most 256 entries and 64 KiB",
-	member[*Notes]{name: "get", sign: "(key, default=None) -> value", doc: "the value under a key, or the default", call: (*Call).notesGet},
-	member[*Notes]{name: "pop", sign: "(key, default=None) -> value", doc: "the value under a key, which is removed", call: (*Call).notesPop},
+	member[*Notes]{name: "get", sign: "(key, default=None) -> value", doc: "the value of a key, or the default", call: (*Call).notesGet},
+	member[*Notes]{name: "pop", sign: "(key, default=None) -> value", doc: "removes a key and returns its value, or the default", call: (*Call).notesPop},
 	member[*Notes]{name: "keys", sign: "() -> list", doc: "the keys, sorted", call: (*Call).notesKeys},
 )
 

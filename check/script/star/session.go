@@ -18,19 +18,19 @@ type Client struct {
 	notes Notes
 }
 
-var clientClass = newClass("client", "the connected client: the argument of connect() and helo(), and the client of everything else",
-	member[*Client]{name: "ip", sign: "string", doc: "the client's IP address, \"192.0.2.1\" or \"2001:db8::1\"; \"\" for a local one. It has .is6", get: (*Client).ip},
-	member[*Client]{name: "name", sign: "string", doc: "its host name in DNS, as the MTA has verified it; the address in brackets, or \"\", if there is none", get: func(x *Client) starlark.Value { return text(x.c.query().ClientName) }},
-	member[*Client]{name: "helo", sign: "string", doc: "the name it gave in HELO or EHLO; \"\" before that", get: func(x *Client) starlark.Value { return text(x.c.query().Helo) }},
-	member[*Client]{name: "port", sign: "int", doc: "its port; 0 when unknown", get: func(x *Client) starlark.Value { return starlark.MakeInt(int(x.session().Port)) }},
-	member[*Client]{name: "auth_user", sign: "string", doc: "the user as whom it has authenticated; \"\" if it has not. Known from MAIL on", get: func(x *Client) starlark.Value { return text(x.c.query().AuthUser) }},
-	member[*Client]{name: "tls", sign: "string or None", doc: "the version of TLS, \"TLSv1.3\"; None without TLS. Known from MAIL on", get: func(x *Client) starlark.Value { return orNone(x.session().TLSVersion) }},
-	member[*Client]{name: "tls_cipher", sign: "string or None", doc: "the cipher of the connection; None without TLS", get: func(x *Client) starlark.Value { return orNone(x.session().TLSCipher) }},
+var clientClass = newClass("client", "the connected client: the argument of connect() and helo(), and the client attribute of other objects",
+	member[*Client]{name: "ip", sign: "string", doc: "the client's IP address, \"192.0.2.1\" or \"2001:db8::1\"; \"\" for a local client. It has the attribute .is6", get: (*Client).ip},
+	member[*Client]{name: "name", sign: "string", doc: "its host name in DNS, as verified by the MTA. Without one, the address in brackets, or \"\"", get: func(x *Client) starlark.Value { return text(x.c.query().ClientName) }},
+	member[*Client]{name: "helo", sign: "string", doc: "the name in HELO or EHLO; \"\" before that command", get: func(x *Client) starlark.Value { return text(x.c.query().Helo) }},
+	member[*Client]{name: "port", sign: "int", doc: "its port; 0 if unknown", get: func(x *Client) starlark.Value { return starlark.MakeInt(int(x.session().Port)) }},
+	member[*Client]{name: "auth_user", sign: "string", doc: "the authenticated user; \"\" if the client has not authenticated. Known from MAIL on", get: func(x *Client) starlark.Value { return text(x.c.query().AuthUser) }},
+	member[*Client]{name: "tls", sign: "string or None", doc: "the TLS version, such as \"TLSv1.3\"; None without TLS. Known from MAIL on", get: func(x *Client) starlark.Value { return orNone(x.session().TLSVersion) }},
+	member[*Client]{name: "tls_cipher", sign: "string or None", doc: "the TLS cipher; None without TLS", get: func(x *Client) starlark.Value { return orNone(x.session().TLSCipher) }},
 	member[*Client]{name: "trusted", sign: "bool", doc: "whether it is in one of the trusted networks", get: (*Client).trusted},
-	member[*Client]{name: "local", sign: "bool", doc: "whether the mail comes from this machine's own users and not over SMTP", get: func(x *Client) starlark.Value { return starlark.Bool(x.session().Local) }},
-	member[*Client]{name: "listener", sign: "string", doc: "the socket on which the MTA asks: \"unix:/run/rcptgate/milter.sock\"", get: func(x *Client) starlark.Value { return text(x.session().Listener) }},
+	member[*Client]{name: "local", sign: "bool", doc: "whether the mail was submitted locally on this machine and not over SMTP", get: func(x *Client) starlark.Value { return starlark.Bool(x.session().Local) }},
+	member[*Client]{name: "listener", sign: "string", doc: "the socket that the MTA uses, such as \"unix:/run/rcptgate/milter.sock\"", get: func(x *Client) starlark.Value { return text(x.session().Listener) }},
 	member[*Client]{name: "mta", sign: "string", doc: "\"sendmail\", \"postfix\" or \"unknown\"", get: func(x *Client) starlark.Value { return text(x.session().MTA.String()) }},
-	member[*Client]{name: "notes", sign: "notes", doc: "what the script writes down about the connection, until it ends", get: func(x *Client) starlark.Value { x.notes = Notes{c: x.c, of: ofClient}; return &x.notes }},
+	member[*Client]{name: "notes", sign: "notes", doc: "values that the script keeps until the connection ends", get: func(x *Client) starlark.Value { x.notes = Notes{c: x.c, of: ofClient}; return &x.notes }},
 )
 
 // noSession stands in where a front has no connection to speak of.
@@ -74,14 +74,14 @@ type Mail struct {
 	notes Notes
 }
 
-var mailClass = newClass("mail", "what the client said in MAIL: the argument of sender()",
+var mailClass = newClass("mail", "the MAIL command: the argument of sender()",
 	member[*Mail]{name: "client", sign: "client", doc: "the client", get: func(x *Mail) starlark.Value { return &x.c.client }},
-	member[*Mail]{name: "sender", sign: "address", doc: "the reverse-path (MAIL FROM) without brackets, as it is compared: in lower case; \"\" is the null sender <>", get: func(x *Mail) starlark.Value { return text(x.c.sender()) }},
-	member[*Mail]{name: "size", sign: "int", doc: "the size in octets that the client announced (SIZE=), 0 if it did not; of a message, its body's own size", get: func(x *Mail) starlark.Value { return starlark.MakeInt64(x.c.query().Size) }},
-	member[*Mail]{name: "args", sign: "list of strings", doc: "the ESMTP arguments of MAIL as the client wrote them: [\"SIZE=1000\", \"BODY=8BITMIME\"]", get: (*Mail).args},
-	member[*Mail]{name: "queue_id", sign: "string", doc: "the MTA's name for the message; Postfix has none before the first recipient", get: func(x *Mail) starlark.Value { return text(x.c.query().QueueID) }},
-	member[*Mail]{name: "accepted", sign: "int", doc: "how many recipients of this message have been accepted so far", get: func(x *Mail) starlark.Value { return starlark.MakeInt(x.c.query().Accepted) }},
-	member[*Mail]{name: "notes", sign: "notes", doc: "what the script writes down about the transaction, until it ends", get: func(x *Mail) starlark.Value { x.notes = Notes{c: x.c, of: ofMail}; return &x.notes }},
+	member[*Mail]{name: "sender", sign: "address", doc: "the reverse-path (MAIL FROM) without brackets, in lower case as it is compared; \"\" is the null sender <>", get: func(x *Mail) starlark.Value { return text(x.c.sender()) }},
+	member[*Mail]{name: "size", sign: "int", doc: "the size in octets that the client announced (SIZE=); 0 if it announced none", get: func(x *Mail) starlark.Value { return starlark.MakeInt64(x.c.query().Size) }},
+	member[*Mail]{name: "args", sign: "list of strings", doc: "the ESMTP arguments of MAIL as the client wrote them, such as [\"SIZE=1000\", \"BODY=8BITMIME\"]", get: (*Mail).args},
+	member[*Mail]{name: "queue_id", sign: "string", doc: "the MTA's queue ID of the message; Postfix has none before the first recipient", get: func(x *Mail) starlark.Value { return text(x.c.query().QueueID) }},
+	member[*Mail]{name: "accepted", sign: "int", doc: "the number of recipients of this message accepted so far", get: func(x *Mail) starlark.Value { return starlark.MakeInt(x.c.query().Accepted) }},
+	member[*Mail]{name: "notes", sign: "notes", doc: "values that the script keeps until the transaction ends", get: func(x *Mail) starlark.Value { x.notes = Notes{c: x.c, of: ofMail}; return &x.notes }},
 )
 
 // argsMax bounds the arguments of MAIL that a script sees; a milter's frame bounds their size.
@@ -110,16 +110,16 @@ type Rcpt struct {
 	c *Call
 }
 
-var rcptClass = newClass("rcpt", "one recipient: the argument of recipient(), and of functions that rules call. It has everything that a mail has, and:",
+var rcptClass = newClass("rcpt", "one recipient: the argument of recipient(), and of functions that rules call. It has all attributes of mail, and:",
 	append(with(mailClass, func(x *Rcpt) *Mail { return &x.c.mail }),
-		member[*Rcpt]{name: "address", sign: "address", doc: "the recipient as it is compared: the domain and the local part in lower case", get: func(x *Rcpt) starlark.Value { return text(canonical(&x.c.query().Recipient)) }},
+		member[*Rcpt]{name: "address", sign: "address", doc: "the recipient as it is compared, with the domain and the local part in lower case", get: func(x *Rcpt) starlark.Value { return text(canonical(&x.c.query().Recipient)) }},
 		member[*Rcpt]{name: "verbatim", sign: "address", doc: "the recipient as the client wrote it, without brackets", get: func(x *Rcpt) starlark.Value { return text(x.c.query().Recipient.Path) }},
-		member[*Rcpt]{name: "target", sign: "address", doc: "what the MTA made of the recipient (virtusertable); the recipient itself if it did not", get: func(x *Rcpt) starlark.Value { return text(canonical(&x.c.query().Target)) }},
-		member[*Rcpt]{name: "mailer", sign: "string", doc: "the MTA's mailer or transport: \"smtp\", \"local\"", get: func(x *Rcpt) starlark.Value { return text(x.c.query().NextHop.Mailer) }},
+		member[*Rcpt]{name: "target", sign: "address", doc: "the address that the MTA rewrote the recipient to (virtusertable); the recipient itself if it was not rewritten", get: func(x *Rcpt) starlark.Value { return text(canonical(&x.c.query().Target)) }},
+		member[*Rcpt]{name: "mailer", sign: "string", doc: "the MTA's mailer or transport, such as \"smtp\" or \"local\"", get: func(x *Rcpt) starlark.Value { return text(x.c.query().NextHop.Mailer) }},
 		member[*Rcpt]{name: "host", sign: "string", doc: "the MTA's next hop for the recipient", get: func(x *Rcpt) starlark.Value { return text(x.c.query().NextHop.Host) }},
-		member[*Rcpt]{name: "known", sign: "bool", doc: "whether it is already known that the mailbox exists", get: func(x *Rcpt) starlark.Value { return starlark.Bool(x.c.query().Known) }},
-		member[*Rcpt]{name: "index", sign: "int", doc: "how many recipients were accepted before this one", get: func(x *Rcpt) starlark.Value { return starlark.MakeInt(x.c.query().Accepted) }},
-		member[*Rcpt]{name: "exists", sign: "() -> string", doc: "asks whether the mailbox exists, as the gate would after the script: remembered, and put to the server behind once however often it is asked. \"valid\", \"unknown\", \"full\", \"refused\" (for another reason), \"unsure\" (it could not be found out) or \"unchecked\" (nobody is asked about this recipient, or for this client)", call: (*Call).exists},
+		member[*Rcpt]{name: "known", sign: "bool", doc: "whether the mailbox is already known to exist", get: func(x *Rcpt) starlark.Value { return starlark.Bool(x.c.query().Known) }},
+		member[*Rcpt]{name: "index", sign: "int", doc: "the number of recipients accepted before this one", get: func(x *Rcpt) starlark.Value { return starlark.MakeInt(x.c.query().Accepted) }},
+		member[*Rcpt]{name: "exists", sign: "() -> string", doc: "checks whether the mailbox exists, as the gate would after the script. The answer is remembered; repeated calls ask the next hop only once. Returns \"valid\", \"unknown\", \"full\", \"refused\" (for another reason), \"unsure\" (no answer could be obtained) or \"unchecked\" (this recipient or this client is not checked)", call: (*Call).exists},
 	)...)
 
 // String and the rest make Rcpt a value.

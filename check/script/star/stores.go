@@ -27,8 +27,8 @@ type Table struct {
 	spec string
 }
 
-var tableClass = newClass("table", "a map file, from table(). A file that cannot be read fails the function: the message is not judged by what is not known",
-	member[*Table]{name: "get", sign: "(key, default=None) -> string", doc: "the value of a key, or the default. Case counts", call: (*Call).tableGet},
+var tableClass = newClass("table", "a map file, from table(). If the file cannot be read, the function fails, so a message is never judged by incomplete data",
+	member[*Table]{name: "get", sign: "(key, default=None) -> string", doc: "the value of a key, or the default. Case matters", call: (*Call).tableGet},
 )
 
 // String and the rest make Table a value that keys can be in.
@@ -111,8 +111,8 @@ type Counter struct {
 	name string
 }
 
-var counterClass = newClass("counter", "counts by key over a window of time, from counter(). The sum is that of the half of the window that is running and the half before it",
-	member[*Counter]{name: "add", sign: "(key, n=1) -> int", doc: "counts n more, and gives the sum in the window", call: (*Call).counterAdd},
+var counterClass = newClass("counter", "counts by key over a time window, from counter(). The window advances by halves: a sum covers the current half and the one before it",
+	member[*Counter]{name: "add", sign: "(key, n=1) -> int", doc: "adds n and returns the sum in the window", call: (*Call).counterAdd},
 	member[*Counter]{name: "get", sign: "(key) -> int", doc: "the sum in the window", call: (*Call).counterGet},
 	member[*Counter]{name: "reset", sign: "(key)", doc: "forgets a key", call: (*Call).counterReset},
 )
@@ -193,11 +193,11 @@ type Memory struct {
 	name string
 }
 
-var memoryClass = newClass("memory", "remembers values by key for a time, from memory(): strings, numbers, True, False, None, lists and dictionaries of these, up to 4 KiB each",
-	member[*Memory]{name: "get", sign: "(key, default=None) -> value", doc: "the value under a key, or the default", call: (*Call).memoryGet},
-	member[*Memory]{name: "set", sign: "(key, value=True, expire=None)", doc: "remembers a value, for another time than the memory's own with expire=\"5m\"", call: (*Call).memorySet},
+var memoryClass = newClass("memory", "remembers values by key for a limited time, from memory(). Values are strings, numbers, True, False, None, lists and dictionaries of these, up to 4 KiB each",
+	member[*Memory]{name: "get", sign: "(key, default=None) -> value", doc: "the value of a key, or the default", call: (*Call).memoryGet},
+	member[*Memory]{name: "set", sign: "(key, value=True, expire=None)", doc: "remembers a value for the memory's own time, or for the time given with expire=\"5m\"", call: (*Call).memorySet},
 	member[*Memory]{name: "delete", sign: "(key)", doc: "forgets a key", call: (*Call).memoryDelete},
-	member[*Memory]{name: "has", sign: "(key) -> bool", doc: "whether there is a value under a key", call: (*Call).memoryHas},
+	member[*Memory]{name: "has", sign: "(key) -> bool", doc: "whether the key has a value", call: (*Call).memoryHas},
 )
 
 // String and the rest make Memory a value.
@@ -324,8 +324,8 @@ type Blocklist struct {
 }
 
 var blocklistClass = newClass("blocklist", "a [[blocklist]], from blocklist(): `client.ip in LIST`",
-	member[*Blocklist]{name: "add", sign: "(ip, evidence, for_=None) -> string or None", doc: "lists a client, for the list's own time or for for_=\"6h\". None if it is listed now; else why it never is (a trusted network, a server of ours)", call: (*Call).listAdd},
-	member[*Blocklist]{name: "remove", sign: "(ip) -> bool", doc: "ends a listing; whether there was one", call: (*Call).listRemove},
+	member[*Blocklist]{name: "add", sign: "(ip, evidence, for_=None) -> string or None", doc: "lists a client, for the list's own time or for the time given, as in for_=\"6h\". Returns None if the client is now listed, else why it cannot be (a trusted network, one of our servers)", call: (*Call).listAdd},
+	member[*Blocklist]{name: "remove", sign: "(ip) -> bool", doc: "ends a listing; returns whether the client was listed", call: (*Call).listRemove},
 	member[*Blocklist]{name: "listed", sign: "(ip) -> struct or None", doc: "the listing of a client: .evidence, .count, .first, .last and .until", call: (*Call).listListed},
 	member[*Blocklist]{name: "name", sign: "string", doc: "its name", get: func(x *Blocklist) starlark.Value { return text(x.b.Name()) }},
 )

@@ -32,7 +32,7 @@ type Verdict struct {
 	Verdict rcptgate.Verdict
 }
 
-var verdictClass = newClass("verdict", "what accept(), reject(), tempfail(), discard() and hold() make, for a function to return",
+var verdictClass = newClass("verdict", "the result of accept(), reject(), tempfail(), discard() and hold(), for a function to return",
 	member[*Verdict]{name: "action", sign: "string", doc: "\"accept\", \"reject\", \"tempfail\", \"discard\" or \"hold\"", get: (*Verdict).action},
 	member[*Verdict]{name: "code", sign: "int", doc: "the reply code; 0 if there is none", get: func(x *Verdict) starlark.Value { return starlark.MakeInt(x.Verdict.Code) }},
 	member[*Verdict]{name: "enhanced", sign: "string", doc: "the enhanced status code", get: func(x *Verdict) starlark.Value { return text(x.Verdict.Enhanced) }},

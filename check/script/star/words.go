@@ -33,22 +33,22 @@ type word struct {
 // words are the functions of scripts, in the order of the manual.
 func words() []word {
 	return []word{
-		{"accept", "() -> verdict", "accepts; no later step is asked. At recipient(), whether the mailbox exists is then not asked either", plain(rcptgate.Accept), false},
-		{"reject", "(text=\"Not permitted by local policy\", code=550, enhanced=\"5.7.1\") -> verdict", "refuses for good", refusal(rcptgate.Reject, 5, 550, "5.7.1", textReject), false},
-		{"tempfail", "(text=\"Not accepted at the moment, try again later\", code=451, enhanced=\"4.7.1\") -> verdict", "refuses for the moment: the sender tries again", refusal(rcptgate.Tempfail, 4, 451, "4.7.1", textTempfail), false},
-		{"discard", "() -> verdict", "pretends to accept. From recipient(): this recipient does not get the message, the others do. Elsewhere: nobody does", plain(rcptgate.Discard), false},
-		{"hold", "(reason=\"held by the script\") -> verdict", "has the MTA hold the message for a person to look at (Sendmail's quarantine, Postfix's hold queue)", hold, false},
+		{"accept", "() -> verdict", "accepts; no later step is asked. In recipient() this also skips the check whether the mailbox exists", plain(rcptgate.Accept), false},
+		{"reject", "(text=\"Not permitted by local policy\", code=550, enhanced=\"5.7.1\") -> verdict", "refuses permanently", refusal(rcptgate.Reject, 5, 550, "5.7.1", textReject), false},
+		{"tempfail", "(text=\"Not accepted at the moment, try again later\", code=451, enhanced=\"4.7.1\") -> verdict", "refuses temporarily: the sender tries again", refusal(rcptgate.Tempfail, 4, 451, "4.7.1", textTempfail), false},
+		{"discard", "() -> verdict", "accepts, then throws the message away: for this recipient only if recipient() returns it, for all recipients otherwise", plain(rcptgate.Discard), false},
+		{"hold", "(reason=\"held by the script\") -> verdict", "makes the MTA hold the message for review (Sendmail's quarantine, Postfix's hold queue)", hold, false},
 
 		{"re", "(pattern) -> regexp", "a regular expression (RE2 syntax, always linear in time)", newRegexp, true},
 		{"cidr", "(networks) -> networks", "a list of IP networks: `client.ip in NETS`", newNetworks, true},
-		{"patterns", "(list, kind=\"address\") -> patterns", "patterns as rules have them, \"@$local\", \"ann@\", \"list:good\": `r.sender in LIST`. Kinds are \"address\", \"client\", \"host\" and \"name\"", newPatterns, true},
-		{"table", "(\"TYPE:FILE\") -> table", "a map file of the MTA, followed while it changes: `TABLE.get(key)`, `key in TABLE`", newTable, true},
-		{"counter", "(name, window, per=100_000) -> counter", "counts by key over a window of time such as \"1h\"; per is how many keys are kept. A counter belongs to its name and outlives a reload", newCounter, true},
-		{"memory", "(name, expire, entries=100_000, keep=False, shared=False) -> memory", "remembers values by key for a time. keep=True: on disk, over restarts. shared=True: with other gateways over memcached", newMemory, true},
-		{"blocklist", "(name) -> blocklist", "the [[blocklist]] of that name", newBlocklist, true},
+		{"patterns", "(list, kind=\"address\") -> patterns", "patterns as in rules, such as \"@$local\", \"ann@\" or \"list:good\": `r.sender in LIST`. Kinds are \"address\", \"client\", \"host\" and \"name\"", newPatterns, true},
+		{"table", "(\"TYPE:FILE\") -> table", "a map file of the MTA; changes to the file are followed: `TABLE.get(key)`, `key in TABLE`", newTable, true},
+		{"counter", "(name, window, per=100_000) -> counter", "counts by key over a time window such as \"1h\". per is the number of keys that are kept. A counter is identified by its name and survives a reload", newCounter, true},
+		{"memory", "(name, expire, entries=100_000, keep=False, shared=False) -> memory", "remembers values by key for a limited time. keep=True: also on disk, so they survive a restart. shared=True: shared with other gateways through memcached", newMemory, true},
+		{"blocklist", "(name) -> blocklist", "the [[blocklist]] with that name", newBlocklist, true},
 
-		{"scan", "(msg) -> string or None", "has the message scanned for viruses, once: the name of what was found, \"\" for a clean message, None if no scanner could say (msg.unscanned says why)", scan, false},
-		{"now", "() -> time.time", "the time, in the machine's time zone", func(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
+		{"scan", "(msg) -> string or None", "scans the message for viruses, at most once. Returns the name of the virus, \"\" for a clean message, or None if no scanner gave a result (msg.unscanned says why)", scan, false},
+		{"now", "() -> time.time", "the current time, in the machine's time zone", func(c *Call, b *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 			return startime.Time(c.now()), starlark.UnpackArgs(b.Name(), args, kwargs)
 		}, false},
 		{"log", "(text, **fields)", "writes a line to the log, at most 1,000 a minute", logWord, false},
