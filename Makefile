@@ -1,5 +1,5 @@
-# rcptgate: `make demo` shows the main job at work, `make test` sets up and proves everything.
-# Go is looked for before anything else runs, so that a missing or old one is named in a sentence. These need none:
+# rcptgate: `make demo` demonstrates the main job, `make test` sets up and tests everything.
+# Go is located first, so a missing or old version is reported clearly. These targets need no Go:
 NO_GO := install uninstall clean lab left-out
 ifneq ($(filter-out $(NO_GO),$(or $(MAKECMDGOALS),all)),)
 override GO := $(shell GO='$(GO)' .ci/find-go)
@@ -9,7 +9,7 @@ endif
 export PATH := $(dir $(GO)):$(PATH)
 endif
 export CGO_ENABLED ?= 0
-# Root may build in another user's clone: git then wants to be told that it is safe, and Go not to look at it.
+# Root may build in another user's clone. git must then be told that the directory is safe, and Go must not call git.
 VERSION := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
@@ -25,7 +25,7 @@ bin/rcptgate: FORCE
 
 FORCE:
 
-## demo: the whole path on one machine, no mail server needed (with ARGS=--once it ends by itself)
+## demo: the whole path on one machine, without a mail server (with ARGS=--once it ends by itself)
 demo: build
 	@./bin/rcptgate demo $(ARGS)
 
@@ -36,7 +36,7 @@ include bench/bench.mk
 LAB_TESTS := rcptgate/test/lab|rcptgate/test/cases|rcptgate/test/e2e|rcptgate/test/differential
 FUZZTIME ?= 2s
 
-## test: set up and prove everything; lists what was left out (with CI=true that is a failure) and what was noted
+## test: set up and test everything; lists the tests left out (with CI=true that is a failure) and those noted
 test: lab left-out-begin vet scripts unit fuzz-brief
 	RCPTGATE_LEFT_OUT=$(LEFT_OUT) test/run.sh "$(LAB)" -vet=off -count=1 -timeout 25m
 	@$(MAKE) --no-print-directory left-out
@@ -47,27 +47,27 @@ vet:
 
 UNIT = $$($(GO) list ./... | grep -Ev '^($(LAB_TESTS))$$')
 
-## scripts: the tests of this Makefile and of the scripts beside the tests
+## scripts: the tests of this Makefile and of the scripts in test/
 scripts:
 	test/makefile.sh
 	test/steady.sh
 
-## unit: all tests that need no mail server; then all except the heaviest with the race detector, if there is a C compiler. The
-## second pass leaves tests out on purpose, which is not a failure in CI: the first pass has them. What `vet` says is its own
+## unit: all tests that need no mail server; then all except the heaviest with the race detector, if there is a C compiler.
+## The second pass leaves out some tests of the first on purpose, which is not a failure in CI. `vet` is a separate target
 unit:
 	RCPTGATE_LEFT_OUT=$(LEFT_OUT) test/run.sh "$(UNIT)" -vet=off -timeout 15m
 	@if command -v gcc >/dev/null; then \
 		set -x; CI= CGO_ENABLED=1 test/run.sh "$(UNIT)" -vet=off -race -short -timeout 15m; \
 	else echo "race detector: gcc is missing" >>$(LEFT_OUT); [ -z "$$CI" ]; fi
 
-## fuzz-brief: every fuzz target for seconds; fuzz: for ten minutes each
+## fuzz-brief: every fuzz target for a few seconds; fuzz: for ten minutes each
 fuzz-brief:
 	test/fuzz.sh $(FUZZTIME) explore
 
 fuzz:
 	test/fuzz.sh 10m find
 
-## docs: regenerate the manual pages and the reference of scripts
+## docs: regenerate the manual pages and the script reference
 docs: build
 	./bin/rcptgate man docs/man
 	./bin/rcptgate script api >docs/script-api.md
@@ -83,11 +83,11 @@ PREFIX ?= /usr/local
 UNITDIR ?= /etc/systemd/system
 SHARE := $(DESTDIR)$(PREFIX)/share
 
-## install: what make has built: the binary, manual pages, completions and the systemd unit (DESTDIR, PREFIX and UNITDIR)
+## install: the results of make: the binary, manual pages, completions and systemd units (DESTDIR, PREFIX and UNITDIR)
 install:
 	@[ -x bin/rcptgate ] || { echo "bin/rcptgate is missing: run make first (not as root), then make install"; exit 1; }
 	install -D bin/rcptgate $(DESTDIR)$(PREFIX)/bin/rcptgate
-	rm -f $(DESTDIR)$(PREFIX)/sbin/rcptgate # where it was before, and where a shell would find it first
+	rm -f $(DESTDIR)$(PREFIX)/sbin/rcptgate # its earlier place, which a shell may search first
 	install -d $(SHARE)/man/man1 $(SHARE)/man/man5 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions \
 		$(SHARE)/fish/vendor_completions.d $(DESTDIR)$(UNITDIR)
 	install -m 0644 docs/man/*.1 $(SHARE)/man/man1/
@@ -98,7 +98,7 @@ install:
 	for unit in $(notdir $(wildcard systemd/*.service systemd/*.socket)); do \
 		sed 's,/usr/bin/rcptgate,$(PREFIX)/bin/rcptgate,' systemd/$$unit >$(DESTDIR)$(UNITDIR)/$$unit; done
 
-## uninstall: remove what install has installed; configuration and state stay
+## uninstall: remove the installed files; configuration and state stay
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/rcptgate $(SHARE)/man/man1/rcptgate*.1 $(SHARE)/man/man5/rcptgate*.5 \
 		$(SHARE)/bash-completion/completions/rcptgate $(SHARE)/zsh/site-functions/_rcptgate \

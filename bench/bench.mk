@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 
-## bench: the table of speed and size (BENCH="--only remembered --seconds 10" for further flags of rcptgate bench)
-## bench-steps: what single steps take, by Go's benchmarks: rules, blocklist, quota, aliases, DNS
-## bench-peers: MIMEDefang, Postfix verify and Exim callouts measured beside rcptgate; needs root and Debian (RCPTGATE_MILTER_AHEAD=PROGRAM: milter-ahead too)
+## bench: the table of speed and size (BENCH="--only remembered --seconds 10" passes flags to rcptgate bench)
+## bench-steps: Go benchmarks of single steps: rules, blocklist, quota, aliases, DNS
+## bench-peers: compare rcptgate with MIMEDefang, Postfix verify and Exim callouts; needs root and Debian
+## (RCPTGATE_MILTER_AHEAD=PROGRAM adds milter-ahead)
 .PHONY: bench bench-steps bench-peers
 
 bench: build

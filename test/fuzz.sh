@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Runs every fuzz target below a folder, one after the other, for the time given each. What fuzzing finds is written by
-# the Go tool to the package's testdata/fuzz: commit it, since there it is a test of every later run.
-# `find` fails with a finding; `explore` only lists it in .cache/noted, since another run of the same commit would not
-# find it (docs/decisions/0701-steady-tests.md).
+# Runs every fuzz target below a folder, one after the other, for TIME each. The Go tool writes findings to the package's
+# testdata/fuzz. Commit them: from there they are tests in every later run.
+# `find` fails if there is a finding. `explore` only lists it in .cache/noted, because another run of the same commit
+# might not find it (docs/decisions/0701-steady-tests.md).
 #
 # Usage: test/fuzz.sh TIME explore|find [FOLDER]
 set -euo pipefail
@@ -24,13 +24,13 @@ while IFS=: read -r file target; do
 	printf 'fuzz %-28s %s for %s\n' "$target" "$dir" "$time"
 	out=$(go test -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 20x "./${dir#./}" 2>&1) && continue
 	input=$(sed -n 's/.*Failing input written to //p' <<<"$out" | head -1)
-	# A machine so busy that the time ran out while a worker was still starting is no finding.
+	# If the time ran out on a busy machine while a worker was still starting, this is not a finding.
 	[ -z "$input" ] && grep -q 'context deadline exceeded' <<<"$out" && continue
 	printf '%s\n' "$out"
 	if [ -n "$input" ] && [ "$purpose" = explore ]; then
 		found=$((found + 1))
 		echo "found by fuzzing: $target in $dir, with $dir/$input" >>"$noted"
-	else # also what does not build, or fails with the inputs that are there
+	else # also a target that does not build, or that fails with the existing inputs
 		failed=$((failed + 1))
 	fi
 done < <(grep -rnoE --include='*_test.go' --exclude-dir=testdata '^func Fuzz[A-Za-z0-9_]+' "$folder" | sed -E 's/:[0-9]+:func /:/')

@@ -1,20 +1,20 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Prepares the lab of real mail servers: Sendmail, Postfix, Dovecot and miltertest, each unpacked from Debian's own
+# Prepares the lab of real mail servers: Sendmail, Postfix, Dovecot and miltertest. Each is unpacked from Debian's own
 # packages into a private directory, because the packages conflict with each other. Nothing is installed into the
 # system and no service is started. The only traces outside the directory are the users and groups that Postfix and
 # Sendmail need.
 #
 # Usage: test/install.sh              prepare (takes a second once it is done)
 #        test/install.sh KIT...       prepare, and fetch these optional kits too
-#        test/install.sh --plan KIT   print the packages that the kit would be made of on this machine
+#        test/install.sh --plan KIT   print the packages that the kit would contain on this machine
 #        test/install.sh --where      print the directory
 #
 # RCPTGATE_LAB names the directory (default /var/cache/rcptgate-lab). It must not lie below a world-writable directory
 # (Sendmail refuses that) nor below one that other users may not enter (Postfix's daemons run as "postfix").
 #
-# Needs: root, Debian, and on a first run Debian's package archive. Exit codes: 0 ready, 69 not possible here.
+# Needs root, Debian, and on the first run Debian's package archive. Exit codes: 0 ready, 69 not possible here.
 set -euo pipefail
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 
@@ -25,8 +25,8 @@ fail() { echo "test/install.sh: $*" >&2; exit 69; }
 [ "$(id -u)" = 0 ] || fail "the lab of real mail servers needs root"
 command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || fail "the lab of real mail servers needs Debian's apt-get and dpkg-deb"
 
-# Each kit is a directory of its own. It holds the packages named here, whether or not the system has them too, and those
-# libraries they need that the system lacks. Optional kits are fetched when a test first asks for them.
+# Each kit is a separate directory. It holds the packages named here, even if the system has them too, and the libraries
+# they need that the system lacks. Optional kits are fetched when a test first asks for them.
 kits=(postfix sendmail dovecot miltertest database maps memcached)
 optional=(exim slapd cyrus clients clamav dns nftables chromium mimedefang services sasl)
 declare -A packages=(
@@ -45,32 +45,32 @@ declare -A packages=(
 	[cyrus]="cyrus-common cyrus-imapd"
 	[clamav]="clamav-daemon clamav-base"
 	[chromium]="chromium chromium-common fonts-dejavu-core"
-	# Perl libraries are named one by one: plan leaves the system's own to the system. Net::DNS and IO::Socket::SSL are
-	# not among what the package names, and MIMEDefang does not start without them.
+	# Perl libraries are listed one by one, because plan skips those of the system. The package does not depend on
+	# Net::DNS and IO::Socket::SSL, but MIMEDefang does not start without them.
 	[mimedefang]="mimedefang libmilter1.0.1 libmime-tools-perl libmailtools-perl libtimedate-perl libio-stringy-perl libconvert-binhex-perl libunix-syslog-perl libnet-dns-perl libdigest-hmac-perl libio-socket-ssl-perl libnet-ssleay-perl libnet-smtp-ssl-perl libarchive-zip-perl"
 	[dns]="bind9-dnsutils bind9-libs rbldnsd"
 	[nftables]="nftables"
 )
 
-# apt sees a system on which nothing is installed. It then names everything a kit needs, and no package that is here can
-# stand in the way (another mail server) or be left out because it is here. No lock of the system is taken.
+# apt is shown a system on which nothing is installed. It then lists everything a kit needs. No installed package can
+# conflict (another mail server) or be left out because it is already installed. The system's locks are not taken.
 private_apt() {
 	apt-get -o Dir::State::status=/dev/null -o Debug::NoLocking=1 -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
 		-o APT::Sandbox::User=root -o Acquire::Retries=3 "$@"
 }
 
-installed() { # PACKAGE: does the system have it?
+installed() { # PACKAGE: whether the system has it
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
-plan() { # KIT: the packages to unpack, one a line
+plan() { # KIT: the packages to unpack, one per line
 	local file name list
 	list=$(private_apt install -y --no-install-recommends --print-uris ${packages[$1]}) || return 1
 	sed -n "s/^'[^']*' \([^ ]*\) .*/\1/p" <<<"$list" | while read -r file; do
 		name=${file%%_*}
 		case " ${packages[$1]} " in *" $name "*) echo "$name" && continue ;; esac
 		case $name in
-		libc6 | lib*-perl) ;; # the system's own
+		libc6 | lib*-perl) ;; # from the system
 		lib*) installed "$name" || echo "$name" ;;
 		esac
 	done
@@ -88,7 +88,7 @@ for kit in "$@"; do
 	case " ${optional[*]} " in *" $kit "*) ;; *) fail "no optional kit is called $kit" ;; esac
 done
 
-# What a complete lab was made from: when this file changes, every kit is checked again.
+# The state of a complete lab: when this file changes, every kit is checked again.
 want=$(sha256sum <"$0" | cut -d' ' -f1)
 
 mkdir -p "$lab"
@@ -107,10 +107,10 @@ accounts() {
 }
 
 accounts
-# Remove what killed test processes have left of their servers' directories. Others come and go meanwhile.
+# Remove server directories that killed test processes left behind. Other tests may be running meanwhile.
 [ ! -d "$lab/run" ] || find "$lab/run" -ignore_readdir_race -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
 
-made() { # KIT: is it there, made of the packages named above?
+made() { # KIT: whether it exists and was made from the packages named above
 	[ "$(cat "$lab/$1/made-from" 2>/dev/null)" = "${packages[$1]}" ]
 }
 
@@ -120,15 +120,15 @@ for kit in "$@"; do made "$kit" || todo+=("$kit"); done
 [ ${#todo[@]} -gt 0 ] || exit 0
 echo "preparing the lab of real mail servers in $lab"
 
-# The archive may be out of reach for minutes, and another apt may hold the lists' lock: what needs it is tried this
-# many times, with pauses of 10, 20, 40, 80 and 120 s in between.
+# The archive may be unreachable for minutes, and another apt may hold the lock of the lists. Downloads are therefore
+# tried this many times, with pauses of 10, 20, 40, 80 and 120 s in between.
 tries=6
 pause() { # TRY
 	local seconds=$((10 << ($1 - 1)))
 	echo "  the package archive cannot be reached; trying again in $((seconds < 120 ? seconds : 120)) s" >&2
 	sleep $((seconds < 120 ? seconds : 120))
 }
-update() { # the package lists: old ones name files that the archive has replaced
+update() { # updates the package lists: old ones name files that the archive has replaced
 	apt-get -o Acquire::Retries=3 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=120 update -qq
 }
 
@@ -139,14 +139,14 @@ download() { # KIT
 	(cd "$lab/debs" && private_apt -o Acquire::http::Timeout=30 download -qq $names)
 }
 
-fetch() { # KIT, with new package lists if the present ones are too old
+fetch() { # KIT: downloads it, and updates the package lists if they are too old
 	local try
 	for ((try = 1; ; try++)); do
 		download "$1" && return
 		[ "$try" -lt "$tries" ] || fail "the packages of $1 could not be fetched"
 		[ "$try" = 1 ] || pause $((try - 1))
-		rm -f "$lab"/debs/* # what an old list named
-		update || true # the next download tells whether that was enough
+		rm -f "$lab"/debs/* # from an old list
+		update || true # the next download shows whether that was enough
 	done
 }
 
@@ -158,13 +158,13 @@ unpack() { # KIT
 		dpkg-deb -x "$deb" "$lab/$1"
 		dpkg-deb -f "$deb" Package Version | paste -sd' ' | sed 's/Package: //; s/Version: //' >>"$lab/$1/packages"
 	done
-	# A private copy needs no set-id bits.
+	# A private copy needs no setuid or setgid bits.
 	find "$lab/$1" -xdev \( -perm -4000 -o -perm -2000 \) -type f -exec chmod ug-s {} +
 	chmod -R go-w "$lab/$1"
 	echo "  $1: $(paste -sd, "$lab/$1/packages")"
 }
 
-libraries() { # KIT: a missing one shows here and not as a server that does not start
+libraries() { # KIT: reports missing libraries here and not as a server that does not start
 	local libs missing
 	libs=$(find "$lab/$1" -type d \( -path '*/lib/*-linux-gnu' -o -path '*/lib/postfix' -o -path '*/lib/dovecot' -o -path '*/lib/cyrus' -o -path '*/lib/libmilter' -o -path '*/pulseaudio' \) | paste -sd:)
 	missing=$(find "$lab/$1" -type f \( -path '*/bin/*' -o -path '*/sbin/*' -o -path '*/libexec/*' -o -path '*/lib/chromium/chromium' \) -exec \
@@ -173,7 +173,7 @@ libraries() { # KIT: a missing one shows here and not as a server that does not 
 }
 
 for kit in "${todo[@]}"; do
-	# A kit stays as it is while its packages are the same: a new one does not pull the others from under running tests.
+	# A kit stays unchanged while its list of packages is the same, so preparing a new kit does not disturb running tests.
 	made "$kit" || unpack "$kit"
 	libraries "$kit"
 	echo "${packages[$kit]}" >"$lab/$kit/made-from"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Tests the Makefile and .ci/find-go with pretended Go compilers and a pretended binary: nothing is built, nothing is
-# installed outside a temporary directory. Takes a second.
+# Tests the Makefile and .ci/find-go with fake Go compilers and a fake binary. Nothing is built, and nothing is installed
+# outside a temporary directory. Takes a second.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 dir=$(mktemp -d)
@@ -16,7 +16,7 @@ check() { # WHAT CONDITION...
 has() { grep -qF -- "$2" <<<"$1"; }
 no() { ! "$@"; }
 
-pretend() { # DIR VERSION: a Go that knows its version and cannot do anything else
+pretend() { # DIR VERSION: a Go that reports its version and cannot do anything else
 	mkdir -p "$1"
 	printf '#!/bin/sh\n[ "$1" = version ] && echo "go version %s linux/amd64" && exit\necho "go: errors parsing go.mod: invalid go version" >&2; exit 1\n' "$2" >"$1/go"
 	chmod +x "$1/go"
@@ -37,7 +37,7 @@ check "an old Go is not refused in a sentence: $out" has "$out" "needs Go $need 
 check "the old Go is not named: $out" has "$out" "$dir/old/go is Go 1.19, which is too old"
 check "the place to get Go is not named: $out" has "$out" "https://go.dev/dl/"
 out=$(find_go "$dir/old" "$dir/good")
-check "the Go beside an old one is not found: $out" [ "$out" = "$dir/good/bin/go" ]
+check "the Go next to an old one is not found: $out" [ "$out" = "$dir/good/bin/go" ]
 out=$(find_go "$dir/nothing" "$dir/good")
 check "the Go in its usual place is not found: $out" [ "$out" = "$dir/good/bin/go" ]
 out=$(find_go "$dir/next" "$dir/good")
@@ -54,7 +54,7 @@ out=$(run_make -n build || true)
 check "make runs an old Go: $out" has "$out" "needs Go $need or later"
 check "make runs an old Go: $out" no has "$out" "invalid go version"
 
-# Root in a clone of another user: Go must not ask git, which refuses to look at such a clone.
+# Root in another user's clone: Go must not call git, which refuses to read such a clone.
 out=$(RCPTGATE_GO_DIR="$dir/nothing" PATH="$dir/next:$PATH" make -n build 2>&1 || true)
 check "the build asks git: $out" has "$out" "build -buildvcs=false"
 if command -v git >/dev/null && [ "$(id -u)" = 0 ]; then
@@ -67,10 +67,10 @@ if command -v git >/dev/null && [ "$(id -u)" = 0 ]; then
 	git -C "$dir/clone" tag v1.2.3
 	chown -R 65534 "$dir/clone"
 	out=$(RCPTGATE_GO_DIR="$dir/nothing" PATH="$dir/next:$PATH" make -C "$dir/clone" -n build 2>&1 || true)
-	check "the version of another user's clone is not known: $out" has "$out" "main.version=v1.2.3"
+	check "the version of another user's clone is unknown: $out" has "$out" "main.version=v1.2.3"
 fi
 
-# Installation, in a copy of the tree, with a program that says what it was asked for.
+# Installation, in a copy of the tree, with a program that prints its arguments.
 mkdir -p "$dir/tree"
 cp -r Makefile .ci systemd go.mod "$dir/tree/"
 mkdir -p "$dir/tree/docs" "$dir/tree/test" "$dir/tree/bench"

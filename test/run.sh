@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Runs Go tests, and a test that fails once more, by itself: a busy machine may have starved it. What passes only then is
-# written to .cache/noted, which `make test` lists at its end. A data race, a package that does not build or that ends
-# without a failing test, and more than five failing tests are final (docs/decisions/0701-steady-tests.md).
+# Runs Go tests. A failed test is run once more, by itself, because a busy machine may have starved it. If it passes then,
+# it is written to .cache/noted, which `make test` lists at its end. Some failures are final: a data race, a package that
+# does not build, a package that fails without a failing test, and more than five failing tests
+# (docs/decisions/0701-steady-tests.md).
 #
 # Usage: test/run.sh PACKAGES [FLAG OF GO TEST...]
 set -euo pipefail
