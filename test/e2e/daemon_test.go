@@ -86,7 +86,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// What a client may type, put to the gate without an MTA that would refuse it before (field note 19).
+// What a client may type, put to the gate without an MTA that would refuse it before.
 func TestHostileRecipients(t *testing.T) {
 	sim := lab.StartScripted(t)
 	g := lab.StartGate(t, section("sim.test", "smtp:"+sim.Hop()))
@@ -170,7 +170,7 @@ mt.disconnect(conn)
 	}
 }
 
-// Two gateways, or one, that ask each other: the call-ahead that comes back to us ends at once (field note 15).
+// Two gateways, or one, that ask each other: the call-ahead that comes back to us ends at once.
 func TestLoop(t *testing.T) {
 	lab.Need(t, lab.PostfixKit)
 	g := lab.NewGate(t)

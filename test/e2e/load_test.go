@@ -209,7 +209,7 @@ func TestDamagedStore(t *testing.T) {
 	expect(t, s, "nobody@sim.test", 550, "5.1.1")
 }
 
-// A flood of refusals and of unknown names does not push out the good recipients that are in use (field note 7).
+// A flood of refusals and of unknown names does not push out the good recipients that are in use.
 func TestFloodKeepsTheGood(t *testing.T) {
 	sim := lab.StartScripted(t)
 	g := lab.StartGate(t, "[cache]\nentries = 2000\n"+section("sim.test", "smtp:"+sim.Hop()))
