@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: BSD-2-Clause
 
 // Package metric has what a unit says of its metrics: plain values, read when somebody
-// asks for them. The host makes Prometheus metrics of them (prometheus.io, "Exposition
-// formats"); a unit does not know that library.
+// asks for them. Package metric/exposition serves them; a unit does not know Prometheus's library.
 //
-// Names are without the prefix "rcptgate_". No label ever has a recipient in it.
+// No label ever has a recipient in it.
 package metric
 
-import "time"
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// Prefix is in front of the name of every family where others see it.
+const Prefix = "rcptgate_"
 
 // Kind is what a family's values are.
 type Kind uint8
@@ -37,7 +45,7 @@ type Buckets struct {
 // Family is one metric with all its labels.
 type Family struct {
 	Kind   Kind
-	Name   string // "backend_up"
+	Name   string // "backend_up", without the prefix
 	Help   string // a sentence
 	Labels []string
 	Read   func(Emit)        // of a counter or gauge
@@ -71,4 +79,28 @@ func Bool(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// word is what Prometheus takes as a name of a metric or label ("Data model"), in small letters.
+var word = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// Check reports what is wrong with the families of a program: a name twice, a name or label that
+// Prometheus would not take, a family that cannot be read.
+func Check(families []Family) error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, f := range families {
+		bad := func(text string) { errs = append(errs, fmt.Errorf("metric %q: %s", f.Name, text)) }
+		if seen[f.Name] {
+			bad("there is another one of this name")
+		}
+		seen[f.Name] = true
+		if names := append(slices.Clone(f.Labels), f.Name); slices.ContainsFunc(names, func(n string) bool { return !word.MatchString(n) }) {
+			bad("names and labels consist of a-z, 0-9 and _, and begin with a letter")
+		}
+		if histogram := f.Kind == Histogram; histogram != (f.Fill != nil) || histogram == (f.Read != nil) {
+			bad("a histogram needs Fill, another kind needs Read, and not both")
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -19,6 +19,7 @@ import (
 
 	"rcptgate/check/quota/wire"
 	"rcptgate/kit/testkit"
+	"rcptgate/metric"
 )
 
 const secret = "g1 000102030405060708090a0b0c0d0e0f\n"
@@ -469,6 +470,9 @@ func TestHTTP(t *testing.T) {
 	}
 	if got := get(t, "http://"+web+"/v1/quota?user=ann", keys.Token()); !strings.HasPrefix(got, "200") {
 		t.Errorf("the token: %q", got)
+	}
+	if err := metric.Check(a.counts.metrics()); err != nil {
+		t.Error(err)
 	}
 	metrics := get(t, "http://"+web+"/metrics", "")
 	for _, want := range []string{`rcptgate_agent_questions_total{front="http",result="full"} 2`, `rcptgate_agent_questions_total{front="udp",result="room"} 0`,

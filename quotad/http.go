@@ -7,23 +7,18 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"rcptgate/check/quota/wire"
 	"rcptgate/config/setting"
 	"rcptgate/front/listen"
-	"rcptgate/metric"
+	"rcptgate/metric/exposition"
 )
 
 // handler serves the CGI's path, the JSON form, metrics and health.
 func (a *Agent) handler() http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collector(a.counts.metrics()))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /cgi-bin/quota.cgi", a.cgi)
 	mux.HandleFunc("GET /v1/quota", a.json)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", exposition.Handler(a.counts.metrics))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		plainText(w, http.StatusOK, "ok\n")
 	})
@@ -107,36 +102,4 @@ func (a *Agent) json(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(wire.AppendJSON(nil, user, &answer))
-}
-
-// collector makes Prometheus metrics of families.
-type collector []metric.Family
-
-// Describe describes nothing: the collector is an unchecked one.
-func (collector) Describe(chan<- *prometheus.Desc) {}
-
-// Collect reads every family.
-func (c collector) Collect(out chan<- prometheus.Metric) {
-	for _, f := range c {
-		desc := prometheus.NewDesc("rcptgate_"+f.Name, f.Help, f.Labels, nil)
-		if f.Kind == metric.Histogram {
-			f.Fill(func(b metric.Buckets, labels ...string) {
-				total, counts := uint64(0), map[float64]uint64{}
-				for i, n := range b.Counts {
-					if total += n; i < len(b.Bounds) {
-						counts[b.Bounds[i].Seconds()] = total
-					}
-				}
-				out <- prometheus.MustNewConstHistogram(desc, total, b.Sum.Seconds(), counts, labels...)
-			})
-			continue
-		}
-		kind := prometheus.CounterValue
-		if f.Kind == metric.Gauge {
-			kind = prometheus.GaugeValue
-		}
-		f.Read(func(value float64, labels ...string) {
-			out <- prometheus.MustNewConstMetric(desc, kind, value, labels...)
-		})
-	}
 }

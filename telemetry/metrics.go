@@ -4,6 +4,7 @@ package telemetry
 
 import (
 	"cmp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -189,9 +190,11 @@ func (s *Telemetry) Counts() []Count {
 	return out
 }
 
-// families are the metrics of the log itself.
-func (s *Telemetry) families() []metric.Family {
+// Metrics are what the log counts, and which version is running.
+func (s *Telemetry) Metrics() []metric.Family {
 	return []metric.Family{
+		{Kind: metric.Gauge, Name: "build_info", Labels: []string{"version", "go"}, Help: "Always 1; the labels say what is running.",
+			Read: func(emit metric.Emit) { emit(1, s.version, runtime.Version()) }},
 		{Kind: metric.Counter, Name: "decisions_total", Labels: []string{"action", "reason", "source", "would"},
 			Help: "Decisions by action, reason and source; would is the action that rehearsal held back.",
 			Read: func(emit metric.Emit) {

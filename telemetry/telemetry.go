@@ -37,8 +37,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"rcptgate"
 	"rcptgate/config/setting"
 	"rcptgate/kit/notice"
@@ -93,7 +91,7 @@ type Telemetry struct {
 	shards   []*shard
 	next     atomic.Uint32 // lane of the next operational message
 	notices  *notice.Board
-	registry *prometheus.Registry
+	version  string
 	stderr   io.Closer // for messages about the target; nil if it is not ours
 }
 
@@ -112,7 +110,7 @@ func New(c Config, o Options) (*Telemetry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	s := &Telemetry{shards: newShards()}
+	s := &Telemetry{shards: newShards(), version: o.Version}
 	switch {
 	case c.Target == "journald":
 		s.target.fielded = true
@@ -131,7 +129,6 @@ func New(c Config, o Options) (*Telemetry, error) {
 		}
 	}
 	s.lines = newLines(openTarget(c.Target, o), s.shards, s.appendDropped, tell)
-	s.newRegistry(o.Version)
 	return s, nil
 }
 

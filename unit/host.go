@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"rcptgate/kit/exit"
 	"rcptgate/kit/notice"
 	"rcptgate/kit/term"
+	"rcptgate/metric"
 	"rcptgate/store/memcached"
 	"rcptgate/store/tiers"
 	"rcptgate/table/pool"
@@ -199,7 +199,7 @@ func (h *Host) Start(ctx context.Context) error {
 			}
 		}
 	}
-	if err := h.registerMetrics(); err != nil {
+	if err := metric.Check(h.Metrics()); err != nil {
 		return exit.With(exit.Software, err)
 	}
 	frontsCtx, drain := context.WithCancel(context.Background())
@@ -300,20 +300,16 @@ func (h *Host) closeServices() {
 	}
 }
 
-// registerMetrics hands the units' metrics to Prometheus.
-func (h *Host) registerMetrics() error {
-	families := append(h.metrics(), h.Tables.Metrics()...)
+// Metrics are those of the host and of its units.
+func (h *Host) Metrics() []metric.Family {
+	families := append(h.Telemetry.Metrics(), h.metrics()...)
+	families = append(families, h.Tables.Metrics()...)
 	families = append(families, h.Backends.Metrics()...)
 	families = append(families, h.memoryMetrics()...)
 	for i := range h.live {
 		families = append(families, h.live[i].Metrics...)
 	}
-	for _, f := range families {
-		if err := h.Telemetry.Register(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return families
 }
 
 // Views are what everything shows of itself, the host's own first.
@@ -341,9 +337,6 @@ func (h *Host) Do(ctx context.Context, name, op string, args []string) ([]view.T
 	}
 	return nil, fmt.Errorf("%s %s: %w", name, op, ErrNoOp)
 }
-
-// MetricsHandler serves the metrics.
-func (h *Host) MetricsHandler() http.Handler { return h.Telemetry.MetricsHandler() }
 
 // Live gives a unit of this host by its name, for tests.
 func (h *Host) Live(name string) *Live {

@@ -12,6 +12,7 @@ import (
 
 	"rcptgate/config"
 	"rcptgate/front/web"
+	"rcptgate/metric/exposition"
 	"rcptgate/unit"
 	"rcptgate/view"
 )
@@ -53,7 +54,7 @@ func smallHost(t *testing.T, o unit.Options, text string) (*unit.Host, error) {
 // page asks for a page of the host as it would be served.
 func page(h *unit.Host, path string) string {
 	w := httptest.NewRecorder()
-	site := web.New(web.Options{Metrics: h.MetricsHandler(), Status: h.Status, Views: func() []view.Table { return h.Views() }})
+	site := web.New(web.Options{Metrics: exposition.Handler(h.Metrics), Status: h.Status, Views: func() []view.Table { return h.Views() }})
 	site.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w.Body.String()
 }

@@ -13,6 +13,7 @@ import (
 	"rcptgate/config"
 	"rcptgate/config/setting"
 	"rcptgate/front/listen"
+	"rcptgate/metric/exposition"
 	"rcptgate/unit"
 	"rcptgate/view"
 )
@@ -42,7 +43,7 @@ func open(env *unit.Env) (unit.Live, error) {
 	f := &front{env: env, refusals: newRefusals()}
 	options := Options{Status: h.Status, Views: h.Views, Hide: f.refusals.hide.Load, Log: env.Log}
 	if h.Telemetry != nil {
-		options.Metrics = h.Telemetry.MetricsHandler()
+		options.Metrics = exposition.Handler(h.Metrics)
 	}
 	f.server = New(options)
 	return unit.Live{

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -112,6 +113,7 @@ var allowed = []struct {
 	{"mta", []string{"kit", "address", "table"}},
 	{"kit", []string{""}},
 	{"view", []string{""}},
+	{"metric/exposition", []string{"metric"}},
 	{"metric", []string{""}},
 	{"config/setting", []string{""}},
 	{"config", []string{"config/setting"}},
@@ -184,6 +186,39 @@ func TestImportsPointOneWay(t *testing.T) {
 			if to = strings.TrimPrefix(to, "/"); !mayImport(s.dir, to) {
 				t.Errorf("%s imports %s: imports point the other way (DESIGN.md, Shape)", s.path, path)
 			}
+		}
+	}
+}
+
+// home names the folders that know a library, by the beginning of its import path. Others use
+// what these folders make of it, so that a library can be changed, and a test program of the
+// others is linked without it.
+var home = map[string][]string{
+	"github.com/prometheus/": {"metric/exposition"},
+	"modernc.org/sqlite":     {"store/disk", "check/script"},
+	"go.starlark.net/":       {"check/script"},
+	"github.com/go-ldap/":    {"check/quota/directory"},
+	"github.com/maypok86/":   {"store/ram", "names"},
+}
+
+func TestLibrariesAreKnownInOnePlace(t *testing.T) {
+	used := map[string]bool{}
+	for _, s := range sources(t) {
+		for _, spec := range s.file.Imports {
+			for library, dirs := range home {
+				if !strings.HasPrefix(strings.Trim(spec.Path.Value, `"`), library) {
+					continue
+				}
+				used[library] = true
+				if !slices.ContainsFunc(dirs, func(dir string) bool { return within(s.dir, dir) }) {
+					t.Errorf("%s imports %s: only %s may", s.path, spec.Path.Value, strings.Join(dirs, " and "))
+				}
+			}
+		}
+	}
+	for library := range home {
+		if !used[library] {
+			t.Errorf("nothing imports %s", library)
 		}
 	}
 }
