@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,6 +50,45 @@ func TestKitsHoldWhatTheyName(t *testing.T) {
 		}
 		if slices.Contains(plan, "liblmdb0") {
 			t.Errorf("%s holds a library that the system has", kit)
+		}
+	}
+}
+
+// TestPrepared leaves install.sh out only when the lab is complete and the script is the one that completed it.
+func TestPrepared(t *testing.T) {
+	Need(t, ClamavKit)
+	script, err := installer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !prepared(script, Dir()) || !prepared(script, Dir(), string(ClamavKit)) {
+		t.Error("a complete lab counts as incomplete")
+	}
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "clamav"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		what, ready, from string
+		kits              []string
+		want              bool
+	}{
+		{"another script", fmt.Sprintf("%x", sha256.Sum256(nil)), "", nil, false},
+		{"this script", fmt.Sprintf("%x", sha256.Sum256(text)), "", nil, true},
+		{"a kit that is not there", fmt.Sprintf("%x", sha256.Sum256(text)), "", []string{"dns"}, false},
+		{"a kit from other packages", fmt.Sprintf("%x", sha256.Sum256(text)), "clamav-daemon", []string{"clamav"}, false},
+		{"a kit", fmt.Sprintf("%x", sha256.Sum256(text)), "clamav-daemon clamav-base", []string{"clamav"}, true},
+	} {
+		write(t, dir, "ready", tt.ready+"\n")
+		if tt.from != "" {
+			write(t, dir, "clamav/made-from", tt.from+"\n")
+		}
+		if got := prepared(script, dir, tt.kits...); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
 	}
 }

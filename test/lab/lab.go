@@ -14,9 +14,11 @@
 package lab
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -103,25 +105,72 @@ func (k Kit) environment() []string {
 // Environment is the environment of a program of the kit that a test runs by itself.
 func (k Kit) Environment() []string { return k.environment() }
 
-// install prepares the lab once in a test process, and returns why the lab cannot be had.
-var install = sync.OnceValue(func() error {
+// possible returns why the lab cannot be had on this machine.
+var possible = sync.OnceValue(func() error {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		return fmt.Errorf("real mail servers need root on Debian")
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("real mail servers need Debian's apt-get: %w", err)
 	}
-	_, err := Installer()
-	return err
+	return nil
 })
 
-// Installer runs test/install.sh with the arguments and returns what it printed on standard output.
-func Installer(args ...string) (string, error) {
+// prepare prepares the lab, with an optional kit if one is named. It runs install.sh, which takes up to a second, only
+// if there is something to do.
+func prepare(optional ...string) error {
+	if err := possible(); err != nil {
+		return err
+	}
+	script, err := installer()
+	if err != nil || prepared(script, Dir(), optional...) {
+		return err
+	}
+	_, err = Installer(optional...)
+	return err
+}
+
+// prepared reports whether install.sh has nothing left to do: the lab was completed by this very script, it was made
+// from the same packages, and the accounts exist.
+func prepared(script, dir string, optional ...string) bool {
+	text, err := os.ReadFile(script)
+	if err != nil {
+		return false
+	}
+	ready, err := os.ReadFile(filepath.Join(dir, "ready"))
+	if err != nil || strings.TrimSpace(string(ready)) != fmt.Sprintf("%x", sha256.Sum256(text)) {
+		return false
+	}
+	for _, kit := range optional {
+		from, err := os.ReadFile(filepath.Join(dir, kit, "made-from"))
+		if err != nil || !strings.Contains(string(text), fmt.Sprintf("\n\t[%s]=%q\n", kit, strings.TrimSuffix(string(from), "\n"))) {
+			return false
+		}
+	}
+	for _, name := range []string{"postfix", "smmsp"} {
+		if _, err := user.Lookup(name); err != nil {
+			return false
+		}
+	}
+	_, err = user.LookupGroup("postdrop")
+	return err == nil
+}
+
+// installer returns the path of install.sh.
+func installer() (string, error) {
 	_, here, _, ok := runtime.Caller(0)
 	if !ok {
 		return "", fmt.Errorf("finding test/install.sh: the source path is unknown")
 	}
-	script := filepath.Join(filepath.Dir(filepath.Dir(here)), "install.sh")
+	return filepath.Join(filepath.Dir(filepath.Dir(here)), "install.sh"), nil
+}
+
+// Installer runs test/install.sh with the arguments and returns what it printed on standard output.
+func Installer(args ...string) (string, error) {
+	script, err := installer()
+	if err != nil {
+		return "", err
+	}
 	cmd := exec.Command("/bin/bash", append([]string{script}, args...)...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
@@ -139,12 +188,12 @@ func Need(t testing.TB, kits ...Kit) {
 	if testing.Short() {
 		LeaveOut(t, "-short leaves out the real mail servers")
 	}
-	if err := install(); err != nil {
+	if err := prepare(); err != nil {
 		LeaveOut(t, err.Error())
 	}
 	for _, kit := range kits {
 		if kit.optional() {
-			if _, err := Installer(string(kit)); err != nil {
+			if err := prepare(string(kit)); err != nil {
 				LeaveOut(t, err.Error())
 			}
 		}
