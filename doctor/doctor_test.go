@@ -324,10 +324,14 @@ func includes(n int) (s string) {
 // TestBroken: each broken installation gives its finding, with where it is and what to write;
 // the healthy one gives none of them.
 func TestBroken(t *testing.T) {
+	t.Parallel()
 	ids := map[string]bool{}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
 			ids[tt.id] = true
+			if tt.id == "dns-slow" {
+				t.Parallel() // it mostly waits
+			}
 			report := tt.p.run(t, "example.com")
 			var found []Finding
 			for _, f := range report.Findings {
@@ -384,6 +388,7 @@ func TestHealthy(t *testing.T) {
 // TestFindingsForPrograms: each finding has the members that programs read, and each id is in the
 // table of what is right.
 func TestFindingsForPrograms(t *testing.T) {
+	t.Parallel()
 	p := place{zone: strings.Replace(healthy, "ip4:192.0.2.80", "include:_spf.google.com", 1) + "_spf.google.com. TXT \"v=spf1 ip4:198.51.100.0/24 ~all\"\n;example.com delay\n", gate: true}
 	data, err := json.Marshal(p.run(t, "example.com"))
 	if err != nil {

@@ -24,7 +24,7 @@ const (
 	lookEvery  = time.Minute      // between two looks at the version of the signatures
 	testEvery  = time.Hour        // between two self-tests
 	shortEvery = time.Minute      // of a server that does not look into the largest messages
-	lookTime   = 5 * time.Second  // for an answer to VERSION
+	lookTime   = 5 * time.Second  // for an answer to VERSION, unless timeout is shorter
 	oldAfter   = 7 * 24 * time.Hour
 )
 
@@ -73,7 +73,7 @@ type report struct {
 // changed, has it find the test file: alone, then in a message of the largest size. If it
 // does not find it there, smaller messages show how far it looks.
 func (p *pool) test(ctx context.Context, s *server, quick bool, last string) (r report) {
-	look, cancel := context.WithTimeout(ctx, lookTime)
+	look, cancel := context.WithTimeout(ctx, min(lookTime, p.cfg.limit(0)))
 	defer cancel()
 	if r.version, r.err = s.Version(look); r.err != nil {
 		return r

@@ -8,17 +8,20 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
 )
 
 // zoneServer answers from zone texts with directives of its own: a line ";name word" has
-// questions for that name delayed ("delay"), refused ("servfail"), never answered ("drop"),
-// cut off in datagrams ("truncate") or always ("cut"), or said to be signed ("signed").
+// the first question for that name delayed by more than a second ("delay"), or every question
+// for it refused ("servfail"), never answered ("drop"), cut off in datagrams ("truncate") or
+// always ("cut"), or said to be signed ("signed").
 type zoneServer struct {
 	records map[string][]dns.RR // by lower-case name
 	special map[string]string
+	delayed sync.Map // names whose first question was delayed
 }
 
 // Start serves a zone on loopback and gives its address, and what ends it.
@@ -92,7 +95,9 @@ func (z *zoneServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	case "servfail":
 		out.Rcode = dns.RcodeServerFailure
 	case "delay":
-		time.Sleep(1100 * time.Millisecond)
+		if _, again := z.delayed.LoadOrStore(name, true); !again {
+			time.Sleep(1100 * time.Millisecond)
+		}
 	case "cut":
 		out.Truncated = true
 	case "signed":
