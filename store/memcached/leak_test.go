@@ -10,13 +10,12 @@ import (
 	"go.uber.org/goleak"
 
 	"rcptgate/store"
-	"rcptgate/test/lab"
 )
 
 // TestNothingIsLeft: everything that runs in the background ends with Close, also when a
 // server is dead and another one hangs.
 func TestNothingIsLeft(t *testing.T) {
-	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
+	servers := memcacheds.Take(t, 3)
 	before := goleak.IgnoreCurrent()
 	c, err := NewClient(config(t, servers...).Config, slog.New(slog.DiscardHandler), ClientOptions{})
 	if err != nil {

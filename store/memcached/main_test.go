@@ -7,10 +7,16 @@ import (
 	"testing"
 
 	"rcptgate/kit/testkit"
+	"rcptgate/test/lab"
 )
+
+// memcacheds are the servers of all tests that need none of a special kind.
+var memcacheds lab.MemcachedPool
 
 func TestMain(m *testing.M) {
 	testkit.Overlap(8)
 	testkit.Checks(0)
-	os.Exit(m.Run())
+	code := m.Run()
+	memcacheds.Close()
+	os.Exit(code)
 }
