@@ -19,7 +19,8 @@ const (
 
 // ReadMessage makes a message of a file as mail programs save it (RFC 5322), its lines ending
 // in CRLF or LF. A first line that begins with "From " is left out, and so is what is not a
-// header field before the empty line. Of its header it keeps as much as a front does.
+// header field before the empty line. Of its header it keeps as much as a front does. The
+// message's body may be a part of raw, which must not change afterwards.
 func ReadMessage(raw []byte) *Message {
 	m := NewMessage(Everything)
 	var value []byte // of the last field, whose lines are joined once
@@ -62,8 +63,19 @@ func ReadMessage(raw []byte) *Message {
 	return m
 }
 
-// crlf makes CRLF of every line end.
+// crlf makes CRLF of every line end. It gives b itself if there is nothing to change.
 func crlf(b []byte) []byte {
-	b = bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))
-	return bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))
+	bare := bytes.Count(b, []byte("\n")) - bytes.Count(b, []byte("\r\n"))
+	if bare == 0 {
+		return b
+	}
+	out := make([]byte, 0, len(b)+bare)
+	for {
+		line, rest, found := bytes.Cut(b, []byte("\n"))
+		if !found {
+			return append(out, line...)
+		}
+		out = append(append(out, bytes.TrimSuffix(line, []byte("\r"))...), "\r\n"...)
+		b = rest
+	}
 }

@@ -3,6 +3,7 @@
 package rcptgate
 
 import (
+	"io"
 	"runtime"
 	"strings"
 	"testing"
@@ -30,5 +31,21 @@ func TestReadMessageOfManyFoldedLines(t *testing.T) {
 	}
 	if got, most := after.TotalAlloc-before.TotalAlloc, uint64(100*len(raw)); got > most {
 		t.Errorf("%d octets allocated for a message of %d, at most %d expected", got, len(raw), most)
+	}
+}
+
+func TestReadMessageEndsLinesAsMailDoes(t *testing.T) {
+	for body, want := range map[string]string{
+		"":                       "",
+		"a":                      "a",
+		"a\r\nb\r\n":             "a\r\nb\r\n",
+		"a\nb":                   "a\r\nb",
+		"a\r\nb\nc\r\n\nd\r\r\n": "a\r\nb\r\nc\r\n\r\nd\r\r\n",
+		"\ra\rb\n":               "\ra\rb\r\n",
+	} {
+		m := ReadMessage([]byte("Subject: s\n\n" + body))
+		if got, err := io.ReadAll(io.NewSectionReader(m.Body, 0, 100)); err != nil || string(got) != want || m.Size != int64(len(want)) {
+			t.Errorf("%q: %q of %d octets, %v, want %q", body, got, m.Size, err, want)
+		}
 	}
 }

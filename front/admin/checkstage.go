@@ -3,6 +3,7 @@
 package admin
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -109,11 +110,15 @@ func readMessageFile(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
-	raw, err := io.ReadAll(io.LimitReader(f, maxMessageFile+1))
-	if err == nil && len(raw) > maxMessageFile {
+	var raw bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		raw.Grow(int(min(info.Size(), maxMessageFile)) + bytes.MinRead) // to grow while reading would take several times as much
+	}
+	_, err = raw.ReadFrom(io.LimitReader(f, maxMessageFile+1))
+	if err == nil && raw.Len() > maxMessageFile {
 		return nil, fmt.Errorf("%s is larger than %d octets", name, maxMessageFile)
 	}
-	return raw, err
+	return raw.Bytes(), err
 }
 
 // stageOf gives the stage of a word; StageRcpt if there is none other.
