@@ -180,14 +180,15 @@ func (b *bench) startEcho(ctx context.Context, flags ...string) (*process, error
 	return start(ctx, "the echo milter", socket, append([]string{b.Binary, "bench", "--echo", "unix:" + socket}, flags...)...)
 }
 
-// dialogue starts the milter that holds one dialogue a recipient with the backend.
-func (b *bench) dialogue(ctx context.Context, backend *sim.Server) (*process, error) {
+// dialogue starts the milter that holds one dialogue a recipient with the backend, or asks over kept connections (--kept).
+func (b *bench) dialogue(ctx context.Context, backend *sim.Server, flags ...string) (*process, error) {
 	dir, err := b.newDir("dialogue")
 	if err != nil {
 		return nil, err
 	}
 	socket := filepath.Join(dir, "milter.sock")
-	return start(ctx, "the milter with one dialogue a recipient", socket, b.Binary, "bench", "--echo", "unix:"+socket, "--dialogue", backend.Addr())
+	args := append([]string{b.Binary, "bench", "--echo", "unix:" + socket, "--dialogue", backend.Addr()}, flags...)
+	return start(ctx, "the milter that only asks", socket, args...)
 }
 
 // gateDir makes a directory with a configuration that relays each domain to its backend.

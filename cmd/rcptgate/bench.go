@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ const exitMissed = 1
 // benchFlags are the flags of the command.
 type benchFlags struct {
 	socket, echo, dialogue, recipients, nextHop string
-	direct                                      bool
+	direct, kept                                bool
 	people                                      int
 	seconds                                     float64
 	json, strict                                bool
@@ -55,6 +56,7 @@ a bar was not met.`,
 	flags.StringVar(&f.socket, "socket", "", "load the milter at this `SOCKET` instead (unix:/path, inet:PORT@HOST)")
 	flags.StringVar(&f.echo, "echo", "", "run an echo milter on this `SOCKET` until interrupted, and measure nothing")
 	flags.BoolVar(&f.direct, "direct", false, "with --echo: read and write sockets in the gate's way instead of Go's usual one")
+	flags.BoolVar(&f.kept, "kept", false, "with --dialogue: ask over connections that are kept, with all commands in one write")
 	flags.StringVar(&f.dialogue, "dialogue", "", "with --echo: hold one SMTP dialogue a recipient with the server at `ADDRESS:PORT`, and pass its reply on")
 	flags.StringVar(&f.recipients, "recipients", "user%07d@example.com", "with --socket: a `PATTERN` with one number, or a file with one recipient a line")
 	flags.IntVar(&f.people, "people", 10_000, "with --socket: `NUMBER` of different recipients in the pattern")
@@ -72,6 +74,12 @@ a bar was not met.`,
 }
 
 func (f *benchFlags) run(cmd *cobra.Command) error {
+	switch {
+	case f.echo == "" && (f.direct || f.dialogue != ""):
+		return exit.With(exit.Usage, errors.New("bench: --direct and --dialogue need --echo"))
+	case f.kept && f.dialogue == "":
+		return exit.With(exit.Usage, errors.New("bench: --kept needs --dialogue"))
+	}
 	if f.echo != "" {
 		return f.runEcho(cmd)
 	}
@@ -127,7 +135,7 @@ func (f *benchFlags) runEcho(cmd *cobra.Command) error {
 		return exit.With(exit.Usage, fmt.Errorf("bench: --echo: %w", err))
 	}
 	if f.dialogue != "" {
-		return exit.With(exit.Unavailable, bench.ServeDialogue(cmd.Context(), socket, f.dialogue))
+		return exit.With(exit.Unavailable, bench.ServeDialogue(cmd.Context(), socket, f.dialogue, f.kept))
 	}
 	return exit.With(exit.Unavailable, bench.ServeEcho(cmd.Context(), socket, f.direct))
 }
