@@ -272,7 +272,7 @@ func (r *repeated) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestMemoryIsBounded reads 60 MB of mail and looks at what the process took for it.
+// TestMemoryIsBounded reads 24 MB of mail and looks at what the process took for it.
 func TestMemoryIsBounded(t *testing.T) {
 	box, err := os.ReadFile(archive(t))
 	if err != nil {
@@ -282,18 +282,18 @@ func TestMemoryIsBounded(t *testing.T) {
 		var peak uint64
 		cmd := command()
 		cmd.SetArgs(args)
-		watched := &watched{repeated{block: string(box) + subjectsBox(2000), left: 60 << 20}, &peak, 0}
+		watched := &watched{repeated{block: string(box) + subjectsBox(2000), left: 24 << 20}, &peak, 0}
 		cmd.SetIn(watched)
 		cmd.SetOut(&bytes.Buffer{})
 		cmd.SetErr(&bytes.Buffer{})
 		_ = cmd.ExecuteContext(context.Background()) // the end of this stream is an error
-		if peak == 0 || peak > 64<<20 {
+		if peak == 0 || peak > 20<<20 {
 			t.Errorf("%v: %d octets of heap", args, peak)
 		}
 	}
 }
 
-// watched looks at the heap every 4 MB.
+// watched looks at the heap every megabyte.
 type watched struct {
 	repeated
 	peak *uint64
@@ -301,8 +301,8 @@ type watched struct {
 }
 
 func (w *watched) Read(p []byte) (int, error) {
-	if w.left/(4<<20) != w.last {
-		w.last = w.left / (4 << 20)
+	if w.left>>20 != w.last {
+		w.last = w.left >> 20
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		*w.peak = max(*w.peak, m.HeapInuse)
