@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
@@ -161,10 +162,44 @@ func TestVerdicts(t *testing.T) {
 			if r.Verdict != want {
 				t.Errorf("%s, %s: %q (MAD %.4f, floor %.4f), want %q", name, w, r.Verdict, r.MAD, r.Floor, want)
 			}
-			if r.Sentence() == "" {
-				t.Errorf("%s: no sentence", name)
+			says := map[string]string{Close: "closely: MAD 0.", Acceptable: "acceptably: MAD 0.", Deviates: "do not conform to Benford's law: MAD 0.",
+				TooFew: fmt.Sprintf(": too few to tell, at least %d are needed", Enough(w))}[want]
+			if !strings.Contains(r.Sentence(), says) {
+				t.Errorf("%s, %s: %q, want %q", name, w, r.Sentence(), says)
 			}
 		}
+	}
+}
+
+// TestBounds: a deviation as large as a bound is still within it; as much noise as the lowest
+// bound leaves a verdict, more does not.
+func TestBounds(t *testing.T) {
+	for want, r := range map[string]Result{
+		Close + "1": {MAD: .006}, Acceptable + "1": {MAD: .0061}, Acceptable + "2": {MAD: .012}, Marginal + "1": {MAD: .0121}, Marginal + "2": {MAD: .015}, Deviates: {MAD: .0151},
+		Close + "2": {Floor: .006}, TooFew: {Floor: .0061},
+	} {
+		r.Base, r.N = 10, 1
+		if got := r.judge(First); got != strings.TrimRight(want, "12") {
+			t.Errorf("%s: %+v is %q", want, r, got)
+		}
+	}
+	if r := (&Result{Verdict: Marginal, MAD: .013}); r.Sentence() != "The digits conform to Benford's law marginally: MAD 0.0130." {
+		t.Error(r.Sentence())
+	}
+	if r := (&Result{Verdict: NoBounds, MAD: .03, Floor: .01}); !strings.HasPrefix(r.Sentence(), "The deviation is 3.0 times") {
+		t.Error(r.Sentence())
+	}
+}
+
+// TestWhich: the words of the command line are those of the output.
+func TestWhich(t *testing.T) {
+	for word, want := range map[string]Which{"first": First, "second": Second, "first-two": FirstTwo} {
+		if got, err := ParseWhich(word); err != nil || got != want || got.String() != word {
+			t.Errorf("%s: %v, %v", word, got, err)
+		}
+	}
+	if _, err := ParseWhich("third"); err == nil {
+		t.Error("third digits are known")
 	}
 }
 
@@ -204,6 +239,40 @@ func TestWhatIsLeftOut(t *testing.T) {
 	if r.N != 3 || r.Zeros != 2 || r.Short != 1 || r.Rows[0].Count != 1 || r.Rows[9].Count != 1 || r.Rows[2].Count != 1 {
 		t.Errorf("%+v", r)
 	}
+	for _, want := range []string{"left out    2 that are 0\n", "left out    1 with one digit only\n"} {
+		if got := text(t, r); !strings.Contains(got, want) {
+			t.Errorf("%q is not in %s", want, got)
+		}
+	}
+	c = NewCount(First, 10)
+	c.Add(7)
+	if got := text(t, c.Result("x")); strings.Contains(got, "left out") || !strings.Contains(got, "Nine of ten numbers are between 7 and 7") {
+		t.Error(got)
+	}
+}
+
+func text(t *testing.T, r *Result) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := r.Text(&out, 80, true); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// full takes no output.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestOutputThatFails: a disk that is full is an error of each output.
+func TestOutputThatFails(t *testing.T) {
+	r := NewCount(First, 10).Result("x")
+	for name, write := range map[string]func(io.Writer) error{"SVG": r.SVG, "HTML": r.HTML, "CSV": r.CSV, "text": func(out io.Writer) error { return r.Text(out, 80, false) }} {
+		if err := write(full{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
 }
 
 func TestPercentiles(t *testing.T) {
@@ -222,6 +291,25 @@ func TestPercentiles(t *testing.T) {
 	}
 	if r.Caution() == "" {
 		t.Error("no caution at 1.3 decades")
+	}
+	for n := uint64(1); ; n += n/2 + 1 { // small and great ones alike
+		c := NewCount(First, 10)
+		c.Add(n)
+		if got := c.Result("x").Median; got > n || n-got > n/16 {
+			t.Errorf("the median of %d alone is %d", n, got)
+		}
+		if n > math.MaxUint64/2 {
+			break
+		}
+	}
+}
+
+// TestCaution: from two decades on there is none, and none where there are no numbers.
+func TestCaution(t *testing.T) {
+	for r, want := range map[*Result]bool{{}: false, {N: 9, Decades: 1.9}: true, {N: 9, Decades: 2}: false} {
+		if got := r.Caution() != ""; got != want {
+			t.Errorf("%+v: %v", r, got)
+		}
 	}
 }
 
@@ -295,14 +383,21 @@ func TestGroups(t *testing.T) {
 			g.Add(group, n)
 		}
 	}
+	for _, n := range all["five hundred"].numbers {
+		g.Add("few.example.net", n)
+		g.Add("few.example.org", n)
+	}
 	table := g.Table("domain", "Sizes", 2)
-	if table.Rows[0].Cells[0] != "bad.example" || table.Rows[1].Cells[0] != "good.example" || table.More != 1 {
+	if table.Rows[0].Cells[0] != "bad.example" || table.Rows[1].Cells[0] != "good.example" || table.More != 3 {
+		t.Errorf("%+v", table)
+	}
+	if table = g.Table("domain", "Sizes", 0); len(table.Rows) != 5 || table.Rows[2].Cells[0] != "few.example" || table.Rows[4].Cells[0] != "few.example.org" {
 		t.Errorf("%+v", table)
 	}
 	for i := range maxGroups + 10 {
 		g.Add(formatUint(uint64(i), 10), 1)
 	}
-	if g.Beyond() != 13 {
+	if g.Beyond() != 15 {
 		t.Errorf("%d beyond the bound", g.Beyond())
 	}
 }

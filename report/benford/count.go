@@ -67,7 +67,10 @@ func (c *Count) percentile(share float64) uint64 {
 	for i, n := range c.spread {
 		if sum += n; sum > want {
 			e, part := i/subBuckets, uint64(i%subBuckets) // #nosec G115 -- below 16
-			return (subBuckets + part) << e / subBuckets
+			if e < 4 {
+				return (subBuckets + part) << e / subBuckets
+			}
+			return (subBuckets + part) << (e - 4)
 		}
 	}
 	return 0
