@@ -215,7 +215,7 @@ func (d *Doctor) spfSyntax(domain string, r spfRecord) {
 			bad = append(bad, t.text)
 		case word == "all" || word == "+all":
 			d.add(Finding{ID: "spf-plusall", Level: Fail, Domain: domain, What: "the SPF record allows every host to send", Seen: []string{r.text},
-				Matters: "it is worth nothing, and some receivers count it against the domain", Do: []string{fmt.Sprintf("publish  %s. TXT %q", domain, strings.Replace(r.text, t.text, "~all", 1))}})
+				Matters: "it is worth nothing, and some receivers count it against the domain", Do: []string{fmt.Sprintf("publish  %s. TXT %q", domain, withWord(r.text, t.text, "~all"))}})
 		case strings.HasPrefix(strings.TrimLeft(word, "+-~?"), "ptr"):
 			d.add(Finding{ID: "spf-ptr", Level: Warn, Domain: domain, What: "the SPF record uses ptr", Seen: []string{r.text},
 				Matters: "it is slow, and must not be used (RFC 7208 section 5.5)", Do: []string{"write the addresses as ip4: and ip6: instead"}})
@@ -227,6 +227,15 @@ func (d *Doctor) spfSyntax(domain string, r spfRecord) {
 		return
 	}
 	d.ok("spf-syntax", domain, "the SPF record can be read: "+r.text)
+}
+
+// withWord writes a record with another word in place of one.
+func withWord(record, old, word string) string {
+	words := strings.Fields(record)
+	if i := slices.Index(words, old); i >= 0 {
+		words[i] = word
+	}
+	return strings.Join(words, " ")
 }
 
 func (d *Doctor) spfLimits(domain string, r spfRecord) {
