@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"rcptgate/view"
 )
 
 // What the breaker sees of a backend: see breakerView.
@@ -100,7 +102,7 @@ func (b *Backend) becameLate(c *conn) {
 		return
 	}
 	waited := c.due.Sub(c.clockSet)
-	fail := b.failure(c.stage, KindTimeout, fmt.Errorf("no answer within %v", waited.Round(time.Millisecond)))
+	fail := b.failure(c.stage, KindTimeout, fmt.Errorf("no answer within %s", view.Duration(waited)))
 	if !c.ready && b.breaker.answeredSince(c.began) {
 		// Others work: the backend has put this one on hold, as Postfix does beyond
 		// its process limit.

@@ -223,8 +223,27 @@ func Ago(now, t time.Time) string {
 	return Duration(max(now.Sub(t), 0)) + " ago"
 }
 
-// Duration writes a duration in its two largest units: "30d 23h", "4m 10s", "350ms".
+// Left writes how long after now t is, as Duration does; an earlier t is of this moment.
+func Left(now, t time.Time) string { return Duration(max(t.Sub(now), 0)) }
+
+// When writes a moment as local time, and how far away it is: "2026-11-01 11:56:48 (3m 12s ago)".
+func When(now, t time.Time) string {
+	away := Ago(now, t)
+	switch {
+	case t.IsZero():
+		return away
+	case t.After(now):
+		away = "in " + Left(now, t)
+	}
+	return t.Local().Format(time.DateTime) + " (" + away + ")"
+}
+
+// Duration writes a duration in its two largest units: "30d 23h", "4m 10s", "350ms". Everything
+// that people read has ages and times left like this; seconds are rounded.
 func Duration(d time.Duration) string {
+	if d > time.Second-time.Millisecond {
+		d = d.Round(time.Second)
+	}
 	units := []struct {
 		word string
 		size time.Duration

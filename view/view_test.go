@@ -83,7 +83,7 @@ func TestJSON(t *testing.T) {
 
 func TestDuration(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		0: "0s", 300 * time.Nanosecond: "0s", 40 * time.Microsecond: "40µs", 350 * time.Millisecond: "350ms", 59 * time.Second: "59s", 250 * time.Second: "4m 10s", time.Hour: "1h",
+		0: "0s", 300 * time.Nanosecond: "0s", 59*time.Second + 700*time.Millisecond: "1m", 31*24*time.Hour - 2*time.Millisecond: "31d", 999 * time.Millisecond: "999ms", 999_900 * time.Microsecond: "1s", 40 * time.Microsecond: "40µs", 350 * time.Millisecond: "350ms", 59 * time.Second: "59s", 250 * time.Second: "4m 10s", time.Hour: "1h",
 		743*time.Hour + 59*time.Minute + 59*time.Second: "30d 23h",
 	} {
 		if got := Duration(d); got != want {
@@ -105,5 +105,26 @@ func TestLimit(t *testing.T) {
 	table.Limit(1)
 	if len(table.Rows) != 1 || table.More != 1 {
 		t.Errorf("%d rows, %d more", len(table.Rows), table.More)
+	}
+}
+
+// TestWhen: a moment is written with how far away it is, in the same words whichever side
+// of now it is on.
+func TestWhen(t *testing.T) {
+	now := time.Date(2026, 11, 1, 12, 0, 0, 0, time.Local)
+	for d, want := range map[time.Duration]string{
+		-192 * time.Second:       "2026-11-01 11:56:48 (3m 12s ago)",
+		192 * time.Second:        "2026-11-01 12:03:12 (in 3m 12s)",
+		0:                        "2026-11-01 12:00:00 (0s ago)",
+		24 * 14 * time.Hour:      "2026-11-15 12:00:00 (in 14d)",
+		-200 * time.Millisecond:  "2026-11-01 11:59:59 (200ms ago)",
+		-90*time.Minute - 1500e6: "2026-11-01 10:29:58 (1h 30m ago)",
+	} {
+		if got := When(now, now.Add(d)); got != want {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+	if got := When(now, time.Time{}); got != "never" {
+		t.Errorf("zero: %q", got)
 	}
 }

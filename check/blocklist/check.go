@@ -6,10 +6,10 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"rcptgate"
 	"rcptgate/pattern"
+	"rcptgate/view"
 )
 
 // stepName is the step's name in traces.
@@ -38,7 +38,7 @@ func (c *check) Check(ctx context.Context, q *rcptgate.Query) (v rcptgate.Verdic
 			continue
 		}
 		if q.Trace.Explain {
-			q.Trace.Note(fmt.Sprintf("%s is on blocklist %q until %s: %s", plain(e.Network), l.name, e.Until.Format(time.RFC3339), e.Evidence))
+			q.Trace.Note(fmt.Sprintf("%s is on blocklist %q for another %s: %s", plain(e.Network), l.name, view.Left(now, e.Until), e.Evidence))
 		}
 		if q.Stage == rcptgate.StageRcpt && c.exempts(ctx, l, &q.Recipient) {
 			q.Trace.Note("listed clients can still write to this recipient")

@@ -54,7 +54,7 @@ func TestWhoIsRefused(t *testing.T) {
 	for _, s := range q.Trace.Steps {
 		notes += strings.Join(s.Notes, " ") + "\n"
 	}
-	if !strings.Contains(notes, `198.51.100.1 is on blocklist "virus" until 2`) || !strings.Contains(notes, "Eicar-Test") {
+	if !strings.Contains(notes, `198.51.100.1 is on blocklist "virus" for another 1h: `) || !strings.Contains(notes, "Eicar-Test") {
 		t.Errorf("explained: %q", notes)
 	}
 }

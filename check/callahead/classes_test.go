@@ -441,7 +441,7 @@ func TestClassesAreExplained(t *testing.T) {
 			return strings.Join(q.Trace.Steps[0].Notes, "\n")
 		}
 		same, other := notes("absent@example.com"), notes("off@example.com")
-		const learnt = `classes: this server says unknown as "553 5.7.1 no such user *", learnt 3h0m0s ago; `
+		const learnt = `classes: this server says unknown as "553 5.7.1 no such user *", learnt 3h ago; `
 		if !strings.Contains(same, learnt+"this reply is the same") {
 			t.Errorf("%s", same)
 		}

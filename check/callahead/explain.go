@@ -10,6 +10,7 @@ import (
 	"rcptgate"
 	"rcptgate/kit/term"
 	"rcptgate/store"
+	"rcptgate/view"
 )
 
 func explainRoute(q *rcptgate.Query, rt fmt.Stringer) {
@@ -27,7 +28,7 @@ func explainMemory(a *asking, rec *store.Record, what recalled, answer *store.An
 	now := time.Now() // later than a.now by what another gateway took to find out
 	learnt := ""      // a script's record need not say when
 	if !answer.Learnt.IsZero() {
-		learnt = ", learnt " + age(now.Sub(answer.Learnt)) + " ago"
+		learnt = ", learnt " + view.Ago(now, answer.Learnt)
 	}
 	note := fmt.Sprintf("memory: %v%s from %s, known by %s", answer.Class, learnt, answer.Backend, a.check.knownBy(source, a.key))
 	switch {
@@ -40,9 +41,9 @@ func explainMemory(a *asking, rec *store.Record, what recalled, answer *store.An
 	case answer.Class == store.Valid && answer.Due(now):
 		note += "; due, refreshed a short while ago"
 	case answer.Class == store.Valid:
-		note += ", refresh due in " + age(answer.Refresh.Sub(now))
+		note += ", refresh due in " + view.Left(now, answer.Refresh)
 	default:
-		note += ", ends in " + age(answer.Expire.Sub(now))
+		note += ", ends in " + view.Left(now, answer.Expire)
 	}
 	if rec.Doubt.Count > 0 {
 		note += fmt.Sprintf("; %s said to be unknown since", term.Count(rec.Doubt.Count, "time"))
@@ -63,18 +64,5 @@ func explainProbe(q *rcptgate.Query, out *outcome) {
 		return
 	}
 	a := &out.answer
-	q.Trace.Note(fmt.Sprintf("probe: %s said %d %s %s: %v, after %v", a.Backend, a.Code, a.Enhanced, a.Text, a.Class, out.elapsed.Round(time.Microsecond)))
-}
-
-// age writes a duration for people, without false precision. Clocks of gateways differ:
-// what is in the future by ours is of this moment.
-func age(d time.Duration) string {
-	d = max(d, 0)
-	switch {
-	case d < time.Minute:
-		return d.Round(time.Second).String()
-	case d < 48*time.Hour:
-		return d.Round(time.Minute).String()
-	}
-	return fmt.Sprintf("%.0f d", d.Hours()/24)
+	q.Trace.Note(fmt.Sprintf("probe: %s said %d %s %s: %v, after %.3f ms", a.Backend, a.Code, a.Enhanced, a.Text, a.Class, float64(out.elapsed.Microseconds())/1000))
 }

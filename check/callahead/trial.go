@@ -11,6 +11,7 @@ import (
 	"rcptgate/kit/term"
 	"rcptgate/route"
 	"rcptgate/store"
+	"rcptgate/view"
 )
 
 const (
@@ -95,7 +96,7 @@ func (t *trial) judge(ctx context.Context, out *outcome) (next outcome, again bo
 		next, again = t.byExperiment(ctx, out, &s)
 	}
 	if !again && next.answer.Class == store.Unknown && next.rep.ConnAge >= oldSession && !t.renewed {
-		t.tell("unknown, but on a connection of %v: asked once more on a new one", next.rep.ConnAge.Round(time.Second))
+		t.tell("unknown, but on a connection that is %s old: asked once more on a new one", view.Duration(next.rep.ConnAge))
 		return t.askFresh(ctx), true
 	}
 	return next, again
@@ -448,8 +449,8 @@ func (t *trial) explainShape(s *shape, k *knownShape) {
 	case k.unknownAs.id == 0:
 		t.tell("it is not known how this server says unknown")
 	case s.is(k.unknownAs.id):
-		t.tell("this server says unknown as %q, learnt %s ago; this reply is the same", k.unknownAs.text, age(time.Since(k.unknownAs.at)))
+		t.tell("this server says unknown as %q, learnt %s; this reply is the same", k.unknownAs.text, view.Ago(time.Now(), k.unknownAs.at))
 	default:
-		t.tell("this server says unknown as %q, learnt %s ago; this reply is another", k.unknownAs.text, age(time.Since(k.unknownAs.at)))
+		t.tell("this server says unknown as %q, learnt %s; this reply is another", k.unknownAs.text, view.Ago(time.Now(), k.unknownAs.at))
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"rcptgate"
 	"rcptgate/check/quota/room"
 	"rcptgate/check/quota/source"
 	"rcptgate/kit/term"
+	"rcptgate/view"
 )
 
 // stepName is the step's word in traces, and the source of its verdicts.
@@ -152,13 +152,13 @@ func (a *asking) explain(use room.Use, k *room.Known) {
 			note += fmt.Sprintf(" yes to %s", term.Count(k.Soft, "octet"))
 		}
 		now := s.now()
-		note += fmt.Sprintf(" %v ago; %s let through since", s.clock.Time(now).Sub(s.clock.Time(k.Asked)).Round(time.Second), term.Count(k.Debits, "octet"))
+		note += fmt.Sprintf(" %s; %s let through since", view.Ago(s.clock.Time(now), s.clock.Time(k.Asked)), term.Count(k.Debits, "octet"))
 		for _, end := range []struct {
 			word string
 			at   room.Tick
 		}{{"room", k.RoomEnd}, {"a refusal", k.FullEnd}} {
 			if end.at > now {
-				note += fmt.Sprintf("; %s is kept for %v", end.word, s.clock.Time(end.at).Sub(s.clock.Time(now)).Round(time.Second))
+				note += fmt.Sprintf("; %s is kept for %s", end.word, view.Left(s.clock.Time(now), s.clock.Time(end.at)))
 			}
 		}
 	}

@@ -324,7 +324,7 @@ func runFunction(cmd *cobra.Command, p *Program, name string, q *rcptgate.Query)
 			fmt.Fprintln(w, view.Clean(list[i].String()))
 		}
 	}
-	fmt.Fprintf(w, "%d steps, %s\n", steps, took.Round(time.Microsecond))
+	fmt.Fprintf(w, "%s, %.3f ms\n", term.Count(steps, "step"), float64(took.Microseconds())/1000)
 	switch {
 	case v.Action == rcptgate.Reject, v.Action.Discards():
 		return exit.Quietly(exit.Refused)

@@ -333,7 +333,7 @@ func (st *tableStat) print(w io.Writer) error {
 	if st.Pages > 0 {
 		line("pages", fmt.Sprint(st.Pages))
 	}
-	line("modified", fmt.Sprintf("%s, %s ago", term.Time(st.Modified), time.Since(st.Modified).Round(time.Second)))
+	line("modified", view.When(time.Now(), st.Modified))
 	line("complete mark", map[bool]string{true: "yes", false: "no"}[st.Complete])
 	if !utf8.ValidString(b.String()) {
 		return errors.New("the description is not UTF-8")

@@ -139,20 +139,21 @@ func showDomain(ctx context.Context, w io.Writer, c *Client, domain string, asJS
 
 func printRecord(w io.Writer, r *Record) error {
 	var b strings.Builder
+	now := time.Now()
 	fmt.Fprintf(&b, "%s (from %s)\n", view.Clean(r.Name()), strings.TrimSpace(r.Source+" "+view.Clean(r.Server)))
 	for _, a := range []*Answer{r.Standing, r.Transient} {
 		if a == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s (%s)\n", view.Clean(a.Class), a.Code, view.Clean(a.Enhanced),
-			indented(a.Text, 13), view.Clean(a.Backend), term.Time(a.Learnt), view.Ago(time.Now(), a.Learnt))
+		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s\n", view.Clean(a.Class), a.Code, view.Clean(a.Enhanced),
+			indented(a.Text, 13), view.Clean(a.Backend), view.When(now, a.Learnt))
 		if a.Refresh != nil {
-			fmt.Fprintf(&b, "    refresh  %s\n", term.Time(*a.Refresh))
+			fmt.Fprintf(&b, "    refresh  %s\n", view.When(now, *a.Refresh))
 		}
-		fmt.Fprintf(&b, "    ends     %s\n", term.Time(a.Expire))
+		fmt.Fprintf(&b, "    ends     %s\n", view.When(now, a.Expire))
 	}
 	if r.Doubt != nil {
-		fmt.Fprintf(&b, "  doubt      said to be unknown %s since %s, last %s\n", term.Count(r.Doubt.Count, "time"), term.Time(r.Doubt.First), term.Time(r.Doubt.Last))
+		fmt.Fprintf(&b, "  doubt      said to be unknown %s since %s, last %s\n", term.Count(r.Doubt.Count, "time"), view.When(now, r.Doubt.First), view.When(now, r.Doubt.Last))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -54,11 +54,11 @@ func NewResult(q *rcptgate.Query, v *rcptgate.Verdict, now time.Time) Result {
 		r.Would = v.Would.String()
 	}
 	if !v.Learnt.IsZero() {
-		age := int64(max(now.Sub(v.Learnt), 0) / time.Second)
+		age := seconds(max(now.Sub(v.Learnt), 0))
 		r.AgeS = &age
 	}
 	if !v.Expires.IsZero() {
-		left := int64(v.Expires.Sub(now) / time.Second)
+		left := seconds(v.Expires.Sub(now))
 		r.ExpiresS = &left
 	}
 	if q.Message != nil {
@@ -84,6 +84,8 @@ func wordsOf(v *rcptgate.Verdict) Words {
 		Reason: string(v.Reason), Source: v.Source, Backend: v.Backend,
 	}
 }
+
+func seconds(d time.Duration) int64 { return int64(d.Round(time.Second) / time.Second) }
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 

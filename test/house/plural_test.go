@@ -110,3 +110,62 @@ func isConstant(e ast.Expr, constants map[string]bool) bool {
 	}
 	return false
 }
+
+// TestDurations holds that sentences write ages and times left in one way, that of
+// view.Duration ("3m 12s"), and not as Go prints them ("3m12s"). A log line's field is no
+// sentence: programs read it. Packages that may not import view are exempt.
+func TestDurations(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || notRead(s.dir) || within(s.dir, "demo") || within(s.dir, "telemetry") {
+			continue
+		}
+		ast.Inspect(s.file, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok || !formats(call) {
+				return true
+			}
+			for _, arg := range call.Args {
+				if rounded(arg) {
+					t.Errorf("%s writes a rounded duration as Go does: use view.Duration", s.files.Position(arg.Pos()))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// formats tells calls whose first string is a format, by the name of the function.
+func formats(call *ast.CallExpr) bool {
+	for _, arg := range call.Args {
+		if lit, ok := arg.(*ast.BasicLit); ok && lit.Kind == token.STRING && strings.Contains(lit.Value, "%") {
+			return true
+		}
+	}
+	return false
+}
+
+// rounded tells d.Round(time.Second) and the like, also with String behind it.
+func rounded(e ast.Expr) bool {
+	call, ok := e.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	sel, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	switch sel.Sel.Name {
+	case "String":
+		return rounded(sel.X)
+	case "Round", "Truncate":
+		if len(call.Args) == 1 {
+			unit, ok := call.Args[0].(*ast.SelectorExpr)
+			if !ok {
+				return false
+			}
+			pkg, ok := unit.X.(*ast.Ident)
+			return ok && pkg.Name == "time"
+		}
+	}
+	return false
+}
