@@ -5,7 +5,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"rcptgate"
+	"rcptgate/kit/neterr"
 )
 
 // Backend is one server behind the gateway and what is known of its health. It is
@@ -133,7 +133,7 @@ func (b *Backend) refuse(cause *Failure) *Failure {
 	b.stats.stage(StageBreaker)
 	f := b.failure(StageBreaker, KindOpen, nil)
 	if cause != nil {
-		f.Err = fmt.Errorf("not asked, since the backend failed: %w", cause)
+		f.Err = neterr.Say("not asked since it failed: "+cause.Why(), cause)
 	}
 	return f
 }
@@ -344,5 +344,5 @@ func (b *Backend) notOpened(fail *Failure, others bool) {
 
 func (b *Backend) limited(limit int, why *Failure) {
 	b.set.notices.Warn("backend-limit "+b.name, "mail server accepts no more connections; limit halved",
-		"backend", b.name, "limit", limit, "error", why)
+		"backend", b.name, "limit", limit, "error", why.Why())
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"rcptgate/kit/neterr"
 )
 
 // conn is one connection to a backend. It belongs to one goroutine at a time: the
@@ -310,7 +312,7 @@ func (c *conn) failure(stage Stage, err error) *Failure {
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, errStalled):
 		kind = KindTimeout
 	}
-	return c.b.failure(stage, kind, err)
+	return c.b.failure(stage, kind, neterr.Bare(err))
 }
 
 func (c *conn) refused(stage Stage, rep Reply) *Failure {

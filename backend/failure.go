@@ -61,9 +61,13 @@ type Failure struct {
 }
 
 // Error says where, at which stage and why, in one line.
-func (f *Failure) Error() string {
+func (f *Failure) Error() string { return f.Backend + ": " + f.Why() }
+
+// Why is Error without the backend, for where its name stands already. The errors in a Failure
+// name no address of it either (package neterr).
+func (f *Failure) Why() string {
 	var b strings.Builder
-	b.WriteString(f.Backend + ": " + string(f.Stage) + ": ")
+	b.WriteString(string(f.Stage) + ": ")
 	switch {
 	case f.Reply != nil:
 		b.WriteString("backend said " + strconv.Itoa(f.Reply.Code))

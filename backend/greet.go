@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"rcptgate/kit/neterr"
 )
 
 // tlsWait bounds STARTTLS and the handshake where they can be left out. It leaves time
@@ -95,20 +97,32 @@ func (b *Backend) dial(ctx context.Context, set *settings) (*conn, *Failure) {
 	}
 	ips, err := b.lookup(ctx, set)
 	if err != nil {
-		return nil, b.connectFailure(fmt.Errorf("looking up %s: %w", b.addr.Host, err))
+		return nil, b.connectFailure(fmt.Errorf("looking up its name: %w", neterr.Bare(err)))
 	}
 	var nc net.Conn
-	var all error
+	var all []error
 	for _, ip := range ips {
 		if nc, err = connect(ctx, "tcp", b.addr.dialName(ip)); err == nil {
 			return b.newConn(set, nc, nil, began)
 		}
-		all = errors.Join(all, err)
+		all = append(all, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, b.connectFailure(all)
+	return nil, b.connectFailure(b.noneOf(ips, all))
+}
+
+// noneOf joins the failures of a name's addresses, which were tried in this order.
+func (b *Backend) noneOf(ips []netip.Addr, errs []error) error {
+	if _, plain := b.addr.IP(); plain && len(errs) == 1 {
+		return errs[0] // the backend's own name says which one
+	}
+	words := make([]string, len(errs))
+	for i, err := range errs {
+		words[i] = ips[i].String() + ": " + neterr.Bare(err).Error()
+	}
+	return neterr.Say(strings.Join(words, "; "), errors.Join(errs...))
 }
 
 func (b *Backend) newConn(set *settings, nc net.Conn, err error, began time.Time) (*conn, *Failure) {
@@ -127,6 +141,7 @@ func (b *Backend) newConn(set *settings, nc net.Conn, err error, began time.Time
 }
 
 func (b *Backend) connectFailure(err error) *Failure {
+	err = neterr.Bare(err)
 	var timeout net.Error
 	switch {
 	case errors.Is(err, context.Canceled):
@@ -280,7 +295,7 @@ func (c *conn) startTLS(how manner) (*Failure, manner) {
 		return c.b.failure(StageTLS, KindTLS, c.set.rootsErr), how
 	}
 	if err := c.handshake(); err != nil {
-		return c.b.failure(StageTLS, KindTLS, err), plain
+		return c.b.failure(StageTLS, KindTLS, neterr.Bare(err)), plain
 	}
 	fail, _ := c.hello(how)
 	return fail, plain

@@ -16,7 +16,7 @@ type Health struct {
 	// (or when the backend was first used).
 	Open  bool
 	Since time.Time
-	// LastError is the last failure that concerned the backend; empty: none.
+	// LastError is why the last failure happened that concerned the backend; empty: none.
 	LastError   string
 	LastErrorAt time.Time
 	LastAnswer  time.Time // when MAIL was last answered
@@ -92,7 +92,7 @@ func (s *stats) health(h *Health) {
 	defer s.mu.Unlock()
 	h.Probes, h.Refusals = s.probes, s.refusals
 	if f := s.lastError; f != nil {
-		h.LastError, h.LastErrorAt = f.Error(), s.lastErrorAt
+		h.LastError, h.LastErrorAt = f.Why(), s.lastErrorAt
 	}
 	h.Failures = make(map[Stage]uint64)
 	for i, n := range s.failures {

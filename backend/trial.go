@@ -76,7 +76,7 @@ func (b *Backend) turned(cause *Failure) {
 func (b *Backend) wasTurned(cause *Failure, after time.Duration) {
 	if cause != nil {
 		b.set.notices.Raise(slog.LevelWarn, b.downKey(), "mail server does not answer; it is not asked until it does",
-			"backend", b.name, "error", cause)
+			"backend", b.name, "error", cause.Why())
 		if !b.breaker.isOpen.Load() { // it has closed again meanwhile, and that was reported first
 			b.set.notices.Clear(b.downKey(), "mail server answers again", "backend", b.name)
 		}

@@ -82,7 +82,7 @@ func (qn *question) probe(ctx context.Context) outcome {
 	list, err := qn.rt.Backends(ctx, qn.mailbox.Domain)
 	switch {
 	case err != nil:
-		return outcome{err: fmt.Errorf("no backend for %s: %w", qn.mailbox.Domain, err)}
+		return outcome{err: fmt.Errorf("no server can be asked: %w", err)}
 	case len(list) == 1:
 		return qn.askOne(ctx, list[0], qn.due)
 	}

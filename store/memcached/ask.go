@@ -70,6 +70,7 @@ func finish[T any](c *Client, s *server, retry bool, op func() (T, error), began
 		s.hangUp()
 		value, err = op()
 	}
+	err = bare(err)
 	s.latency.note(time.Since(began))
 	if s.note(err, began) {
 		c.died(s, err)

@@ -359,6 +359,7 @@ func bulk[T any](c *Client, s *server, op func(*memcache.Client) (T, error)) (T,
 		s.hangUp()
 		value, err = op(s.bulk)
 	}
+	err = bare(err)
 	if s.note(err, began) {
 		c.died(s, err)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
+
+	"rcptgate/kit/neterr"
 )
 
 const (
@@ -72,6 +74,15 @@ func newServer(s Server, timeout time.Duration) *server {
 	n.alive.Store(true)
 	n.since.Store(time.Now().UnixNano())
 	return n
+}
+
+// bare is an error of the client without the server's address, which is reported with it.
+func bare(err error) error {
+	var late *memcache.ConnectTimeoutError
+	if errors.As(err, &late) {
+		return neterr.Say("no connection in time", err)
+	}
+	return neterr.Bare(err)
 }
 
 // notice names the server's trouble on the board of notices.
@@ -156,7 +167,7 @@ func (s *server) die(err error) bool {
 
 // revive tries a dead server; it reports whether it lives again, and how long it was dead.
 func (s *server) revive() (deadFor time.Duration, ok bool) {
-	if err := s.mc.Ping(); err != nil {
+	if err := bare(s.mc.Ping()); err != nil {
 		s.mu.Lock()
 		s.why = err
 		s.mu.Unlock()

@@ -300,3 +300,23 @@ func FuzzReply(f *testing.F) {
 		}
 	})
 }
+
+// TestErrorsNameNoAddress, which whoever reports them does.
+func TestErrorsNameNoAddress(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	at := l.Addr().String()
+	if _, err := (&Client{Network: "tcp", Address: at}).Version(t.Context()); KindOf(err) != Connect || !strings.HasSuffix(err.Error(), "connection refused") || strings.Contains(err.Error(), "127.0.0.1") {
+		t.Errorf("refused: %v", err)
+	}
+	silent := fake(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := silent.Version(ctx); err == nil || strings.Contains(err.Error(), silent.Address) {
+		t.Errorf("silent: %v", err)
+	}
+}

@@ -25,6 +25,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"rcptgate/kit/neterr"
 )
 
 const (
@@ -92,7 +94,7 @@ func (c *Client) connect(ctx context.Context) (conn net.Conn, done func(), err e
 	dialer := net.Dialer{Timeout: connectTime}
 	conn, err = dialer.DialContext(ctx, c.Network, c.Address)
 	if err != nil {
-		return nil, nil, failure(Connect, "%w", err)
+		return nil, nil, failure(Connect, "connecting: %w", neterr.Bare(err))
 	}
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
@@ -150,6 +152,7 @@ func readReply(conn net.Conn) (string, error) {
 
 // lost is an error of the connection.
 func lost(what string, err error) error {
+	err = neterr.Bare(err)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return failure(TimeOut, "%s: %w", what, err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-ldap/ldap/v3"
 
+	"rcptgate/kit/neterr"
 	"rcptgate/kit/notice"
 )
 
@@ -91,12 +92,12 @@ func (s *server) once(ctx context.Context, req *ldap.SearchRequest) (_ []*ldap.E
 		s.worked()
 		s.failed.Add(1)
 		s.board.Warn(s.key+" search", "LDAP server refuses the search", "server", s.name, "base", s.base, "error", err)
-		return nil, false, err
+		return nil, false, fmt.Errorf("%s: %w", s.name, err)
 	}
 	closed = old && l.IsClosing()
 	s.forget(l)
 	if closed {
-		return nil, true, fmt.Errorf("%s: %w", s.name, err)
+		return nil, true, fmt.Errorf("%s: %w", s.name, neterr.Bare(err))
 	}
 	return nil, false, s.failure(err, false)
 }
@@ -181,9 +182,10 @@ func (s *server) worked() {
 // failure notes that the server did not answer. One that cannot be connected to rests at
 // once, one whose searches fail after three in a row.
 func (s *server) failure(err error, connecting bool) error {
-	err = fmt.Errorf("%s: %w", s.name, err)
+	err = neterr.Bare(err)
+	named := fmt.Errorf("%s: %w", s.name, err)
 	if errors.Is(err, context.Canceled) {
-		return err // we are closing
+		return named // we are closing
 	}
 	s.failed.Add(1)
 	s.mu.Lock()
@@ -201,7 +203,7 @@ func (s *server) failure(err error, connecting bool) error {
 	if down {
 		s.board.Raise(slog.LevelWarn, s.key, "LDAP server does not answer", "server", s.name, "error", err)
 	}
-	return err
+	return named
 }
 
 // resting reports whether the server is not to be asked, and whether a trial is due, which

@@ -3,10 +3,16 @@
 package directory
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
+	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"rcptgate/kit/notice"
 )
 
 // TestWhatAnswersMean holds which results of a search (RFC 4511 appendix A.1) are answers, and which
@@ -102,4 +108,31 @@ func TestIdle(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAnErrorNamesTheServerOnce in errors, in the log and in what status shows.
+func TestAnErrorNamesTheServerOnce(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()
+	var log bytes.Buffer
+	l := newWorld(t)
+	l.State = NewState(notice.New(slog.New(slog.NewTextHandler(&log, nil))))
+	d := l.open(nil, "ldap://"+ln.Addr().String())
+	defer d.Close()
+	_, err = d.Find(t.Context(), mailbox("ann", "test"))
+	if err == nil || strings.Count(err.Error(), "127.0.0.1") != 1 || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("%v", err)
+	}
+	for _, line := range strings.Split(strings.TrimSpace(log.String()), "\n") {
+		if strings.Count(line, "127.0.0.1") != 1 {
+			t.Errorf("the log has %q", line)
+		}
+	}
+	if st := d.servers[0].status(); st.why == "" || strings.Contains(st.why, "127.0.0.1") {
+		t.Errorf("status, next to the server's name, has %q", st.why)
+	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"rcptgate/check/quota/room"
 	"rcptgate/check/quota/wire"
+	"rcptgate/kit/neterr"
 	"rcptgate/kit/notice"
 )
 
@@ -193,6 +194,9 @@ func (g *Guarded) Ask(ctx context.Context, m Mailbox, size int64, wait time.Dura
 		return a, nil // counted as slow
 	}
 	g.note(err)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", g.Name, err)
+	}
 	return a, err
 }
 
@@ -211,7 +215,7 @@ func (g *Guarded) note(err error) {
 
 var errSlow = errors.New("it does not answer in time")
 
-// ask asks and counts. It never panics.
+// ask asks and counts. It never panics. The error does not name the source.
 func (g *Guarded) ask(ctx context.Context, m Mailbox, size int64) (a room.Answer, err error) {
 	began := time.Now()
 	defer func() {
@@ -228,9 +232,7 @@ func (g *Guarded) ask(ctx context.Context, m Mailbox, size int64) (a room.Answer
 			g.counts[GotUnknown+Result(a.State)].Add(1)
 			g.took.add(time.Since(began))
 		}
-		if err != nil {
-			err = fmt.Errorf("%s: %w", g.Name, err)
-		}
+		err = neterr.Bare(err) // it is reported next to the source's name
 	}()
 	return g.source.Ask(ctx, m, max(size, 1))
 }
