@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"rcptgate/config"
@@ -22,7 +23,7 @@ import (
 // Core are the settings of no unit in particular.
 type Core struct {
 	Hostname        string           `toml:"hostname" doc:"the gateway's own name, used as the EHLO name of probes and to recognise a call-ahead that comes back; the default is the machine's name" example:"\"mx1.example.org\""`
-	State           string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket" restart:"true"`
+	State           string           `toml:"state" doc:"directory of the disk store and, by default, of the admin socket; it is made if it does not exist" restart:"true"`
 	Enforce         bool             `toml:"enforce" doc:"false: rehearse. The gate asks, remembers and logs what it would have answered, but refuses nothing. A [[domain]] section can override this for its domain"`
 	Deadline        setting.Duration `toml:"deadline" doc:"time limit for one answer; keep it below the MTA's timeout, which is 10s for Sendmail and 30s for Postfix" min:"100ms" max:"5m"`
 	MessageDeadline setting.Duration `toml:"message_deadline" doc:"time limit for the steps that look at a whole message; meanwhile the gate reports progress to the MTA. Sendmail waits 5m in all" min:"1s" max:"10m"`
@@ -39,6 +40,24 @@ func (c Core) Validate() error {
 		errs = append(errs, setting.Keyf("hostname", "%q is not a host name: letters, digits, \"-\", \"_\" and dots are allowed, as in \"mx1.example.org\"", c.Hostname))
 	}
 	return errors.Join(errs...)
+}
+
+// checkState finds a state directory that can never be one: something else stands in its place,
+// or in that of a directory above it. What a disk that is missing or broken would say is not
+// judged: the daemon goes on without that disk, and uses it when it is back.
+func (c *Config) checkState() error {
+	for path := c.Core().State; ; path = filepath.Dir(path) {
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && !info.IsDir():
+			return c.Place(setting.Keyf("state", "%s is not a directory (mode %v); name a directory, which need not exist yet", path, info.Mode()))
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+			if path != filepath.Dir(path) {
+				continue
+			}
+		}
+		return nil
+	}
 }
 
 // isHostname reports whether s can be said in EHLO. What a machine calls itself is

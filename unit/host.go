@@ -5,6 +5,7 @@ package unit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -225,12 +226,13 @@ func (h *Host) Start(ctx context.Context) error {
 	return nil
 }
 
-// Verify asks whether the active configuration does what it says that it does.
+// Verify asks whether the active configuration does what it says that it does, and could keep
+// its state where it says.
 func (h *Host) Verify() error {
 	h.mu.Lock()
 	s := h.setup
 	h.mu.Unlock()
-	return s.verified()
+	return errors.Join(h.Config().checkState(), s.verified())
 }
 
 // Step gives the check of a step of the active configuration, for commands; nil if it has no

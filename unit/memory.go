@@ -24,6 +24,9 @@ func (h *Host) openMemory(c *Config) (err error) {
 		h.Memory = tiers.New(ram.New(ram.Options{}))
 		return nil
 	}
+	if err := c.checkState(); err != nil {
+		return exit.With(exit.Config, err)
+	}
 	shared, cache := *Part[memcached.Config](c), *Part[tiers.Config](c)
 	limits := c.limits()
 	var places []store.Store

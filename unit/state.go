@@ -68,6 +68,11 @@ func (h *Host) reload() (done Reloaded, err error) {
 	if err != nil {
 		return done, err
 	}
+	if c.Core().State != h.begun.Core().State { // it is not used before a restart, which would fail
+		if err := c.checkState(); err != nil {
+			return done, err
+		}
+	}
 	setup, err := h.build(c)
 	if err != nil {
 		return done, err

@@ -215,16 +215,16 @@ func Clean(s string) string {
 	}, strings.ToValidUTF8(s, "�"))
 }
 
-// Ago writes how long before now t was, in its largest unit; a later t is of this moment.
+// Ago writes how long before now t was, to the second; a later t is of this moment.
 func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return Duration(max(now.Sub(t), 0)) + " ago"
+	return Duration(max(now.Sub(t), 0).Round(time.Second)) + " ago"
 }
 
-// Left writes how long after now t is, as Duration does; an earlier t is of this moment.
-func Left(now, t time.Time) string { return Duration(max(t.Sub(now), 0)) }
+// Left writes how long after now t is, to the second; an earlier t is of this moment.
+func Left(now, t time.Time) string { return Duration(max(t.Sub(now), 0).Round(time.Second)) }
 
 // When writes a moment as local time, and how far away it is: "2026-11-01 11:56:48 (3m 12s ago)".
 func When(now, t time.Time) string {

@@ -117,7 +117,7 @@ func TestWhen(t *testing.T) {
 		192 * time.Second:        "2026-11-01 12:03:12 (in 3m 12s)",
 		0:                        "2026-11-01 12:00:00 (0s ago)",
 		24 * 14 * time.Hour:      "2026-11-15 12:00:00 (in 14d)",
-		-200 * time.Millisecond:  "2026-11-01 11:59:59 (200ms ago)",
+		-200 * time.Millisecond:  "2026-11-01 11:59:59 (0s ago)",
 		-90*time.Minute - 1500e6: "2026-11-01 10:29:58 (1h 30m ago)",
 	} {
 		if got := When(now, now.Add(d)); got != want {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"rcptgate/kit/exit"
+	"rcptgate/kit/testkit"
 	"rcptgate/unit"
 )
 
@@ -129,5 +131,41 @@ func TestServeOnAnothersState(t *testing.T) {
 	}
 	if list, _ := os.ReadDir(state); len(list) > 0 {
 		t.Errorf("left in another's directory: %v", list)
+	}
+}
+
+// TestStateThatIsAFile can never work, and no disk comes back to mend it: "config check" finds it,
+// the daemon does not start, and a reload keeps the old configuration. The message names the key
+// and its line.
+func TestStateThatIsAFile(t *testing.T) {
+	dir := testkit.Dir(t)
+	plain, file := filepath.Join(dir, "plain"), filepath.Join(dir, "rcptgate.toml")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, state := range []string{plain, filepath.Join(plain, "below", "it")} {
+		text := fmt.Sprintf("enforce = true\nstate = %q\n[listen]\nadmin = \"unix:%s\"\n", state, filepath.Join(dir, "a.sock"))
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		want := file + ":2:1: state: " + plain + " is not a directory"
+		for _, command := range [][]string{{"config", "check", "--user", ""}, {"serve"}} {
+			t.Run(command[0]+" "+filepath.Base(state), func(t *testing.T) {
+				interruptLater(t)
+				var out, errs locked
+				if code := run(t.Context(), units(), append(command, "-c", file), &out, &errs); code != exit.Config || !strings.Contains(errs.String(), want) || strings.Contains(errs.String(), "level=") {
+					t.Errorf("exit code %d: %s", code, errs.String())
+				}
+			})
+		}
+	}
+	p, _ := testConfig(t, "")
+	next := fmt.Sprintf("state = %q\n", plain)
+	h, err := smallHost(t, unit.Options{Reread: func() (*unit.Config, error) { return unit.Parse(p.schema, "next.toml", next) }}, smallText(dir, "", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Reload(); err == nil || !strings.Contains(err.Error(), "next.toml:1:1: state: ") {
+		t.Errorf("reload: %v", err)
 	}
 }
