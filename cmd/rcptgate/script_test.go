@@ -4,11 +4,14 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,8 +31,10 @@ func TestMain(m *testing.M) {
 // is a mail server with ann and bob at demo.example, carl whose mailbox is full;
 // $DEAD is an address where nothing listens, $DEAD_PORT its port. "exits CODE ARGS..." runs
 // rcptgate and wants that exit code: all of a script in one process, in the environment that the
-// script began with. "exec rcptgate" starts a process. "socket FILE" waits for a unix socket;
-// "zone FILE" serves a DNS zone at $RESOLVER.
+// script began with; "until REGEXP ARGS..." runs it there until its standard output matches.
+// "exec rcptgate" starts a process. "socket FILE" waits for a unix socket; "logged REGEXP FILE" for
+// words in a file; "ended FILE" ends the process whose number is in the file. "zone FILE" serves a
+// DNS zone at $RESOLVER.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
@@ -54,6 +59,9 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":  exits,
+			"until":  until,
+			"logged": logged,
+			"ended":  ended,
 			"socket": waitForSocket,
 			"subst":  subst,
 			"zone":   serveZone,
@@ -104,13 +112,52 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 
 func waitForSocket(ts *testscript.TestScript, _ bool, args []string) {
 	path := ts.MkAbs(args[0])
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		if c, err := net.Dial("unix", path); err == nil {
-			_ = c.Close()
-			return
+	eventually(ts, "a listener on "+path, func() bool {
+		c, err := net.Dial("unix", path)
+		return err == nil && c.Close() == nil
+	})
+}
+
+// eventually waits for something to become true.
+func eventually(ts *testscript.TestScript, what string, is func() bool) {
+	for end := time.Now().Add(patience); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			ts.Fatalf("waited %v for %s", patience, what)
 		}
 	}
-	ts.Fatalf("nothing listens on %s", path)
+}
+
+// until runs rcptgate again until its standard output matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP ARGS...")
+	}
+	want := regexp.MustCompile(args[0])
+	eventually(ts, args[0], func() bool {
+		_, stdout, _, err := ts.Value(againKey{}).(*again).run(ts.MkAbs("."), args[1:]...)
+		ts.Check(err)
+		return want.Match(stdout)
+	})
+}
+
+// logged waits for words in a file.
+func logged(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: logged REGEXP FILE")
+	}
+	want := regexp.MustCompile(args[0])
+	eventually(ts, args[0]+" in "+args[1], func() bool { return want.MatchString(ts.ReadFile(args[1])) })
+}
+
+// ended has a process end and waits for that. Its number is in a file.
+func ended(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: ended FILE")
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[0])))
+	ts.Check(err)
+	ts.Check(syscall.Kill(pid, syscall.SIGTERM))
+	eventually(ts, "the end of the process", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 }
 
 // subst replaces $NAMES in files, which testscript leaves alone.
