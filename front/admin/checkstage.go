@@ -62,7 +62,7 @@ func (f *checkFlags) stageQuestion(recipients []string) (*rcptgate.Query, error)
 	case f.file == "":
 		return nil, exit.With(exit.Usage, errors.New("--stage message needs a message: --file FILE"))
 	}
-	raw, err := readMessageFile(f.file)
+	raw, err := readMessageFile(f.file, maxMessageFile)
 	if err != nil {
 		return nil, exit.With(exit.Data, err)
 	}
@@ -103,8 +103,8 @@ func headerRecipients(m *rcptgate.Message) (list []string) {
 	return list
 }
 
-// readMessageFile reads a message from a file, or from a pipe that the shell has made.
-func readMessageFile(name string) ([]byte, error) {
+// readMessageFile reads a message of at most so many octets from a file, or from a pipe that the shell has made.
+func readMessageFile(name string, most int64) ([]byte, error) {
 	f, err := os.Open(name) // #nosec G304 -- the user's own choice
 	if err != nil {
 		return nil, err
@@ -112,11 +112,11 @@ func readMessageFile(name string) ([]byte, error) {
 	defer f.Close() //nolint:errcheck // nothing was written
 	var raw bytes.Buffer
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
-		raw.Grow(int(min(info.Size(), maxMessageFile)) + bytes.MinRead) // to grow while reading would take several times as much
+		raw.Grow(int(min(info.Size(), most)) + bytes.MinRead) // to grow while reading would take several times as much
 	}
-	_, err = raw.ReadFrom(io.LimitReader(f, maxMessageFile+1))
-	if err == nil && raw.Len() > maxMessageFile {
-		return nil, fmt.Errorf("%s is larger than %d octets", name, maxMessageFile)
+	_, err = raw.ReadFrom(io.LimitReader(f, most+1))
+	if err == nil && int64(raw.Len()) > most {
+		return nil, fmt.Errorf("%s is larger than %d octets", name, most)
 	}
 	return raw.Bytes(), err
 }

@@ -14,7 +14,7 @@ func TestMessageFromDevice(t *testing.T) {
 	if _, err := os.Stat("/dev/zero"); err != nil {
 		t.Skip(err)
 	}
-	if raw, err := readMessageFile("/dev/zero"); err == nil {
+	if raw, err := readMessageFile("/dev/zero", 1<<20); err == nil {
 		t.Errorf("%d octets were read", len(raw))
 	}
 }

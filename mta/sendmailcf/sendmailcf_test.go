@@ -41,7 +41,9 @@ func TestAsSendmail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"w", "{VirtHost}", "R", "{Two}", "E"} {
+	classes, macros := []string{"w", "{VirtHost}", "R", "{Two}", "E"}, []string{"j", "m", "H", "L", "{Site}", "S", "n"}
+	said := answers(t, s, classes, macros)
+	for _, name := range classes {
 		class := c.Class(strings.Trim(name, "{}"))
 		got := class.Words
 		for _, f := range class.Files {
@@ -54,7 +56,7 @@ func TestAsSendmail(t *testing.T) {
 			}
 		}
 		// -bt adds what belongs to the machine: its addresses.
-		want := slices.DeleteFunc(answers(s, "$="+name), func(w string) bool { return strings.HasPrefix(w, "[") })
+		want := slices.DeleteFunc(said["$="+name], func(w string) bool { return strings.HasPrefix(w, "[") })
 		slices.Sort(got)
 		slices.Sort(want)
 		if got = slices.Compact(got); !slices.Equal(got, want) {
@@ -64,8 +66,8 @@ func TestAsSendmail(t *testing.T) {
 	if got := c.Macro("Zone"); got != "gate.zone.test" { // address test mode prints it unexpanded; it is in class w as well
 		t.Errorf("macro Zone: %q", got)
 	}
-	for _, name := range []string{"j", "m", "H", "L", "{Site}", "S", "n"} {
-		want := strings.Join(answers(s, "$"+name), " ")
+	for _, name := range macros {
+		want := strings.Join(said["$"+name], " ")
 		if want == "Undefined" {
 			want = ""
 		}
@@ -102,11 +104,25 @@ func checkFeatures(t *testing.T, c *Config, s *lab.Sendmail) {
 	}
 }
 
-// answers gives the words that address test mode prints for a line.
-func answers(s *lab.Sendmail, line string) []string {
-	_, out, _ := strings.Cut(s.AddressTest(line), "\n> ")
-	out, _, _ = strings.Cut(out, "\n> ")
-	return strings.Fields(strings.TrimSuffix(out, "> "))
+// answers gives the words that address test mode prints for classes ("$=w") and macros ("$j"), by the line that asks.
+func answers(t *testing.T, s *lab.Sendmail, classes, macros []string) map[string][]string {
+	t.Helper()
+	var lines []string
+	for _, name := range classes {
+		lines = append(lines, "$="+name)
+	}
+	for _, name := range macros {
+		lines = append(lines, "$"+name)
+	}
+	printed := strings.Split(s.AddressTest(lines...), "\n> ") // a prompt follows each answer
+	if len(printed) != len(lines)+2 {
+		t.Fatalf("%d answers to %d lines: %q", len(printed)-2, len(lines), printed)
+	}
+	said := map[string][]string{}
+	for i, line := range lines {
+		said[line] = strings.Fields(printed[i+1])
+	}
+	return said
 }
 
 func TestParse(t *testing.T) {

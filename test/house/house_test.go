@@ -308,12 +308,21 @@ func packageVariable(file *ast.File, lhs ast.Expr) string {
 
 var forbidden = regexp.MustCompile(`(?i)\b(todo|fixme|xxx|not implemented|for now)\b|/home/[a-z]+/`)
 
+// promising reports whether a line is worth a look with forbidden, which is slow.
+func promising(line string) bool {
+	line = strings.ToLower(line)
+	return slices.ContainsFunc([]string{"todo", "fixme", "xxx", "not implemented", "for now", "/home/"}, func(word string) bool { return strings.Contains(line, word) })
+}
+
 func TestNoPromises(t *testing.T) {
 	for _, s := range sources(t) {
 		if s.dir == "test/house" {
 			continue
 		}
 		for i, line := range strings.Split(s.text, "\n") {
+			if !promising(line) {
+				continue
+			}
 			if m := forbidden.FindString(line); m != "" {
 				t.Errorf("%s:%d says %q", s.path, i+1, m)
 			}
@@ -388,7 +397,11 @@ var pathInComment = regexp.MustCompile(`\b(?:docs|test|cmd|check|front|store|tab
 func TestPathsInComments(t *testing.T) {
 	for _, s := range sources(t) {
 		for _, group := range s.file.Comments {
-			for _, path := range pathInComment.FindAllString(group.Text(), -1) {
+			text := group.Text()
+			if !strings.Contains(text, "/") {
+				continue // quicker than the expression
+			}
+			for _, path := range pathInComment.FindAllString(text, -1) {
 				if found, _ := filepath.Glob(filepath.Join(root, path) + "*"); len(found) == 0 && !strings.Contains(path, "...") {
 					t.Errorf("%s: a comment names %s, which does not exist", s.path, path)
 				}
