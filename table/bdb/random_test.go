@@ -5,11 +5,13 @@ package bdb_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -104,6 +106,24 @@ func (s shape) pairs(entries, budget int) []pair {
 	return all
 }
 
+// written is what a file made of pairs has in it, in the file's order: that of a btree without duplicates is known, any
+// other is what db_dump prints.
+func (s shape) written(t *testing.T, name string, pairs []pair) []pair {
+	t.Helper()
+	if s.kind != "btree" || s.dup || tabletest.Big() {
+		return dumped(t, name)
+	}
+	last := map[string]string{}
+	for _, p := range pairs {
+		last[p.key] = p.value
+	}
+	var all []pair
+	for _, key := range slices.Sorted(maps.Keys(last)) {
+		all = append(all, pair{key, last[key]})
+	}
+	return all
+}
+
 // TestRandomDatabases holds Scan against db_dump, entry by entry. RCPTGATE_TABLE_BIG=1
 // makes ten times as many databases, up to a hundred times as large.
 //
@@ -126,7 +146,8 @@ func TestRandomDatabases(t *testing.T) {
 				what := fmt.Sprintf("seed %d, %v", seed, s.header)
 				_ = os.Remove(name) // the file of the seed before
 				cmd := exec.Command(loader.path, name)
-				cmd.Stdin = bytes.NewReader(dumpText(s.header, s.pairs(entries, budget)))
+				pairs := s.pairs(entries, budget)
+				cmd.Stdin = bytes.NewReader(dumpText(s.header, pairs))
 				if cmd.Run() != nil {
 					refused++
 					continue
@@ -139,7 +160,7 @@ func TestRandomDatabases(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %v", what, err)
 				}
-				samePairs(t, what, got, dumped(t, name))
+				samePairs(t, what, got, s.written(t, name, pairs))
 				total += len(got)
 			}
 			t.Logf("%d files, %d pairs; %d files that libdb could not make whole", count, total, refused)

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +63,10 @@ func listing(t *testing.T, name string) string {
 	return b.String()
 }
 
+func sortedLines(text string) string {
+	return strings.Join(slices.Sorted(strings.SplitAfterSeq(text, "\n")), "")
+}
+
 func sameText(t *testing.T, what, got, want string) {
 	t.Helper()
 	if got == want {
@@ -93,7 +99,11 @@ func TestMakemap(t *testing.T) {
 				args := append(options, "-C", os.DevNull, kind, name)
 				program.run(t, filepath.Dir(name), textOf(pairs), args...)
 				got := listing(t, name)
-				sameText(t, what, got, string(program.run(t, filepath.Dir(name), nil, "-u", "-C", os.DevNull, kind, name)))
+				if want := string(textOf(pairs)); n < 5 { // what was written says as much, except for the order
+					sameText(t, what, sortedLines(got), sortedLines(want))
+				} else {
+					sameText(t, what, got, string(program.run(t, filepath.Dir(name), nil, "-u", "-C", os.DevNull, kind, name)))
+				}
 				if lines := strings.Count(got, "\n"); lines != len(pairs) {
 					t.Errorf("%s: %d lines of %d", what, lines, len(pairs))
 				}
@@ -137,18 +147,18 @@ func TestPostmap(t *testing.T) {
 				return string(program.run(t, dir, input, append([]string{"-c", dir, "-f"}, args...)...))
 			}
 			table, what := kind+":"+filepath.Join(dir, "x"), fmt.Sprint(kind, n)
-			compare := func(step string, lines int) {
+			compare := func(step string, there []pair) {
 				t.Helper()
 				got := listing(t, filepath.Join(dir, "x.db"))
-				sameText(t, what+step, got, run(nil, "-s", table))
-				if found := strings.Count(got, "\n"); found != lines {
-					t.Errorf("%s%s: %d lines of %d", what, step, found, lines)
+				sameText(t, what+step, sortedLines(got), sortedLines(string(textOf(there))))
+				if n > 5 { // few show no order to ask about
+					sameText(t, what+step, got, run(nil, "-s", table))
 				}
 			}
 			pairs := textPairs(uint64(seed), n)
 			write(t, filepath.Join(dir, "x"), textOf(pairs))
 			run(nil, table)
-			compare(" made", n)
+			compare(" made", pairs)
 			if n < 2 {
 				continue
 			}
@@ -157,9 +167,9 @@ func TestPostmap(t *testing.T) {
 				gone.WriteString(p.key + "\n")
 			}
 			run([]byte(gone.String()), "-d", "-", table)
-			compare(" after deletions", n-n/2)
+			compare(" after deletions", pairs[n/2:])
 			run(textOf(pairs[:n/4]), "-i", table)
-			compare(" after additions", n-n/2+n/4)
+			compare(" after additions", slices.Concat(pairs[n/2:], pairs[:n/4]))
 		}
 	}
 }
@@ -221,7 +231,10 @@ func TestNewaliases(t *testing.T) {
 	if os.Getuid() != 0 {
 		lab.LeaveOut(t, "a namespace for Sendmail needs root")
 	}
-	if err := exec.Command("unshare", "--uts", "true").Run(); err != nil {
+	namespace := &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWUTS}
+	able := exec.Command("true")
+	able.SysProcAttr = namespace
+	if err := able.Run(); err != nil {
 		lab.LeaveOut(t, fmt.Sprintf("no namespace for Sendmail: %v", err))
 	}
 	for _, kind := range []string{"hash", "btree"} {
@@ -235,9 +248,9 @@ func TestNewaliases(t *testing.T) {
 			"Mlocal, P=/bin/true, F=lsDFMAw5:/|@qPSXmnz9, A=true\nMprog, P=/bin/sh, F=lsDFMoqeu9, A=sh -c $u\n" +
 			"O QueueDirectory=" + dir + "\n"
 		write(t, filepath.Join(dir, "x.cf"), []byte(cf))
-		cmd := exec.Command("unshare", "--uts", "sh", "-c", `hostname gate.example.org; exec "$@"`, "sh",
+		cmd := exec.Command("sh", "-c", `{ echo gate.example.org >/proc/sys/kernel/hostname; } 2>/dev/null || hostname gate.example.org; exec "$@"`, "sh",
 			program.path, "-C", dir+"/x.cf", "-bi")
-		cmd.Env = program.env
+		cmd.Env, cmd.SysProcAttr = program.env, namespace
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("newaliases: %v: %s", err, out)
 		}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"rcptgate/table"
@@ -99,8 +100,10 @@ func newSendmail(t testing.TB) sendmail {
 
 // newaliases is the command that rebuilds.
 func (s sendmail) newaliases() *exec.Cmd {
-	cmd := exec.Command("/usr/bin/unshare", "--uts", "/bin/sh", "-c", `hostname mx.gate.test; exec "$@"`, "sh", s.path, "-C", s.cf, "-bi")
+	// Programs are what these tests take their time for: hostname(1) runs only where /proc/sys is read-only.
+	cmd := exec.Command("/bin/sh", "-c", `{ echo mx.gate.test >/proc/sys/kernel/hostname; } 2>/dev/null || hostname mx.gate.test; exec "$@"`, "sh", s.path, "-C", s.cf, "-bi")
 	cmd.Dir, cmd.Env = s.dir, s.env
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWUTS}
 	return cmd
 }
 
