@@ -15,10 +15,11 @@ import (
 	"rcptgate/unit"
 )
 
-// TestTheNoticeEndsWhenTheSocketIsMade: at first a file lies where the state directory belongs.
+// TestTheNoticeEndsWhenTheSocketIsMade: at first a directory that is not empty lies where
+// the socket belongs.
 func TestTheNoticeEndsWhenTheSocketIsMade(t *testing.T) {
 	state := filepath.Join(testkit.Dir(t), "state")
-	if err := os.WriteFile(state, nil, 0o600); err != nil {
+	if err := os.MkdirAll(filepath.Join(state, "admin.sock", "other"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	units := []unit.Unit{Unit()}
@@ -49,10 +50,7 @@ func TestTheNoticeEndsWhenTheSocketIsMade(t *testing.T) {
 	if !has() {
 		t.Errorf("notices: %+v", h.Notices.List())
 	}
-	if err := os.Remove(state); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(state, 0o700); err != nil {
+	if err := os.RemoveAll(filepath.Join(state, "admin.sock")); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Eventually(t, "the end of the notice", func() bool { return !has() })

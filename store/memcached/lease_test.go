@@ -28,7 +28,7 @@ func TestLeaseHasOneWinner(t *testing.T) {
 	for range 3 {
 		gates = append(gates, gateway(t, cfg, Options{}))
 	}
-	for round := range 20 {
+	for round := range testkit.Rounds(8, 20) {
 		key := user(round)
 		var all sync.WaitGroup
 		winners := make(chan int, 30)
