@@ -14,11 +14,17 @@ import (
 	"pgregory.net/rapid"
 
 	"rcptgate/kit/testkit"
+	"rcptgate/test/lab"
 )
+
+// memcacheds are the servers of all tests.
+var memcacheds lab.MemcachedPool
 
 func TestMain(m *testing.M) {
 	testkit.Checks(30)
-	os.Exit(m.Run())
+	code := m.Run()
+	memcacheds.Close()
+	os.Exit(code)
 }
 
 // event is a message of a client in the model.

@@ -203,10 +203,11 @@ func TestFieldBugs(t *testing.T) {
 func TestMessage(t *testing.T) {
 	gate := &letterGate{wants: wantsAll}
 	srv := start(t, gate, milter.Config{Body: 1 << 20}, "unix")
+	text := numbered(3 << 20)
 	for _, options := range []mta.Options{{}, {TwoWrites: true}, {Bare: true, Version: 2, Actions: 0x3f, Protocol: 0x7f}} {
 		c := srv.dial(t, options)
 		for _, size := range []int{0, 1, 10_000, 65_535, 65_536, 256 << 10, 256<<10 + 1, 1 << 20, 1<<20 + 1, 3 << 20, 5} {
-			body := numbered(size)
+			body := text[:size]
 			var got string
 			var cut bool
 			gate.set(func(q *rcptgate.Query) rcptgate.Verdict {
