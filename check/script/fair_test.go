@@ -146,7 +146,7 @@ func turns(ask func(string) time.Duration, h *unit.Host, some, more int) []time.
 				ask("bob@example.org")
 			}
 			var took []time.Duration
-			for began := time.Now(); len(took) < 100 && (time.Since(began) < 200*time.Millisecond || len(took) < 5); {
+			for began := time.Now(); len(took) < 40 && (time.Since(began) < 200*time.Millisecond || len(took) < 5); {
 				took = append(took, ask("bob@example.org"))
 			}
 			stop()
