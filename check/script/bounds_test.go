@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,6 +110,52 @@ func TestWaitingForALaneEnds(t *testing.T) {
 		ended <- err
 	}()
 	ends(t, ended)
+}
+
+// A long call lets others go first after each of its slices: on one processor, another goroutine has
+// its turn as often.
+func TestLongCallsLetOthersGoFirst(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	p := program(t, "def recipient(r):\n  for a in range(1000000): pass", func(c *Config) { c.Steps = 30 * shortSteps })
+	turns, ended := 0, make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = p.functions["recipient"].Check(context.WithoutCancel(t.Context()), question("a@b.example"))
+	}()
+	for {
+		select {
+		case <-ended:
+			if turns < 25 {
+				t.Errorf("others had %d turns during 30 slices", turns)
+			}
+			return
+		default:
+			turns++
+			runtime.Gosched()
+		}
+	}
+}
+
+// A call that does not end gives its lane to those that wait for one.
+func TestLanesAreShared(t *testing.T) {
+	p := program(t, "def recipient(r):\n  for a in range(40000): pass", func(c *Config) { c.Steps = 1_000_000_000_000 })
+	endless := eternal(t)
+	endless.runners.lanes = p.runners.lanes
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for range cap(p.runners.lanes) {
+		running.Go(func() { _, _ = endless.functions["recipient"].Check(ctx, question("a@b.example")) })
+	}
+	for len(p.runners.lanes) < cap(p.runners.lanes) {
+		time.Sleep(time.Millisecond)
+	}
+	long, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	if _, err := p.functions["recipient"].Check(long, question("long@b.example")); err != nil {
+		t.Error(err)
+	}
+	stop()
+	cancel()
+	running.Wait()
 }
 
 // The watch ends a call at the deadline of its question, not before and not later.
