@@ -326,6 +326,7 @@ func TestLearn(t *testing.T) {
 		"one that is never listed": {someEntry(65, now), false, false}, "a removal of one": {gone, true, false},
 	} {
 		l.learn(tt.e)
+		l.learn(tt.e) // it is the same listing
 		client := tt.e.Network.Addr()
 		if known := l.table.Load().get(client) != nil; known != tt.known || w.listed("virus", client.String()) != tt.listed {
 			t.Errorf("%s: known %v, listed %v", name, known, w.listed("virus", client.String()))

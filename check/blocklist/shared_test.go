@@ -266,17 +266,144 @@ func TestAListThatIsNotShared(t *testing.T) {
 		}
 		own.add("virus", other)
 		x.round(t.Context(), l)
-		x.publish(l, l.table.Load().get(netip.MustParseAddr(other)))
+		e := l.table.Load().get(netip.MustParseAddr(other))
+		x.publish(l, e)
 		theirs := a.list("virus").(*List)
-		if len(x.waiting) > 0 || a.refuses(other) {
+		if x.tell(t.Context(), l, e) != nil || len(x.waiting) > 0 || a.refuses(other) {
 			t.Error("a list that is not shared is published")
 		}
 		value := appendEntry(nil, theirs.table.Load().get(netip.MustParseAddr(bad)))
 		for network, want := range map[string]bool{bad + "/32": true, other + "/32": false} {
 			p := netip.MustParsePrefix(network)
-			if e := x.read(theirs, p, x.key(theirs, p), value, theirs.now()); (e != nil) != want {
-				t.Errorf("under the key of %s: %+v", network, e)
+			before := badForm(own)
+			if e := x.read(theirs, p, x.key(theirs, p), value, theirs.now()); (e != nil) != want || badForm(own) > before == want {
+				t.Errorf("under the key of %s: %+v; %d values are not as documented, %d before", network, e, badForm(own), before)
 			}
+		}
+	})
+}
+
+// badForm is how many values of memcached a gateway has ignored.
+func badForm(w *world) (n uint64) {
+	for _, s := range w.host.Shared.Stats() {
+		n += s.BadForm
+	}
+	return n
+}
+
+// TestWhatIsThereIsKept: writing an entry takes over what the others have written, and a client is
+// asked about once in a few seconds. An error of memcached is one of the person who waits.
+func TestWhatIsThereIsKept(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	synctest.Test(t, func(t *testing.T) {
+		a := gateway(t, server, key, disk)
+		defer a.host.Stop()
+		const bad, fine = "198.51.100.1", "198.51.100.9"
+		waitPublished(t, a, bad)
+		l := a.list("virus").(*List)
+		x := newExchange(a.host.Shared)
+		old := *l.table.Load().get(netip.MustParseAddr(bad)) // another gateway knows an earlier one only
+		old.First, old.Last, old.Until, old.Count = old.First.Add(-time.Minute), old.Last.Add(-time.Minute), old.Until.Add(-time.Minute), 1
+		if err := x.put(t.Context(), l, &old); err != nil {
+			t.Fatal(err)
+		}
+		value, _, err := a.host.Shared.Get(t.Context(), x.key(l, old.Network))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := x.read(l, old.Network, x.key(l, old.Network), value, l.now()); e == nil || !e.Until.Equal(l.table.Load().get(netip.MustParseAddr(bad)).Until) {
+			t.Errorf("the later listing is lost: %+v", e)
+		}
+		if err := a.host.Shared.Set(t.Context(), x.key(l, old.Network), appendEntry(nil, &old), l.forgotten(&old)); err != nil {
+			t.Fatal(err)
+		}
+		x.round(t.Context(), l)
+		if value, _, err = a.host.Shared.Get(t.Context(), x.key(l, old.Network)); err != nil {
+			t.Fatal(err)
+		}
+		if e := x.read(l, old.Network, x.key(l, old.Network), value, l.now()); e == nil || !e.Until.Equal(l.table.Load().get(netip.MustParseAddr(bad)).Until) {
+			t.Errorf("a round leaves the earlier listing: %+v", e)
+		}
+		before := server.Stats()["cmd_get"]
+		a.refuses(fine)
+		once := server.Stats()["cmd_get"]
+		a.refuses(fine)
+		if now := server.Stats()["cmd_get"]; once == before || now != once {
+			t.Errorf("cmd_get was %s, %s after a question, and %s after another", before, once, now)
+		}
+		if n := badForm(a); n > 0 {
+			t.Errorf("%d values are not as documented", n)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if x.tell(gone, l, &old) == nil || x.ask(gone, []*List{l}, netip.MustParseAddr(bad), time.Second, l.now()) == nil {
+			t.Error("what has not been read or written is no error")
+		}
+	})
+}
+
+// TestRoundsByThemselves has memcached lose more than a batch, twice. It is there again after a round,
+// and not before: rounds are work.
+func TestRoundsByThemselves(t *testing.T) {
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	synctest.Test(t, func(t *testing.T) {
+		a := gateway(t, server, key, disk)
+		defer a.host.Stop()
+		l := a.list("virus").(*List)
+		x := newExchange(a.host.Shared)
+		var keys []string
+		for i := range roundBatch + 20 {
+			client := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
+			a.add("virus", client.String())
+			keys = append(keys, x.key(l, netip.PrefixFrom(client, 32)))
+		}
+		there := func() int {
+			values, err := a.host.Shared.GetMulti(t.Context(), keys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(values)
+		}
+		testkit.Eventually(t, "the entries in memcached", func() bool { return there() == len(keys) })
+		for range 2 {
+			server.Flush()
+			time.Sleep(roundEvery / 3)
+			if n := there(); n > 0 {
+				t.Errorf("%d entries are there again before a round", n)
+			}
+			time.Sleep(roundEvery)
+			if n := there(); n != len(keys) {
+				t.Errorf("%d entries of %d are there after a round", n, len(keys))
+			}
+			time.Sleep(roundEvery * 2 / 3)
+		}
+	})
+}
+
+// TestTries: what fails is done again, at most some times, and not once its time is over.
+func TestTries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		failed := errors.New("failed")
+		for succeeds, want := range map[int]int{1: 1, 3: 3, publishTries + 1: publishTries} {
+			n := 0
+			try(t.Context(), func(ctx context.Context) error {
+				if _, ok := ctx.Deadline(); !ok {
+					t.Error("a try without a deadline")
+				}
+				if n++; n >= succeeds {
+					return nil
+				}
+				return failed
+			})
+			if n != want {
+				t.Errorf("%d tries, want %d", n, want)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), publishPause*3/2)
+		defer cancel()
+		n := 0
+		if try(ctx, func(context.Context) error { n++; return failed }); n != 2 {
+			t.Errorf("%d tries in the time of 2", n)
 		}
 	})
 }

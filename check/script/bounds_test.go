@@ -113,25 +113,30 @@ func TestWaitingForALaneEnds(t *testing.T) {
 }
 
 // A long call lets others go first after each of its slices: on one processor, another goroutine has
-// its turn as often.
+// its turn as often. Searches count as the steps that they would be.
 func TestLongCallsLetOthersGoFirst(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	p := program(t, "def recipient(r):\n  for a in range(1000000): pass", func(c *Config) { c.Steps = 30 * shortSteps })
-	turns, ended := 0, make(chan struct{})
-	go func() {
-		defer close(ended)
-		_, _ = p.functions["recipient"].Check(context.WithoutCancel(t.Context()), question("a@b.example"))
-	}()
-	for {
-		select {
-		case <-ended:
-			if turns < 25 {
-				t.Errorf("others had %d turns during 30 slices", turns)
+	for name, script := range map[string]string{
+		"steps":    "def recipient(r):\n  for a in range(1000000): pass",
+		"searches": "X = re('y(x?){60}x{60}')\ndef recipient(r):\n  for a in range(100): X.search('x' * 4000)",
+	} {
+		p := program(t, script, func(c *Config) { c.Steps = 30 * shortSteps })
+		turns, ended := 0, make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = p.functions["recipient"].Check(context.WithoutCancel(t.Context()), question("a@b.example"))
+		}()
+		for running := true; running; {
+			select {
+			case <-ended:
+				running = false
+			default:
+				turns++
+				runtime.Gosched()
 			}
-			return
-		default:
-			turns++
-			runtime.Gosched()
+		}
+		if turns < 25 {
+			t.Errorf("%s: others had %d turns during 30 slices", name, turns)
 		}
 	}
 }
