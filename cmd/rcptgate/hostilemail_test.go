@@ -150,6 +150,7 @@ func TestHostileMail(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the race detector does not fit into so little memory")
 	}
+	t.Parallel()
 	dir := t.TempDir()
 	config, script := filepath.Join(dir, "gate.toml"), filepath.Join(dir, "filter.star")
 	for name, text := range map[string]string{config: fmt.Sprintf("enforce = true\nstate = %q\n[script]\nfile = %q\n", dir, script), script: looksAtAll} {

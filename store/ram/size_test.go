@@ -54,7 +54,7 @@ func TestOctetsEach(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
-	n := testkit.Rounds(30_000, 100_000)
+	n := testkit.Rounds(10_000, 100_000)
 	if os.Getenv("RCPTGATE_BENCH") != "" {
 		n = 1_000_000
 	}
@@ -85,7 +85,7 @@ func TestRefreshedOctetsEach(t *testing.T) {
 	if testing.Short() {
 		t.Skip("the full run without the race detector has it")
 	}
-	n := testkit.Rounds(30_000, 100_000)
+	n := testkit.Rounds(10_000, 100_000)
 	now := time.Now()
 	before := liveHeap()
 	s := New(Options{Entries: n + n/9 + 1000})
