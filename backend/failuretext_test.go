@@ -5,6 +5,7 @@ package backend
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -97,4 +98,52 @@ func TestALostConnectionNamesTheServerOnce(t *testing.T) {
 			once(t, fmt.Sprint(kind, " at ", stage), err.Error(), "127.0.0.1")
 		}
 	}
+}
+
+// TestStatusSaysWhatIsKnown of a server: "up" only if the last contact succeeded, also while the
+// breaker has not opened. The keys that programs read stay.
+func TestStatusSaysWhatIsKnown(t *testing.T) {
+	t.Parallel()
+	server := startSim(t, nil)
+	s := newTestSet(t, Config{}, WithTrials(time.Hour, time.Hour))
+	b := backendFor(t, s, server)
+	check := func(when, state string, up bool) {
+		t.Helper()
+		text, err := json.Marshal(s.Show()[0])
+		var got struct {
+			Rows []struct {
+				State     string     `json:"state"`
+				Up        bool       `json:"up"`
+				Since     time.Time  `json:"since"`
+				LastError string     `json:"last_error"`
+				Failed    *time.Time `json:"last_failure"`
+			} `json:"rows"`
+		}
+		if err := errors.Join(err, json.Unmarshal(text, &got)); err != nil || len(got.Rows) != 1 {
+			t.Fatalf("%s: %v: %s", when, err, text)
+		}
+		row := got.Rows[0]
+		if row.State != state || row.Up != up || row.Since.IsZero() {
+			t.Errorf("%s: %s", when, text)
+		}
+		if failed := row.LastError != ""; failed != (row.Failed != nil) {
+			t.Errorf("%s: the last error has no time: %s", when, text)
+		}
+	}
+	check("at first", "not asked yet", true)
+	server.Stop()
+	if _, err := ask(b, "user@example.com"); err == nil {
+		t.Fatal("answered")
+	}
+	check("after one refused connection", "failed", true)
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	mustSay(t, b, "user@example.com", 250)
+	check("after an answer", "up", true)
+	server.Stop()
+	for range tripAfter {
+		_, _ = ask(b, "user@example.com")
+	}
+	check("after several failures", "down", false)
 }

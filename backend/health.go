@@ -37,6 +37,20 @@ type Health struct {
 	Adaptations []string // words such as "helo" and "no-pipelining"
 }
 
+// State is what the last contact showed: "up", "failed" (it is still asked), "down" (it is
+// not), or "not asked yet".
+func (h *Health) State() string {
+	switch {
+	case h.Open:
+		return "down"
+	case h.LastErrorAt.After(h.LastAnswer):
+		return "failed"
+	case h.LastAnswer.IsZero():
+		return "not asked yet"
+	}
+	return "up"
+}
+
 // stats is the part of Health that adds up. It is safe for concurrent use.
 type stats struct {
 	dialled atomic.Uint64 // connections tried

@@ -44,7 +44,7 @@ func (s *Set) Show() []view.Table {
 		if h.Open {
 			attention = fmt.Sprintf("backend %s is down: %s", h.Backend, h.LastError)
 		}
-		t.Add(attention, h.Backend, !h.Open, h.Since, h.Latency, h.Busy, h.Limit, h.Waiting, h.Probes, h.Refusals, h.LastAnswer, strings.Join(h.Adaptations, ", "), h.LastError)
+		t.Add(attention, h.Backend, h.State(), !h.Open, h.Since, h.Latency, h.Busy, h.Limit, h.Waiting, h.Probes, h.Refusals, h.LastAnswer, strings.Join(h.Adaptations, ", "), h.LastErrorAt, h.LastError)
 		t.About(downKey(h.Backend))
 	}
 	t.Limit(maxShown)
@@ -58,8 +58,9 @@ func Table() view.Table {
 		Doc: "the mail servers that the gate asks, and what it knows of each",
 		Columns: view.Explained(
 			"backend", "Server", "its address, as in [[domain]] backend",
-			"up", "Up", "no: it failed several times in a row and is not asked, except by one trial connection now and then",
-			"since", "Since", "when Up last changed, or when the server was first used",
+			"state", "State", "up: it answered when it was last asked; failed: it did not, and is still asked; down: it failed several times in a row and is not asked; not asked yet",
+			"up", "In use", "no: it is not asked while it is down, except by one trial connection now and then",
+			"since", "Since", "when In use last changed, or when the server was first used",
 			"latency", "Latency", "moving average of the time that one question takes",
 			"busy", "Busy", "connections on which a question is being asked now",
 			"limit", "Limit", "most connections at a time: [callahead] connections, or fewer after the server said 421 to a new one",
@@ -68,7 +69,8 @@ func Table() view.Table {
 			"refusals", "Refused", "of these, replies 4xx and 5xx",
 			"last_answer", "Last answer", "when the server last answered MAIL",
 			"adaptations", "Adapted to", "what this server does not take, and the gate has stopped doing: helo (EHLO), no-pipelining, no-tls; probes-per-connection and refusals-per-connection are how many it takes before it ends a connection",
-			"last_error", "Last error", "the last failure that was the server's",
+			"last_failure", "Last failure", "when the server last failed",
+			"last_error", "Last error", "why",
 		),
 	}
 }
