@@ -2,7 +2,11 @@
 
 package store
 
-import "strings"
+import (
+	"strings"
+
+	"rcptgate"
+)
 
 // special begins every key that is not a recipient's, and ends the domain in it. No
 // recipient has it: one with a line end is answered 501 before anything is asked or
@@ -33,7 +37,17 @@ func Domain(key string) string {
 	return key[strings.LastIndexByte(key, '@')+1:]
 }
 
-// KeyText writes a key for people: a recipient as it is, a finding as
+// Spelling writes a key as SMTP writes the recipient, with quotes where its local part needs
+// them: as commands take it and the log has it. A finding is written as KeyText does.
+func Spelling(key string) string {
+	at := strings.LastIndexByte(key, '@')
+	if !IsRecipient(key) || at < 0 {
+		return KeyText(key)
+	}
+	return rcptgate.Mailbox{Local: key[:at], Domain: key[at+1:]}.Canonical()
+}
+
+// KeyText writes a key for programs: a recipient as it is, a finding as
 // "@example.com smtp:[10.0.0.5]:25".
 func KeyText(key string) string {
 	if IsRecipient(key) {

@@ -24,7 +24,7 @@ func (p Pattern) Matches(key string) bool {
 func (p Pattern) String() string {
 	switch {
 	case p.Address != "":
-		return p.Address
+		return Spelling(p.Address)
 	case p.Domain != "":
 		return "@" + p.Domain
 	}

@@ -80,7 +80,7 @@ func listTable(ctx context.Context, c *Client, pattern string) (*view.Table, err
 			case len(t.Rows) >= maxListed:
 				t.More++
 			default:
-				t.Add("", r.Name(), a.Class, strings.TrimSpace(fmt.Sprintf("%d %s", a.Code, a.Enhanced)), a.Backend, a.Learnt, max(a.Expire.Sub(now), 0))
+				t.Add("", r.Spelling(), a.Class, strings.TrimSpace(fmt.Sprintf("%d %s", a.Code, a.Enhanced)), a.Backend, a.Learnt, max(a.Expire.Sub(now), 0))
 			}
 		}
 		return nil
@@ -140,7 +140,7 @@ func showDomain(ctx context.Context, w io.Writer, c *Client, domain string, asJS
 func printRecord(w io.Writer, r *Record) error {
 	var b strings.Builder
 	now := time.Now()
-	fmt.Fprintf(&b, "%s (from %s)\n", view.Clean(r.Name()), strings.TrimSpace(r.Source+" "+view.Clean(r.Server)))
+	fmt.Fprintf(&b, "%s (from %s)\n", view.Clean(r.Spelling()), strings.TrimSpace(r.Source+" "+view.Clean(r.Server)))
 	for _, a := range []*Answer{r.Standing, r.Transient} {
 		if a == nil {
 			continue

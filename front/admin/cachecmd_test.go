@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"rcptgate/address"
 	"rcptgate/kit/testkit"
+	"rcptgate/view"
 )
 
 // TestNothingCommandsTheTerminal: what servers say, and what imports and memcached have, is
@@ -61,5 +63,44 @@ func TestConfirmed(t *testing.T) {
 	}
 	if !confirmed(strings.NewReader(""), io.Discard, false) {
 		t.Error("a script was asked")
+	}
+}
+
+// TestSpellingsComeBack: what cache list prints for a recipient is what cache show and cache forget
+// take for it, and what the log and check write, whatever its local part is.
+func TestSpellingsComeBack(t *testing.T) {
+	m := newMemory(t)
+	locals := []string{"ann", "a b", ` a `, `a"b`, `a\b`, `a\"b`, `\`, `"`, `""`, `"a"`, "a@b", "@a", "@a,@b:c", "<a>", "<a", "a..b", ".a", "a.", "(c)", "a,b", "a:b;c", "grüße", "ä b", "a\tb", "'a'", "$(a)", "a/b=c", "*", "-x"}
+	for _, local := range locals {
+		m.records[local+"@example.com"] = valid(now())
+	}
+	c := run(t, Options{Memory: m})
+	table, err := listTable(t.Context(), c, "")
+	if err != nil || len(table.Rows) != len(locals) {
+		t.Fatalf("%d rows of %d, %v", len(table.Rows), len(locals), err)
+	}
+	for _, row := range table.Rows {
+		shown := row.Cells[0].(string)
+		if strings.Contains(shown, "\t") {
+			continue // the terminal gets another character for it
+		}
+		if wire := address.Parse(shown); wire.Path != shown || wire.Canonical() != shown {
+			t.Errorf("%s: the log would have %s", shown, wire.Canonical())
+		}
+		r, err := c.Show(t.Context(), shown)
+		if err != nil {
+			t.Errorf("show %s: %v", shown, err)
+			continue
+		}
+		var out strings.Builder
+		if err := printRecord(&out, &r); err != nil || !strings.HasPrefix(out.String(), view.Clean(shown)+" (from") {
+			t.Errorf("show %s prints %q, %v", shown, out.String(), err)
+		}
+		if f, err := c.Forget(t.Context(), shown); err != nil || f.Records != 1 {
+			t.Errorf("forget %s: %+v, %v", shown, f, err)
+		}
+	}
+	if len(m.records) != 1 {
+		t.Errorf("left over: %v", m.records)
 	}
 }

@@ -71,6 +71,15 @@ func (r *Record) Name() string {
 	return r.Key
 }
 
+// Spelling is the key as people read and write it.
+func (r *Record) Spelling() string {
+	name := r.Name()
+	if key, finding, err := r.key(); err == nil && finding {
+		return store.KeyText(key)
+	}
+	return store.Spelling(name)
+}
+
 func recordOf(key string, rec store.Record) Record {
 	key = store.KeyText(key)
 	out := Record{Standing: answerOf(&rec.Standing), Transient: answerOf(&rec.Transient), Tried: whenUTC(rec.Tried)}
