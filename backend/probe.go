@@ -87,6 +87,14 @@ func wireSender(s string) (wire string, utf8 bool, err error) {
 // local part beyond ASCII can, where the server offers SMTPUTF8.
 func CheckSender(s string) error { return writable(s) }
 
+// nameOf is how a message names a character.
+func nameOf(c byte) string {
+	if c == ' ' {
+		return "a space"
+	}
+	return string(rune(c))
+}
+
 // writable reports whether s may stand between "<" and ">" and be one path to every
 // reader. Control characters may stand nowhere; brackets and spaces only inside
 // quotes, which are a matter of the local part (RFC 5321 section 4.1.2). A backslash
@@ -109,12 +117,12 @@ func writable(s string) error {
 		}
 		switch {
 		case c < ' ' || c == 0x7f:
-			return errors.New("holds a control character")
+			return errors.New("contains a control character")
 		case (c == '<' || c == '>' || c == ' ') && !quoted:
-			return errors.New("holds " + string(rune(c)) + " outside quotes")
+			return errors.New("contains " + nameOf(c) + " outside quotes")
 		case escaped:
 		case domain && (c == '"' || c == '\\'):
-			return errors.New("holds " + string(rune(c)) + " in its domain")
+			return errors.New("contains " + nameOf(c) + " in its domain")
 		case c == '"':
 			quoted = !quoted
 		case c == '@' && !quoted:

@@ -4,6 +4,7 @@ package quotad
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,7 @@ func (q *inquiry) other(ctx context.Context, at string) (wire.Answer, error) {
 	}
 	a, err := one.Ask(ctx, m, max(q.size, 1), time.Hour) // ctx bounds it
 	if err != nil {
-		return wire.Answer{}, err
+		return wire.Answer{}, cmp.Or(errors.Unwrap(err), err) // the caller names the source
 	}
 	states := map[room.State]wire.State{room.Room: wire.Room, room.Full: wire.Full, room.Unknown: wire.Unknown}
 	return wire.Answer{State: states[a.State], TooLarge: a.TooLarge, Used: a.Used, Soft: a.Soft, Hard: a.Hard, Messages: a.Count, Max: a.MaxCount, Age: a.Age, Keep: a.Keep}, nil

@@ -20,6 +20,7 @@ import (
 	"rcptgate/config/setting"
 	"rcptgate/kit/exit"
 	"rcptgate/kit/keyfile"
+	"rcptgate/kit/neterr"
 	"rcptgate/unit"
 	"rcptgate/view"
 )
@@ -158,7 +159,7 @@ source, --key-file is the file that doveadm_key_file names. ` + exitCodes,
 			case errors.Is(err, errSource):
 				return exit.With(exit.Usage, fmt.Errorf("ask %s: %w", args[0], err))
 			case err != nil:
-				return exit.With(exit.Tempfail, fmt.Errorf("ask %s: %w", args[0], err))
+				return exit.With(exit.Tempfail, fmt.Errorf("ask %s: %w", args[0], neterr.Bare(err)))
 			}
 			return printAnswer(cmd.OutOrStdout(), args[1], &answer)
 		},

@@ -140,6 +140,16 @@ func (e *InputError) Error() string { return e.Err.Error() }
 // Unwrap gives Err.
 func (e *InputError) Unwrap() error { return e.Err }
 
+// ConfigError is the error of a command about something that the active configuration does not
+// have. The program ends with exit.Config.
+type ConfigError struct{ Err error }
+
+// Error is the text of the error within.
+func (e *ConfigError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the error within.
+func (e *ConfigError) Unwrap() error { return e.Err }
+
 // PartError is the error of a command that was done on this gateway and not, or not yet, on
 // the others. The program ends with exit code 75.
 type PartError struct{ Err error }

@@ -19,6 +19,7 @@ package antivirus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -161,7 +162,7 @@ func (u *live) run(ctx context.Context) {
 func (u *live) do(ctx context.Context, _ string, _ []string) ([]view.Table, error) {
 	p := u.active.Load()
 	if p == nil {
-		return nil, fmt.Errorf("no virus scanner is configured: clamd in [antivirus] is empty")
+		return nil, &unit.ConfigError{Err: errors.New("no virus scanner is configured: clamd in [antivirus] is empty")}
 	}
 	p.testAll(ctx)
 	return u.show()[:1], nil

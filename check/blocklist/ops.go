@@ -55,7 +55,9 @@ func ops() []unit.Op {
 // do answers them. They fail because of what was asked, or reach this gateway alone.
 func (u *live) do(ctx context.Context, op string, args []string) ([]view.Table, error) {
 	tables, err := u.answer(ctx, op, args)
-	if _, part := errors.AsType[*unit.PartError](err); err == nil || part || errors.Is(err, unit.ErrNoOp) {
+	_, part := errors.AsType[*unit.PartError](err)
+	_, missing := errors.AsType[*unit.ConfigError](err)
+	if err == nil || part || missing || errors.Is(err, unit.ErrNoOp) {
 		return tables, err
 	}
 	return nil, &unit.InputError{Err: err}
@@ -86,6 +88,8 @@ func (u *live) answer(ctx context.Context, op string, args []string) ([]view.Tab
 	return nil, unit.ErrNoOp
 }
 
+const noLists = "no blocklist is configured"
+
 var errArguments = errors.New("arguments are missing")
 
 // named finds the list that the first argument names.
@@ -99,6 +103,9 @@ func (u *live) named(args []string) (*List, error) {
 			return l, nil
 		}
 		names = append(names, l.name)
+	}
+	if len(names) == 0 {
+		return nil, &unit.ConfigError{Err: errors.New(noLists + ": there is no [[blocklist]] section")}
 	}
 	return nil, fmt.Errorf("there is no blocklist %q; there are: %s", args[0], strings.Join(names, ", "))
 }
@@ -158,7 +165,7 @@ func (u *live) opShow(ctx context.Context, args []string) ([]view.Table, error) 
 	}
 	_ = u.exchange.ask(ctx, u.lists(), client, publishTime, u.now())
 	t := view.Table{
-		Name: "show", Title: client.String(),
+		Name: "show", Title: client.String(), Empty: noLists,
 		Columns: view.Columns("list", "List", "state", "State", "network", "Network", "left", "Time left", "first", "First", "last", "Last", "count", "Count", "evidence", "Evidence", "queue_id", "Queue id"),
 	}
 	now := u.now()

@@ -192,7 +192,7 @@ func (r *rule) conditions() map[condition]string {
 // statusTable is the table "rule" without rows.
 func statusTable() view.Table {
 	return view.Table{
-		Name: "rule", Title: "Rules", Empty: "none",
+		Name: "rule", Title: "Rules", Empty: "no rules are configured",
 		Doc: "the rules and pairs of [rules] and [[rule]]",
 		Columns: view.Explained(
 			"number", "No", "place in the file; the first rule that matches decides",

@@ -109,8 +109,9 @@ remembers the answers and keeps accepting mail for known recipients while that s
 is down.
 
 Exit codes are those of sysexits.h: 0 good, 1 something needs attention, 64 usage,
-65 bad data, 66 no file could be read (reports), 67 unknown recipient, 69 the daemon is not reachable or could not listen,
-70 internal error, 75 temporary failure, 77 refused by policy, 78 configuration.`,
+65 bad data, 66 no file could be read (reports), 67 unknown recipient, 69 the daemon is
+not reachable or could not listen, 70 internal error, 75 temporary failure, 77 refused by
+policy, 78 configuration.`,
 		Version:           versionLine(),
 		SilenceErrors:     true,
 		SilenceUsage:      true,

@@ -316,6 +316,9 @@ func (s *Server) do(r *http.Request) (any, error) {
 	if _, ok := errors.AsType[*unit.InputError](err); ok {
 		return nil, &failure{http.StatusBadRequest, err}
 	}
+	if _, ok := errors.AsType[*unit.ConfigError](err); ok {
+		return nil, &failure{http.StatusConflict, err}
+	}
 	if _, ok := errors.AsType[*unit.PartError](err); ok {
 		return nil, &failure{http.StatusServiceUnavailable, err}
 	}

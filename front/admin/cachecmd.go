@@ -20,6 +20,7 @@ import (
 
 	"rcptgate/kit/exit"
 	"rcptgate/kit/term"
+	"rcptgate/store"
 	"rcptgate/view"
 )
 
@@ -41,7 +42,17 @@ func (k commands) cacheList() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list [@DOMAIN]",
 		Short: "list what is remembered",
-		Long: `list prints a table of what is remembered, sorted by recipient. Of more than 100,000 records
+		Long: `list prints a table of what is remembered, sorted by recipient. The answers are:
+
+  valid       the server accepts the recipient
+  unknown     it has no such mailbox
+  full        the mailbox has no room
+  refused     it refuses the recipient for another reason
+  deferred    it said to try again later
+  selective   (of a domain at a server) unknown names are refused there, so its answers count
+  accept-all  (of a domain at a server) every name is accepted there, so its answers prove nothing
+
+Of more than 100,000 records
 it prints the first ones that the daemon gives. With --json it prints every record, one
 object on each line, in no particular order.`,
 		Args: cobra.MaximumNArgs(1),
@@ -145,8 +156,11 @@ func printRecord(w io.Writer, r *Record) error {
 		if a == nil {
 			continue
 		}
-		fmt.Fprintf(&b, "  %s\n    reply    %d %s %s\n    backend  %s\n    learnt   %s\n", view.Clean(a.Class), a.Code, view.Clean(a.Enhanced),
-			indented(a.Text, 13), view.Clean(a.Backend), view.When(now, a.Learnt))
+		fmt.Fprintf(&b, "  %s\n", classWords(a.Class))
+		if reply := strings.TrimSpace(fmt.Sprintf("%d %s", a.Code, a.Enhanced)); !isFinding(a.Class) { // whose text is our own note
+			fmt.Fprintf(&b, "    reply    %s %s\n", view.Clean(reply), indented(a.Text, 13))
+		}
+		fmt.Fprintf(&b, "    backend  %s\n    learnt   %s\n", view.Clean(a.Backend), view.When(now, a.Learnt))
 		if a.Refresh != nil {
 			fmt.Fprintf(&b, "    refresh  %s\n", view.When(now, *a.Refresh))
 		}
@@ -157,6 +171,22 @@ func printRecord(w io.Writer, r *Record) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// isFinding tells the classes of what is known of a server and a domain.
+func isFinding(class string) bool {
+	return class == store.AcceptAll.String() || class == store.Selective.String()
+}
+
+// classWords is a class; that of a finding with what it means.
+func classWords(class string) string {
+	switch class {
+	case store.AcceptAll.String():
+		return class + ": this server accepts every name, so its answers prove nothing"
+	case store.Selective.String():
+		return class + ": this server refuses unknown names, so its answers count"
+	}
+	return view.Clean(class)
 }
 
 func (k commands) cacheForget() *cobra.Command {
@@ -408,8 +438,8 @@ the end is missing.`,
 }
 
 func imported(cmd *cobra.Command, done *Imported) error {
-	fmt.Fprintf(cmd.OutOrStdout(), "took %s, kept %d that were newer here, left out %d that have ended and %d bad\n",
-		term.Count(done.Taken, "record"), done.Kept, done.Expired, done.Bad)
+	fmt.Fprintf(cmd.OutOrStdout(), "imported %s; skipped %d that are older than what is known here, %d that have ended and %s\n",
+		term.Count(done.Taken, "record"), done.Kept, done.Expired, term.Count(done.Bad, "bad line"))
 	for _, text := range done.Errors {
 		fmt.Fprintln(cmd.ErrOrStderr(), view.Clean(text))
 	}

@@ -83,6 +83,9 @@ func (k commands) runCheck(cmd *cobra.Command, f *checkFlags, recipients []strin
 	if len(recipients) == 0 && f.stage == rcptgate.StageRcpt.String() {
 		return exit.With(exit.Usage, errors.New("name a recipient: rcptgate check ann@example.org"))
 	}
+	if f.file != "" && f.stage != rcptgate.StageMessage.String() {
+		return exit.With(exit.Usage, errors.New("--file is for --stage message: a message is looked at in that stage alone"))
+	}
 	if len(recipients) > maxCheck {
 		return exit.With(exit.Usage, fmt.Errorf("%s given, at most %d are allowed", term.Count(len(recipients), "recipient"), maxCheck))
 	}

@@ -43,6 +43,9 @@ func (r *Refusal) NotFound() bool { return r.Status == http.StatusNotFound }
 // BadRequest reports whether what was asked or sent is at fault.
 func (r *Refusal) BadRequest() bool { return r.Status == http.StatusBadRequest }
 
+// Unconfigured reports whether a command was about something that is not configured.
+func (r *Refusal) Unconfigured() bool { return r.Status == http.StatusConflict }
+
 // Part reports whether a command was done on this gateway alone.
 func (r *Refusal) Part() bool { return r.Status == http.StatusServiceUnavailable }
 

@@ -74,6 +74,8 @@ func clientError(err error) error {
 		return exit.With(exit.Unavailable, err)
 	case errors.As(err, &refusal) && refusal.BadRequest():
 		return exit.With(exit.Data, err)
+	case errors.As(err, &refusal) && refusal.Unconfigured():
+		return exit.With(exit.Config, err)
 	case errors.As(err, &refusal) && refusal.NotFound():
 		return exit.With(exit.UnknownUser, err)
 	case errors.As(err, &refusal) && refusal.Part():
