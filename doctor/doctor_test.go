@@ -491,6 +491,12 @@ func TestQuoteTXT(t *testing.T) {
 			t.Errorf("%d octets", len(p))
 		}
 	}
+	if got := quoteTXT(strings.Repeat("x", 600)); got != `"`+strings.Repeat("x", 255)+`" "`+strings.Repeat("x", 255)+`" "`+strings.Repeat("x", 90)+`"` {
+		t.Errorf("one long word: %s", got)
+	}
+	if got := quoteTXT(strings.Repeat("x", 255)); strings.Count(got, `"`) != 2 {
+		t.Errorf("255 octets: %s", got)
+	}
 }
 
 func TestRepair(t *testing.T) {

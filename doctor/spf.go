@@ -284,20 +284,10 @@ func (d *Doctor) spfMissing(ctx context.Context, domain string, r spfRecord) {
 	d.add(f)
 }
 
-// spfRepair puts an address before what ends a record.
+// spfRepair puts an address into a record, before all terms, so that no include is asked for it.
 func spfRepair(record string, ip netip.Addr) string {
 	words := strings.Fields(record)
-	at := len(words)
-	for i, w := range words {
-		w = strings.ToLower(w)
-		if strings.TrimLeft(w, "+-~?") == "all" || strings.HasPrefix(w, "redirect=") {
-			at = i
-			break
-		}
-	}
-	// The address stands first, so that no include is asked for it.
-	out := append([]string{words[0], spfTermFor(ip)}, words[1:at]...)
-	return strings.Join(append(out, words[at:]...), " ")
+	return strings.Join(slices.Insert(words, 1, spfTermFor(ip)), " ")
 }
 
 func spfTermFor(ip netip.Addr) string {
