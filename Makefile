@@ -45,6 +45,8 @@ vet:
 	$(GO) vet ./...
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not gofmt-ed: $$bad"; exit 1; }
 
+# Tests wait for a third of their time, so more test programs run than there are processors.
+PROGRAMS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 2 )))
 UNIT = $$($(GO) list ./... | grep -Ev '^($(LAB_TESTS))$$')
 
 ## scripts: the tests of this Makefile and of the scripts in test/
@@ -55,7 +57,7 @@ scripts:
 ## unit: all tests that need no mail server; then all except the heaviest with the race detector, if there is a C compiler.
 ## The second pass leaves out some tests of the first on purpose, which is not a failure in CI. `vet` is a separate target
 unit:
-	RCPTGATE_LEFT_OUT=$(LEFT_OUT) test/run.sh "$(UNIT)" -vet=off -timeout 15m
+	RCPTGATE_LEFT_OUT=$(LEFT_OUT) test/run.sh "$(UNIT)" -vet=off -p $(PROGRAMS) -timeout 15m
 	@if command -v gcc >/dev/null; then \
 		set -x; CI= CGO_ENABLED=1 test/run.sh "$(UNIT)" -vet=off -race -short -timeout 15m; \
 	else echo "race detector: gcc is missing" >>$(LEFT_OUT); [ -z "$$CI" ]; fi

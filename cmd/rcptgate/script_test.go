@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -44,6 +45,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Defer(server.Stop)
+			env.Defer(func() { endDaemon(env.WorkDir) })
 			dead, err := deadAddress()
 			if err != nil {
 				return err
@@ -158,6 +160,19 @@ func ended(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(syscall.Kill(pid, syscall.SIGTERM))
 	eventually(ts, "the end of the process", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+}
+
+// endDaemon ends the daemon of a script that failed before it could: the one whose number is in
+// the file pid and whose working directory is the script's.
+func endDaemon(dir string) {
+	text, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		return // the script has none
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if at, lerr := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err == nil && lerr == nil && at == dir {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
 }
 
 // subst replaces $NAMES in files, which testscript leaves alone.
