@@ -52,7 +52,7 @@ func (h *hops) start(t *testing.T, port int, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	host, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard})
+	host, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard, Disk: openDisk})
 	if err != nil {
 		t.Fatal(err)
 	}

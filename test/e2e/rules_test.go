@@ -70,7 +70,7 @@ func startRules(t *testing.T) *ruleGate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.host, err = unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard, Reread: read}); err != nil {
+	if g.host, err = unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard, Reread: read, Disk: openDisk}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(g.host.Stop)

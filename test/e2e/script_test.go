@@ -71,7 +71,7 @@ func startScript(t *testing.T, text string) (port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard})
+	h, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard, Disk: openDisk})
 	if err != nil {
 		t.Fatal(err)
 	}

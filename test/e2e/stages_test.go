@@ -68,7 +68,7 @@ func (s *stages) start(t *testing.T, extra string) (port int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard})
+	h, err := unit.Open(t.Context(), units, c, unit.Options{Stderr: io.Discard, Disk: openDisk})
 	if err != nil {
 		t.Fatal(err)
 	}
