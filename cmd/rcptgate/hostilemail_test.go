@@ -4,6 +4,7 @@ package main
 
 import (
 	"archive/zip"
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
@@ -100,47 +101,98 @@ func gzipBomb(t *testing.T) []byte {
 	return bytes.Repeat(member.Bytes(), 20) // members are read as one file (RFC 1952, section 2.2)
 }
 
-// nested is a message of parts in parts.
-func nested(depth int) string {
-	var b strings.Builder
-	for i := range depth {
-		fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n", i, i)
+// A writing writes a message.
+type writing func(w *bufio.Writer)
+
+// text writes texts one after the other.
+func text(texts ...string) writing {
+	return func(w *bufio.Writer) {
+		for _, t := range texts {
+			_, _ = w.WriteString(t) // an error stays until Flush
+		}
 	}
-	return b.String()
+}
+
+// times writes a text n times.
+func times(n int, text string) writing {
+	return func(w *bufio.Writer) {
+		for range n {
+			_, _ = w.WriteString(text)
+		}
+	}
+}
+
+// all writes one part after the other, so that a test holds no message of 30 MB in its memory.
+func all(parts ...writing) writing {
+	return func(w *bufio.Writer) {
+		for _, p := range parts {
+			p(w)
+		}
+	}
+}
+
+// nested writes a message of parts in parts.
+func nested(depth int) writing {
+	return func(w *bufio.Writer) {
+		for i := range depth {
+			_, _ = fmt.Fprintf(w, "Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n", i, i)
+		}
+	}
+}
+
+// hostile is a message and a part of the answer to it.
+type hostile struct {
+	mail writing
+	want string
 }
 
 // hostileMail are messages that other programs have died of, and what the script says of them.
 func hostileMail(t *testing.T) map[string]hostile {
 	t.Helper()
-	mixed := "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n"
-	attached := func(name string, data []byte) string {
-		return mixed + "--x\nContent-Type: application/octet-stream; name=" + name + "\nContent-Transfer-Encoding: base64\n\n" + base64.StdEncoding.EncodeToString(data) + "\n--x--\n"
+	const mixed = "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=x\n\n"
+	attached := func(name string, data func(*testing.T) []byte) writing {
+		return func(w *bufio.Writer) {
+			_, _ = w.WriteString(mixed + "--x\nContent-Type: application/octet-stream; name=" + name + "\nContent-Transfer-Encoding: base64\n\n")
+			e := base64.NewEncoder(base64.StdEncoding, w)
+			_, _ = e.Write(data(t))
+			_ = e.Close()
+			_, _ = w.WriteString("\n--x--\n")
+		}
 	}
 	return map[string]hostile{
-		"nesting 10,000 deep":  {func() string { return nested(10_000) }, "malformed=depth"},
-		"100,000 parts":        {func() string { return mixed + strings.Repeat("--x\n\ny\n", 100_000) }, "malformed=parts"},
-		"endless headers":      {func() string { return strings.Repeat("A: 1\n", 2_000_000) + "\nx\n" }, "parts=1"},
-		"endless part headers": {func() string { return mixed + "--x\n" + strings.Repeat("A: 1\n", 2_000_000) }, "malformed="},
-		"one field":            {func() string { return "Subject: " + strings.Repeat("x ", 5<<20) + "\n\nx\n" }, "parts=1"},
-		"one huge line":        {func() string { return "Subject: a\n\n" + strings.Repeat("x", 30<<20) }, "parts=1"},
-		"broken boundaries":    {func() string { return mixed + strings.Repeat("--xx\n--x-\n-- x\n--\n\x00--x\n", 200_000) }, "malformed="},
-		"encoded-word bombs": {func() string {
-			return "Subject: " + strings.Repeat("=?utf-8?q?=41?=", 200_000) + "\nFrom: " + strings.Repeat("=?a?b?", 200_000) + "\n\nx\n"
-		}, "parts=1"},
-		"names of parts": {func() string {
-			return mixed + strings.Repeat("--x\nContent-Disposition: a"+strings.Repeat(";filename*9*=''%41", 1000)+"\n\n", 1000)
-		}, "malformed="},
-		"a zip bomb":     {func() string { return attached("a.zip", bomb(t)) }, "archive="},
-		"a gzip bomb":    {func() string { return attached("a.tar.gz", gzipBomb(t)) }, "archive="},
-		"nothing at all": {func() string { return "" }, "parts=1"},
-		"octets":         {func() string { return strings.Repeat("\x00\xff\r", 1<<20) }, "parts="},
+		"nesting 10,000 deep":  {nested(10_000), "malformed=depth"},
+		"100,000 parts":        {all(text(mixed), times(100_000, "--x\n\ny\n")), "malformed=parts"},
+		"endless headers":      {all(times(2_000_000, "A: 1\n"), text("\nx\n")), "parts=1"},
+		"endless part headers": {all(text(mixed, "--x\n"), times(2_000_000, "A: 1\n")), "malformed="},
+		"one field":            {all(text("Subject: "), times(5<<20, "x "), text("\n\nx\n")), "parts=1"},
+		"one huge line":        {all(text("Subject: a\n\n"), times(30<<10, strings.Repeat("x", 1<<10))), "parts=1"},
+		"broken boundaries":    {all(text(mixed), times(200_000, "--xx\n--x-\n-- x\n--\n\x00--x\n")), "malformed="},
+		"encoded-word bombs": {all(text("Subject: "), times(200_000, "=?utf-8?q?=41?="),
+			text("\nFrom: "), times(200_000, "=?a?b?"), text("\n\nx\n")), "parts=1"},
+		"names of parts": {all(text(mixed),
+			times(1000, "--x\nContent-Disposition: a"+strings.Repeat(";filename*9*=''%41", 1000)+"\n\n")), "malformed="},
+		"a zip bomb":     {attached("a.zip", bomb), "archive="},
+		"a gzip bomb":    {attached("a.tar.gz", gzipBomb), "archive="},
+		"nothing at all": {text(), "parts=1"},
+		"octets":         {times(1<<20, "\x00\xff\r"), "parts="},
 	}
 }
 
-// hostile is a message, made when it is needed, and a part of the answer to it.
-type hostile struct {
-	make func() string
-	want string
+// write makes a file of a message and returns its size in octets.
+func (m hostile) write(t *testing.T, name string) int64 {
+	t.Helper()
+	f, err := os.Create(name) // #nosec G304 -- the test's own folder
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := bufio.NewWriterSize(f, 64<<10)
+	m.mail(w)
+	ferr := w.Flush()
+	info, serr := f.Stat()
+	if err := errors.Join(ferr, serr, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }
 
 // TestHostileMail has "rcptgate check" look at such messages with a script that looks at
@@ -160,10 +212,8 @@ func TestHostileMail(t *testing.T) {
 	}
 	for name, tc := range hostileMail(t) {
 		t.Run(name, func(t *testing.T) {
-			file, mail := filepath.Join(testkit.Dir(t), "mail.eml"), tc.make()
-			if err := os.WriteFile(file, []byte(mail), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			file := filepath.Join(testkit.Dir(t), "mail.eml")
+			size := tc.write(t, file)
 			cmd := exec.Command("sh", "-c", fmt.Sprintf(`ulimit -d %d; exec rcptgate "$@"`, memoryMax>>10), "rcptgate", "check", "-c", config, "--stage", "message", "--file", file, "ann@example.org") //nolint:gosec // the program under test
 			var out, problem bytes.Buffer
 			cmd.Stdout, cmd.Stderr = &out, &problem
@@ -173,7 +223,7 @@ func TestHostileMail(t *testing.T) {
 				t.Errorf("%v, want exit code 77 and %q\n%.2000s\n%.2000s", err, tc.want, out.String(), problem.String())
 			}
 			if took := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(); took > 20*time.Second {
-				t.Errorf("%v for a message of %d KiB", took, len(mail)>>10)
+				t.Errorf("%v for a message of %d KiB", took, size>>10)
 			}
 		})
 	}
