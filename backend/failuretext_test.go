@@ -88,14 +88,17 @@ func TestALostConnectionNamesTheServerOnce(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []sim.FaultKind{sim.Hang, sim.Drop, sim.Garbage} {
 		for _, stage := range []sim.Stage{sim.Banner, sim.Mail, sim.Rcpt} {
-			server := startSim(t, func(c *sim.Config) { c.Behaviour.Faults = map[sim.Stage]sim.Fault{stage: {Kind: kind}} })
-			b := newTestBackend(t, server, Config{}, WithTrials(time.Hour, time.Hour), hurried)
-			_, err := askFor(b, "user@example.com", time.Second, 0)
-			var f *Failure
-			if !errors.As(err, &f) {
-				t.Fatalf("%s at %s: %v", kind, stage, err)
-			}
-			once(t, fmt.Sprint(kind, " at ", stage), err.Error(), "127.0.0.1")
+			t.Run(fmt.Sprint(kind, " at ", stage), func(t *testing.T) {
+				t.Parallel()
+				server := startSim(t, func(c *sim.Config) { c.Behaviour.Faults = map[sim.Stage]sim.Fault{stage: {Kind: kind}} })
+				b := newTestBackend(t, server, Config{}, WithTrials(time.Hour, time.Hour), hurried)
+				_, err := askFor(b, "user@example.com", time.Second, 0)
+				var f *Failure
+				if !errors.As(err, &f) {
+					t.Fatal(err)
+				}
+				once(t, t.Name(), err.Error(), "127.0.0.1")
+			})
 		}
 	}
 }
