@@ -14,17 +14,11 @@ import (
 	"pgregory.net/rapid"
 
 	"rcptgate/kit/testkit"
-	"rcptgate/test/lab"
 )
-
-// memcacheds are the servers of all tests.
-var memcacheds lab.MemcachedPool
 
 func TestMain(m *testing.M) {
 	testkit.Checks(30)
-	code := m.Run()
-	memcacheds.Close()
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // event is a message of a client in the model.

@@ -62,7 +62,7 @@ func (w *world) refuses(client string) bool {
 const key, otherKey = "0123456789abcdef0123456789abcdef", "fedcba9876543210fedcba9876543210"
 
 func TestTwoGatewaysShareAList(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		stranger := gateway(t, server, otherKey, disk)
@@ -100,7 +100,7 @@ func TestTwoGatewaysShareAList(t *testing.T) {
 // gateway, which has just asked about it. The time is the bubble's: it does not pass while
 // memcached is asked.
 func TestWithinFiveSeconds(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		defer a.host.Stop()
@@ -129,7 +129,7 @@ func TestWithinFiveSeconds(t *testing.T) {
 
 // TestASlowLookGoesOn has memcached answer later than the client's answer may wait.
 func TestASlowLookGoesOn(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		defer a.host.Stop()
@@ -146,7 +146,7 @@ func TestASlowLookGoesOn(t *testing.T) {
 // TestMemcachedIsBack lists a client while memcached is dead. The next round would be half a
 // minute later.
 func TestMemcachedIsBack(t *testing.T) {
-	server, outside := memcacheds.Take(t, 1)[0], testkit.Outside(t)
+	server, outside := lab.StartMemcached(t, lab.MemcachedOptions{}), testkit.Outside(t)
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		defer a.host.Stop()
@@ -168,7 +168,7 @@ func TestMemcachedIsBack(t *testing.T) {
 // TestARemovalThatStaysHere removes a client while memcached is dead: the command says that
 // the other gateway keeps it, and it does until memcached is back.
 func TestARemovalThatStaysHere(t *testing.T) {
-	server, outside := memcacheds.Take(t, 1)[0], testkit.Outside(t)
+	server, outside := lab.StartMemcached(t, lab.MemcachedOptions{}), testkit.Outside(t)
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		defer a.host.Stop()
@@ -202,7 +202,7 @@ func TestARemovalThatStaysHere(t *testing.T) {
 
 // TestARoundMendsTheOthers has memcached lose everything, and a gateway that nobody asks.
 func TestARoundMendsTheOthers(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		defer a.host.Stop()
@@ -231,7 +231,7 @@ func TestARoundMendsTheOthers(t *testing.T) {
 
 // TestARoundWritesOnlyWhatIsMissing has two gateways compare a list that both know.
 func TestARoundWritesOnlyWhatIsMissing(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a := gateway(t, server, key, disk)
 		defer a.host.Stop()
@@ -252,7 +252,7 @@ func TestARoundWritesOnlyWhatIsMissing(t *testing.T) {
 // TestAListThatIsNotShared neither reads nor writes what the others have, and nothing is believed
 // that lies under another network's key.
 func TestAListThatIsNotShared(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, own := gateway(t, server, key, disk), gateway(t, server, key, disk+"shared = false\n")
 		defer a.host.Stop()

@@ -15,6 +15,7 @@ import (
 	"rcptgate/address"
 	"rcptgate/kit/notice"
 	"rcptgate/kit/testkit"
+	"rcptgate/test/lab"
 )
 
 // TestARemovalHoldsAgainstAFastClock removes a listing of a gateway whose clock is ahead: its
@@ -130,7 +131,7 @@ const twoStages = "[[blocklist]]\nname = \"early\"\nstage = \"connect\"\n[[block
 
 // TestListsOfAllStagesAreShared asks as a session does: at once at connect and for a recipient.
 func TestListsOfAllStagesAreShared(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, twoStages), gateway(t, server, key, twoStages)
 		defer a.host.Stop()
@@ -152,7 +153,7 @@ func TestListsOfAllStagesAreShared(t *testing.T) {
 
 // TestARemovalOnAnotherGateway removes a client that has never come to this gateway.
 func TestARemovalOnAnotherGateway(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		a, b := gateway(t, server, key, disk), gateway(t, server, key, disk)
 		defer a.host.Stop()

@@ -52,7 +52,7 @@ func newClient(t testing.TB, cfg testConfig) *Client {
 
 func TestClientKeepsValues(t *testing.T) {
 	t.Parallel()
-	servers := append(memcacheds.Take(t, 2), lab.StartMemcached(t, lab.MemcachedOptions{Unix: true}))
+	servers := append(lab.StartMemcacheds(t, 2, lab.MemcachedOptions{}), lab.StartMemcached(t, lab.MemcachedOptions{Unix: true}))
 	c := newClient(t, config(t, servers...))
 	in := time.Now().Add(time.Hour)
 	for _, name := range []string{"a@example.org", "b@example.org", "with space@example.org", "\r\nflush_all\r\n", "d", "e", "f", "g"} {

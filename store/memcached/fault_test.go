@@ -63,7 +63,7 @@ func look(t testing.TB, s *Store, n int) (found, missed, failed int) {
 // meanwhile lies on the others; it comes back by itself.
 func TestKilledServer(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	s, log := logging(t, config(t, servers...), Options{})
 	const n = 200
 	fill(t, s, n)
@@ -104,7 +104,7 @@ func TestKilledServer(t *testing.T) {
 // are not failures.
 func TestRestartedServer(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, log := logging(t, config(t, server), Options{})
 	fill(t, s, 50)
 	server.Restart()
@@ -119,7 +119,7 @@ func TestRestartedServer(t *testing.T) {
 // TestStoppedServers hang: a few questions wait, all others not at all.
 func TestStoppedServers(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	fill(t, gateway(t, config(t, servers...), Options{}), 100)
 	cfg := config(t, servers...)
 	cfg.Timeout = 250 * time.Millisecond
@@ -163,7 +163,7 @@ func TestStoppedServers(t *testing.T) {
 
 // TestBudget: one answer waits for as long as it may, all its questions together.
 func TestBudget(t *testing.T) {
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
 	fill(t, s, 1)
 	rich := rcptgate.WithBudget(ctx, 10*time.Second)
@@ -199,7 +199,7 @@ func TestBudget(t *testing.T) {
 // TestManyQuestionsToAServerThatHangs: no more than 256 wait.
 func TestManyQuestionsToAServerThatHangs(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
 	fill(t, s, 1)
 	server.Stop()
@@ -285,7 +285,7 @@ func TestServerThatEvictsNothing(t *testing.T) {
 // faster; slow within it is used.
 func TestSlowServer(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, memcacheds.Take(t, 1)[0])
+	p := startProxy(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	cfg := p.config()
 	cfg.Timeout = time.Second // a busy machine must not be slower than this
 	s, log := logging(t, cfg, Options{})
@@ -311,7 +311,7 @@ func TestSlowServer(t *testing.T) {
 // TestCutReplies: a connection that ends after each number of octets of a reply.
 func TestCutReplies(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, memcacheds.Take(t, 1)[0])
+	p := startProxy(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	cfg := p.config()
 	cfg.Timeout = 10 * time.Second
 	s := gateway(t, cfg, Options{})
@@ -425,7 +425,7 @@ func TestDrippingServer(t *testing.T) {
 // dropped and counted, what waits is found.
 func TestFullQueue(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s := gateway(t, config(t, server), Options{})
 	s.queue.most = testkit.Rounds(250, maxQueued) // all of them are written in the end
 	server.Stop()
@@ -452,7 +452,7 @@ func TestFullQueue(t *testing.T) {
 // TestManyKeysWithoutAServer: what the others have comes with the error, then without.
 func TestManyKeysWithoutAServer(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	s := gateway(t, config(t, servers...), Options{})
 	const n = 350 // more than one question a server
 	fill(t, s, n)
@@ -485,7 +485,7 @@ func TestManyKeysWithoutAServer(t *testing.T) {
 // TestNoticeOfADeadServerEnds when no configuration names it any more, or it is answers again.
 func TestNoticeOfADeadServerEnds(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	both, one := config(t, servers...), config(t, servers[0])
 	board := notice.New(slog.New(slog.DiscardHandler))
 	c, err := NewClient(both.Config, slog.New(slog.DiscardHandler), ClientOptions{Timeout: both.Timeout, Notices: board})

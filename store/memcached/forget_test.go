@@ -73,7 +73,7 @@ var somebody = store.Pattern{Address: "somebody@example.org"}
 // them, and what is written after is not.
 func TestForgetReachesAll(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	cfg := config(t, servers...)
 	cfg.KeyFile = keyFile(t, keyOne)
 	one, two := gateway(t, cfg, often), gateway(t, cfg, often)
@@ -108,7 +108,7 @@ func TestForgetReachesAll(t *testing.T) {
 // has what the others had.
 func TestForgetWithoutServers(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	one, two := gateway(t, config(t, servers...), often), gateway(t, config(t, servers...), often)
 	start(one)
 	second := start(two)
@@ -145,7 +145,7 @@ func serverOf(s *Store, m *lab.Memcached) *server {
 // TestForgetWithOneServer is enough; the other gets it later.
 func TestForgetWithOneServer(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	s := gateway(t, config(t, servers...), often)
 	start(s)
 	servers[0].Kill()
@@ -160,7 +160,7 @@ func TestForgetWithOneServer(t *testing.T) {
 // is published again, from the memory of gateways that run and the disk of one that starts.
 func TestLostList(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	one := gateway(t, config(t, servers...), often)
 	first := start(one)
 	if first.losses() != 1 {
@@ -198,7 +198,7 @@ func TestLostList(t *testing.T) {
 // TestBadLists: what cannot be believed is replaced.
 func TestBadLists(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
 	s := gateway(t, cfg, often)
@@ -241,7 +241,7 @@ func TestLostListIsLogged(t *testing.T) {
 			raw(t, server, "rg:forgotten", []byte("rgf1\nepoch\t1790000000000000000\n"))
 		}},
 	} {
-		server := memcacheds.Take(t, 1)[0]
+		server := lab.StartMemcached(t, lab.MemcachedOptions{})
 		cfg := config(t, server)
 		cfg.KeyFile = keyFile(t, keyOne)
 		s, log := logging(t, cfg, often)
@@ -345,7 +345,7 @@ func TestMergedSetsForgetAsMuch(t *testing.T) {
 // what it forgets after that, reaches the others.
 func TestForgetWithAWrongClock(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	var off atomic.Int64
 	first := gateway(t, config(t, server), Options{Every: often.Every, Clock: func() time.Time { return time.Now().Add(time.Duration(off.Load())) }})
 	first.settled = func() bool { return off.Load() == 0 }

@@ -9,13 +9,14 @@ import (
 	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
+	"rcptgate/test/lab"
 )
 
 // TestGenerationIsOfTheKey: a gateway that has forgotten something else just now, and
 // does not know yet what another has forgotten, does not pass for one that knows.
 func TestGenerationIsOfTheKey(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	seldom := Options{Every: time.Hour}
 	a, b := gateway(t, config(t, server), seldom), gateway(t, config(t, server), seldom)
 	start(a)
@@ -36,7 +37,7 @@ func TestGenerationIsOfTheKey(t *testing.T) {
 // one ahead of it has written since an order of its own.
 func TestForgetIsNewerThanTheLists(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	ahead := gateway(t, config(t, server), Options{Every: time.Hour, Clock: func() time.Time { return time.Now().Add(time.Minute) }})
 	behind := gateway(t, config(t, server), Options{Every: time.Hour})
 	start(ahead)

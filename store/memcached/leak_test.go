@@ -10,12 +10,13 @@ import (
 	"go.uber.org/goleak"
 
 	"rcptgate/store"
+	"rcptgate/test/lab"
 )
 
 // TestNothingIsLeft: everything that runs in the background ends with Close, also when a
 // server is dead and another one hangs.
 func TestNothingIsLeft(t *testing.T) {
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	before := goleak.IgnoreCurrent()
 	c, err := NewClient(config(t, servers...).Config, slog.New(slog.DiscardHandler), ClientOptions{})
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 // the others see what it found.
 func TestLeaseHasOneWinner(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	cfg := config(t, servers...)
 	cfg.KeyFile = keyFile(t, keyOne)
 	var gates []*Store
@@ -80,7 +80,7 @@ func TestLeaseHasOneWinner(t *testing.T) {
 // TestLeaseIsLetGoBehindPut: the next holder of the lease sees what was put.
 func TestLeaseIsLetGoBehindPut(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	one, two := gateway(t, config(t, servers...), Options{}), gateway(t, config(t, servers...), Options{})
 	for i := range 200 {
 		key := user(i)
@@ -113,7 +113,7 @@ func TestLeaseIsLetGoBehindPut(t *testing.T) {
 // TestLeaseOfALivingHolder is renewed for as long as it is held, and no longer.
 func TestLeaseOfALivingHolder(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	synctest.Test(t, func(t *testing.T) {
 		const life = time.Minute
 		opt := Options{Lease: life, Honour: time.Hour}
@@ -166,7 +166,7 @@ func TestLeaseOfALivingHolder(t *testing.T) {
 // clock.
 func TestLeaseOfACrashedHolder(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	crashed, waiter := gateway(t, config(t, server), Options{Lease: defaultLease}), gateway(t, config(t, server), Options{})
 	release, err := crashed.Lease(ctx, user(0), "")
 	if err != nil {
@@ -201,7 +201,7 @@ func TestLeaseOfACrashedHolder(t *testing.T) {
 // next one's.
 func TestLateRelease(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
 	release, err := s.Lease(ctx, user(0), "")
 	if err != nil {
@@ -243,7 +243,7 @@ func TestLateRelease(t *testing.T) {
 // TestForgedLease: with keys, no caller waits for it.
 func TestForgedLease(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
 	s := gateway(t, cfg, Options{})
@@ -260,7 +260,7 @@ func TestForgedLease(t *testing.T) {
 // server would keep it for ever.
 func TestForgedLeaseWithoutKeys(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{Honour: 300 * time.Millisecond}), gateway(t, config(t, server), Options{})
 	raw(t, server, s.leaseKey(user(0), ""), leaseValue("forged", time.Now().Add(time.Minute)))
 	raw(t, server, s.leaseKey(user(1), ""), []byte("nonsense\n"))
@@ -290,7 +290,7 @@ func TestForgedLeaseWithoutKeys(t *testing.T) {
 // TestReplayedLease: with a key file a stranger can only put back what a gateway wrote.
 func TestReplayedLease(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
 	late := func() time.Time { return time.Now().Add(3 * time.Minute) }
@@ -358,7 +358,7 @@ func TestLeaseWatch(t *testing.T) {
 // TestLeasesAreBounded, and given back when the gateway ends.
 func TestLeasesAreBounded(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	s, other := gateway(t, config(t, server), Options{}), gateway(t, config(t, server), Options{})
 	const kept = writers
 	s.leases.most = testkit.Rounds(256, maxHeld)

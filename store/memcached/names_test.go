@@ -13,11 +13,12 @@ import (
 
 	"rcptgate/kit/testkit"
 	"rcptgate/store"
+	"rcptgate/test/lab"
 )
 
 func TestNames(t *testing.T) {
 	t.Parallel()
-	names := NewNames(newClient(t, config(t, memcacheds.Take(t, 2)...)))
+	names := NewNames(newClient(t, config(t, lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})...)))
 	now := time.Now().Truncate(time.Second)
 	values := map[string]string{
 		"ann":                    "ann@host.example.org, bob",
@@ -58,7 +59,7 @@ func TestNames(t *testing.T) {
 // TestNamesOfOthers puts values there as a script or a stranger might.
 func TestNamesOfOthers(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	c := newClient(t, config(t, server))
 	names := NewNames(c)
 	for _, tc := range []struct{ value, want string }{
@@ -93,7 +94,7 @@ func TestNamesOfOthers(t *testing.T) {
 // is ignored when there is a key.
 func TestNamesAreSealed(t *testing.T) {
 	t.Parallel()
-	cfg := config(t, memcacheds.Take(t, 1)[0])
+	cfg := config(t, lab.StartMemcached(t, lab.MemcachedOptions{}))
 	stranger := NewNames(newClient(t, cfg))
 	cfg.KeyFile = filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(cfg.KeyFile, []byte("0123456789abcdef0123456789abcdef\n"), 0o600); err != nil {
@@ -129,7 +130,7 @@ func TestNamesAreSealed(t *testing.T) {
 // back; and nothing when nothing happened. Publishers do not see each other's marks.
 func TestSurvey(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	proxies := []*proxy{startProxy(t, servers[0]), startProxy(t, servers[1])}
 	outside := testkit.Outside(t)
 	synctest.Test(t, func(t *testing.T) {

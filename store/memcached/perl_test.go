@@ -34,7 +34,7 @@ func documentedPerl(t *testing.T) string {
 // says: over three servers, with keys.
 func TestPerl(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "RcptgateCache.pm"), []byte(documentedPerl(t)+"\n1;\n"), 0o600); err != nil {
 		t.Fatal(err)

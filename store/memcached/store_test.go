@@ -12,6 +12,7 @@ import (
 	"rcptgate/kit/testkit"
 	"rcptgate/store"
 	"rcptgate/store/storetest"
+	"rcptgate/test/lab"
 )
 
 // ages is longer than what 32 bits of seconds hold.
@@ -36,7 +37,7 @@ func written(t testing.TB, s *Store) {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	storetest.Run(t, func(t *testing.T, _ int) store.Store {
 		for _, s := range servers {
 			s.Flush()
@@ -75,7 +76,7 @@ func (a across) Close() error { return errors.Join(a.reader.Close(), a.Store.Clo
 
 func TestConformanceAcrossGateways(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 3)
+	servers := lab.StartMemcacheds(t, 3, lab.MemcachedOptions{})
 	storetest.Run(t, func(t *testing.T, _ int) store.Store {
 		for _, s := range servers {
 			s.Flush()

@@ -56,7 +56,7 @@ func absent(t testing.TB, s *Store, what, key string) {
 
 func TestForgedEntries(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, "# the site's key", keyOne)
 	s, log := logging(t, cfg, Options{})
@@ -98,7 +98,7 @@ func TestForgedEntries(t *testing.T) {
 // says, and is void once it was forgotten.
 func TestReplay(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	cfg := config(t, server)
 	cfg.KeyFile = keyFile(t, keyOne)
 	s := gateway(t, cfg, Options{})
@@ -125,7 +125,7 @@ func TestReplay(t *testing.T) {
 // longer than anything lives.
 func TestLongLife(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	const days = 24 * time.Hour
 	s := gateway(t, config(t, server), Options{Life: 100 * days})
 	short := gateway(t, config(t, server), Options{Life: days})
@@ -153,7 +153,7 @@ func TestLongLife(t *testing.T) {
 // what was forgotten.
 func TestRotation(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	var files []string
 	var gates []*Store
 	var cfgs []testConfig
@@ -208,7 +208,7 @@ func TestRotation(t *testing.T) {
 // TestReload: a mistake leaves everything as it was; other servers take effect at once.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	servers := memcacheds.Take(t, 2)
+	servers := lab.StartMemcacheds(t, 2, lab.MemcachedOptions{})
 	cfg := config(t, servers[0])
 	cfg.KeyFile = keyFile(t, keyOne)
 	s := gateway(t, cfg, Options{})
@@ -354,7 +354,7 @@ func TestKeys(t *testing.T) {
 // TestClocksApart: a minute between two gateways changes nothing but the minute.
 func TestClocksApart(t *testing.T) {
 	t.Parallel()
-	server := memcacheds.Take(t, 1)[0]
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
 	clock := func(off time.Duration) Options {
 		return Options{Clock: func() time.Time { return time.Now().Add(off) }}
 	}
