@@ -7,9 +7,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 )
 
 // The mailbox that reports read, and what they may need for it.
@@ -35,22 +35,52 @@ var (
 func reports(ctx context.Context, b *bench, t *Table) error {
 	for _, args := range [][]string{{"arf", "--by", "type", "-"}, {"benford", "-"}} {
 		c := exec.CommandContext(ctx, b.Binary, append([]string{"report"}, args...)...) // #nosec G204 -- our own binary
-		c.Stdin = io.LimitReader(&repeating{block: mailboxBlock}, mailboxSize)
+		memory, merr := 0.0, error(nil)
+		c.Stdin = &ending{Reader: io.LimitReader(&repeating{block: mailboxBlock}, mailboxSize), end: func() { memory, merr = resident(c.Process.Pid) }}
 		c.Env = append(c.Environ(), "GOMAXPROCS=1")
 		if out, err := c.CombinedOutput(); err != nil {
 			return fmt.Errorf("report %s: %w\n%s", args[0], err, bytes.TrimSpace(out))
 		}
+		if merr != nil {
+			return merr
+		}
 		state := c.ProcessState
 		speed := mailboxSize / 1e6 / (state.UserTime() + state.SystemTime()).Seconds()
-		memory := 0.0
-		if u, ok := state.SysUsage().(*syscall.Rusage); ok {
-			memory = float64(u.Maxrss) / 1024 // from KiB (getrusage(2), Linux)
-		}
 		t.Bar("report "+args[0]+" on a mailbox of 1 GiB, one processor", fmt.Sprintf("%.0f MB/s, at most %.0f MiB resident", speed, memory),
 			fmt.Sprintf("%d MB/s, %d MiB", reportSpeed, reportMemory), speed >= reportSpeed && memory <= reportMemory,
 			map[string]float64{"mb_per_s": speed, "mib": memory})
 	}
 	return nil
+}
+
+// resident gives the most memory that a process has had resident so far, in MiB. The maximum of getrusage(2) will not do:
+// it counts what the process that started it had before execve(2).
+func resident(pid int) (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(text), "VmHWM:") // proc_pid_status(5)
+	var kib float64
+	if _, err := fmt.Sscan(after, &kib); err != nil {
+		return 0, fmt.Errorf("/proc/%d/status has no VmHWM: %w", pid, err)
+	}
+	return kib / 1024, nil
+}
+
+// ending calls end when there is nothing more to read.
+type ending struct {
+	io.Reader
+	end func()
+}
+
+func (e *ending) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	if err != nil && e.end != nil {
+		e.end()
+		e.end = nil
+	}
+	return n, err
 }
 
 // repeating reads as one block again and again.
