@@ -50,6 +50,10 @@ type lease struct {
 	key    string // its own memcached key
 	token  string
 
+	// turn is held by whoever changes the lease at the server. A renewal between the two steps of
+	// letting go would look like another gateway's lease, and it would stay for all its life.
+	turn sync.Mutex
+
 	mu    sync.Mutex
 	taken time.Time
 	seen  time.Time // when it was last seen to be ours
@@ -159,6 +163,8 @@ func (s *Store) releaseAll() {
 // letGo deletes l if it is still ours. memcached cannot compare and delete: a lease that
 // may have ended is exchanged for one that ends at once.
 func (s *Store) letGo(ctx context.Context, l *lease) error {
+	l.turn.Lock()
+	defer l.turn.Unlock()
 	l.mu.Lock()
 	fresh := time.Since(l.seen) < surelyOurs
 	l.mu.Unlock()
@@ -212,6 +218,14 @@ func (s *Store) renewLeases() {
 
 // renew gives l the time of a new one. One that was lost, or held for too long, is given up.
 func (s *Store) renew(l *lease) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	s.leases.mu.Lock()
+	_, held := s.leases.held[l]
+	s.leases.mu.Unlock()
+	if !held {
+		return // it has been let go
+	}
 	var err error
 	if time.Since(l.taken) < maxHold {
 		err = s.c.exchange(context.Background(), l, s.lease, l.ours)

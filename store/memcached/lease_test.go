@@ -162,6 +162,33 @@ func TestLeaseOfALivingHolder(t *testing.T) {
 	})
 }
 
+// TestLeaseIsLetGoWhileRenewed: a renewal that is on its way does not keep what was let go.
+func TestLeaseIsLetGoWhileRenewed(t *testing.T) {
+	t.Parallel()
+	server := lab.StartMemcached(t, lab.MemcachedOptions{})
+	s := gateway(t, config(t, server), Options{Lease: time.Minute, Honour: time.Hour})
+	for i := range 50 {
+		release, err := s.Lease(ctx, user(i), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l *lease
+		s.leases.mu.Lock()
+		for l = range s.leases.held {
+			l.seen = time.Time{} // as after a while: it may be another gateway's
+		}
+		s.leases.mu.Unlock()
+		var renewed sync.WaitGroup
+		renewed.Go(func() { s.renew(l) })
+		release()
+		renewed.Wait()
+		testkit.Eventually(t, "it is let go", func() bool {
+			_, leased, err := s.Await(ctx, user(i), "")
+			return err == nil && !leased
+		})
+	}
+}
+
 // TestLeaseOfACrashedHolder ends by itself, after two seconds at most by the server's
 // clock.
 func TestLeaseOfACrashedHolder(t *testing.T) {
