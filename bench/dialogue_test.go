@@ -17,10 +17,7 @@ func TestDialogue(t *testing.T) {
 	}
 	defer s.Stop()
 	d := newDialogue(s.Addr(), false)
-	ask := func(recipient string) rcptgate.Action {
-		q := rcptgate.Query{Recipient: rcptgate.Mailbox{Path: recipient}}
-		return d.Ask(t.Context(), &q).Action
-	}
+	ask := asking(t, d)
 	for range 2 {
 		if a := ask("good1@example.com"); a != rcptgate.Continue {
 			t.Errorf("a recipient that exists: %v", a)
@@ -46,10 +43,7 @@ func TestKeptDialogue(t *testing.T) {
 	}
 	defer s.Stop()
 	d := newDialogue(s.Addr(), true)
-	ask := func(recipient string) rcptgate.Action {
-		q := rcptgate.Query{Recipient: rcptgate.Mailbox{Path: recipient}}
-		return d.Ask(t.Context(), &q).Action
-	}
+	ask := asking(t, d)
 	for range 3 {
 		if a := ask("good1@example.com"); a != rcptgate.Continue {
 			t.Errorf("a recipient that exists: %v", a)
@@ -68,5 +62,12 @@ func TestKeptDialogue(t *testing.T) {
 	s.SetBehaviour(sim.Behaviour{})
 	if a := ask("nobody@example.com"); a == rcptgate.Tempfail {
 		t.Errorf("after that: %v", a)
+	}
+}
+
+// asking gives what asks d about a recipient.
+func asking(t *testing.T, d *dialogue) func(recipient string) rcptgate.Action {
+	return func(recipient string) rcptgate.Action {
+		return d.Ask(t.Context(), &rcptgate.Query{Recipient: rcptgate.Mailbox{Path: recipient}}).Action
 	}
 }
